@@ -1,0 +1,234 @@
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+inlay_status file_error(inlay_error *err, const char *verb, const char *path)
+{
+    FAIL(err, errno == ENOMEM ? INLAY_ERR_NOMEM : INLAY_ERR_IO, "cannot %s '%s': %s", verb, path, strerror(errno));
+}
+
+inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)
+{
+    struct stat info;
+    void *data = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    *map = (file_map){0};
+    if (fd < 0)
+        return file_error(err, "open", path);
+    if (fstat(fd, &info) != 0) {
+        file_error(err, "examine", path);
+        close(fd);
+        return err ? err->code : INLAY_ERR_IO;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        close(fd);
+        FAIL(err, INLAY_ERR_IO, "'%s' is not a regular file", path);
+    }
+    if (info.st_size > 0)
+        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (data == MAP_FAILED)
+        return file_error(err, "map", path);
+    map->data = data;
+    map->size = (size_t)info.st_size;
+    return INLAY_OK;
+}
+
+void file_map_close(file_map *map)
+{
+    if (map->data)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (file_map){0};
+}
+
+void file_map_release(const file_map *map)
+{
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED);
+}
+
+inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
+{
+    file_map map;
+
+    *data = NULL;
+    *size = 0;
+    TRY(file_map_open(&map, path, err));
+    if (map.size > limit) {
+        size_t found = map.size;
+        file_map_close(&map);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s' has %zu bytes, at most %zu are expected", path, found, limit);
+    }
+    *data = malloc(map.size + 1);
+    if (!*data) {
+        file_map_close(&map);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    }
+    if (map.size)
+        memcpy(*data, map.data, map.size);
+    (*data)[map.size] = '\0';
+    *size = map.size;
+    file_map_close(&map);
+    return INLAY_OK;
+}
+
+inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
+{
+    size_t room = strlen(path) + 32;
+
+    w->path = strdup(path);
+    w->temporary = malloc(room);
+    w->stream = NULL;
+    if (!w->path || !w->temporary) {
+        file_abandon(w);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
+    }
+    snprintf(w->temporary, room, "%s.tmp.%ld", path, (long)getpid());
+    w->stream = fopen(w->temporary, "wbe");
+    if (!w->stream) {
+        inlay_status status = file_error(err, "write", path);
+        free(w->temporary);
+        w->temporary = NULL;
+        file_abandon(w);
+        return status;
+    }
+    return INLAY_OK;
+}
+
+void file_abandon(file_writer *w)
+{
+    if (w->stream)
+        fclose(w->stream);
+    if (w->temporary)
+        unlink(w->temporary);
+    free(w->temporary);
+    free(w->path);
+    *w = (file_writer){0};
+}
+
+/* The rename itself is on the disk only when the folder is. */
+static void sync_folder_of(const char *path)
+{
+    char *copy = strdup(path), *slash = copy ? strrchr(copy, '/') : NULL;
+    int fd;
+
+    if (slash)
+        *slash = '\0';
+    fd = copy ? open(slash ? (copy[0] ? copy : "/") : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(copy);
+}
+
+inlay_status file_commit(file_writer *w, inlay_error *err)
+{
+    inlay_status status = INLAY_OK;
+    bool bad = ferror(w->stream) != 0;
+
+    if (fflush(w->stream) != 0 || bad || fsync(fileno(w->stream)) != 0)
+        status = file_error(err, "write", w->path);
+    if (fclose(w->stream) != 0 && status == INLAY_OK)
+        status = file_error(err, "write", w->path);
+    w->stream = NULL;
+    if (status == INLAY_OK && rename(w->temporary, w->path) != 0)
+        status = file_error(err, "write", w->path);
+    if (status == INLAY_OK) {
+        sync_folder_of(w->path);
+        free(w->temporary);
+        w->temporary = NULL;
+    }
+    file_abandon(w);
+    return status;
+}
+
+inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err)
+{
+    file_writer w;
+
+    TRY(file_begin(&w, path, err));
+    if (size)
+        fwrite(data, 1, size, w.stream); /* a short write is seen by ferror in file_commit */
+    return file_commit(&w, err);
+}
+
+inlay_status file_make_folder(const char *path, inlay_error *err)
+{
+    char *copy = strdup(path);
+
+    if (!copy)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory");
+    for (char *p = copy + 1;; p++) {
+        char kept = *p;
+        if (kept != '/' && kept != '\0')
+            continue;
+        *p = '\0';
+        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && file_is_folder(copy))) {
+            inlay_status status = file_error(err, "create folder", copy);
+            free(copy);
+            return status;
+        }
+        if (kept == '\0')
+            break;
+        *p = kept;
+    }
+    free(copy);
+    return INLAY_OK;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0;
+}
+
+bool file_is_folder(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+char *path_join(arena *a, const char *folder, const char *name)
+{
+    size_t length = strlen(folder);
+
+    if (name[0] == '/' || length == 0)
+        return arena_strdup(a, name);
+    return arena_printf(a, folder[length - 1] == '/' ? "%s%s" : "%s/%s", folder, name);
+}
+
+const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned length = 0;
+    file_map map;
+    int good;
+
+    TRY(file_map_open(&map, path, err));
+    good = EVP_Digest(map.data ? map.data : (const unsigned char *)"", map.size, digest, &length, EVP_sha256(), NULL);
+    file_map_close(&map);
+    if (!good || length != 32)
+        FAIL(err, INLAY_ERR_INTERNAL, "sha256 of '%s' failed", path);
+    for (unsigned i = 0; i < length; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    return INLAY_OK;
+}

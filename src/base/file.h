@@ -1,0 +1,50 @@
+/* Files: read-only maps, whole-file reads, writes that are never seen half done. */
+#ifndef INLAY_BASE_FILE_H
+#define INLAY_BASE_FILE_H
+
+#include <stdio.h>
+
+#include "base/arena.h"
+
+typedef struct file_map {
+    const unsigned char *data; /* NULL when the file is empty */
+    size_t size;
+} file_map;
+
+/* Maps a regular file read-only. file_unmap undoes it. */
+inlay_status file_map_open(file_map *map, const char *path, inlay_error *err);
+void file_map_close(file_map *map);
+/* Tells the system that the pages of the map are not needed for now; they are read again on the next access. */
+void file_map_release(const file_map *map);
+
+/* Reads a whole file; *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
+inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
+
+/* Writing: file_begin opens `path`.tmp.<pid>, file_commit flushes it to the disk and renames it over `path`, file_abandon removes it.
+ * A reader never sees half a file; on any error the old file is still there. */
+typedef struct file_writer {
+    FILE *stream;
+    char *path, *temporary;
+} file_writer;
+inlay_status file_begin(file_writer *w, const char *path, inlay_error *err);
+inlay_status file_commit(file_writer *w, inlay_error *err);
+void file_abandon(file_writer *w);
+
+/* All of the above for bytes in memory. */
+inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err);
+
+/* mkdir -p */
+inlay_status file_make_folder(const char *path, inlay_error *err);
+bool file_exists(const char *path);
+bool file_is_folder(const char *path);
+/* a/b from a and b; b alone when it is absolute. */
+char *path_join(arena *a, const char *folder, const char *name);
+const char *path_base(const char *path);
+
+/* sha256 of a file as 64 hex digits and a NUL. */
+inlay_status file_sha256(const char *path, char hex[65], inlay_error *err);
+
+/* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". */
+inlay_status file_error(inlay_error *err, const char *verb, const char *path);
+
+#endif

@@ -1,0 +1,64 @@
+/* Options as data: one table row buys the flag, its environment variable, --help, the man page and the JSON spelling.
+ *
+ * A set of options is built from one or more tables (a subcommand's own and, for `train`, the chosen method's). Names are spelled with
+ * underscores inside the program and in JSON ("drop_path"); on the command line dashes and underscores are both accepted. */
+#ifndef INLAY_BASE_OPTIONS_H
+#define INLAY_BASE_OPTIONS_H
+
+#include <stdio.h>
+
+#include "base/arena.h"
+
+typedef enum option_type { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_STRING, OPTION_CHOICE } option_type;
+
+typedef struct option_spec {
+    const char *name;          /* "weight_decay"; NULL ends a table */
+    option_type type;
+    const char *default_value; /* NULL: not set. A flag's default is NULL (off) */
+    const char *choices;       /* OPTION_CHOICE: "none|fixed|learned|channel" */
+    double low, high;          /* inclusive range of INT and REAL; both 0: any */
+    const char *metavar;       /* "DIR", "N"; NULL: derived from the type */
+    const char *help;          /* one sentence */
+    bool repeatable;           /* OPTION_STRING: may be given several times */
+} option_spec;
+
+typedef struct options options;
+
+options *options_new(void);
+void options_free(options *o); /* NULL accepted */
+
+/* Adds a table. `section` heads its part of --help ("Adapter", "Training"). */
+void options_add_table(options *o, const char *section, const option_spec *specs);
+
+/* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are positional. Unset options take
+ * INLAY_<NAME> from the environment, then the default. Every error names the flag: unknown (with the nearest known name), missing
+ * value, not a number, out of range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
+inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
+
+/* The value of --name in argv without parsing the rest (to find the method before its table is known); NULL when absent. */
+const char *options_peek(const char *name, int argc, char *const *argv, int first);
+
+/* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
+inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
+
+bool options_given(const options *o, const char *name);  /* set by the user: command line, environment or options_set */
+bool options_has(const options *o, const char *name);    /* has a value: given or by default */
+bool options_flag(const options *o, const char *name);
+int64_t options_int(const options *o, const char *name);
+double options_real(const options *o, const char *name);
+const char *options_string(const options *o, const char *name); /* also of a CHOICE, INT, REAL: its text; NULL when unset */
+int options_count(const options *o, const char *name);          /* repeatable: how many */
+const char *options_at(const options *o, const char *name, int index);
+int options_positionals(const options *o);
+const char *options_positional(const options *o, int index);
+
+/* Visits every option that has a value, in table order. */
+typedef void (*options_visitor)(void *context, const option_spec *spec, const char *text);
+void options_each(const options *o, const char *section, options_visitor visit, void *context); /* section NULL: all */
+
+/* Writes the option list of --help, wrapped to 100 columns, by section. */
+void options_help(const options *o, FILE *out);
+/* Writes the OPTIONS section of a man page in mdoc. */
+void options_mdoc(const options *o, FILE *out);
+
+#endif

@@ -1,0 +1,40 @@
+/* Labelled images: class folders or a CSV list. */
+#ifndef INLAY_DATA_DATASET_H
+#define INLAY_DATA_DATASET_H
+
+#include "base/file.h"
+
+typedef struct sample {
+    const char *path;
+    int32_t label; /* index in classes; -1: unknown class */
+} sample;
+
+typedef struct dataset {
+    arena *memory;
+    int count;
+    sample *samples;
+    int class_count;
+    const char **classes; /* names in label order; a CSV of numbers has "0", "1", ... up to the largest label */
+    bool numeric_labels;  /* the labels are class indices of the model, not names */
+} dataset;
+
+typedef struct dataset_request {
+    const char *path;      /* folder with train/val/test, folder of class folders, or a CSV list */
+    const char *split;     /* "train", "val", "test", "train+val"; "val" also finds "validation" and "valid" */
+    double val_split;      /* one folder of classes only: this share of each class, drawn with `seed`, is "val" */
+    uint64_t seed;
+    bool natural_sort;     /* timm's order of class folders (class2 before class10); default: plain byte order as torchvision */
+    const char *const *classes; /* when not NULL: labels follow these names (an adapter's); unknown class folders are an error */
+    int class_count;
+} dataset_request;
+
+/* Samples are ordered by class, then by path, whatever order the file system lists them in. Extensions png jpg jpeg webp bmp ppm pgm, any case.
+ * Errors: nothing there, no classes, an empty class folder, CSV without a `path` or `label` column (naming line and column). A class that is missing
+ * from one of the splits train/val/test while others have it keeps its index: class names are the union over the splits. */
+inlay_status dataset_open(dataset **out, const dataset_request *request, inlay_error *err);
+void dataset_free(dataset *d);
+
+/* Every image file below the given files and folders, in sorted order, without labels (label -1, no classes). */
+inlay_status dataset_from_paths(dataset **out, const char *const *paths, int count, inlay_error *err);
+
+#endif

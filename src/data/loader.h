@@ -1,0 +1,33 @@
+/* Reads and preprocesses samples in worker threads ahead of the consumer, in the order asked for. */
+#ifndef INLAY_DATA_LOADER_H
+#define INLAY_DATA_LOADER_H
+
+#include "data/dataset.h"
+#include "data/preprocess.h"
+
+typedef struct loader loader;
+
+typedef struct loader_request {
+    const dataset *data;
+    const preprocess *prep;
+    const int *order;   /* sample indices to read, [count]; kept by the caller while the loader lives */
+    int count;
+    int workers;        /* >= 1 */
+    int ahead;          /* images decoded ahead of the consumer at most */
+    bool augment;
+    uint64_t seed;      /* of the augmentation */
+    uint32_t epoch;
+} loader_request;
+
+inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err);
+void loader_free(loader *l); /* stops the workers; NULL accepted */
+
+/* Copies up to `wanted` samples, in order, into pixels (preprocess_pixel_bytes each), labels and indices (index into data->samples). Unreadable images are
+ * skipped and remembered: *got may then be smaller at the end of the order only, a batch is filled from the samples that follow. *got = 0: the end. */
+inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err);
+
+/* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */
+int loader_bad_count(const loader *l);
+const char *loader_bad_message(const loader *l, int index);
+
+#endif

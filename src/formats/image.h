@@ -1,0 +1,37 @@
+/* Images: decoding to 8-bit RGB and resampling, with the very bits that Pillow-based loaders (timm, torchvision) see. */
+#ifndef INLAY_FORMATS_IMAGE_H
+#define INLAY_FORMATS_IMAGE_H
+
+#include "base/file.h"
+
+typedef struct image {
+    int width, height;
+    uint8_t *rgb; /* [height, width, 3]; freed by image_free */
+} image;
+
+typedef enum resample { RESAMPLE_NEAREST, RESAMPLE_BILINEAR, RESAMPLE_BICUBIC, RESAMPLE_LANCZOS, RESAMPLE_BOX, RESAMPLE_HAMMING, RESAMPLE_TF_BILINEAR } resample;
+
+/* "bilinear", "bicubic", ..., "tf-bilinear"; also "pil-bilinear-aa" and "pil-bicubic-aa". */
+bool resample_from_name(const char *name, resample *out);
+const char *resample_name(resample r);
+/* Pillow's codes of preprocessor_config.json: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
+bool resample_from_pillow_code(int code, resample *out);
+
+/* Decodes JPEG, PNG, WebP, BMP, PPM/PGM (told apart by content) as PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha (dropped), 16-bit.
+ * EXIF orientation is ignored, as those loaders do, unless apply_orientation. `name` is for messages. Images of more than 2^28 pixels are refused. */
+inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, bool apply_orientation, inlay_error *err);
+inlay_status image_load(image *out, const char *path, bool apply_orientation, inlay_error *err);
+void image_free(image *img);
+
+/* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top, right, bottom} in pixels of `in`,
+ * NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
+inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4], inlay_error *err);
+
+/* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3] allocated by the caller. */
+void image_resize_tf_bilinear(float *out, const image *in, int width, int height);
+
+/* A region of an image; pixels outside are filled with zeros (torchvision's center_crop pads so). */
+inlay_status image_crop(image *out, const image *in, int left, int top, int width, int height, inlay_error *err);
+void image_flip_horizontal(image *img);
+
+#endif

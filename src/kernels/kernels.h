@@ -1,0 +1,267 @@
+/* The device table: every numeric kernel, an allocator and copies. The graph reaches a tensor's bytes only through it.
+ *
+ * One device is one row of function pointers. The processor has one for each instruction set (portable, avx2, avx512), chosen once at
+ * start, and one that computes everything in double precision: the reference for gradient checks.
+ *
+ * `real` is the device's working type: f32, or f64 on the reference device. Matrices of activations (mat) may be stored as real or as
+ * bf16; biases, scales, gradients, parameters and statistics are always real. All sums are f32 (f64 on the reference device).
+ *
+ * Determinism: an output element is summed in an order that depends only on its own row's inputs and on the instruction set, never on the
+ * number of threads nor on the number of rows. */
+#ifndef INLAY_KERNELS_KERNELS_H
+#define INLAY_KERNELS_KERNELS_H
+
+#include "base/dtype.h"
+#include "base/pool.h"
+#include "base/rng.h"
+
+/* Row-major matrix, possibly a column range of a wider one: element (r, c) is data[r * stride + c]. */
+typedef struct mat {
+    void *data;
+    dtype type;      /* real or DTYPE_BF16 (images: DTYPE_U8) */
+    int64_t rows, cols;
+    int64_t stride;  /* elements from row to row, >= cols */
+} mat;
+
+typedef enum activation {
+    ACT_NONE,
+    ACT_RELU,
+    ACT_GELU,      /* exact: x * Phi(x) */
+    ACT_GELU_TANH, /* tanh approximation, "gelu_new" */
+    ACT_SILU,
+    ACT_TANH,
+    ACT_SIGMOID,
+    ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    ACT_COUNT
+} activation;
+
+const char *activation_name(activation act);               /* "none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "quick_gelu" */
+bool activation_from_name(const char *name, activation *act); /* also accepts gelu_new, gelu_pytorch_tanh, swish, identity, linear */
+
+/* What one thread pool and its scratch memory offer to a kernel. */
+typedef struct compute {
+    pool *threads;
+    void **scratch;      /* one block of scratch_size bytes for each thread, 64-byte aligned */
+    size_t scratch_size;
+} compute;
+
+/* ---- matrix product -------------------------------------------------------------------------------------------------------------- */
+
+/* Weights of y = x W^T, W [n, k] as PyTorch stores a Linear's, laid out in panels for the micro-kernel of one device. */
+typedef struct packed {
+    int64_t n, k;
+    dtype type; /* real or DTYPE_BF16: bf16 weights also round x to bf16, and sum in f32 */
+    void *data; /* kernels.pack_size bytes, 64-byte aligned; owner: whoever called pack */
+} packed;
+
+/* y = residual + row_scale * col_scale * act(x W^T + bias); each part optional. */
+typedef struct gemm_epilogue {
+    const void *bias;      /* real [n] */
+    activation act;
+    mat pre;               /* where to keep the value in front of act, [rows, n]; data NULL: not kept */
+    const void *col_scale; /* real [n] */
+    const float *row_scale; /* one factor for each group of row_group rows (a sample): the drop-path mask divided by its keep rate */
+    int64_t row_group;
+    mat residual;          /* [rows, n]; may be y itself; data NULL: none */
+} gemm_epilogue;
+
+/* What is done to the left operand on its way in: x'[r,c] = x[r,c] * row_scale[r / row_group] * col_scale[c] * act'(pre[r,c]).
+ * So the backward pass through an epilogue needs no pass of its own. */
+typedef struct gemm_prologue {
+    const void *col_scale; /* real [k] */
+    const float *row_scale;
+    int64_t row_group;
+    activation act;
+    mat pre; /* [rows, k] */
+} gemm_prologue;
+
+typedef struct gemm_args {
+    mat y;                 /* [m, n] */
+    mat x;                 /* [m, k] */
+    const packed *w;       /* n x k */
+    bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]) */
+    gemm_prologue in;
+    gemm_epilogue out;
+} gemm_args;
+
+/* dw[n, k] (+)= sum over rows of dy[r, n] * x[r, k], both operands as stored; sums run over chunks of rows in a fixed order. */
+typedef struct gemm_outer_args {
+    void *dw; /* real [n, k] contiguous */
+    mat dy;   /* [rows, n] */
+    mat x;    /* [rows, k] */
+    bool accumulate;
+} gemm_outer_args;
+
+/* ---- normalisation ---------------------------------------------------------------------------------------------------------------- */
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias over each of `groups` slices of `width` columns of a row (groups = 1: the whole row;
+ * groups = heads: query/key normalisation). weight and bias are real [width]; NULL means 1 and 0. x and y may be column ranges. */
+typedef struct layernorm_args {
+    mat y, x;
+    const void *weight, *bias;
+    double eps;
+    int64_t groups, width;
+    void *mean, *rstd; /* real [rows * groups], written forward (may be NULL), read backward */
+    /* backward only: */
+    mat dy, dx;
+    bool accumulate;            /* dx += */
+    bool need_dx;
+    void *dweight, *dbias;      /* real [width] or NULL */
+    bool accumulate_params;
+} layernorm_args;
+
+/* ---- attention -------------------------------------------------------------------------------------------------------------------- */
+
+/* For each sample and head: out = softmax(scale * q k^T) v. Matrices hold all samples one after the other: q has samples * q_rows rows,
+ * k and v samples * k_rows; head h occupies columns [h * head_dim, (h + 1) * head_dim) of each (the mats are column ranges of wider
+ * buffers where q, k, v live together). lse: real [samples * heads * q_rows], log-sum-exp of the scaled scores. */
+typedef struct attention_args {
+    mat out, q, k, v;
+    int64_t samples, q_rows, k_rows, heads, head_dim;
+    double scale;
+    void *lse; /* may be NULL forward */
+    /* backward only; a mat with NULL data is not wanted */
+    mat dout, dq, dk, dv;
+    bool accumulate_q, accumulate_k, accumulate_v;
+} attention_args;
+
+/* ---- element by element ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct map_args {
+    mat y, x;
+    activation act;
+    mat dy, dx; /* backward: dx (+)= dy * act'(x) */
+    bool accumulate;
+} map_args;
+
+/* y = x * gamma + beta, channel-wise; gamma or beta may be NULL; `factor` multiplies as well. */
+typedef struct affine_args {
+    mat y, x;
+    const void *gamma, *beta; /* real [cols] */
+    double factor;
+    mat dy, dx;
+    bool accumulate, need_dx;
+    void *dgamma, *dbeta; /* real [cols] or NULL */
+    bool accumulate_params;
+} affine_args;
+
+/* y = a + row_scale[r / row_group] * b + table[r % table_rows]; b and table may be absent. b may have fewer columns than a: it is then
+ * added at columns [offset, offset + b.cols). y may be a. */
+typedef struct add_args {
+    mat y, a, b;
+    int64_t offset;
+    const float *row_scale;
+    int64_t row_group;
+    const void *table; /* real [table_rows, cols] */
+    int64_t table_rows;
+} add_args;
+
+/* Inverted dropout: y = x * keep / (1 - rate); the mask is a function of (stream, element index) and is drawn again backward. The same
+ * call with y = dx, x = dy is the backward pass. accumulate: y += */
+typedef struct dropout_args {
+    mat y, x;
+    double rate;
+    rng_stream stream;
+    bool accumulate;
+} dropout_args;
+
+/* out[c] (+)= sum over rows of dy[r,c] * row_scale[r / row_group] * (other ? other[r,c] : 1); with modulo > 0, out is [modulo, cols] and row
+ * r adds to out[r % modulo]. */
+typedef struct column_sum_args {
+    void *out; /* real */
+    mat dy, other;
+    const float *row_scale;
+    int64_t row_group, modulo;
+    bool accumulate;
+} column_sum_args;
+
+/* Copies rows: for each sample s, y rows [y_first, y_first + count) of its y_group (+)= x rows [x_first, ...) of its x_group. x_group = 0:
+ * the same x rows for every sample. */
+typedef struct copy_rows_args {
+    mat y, x;
+    int64_t samples, y_group, y_first, x_group, x_first, count;
+    bool accumulate;
+} copy_rows_args;
+
+/* Mean over rows [first, first + count) of each sample's group: y [samples, cols]. Backward: dx rows (+)= dy / count. */
+typedef struct mean_rows_args {
+    mat y, x;
+    int64_t samples, group, first, count;
+    bool backward; /* then y is dx [samples * group, cols] (rows outside the range get 0 unless accumulating) and x is dy */
+    bool accumulate;
+} mean_rows_args;
+
+/* Image rows: pixels [samples, height, width, channels], u8 or f32 in 0..255, become patch rows [samples * (height/patch) * (width/patch),
+ * channels * patch * patch] in the order of a convolution's weight [out, channel, y, x], normalised: (p / 255 - mean[c]) / std[c]. */
+typedef struct patchify_args {
+    mat y;
+    const void *pixels;
+    dtype pixel_type;
+    int64_t samples, height, width, channels, patch;
+    const float *mean, *std; /* [channels] */
+} patchify_args;
+
+/* Mean over the samples of the cross-entropy with label smoothing (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample,
+ * losses real [samples] (may be NULL); dlogits = gradient of the mean times dloss. */
+typedef struct cross_entropy_args {
+    mat logits;
+    const int32_t *labels;
+    double smoothing;
+    void *loss, *losses;
+    mat dlogits; /* data NULL: forward only */
+    const void *dloss; /* real [1], NULL: 1 */
+} cross_entropy_args;
+
+/* torch.optim.AdamW, one tensor: decoupled decay, bias correction, eps outside the square root. step counts from 1. */
+typedef struct adamw_args {
+    void *value, *m, *v; /* real [count] */
+    const void *grad;
+    int64_t count, step;
+    double lr, beta1, beta2, eps, weight_decay;
+} adamw_args;
+
+typedef struct kernels {
+    const char *name; /* "portable", "avx2", "avx512", "reference" */
+    dtype real;
+    bool (*available)(void);
+    void *(*alloc)(size_t size); /* 64-byte aligned, zeroed; NULL when out of memory */
+    void (*release)(void *block);
+    void (*copy_in)(void *device, const void *host, size_t size);
+    void (*copy_out)(void *host, const void *device, size_t size);
+    size_t scratch_size;         /* what compute.scratch must hold for each thread */
+
+    size_t (*pack_size)(int64_t n, int64_t k, dtype type);
+    /* w: [n, k] contiguous, of any floating type (f32, bf16, f16, f64) */
+    void (*pack)(compute *c, packed *out, const void *w, dtype w_type);
+    /* the weights back in f32 [n, k] (bf16: as rounded) */
+    void (*unpack)(float *w, const packed *in);
+    void (*gemm)(compute *c, const gemm_args *args);
+    void (*gemm_outer)(compute *c, const gemm_outer_args *args);
+    /* y = the left operand after the prologue, stored: for weight gradients */
+    void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
+    void (*layernorm)(compute *c, const layernorm_args *args);
+    void (*layernorm_backward)(compute *c, const layernorm_args *args);
+    void (*attention)(compute *c, const attention_args *args);
+    void (*attention_backward)(compute *c, const attention_args *args);
+    void (*map)(compute *c, const map_args *args);
+    void (*map_backward)(compute *c, const map_args *args);
+    void (*affine)(compute *c, const affine_args *args);
+    void (*affine_backward)(compute *c, const affine_args *args);
+    void (*add)(compute *c, const add_args *args);
+    void (*dropout)(compute *c, const dropout_args *args);
+    void (*column_sum)(compute *c, const column_sum_args *args);
+    void (*copy_rows)(compute *c, const copy_rows_args *args);
+    void (*mean_rows)(compute *c, const mean_rows_args *args);
+    void (*patchify)(compute *c, const patchify_args *args);
+    void (*cross_entropy)(compute *c, const cross_entropy_args *args);
+    void (*adamw)(compute *c, const adamw_args *args);
+} kernels;
+
+/* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */
+extern const kernels *const kernels_table[];
+extern const kernels kernels_reference;
+
+/* The fastest available device, or the one that INLAY_ISA names; an unknown or unavailable name is an error that lists the choices. */
+inlay_status kernels_choose(const kernels **out, inlay_error *err);
+
+#endif
