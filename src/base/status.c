@@ -18,18 +18,20 @@ inlay_status error_set(inlay_error *err, inlay_status code, const char *format, 
 
 inlay_status error_prefix(inlay_error *err, const char *format, ...)
 {
-    char old[sizeof err->message];
+    char text[2 * sizeof err->message];
     va_list args;
     int used;
 
     if (!err)
         return INLAY_ERR_INTERNAL;
-    memcpy(old, err->message, sizeof old);
     va_start(args, format);
-    used = vsnprintf(err->message, sizeof err->message, format, args);
+    used = vsnprintf(text, sizeof err->message, format, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof err->message)
-        snprintf(err->message + used, sizeof err->message - (size_t)used, ": %s", old);
+    if (used < 0 || (size_t)used >= sizeof err->message)
+        used = 0;
+    snprintf(text + used, sizeof text - (size_t)used, ": %s", err->message);
+    text[sizeof err->message - 1] = '\0';
+    memcpy(err->message, text, sizeof err->message);
     return err->code;
 }
 
