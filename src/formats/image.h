@@ -26,6 +26,9 @@ void image_free(image *img);
 /* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top, right, bottom} in pixels of `in`,
  * NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
 inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4], inlay_error *err);
+/* The part {left, top, width, height} of what image_resize makes, without computing the rest; part NULL: all of it. */
+inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter, const double box[4], const int part[4],
+                                 inlay_error *err);
 
 /* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3] allocated by the caller. */
 void image_resize_tf_bilinear(float *out, const image *in, int width, int height);

@@ -228,6 +228,7 @@ typedef struct kernels {
     void (*release)(void *block);
     void (*copy_in)(void *device, const void *host, size_t size);
     void (*copy_out)(void *host, const void *device, size_t size);
+    void (*zero)(void *device, size_t size);
     size_t scratch_size;         /* what compute.scratch must hold for each thread */
 
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);

@@ -1,0 +1,151 @@
+#include "backbones/backbone.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backbones/vit.h"
+
+const backbone_desc *const backbone_table[] = {&vit_desc, NULL};
+
+const char *site_name(site_kind kind)
+{
+    static const char *const names[] = {
+#define XX(name, text, help) text,
+        SITE_MAP(XX)
+#undef XX
+    };
+
+    return names[kind];
+}
+
+param *backbone_param(const backbone *b, const char *name)
+{
+    for (int i = 0; i < b->param_count; i++)
+        if (strcmp(b->params[i]->name, name) == 0)
+            return b->params[i];
+    return NULL;
+}
+
+param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type)
+{
+    param *p = param_new(b->memory, name, ndim, dims);
+
+    p->source = data;
+    p->source_type = type;
+    ARRAY_PUSH(b->params, b->param_count, b->param_capacity, p);
+    return p;
+}
+
+void *backbone_buffer(backbone *b, size_t size)
+{
+    void *block = NULL;
+
+    if (memory_alloc(&block, size, "weights", NULL) != INLAY_OK)
+        return NULL;
+    ARRAY_PUSH(b->buffers, b->buffer_count, b->buffer_capacity, block);
+    return block;
+}
+
+int64_t backbone_param_total(const backbone *b, bool with_head)
+{
+    int64_t total = 0;
+
+    for (int i = 0; i < b->param_count; i++)
+        if (with_head || strncmp(b->params[i]->name, "head", 4) != 0)
+            total += b->params[i]->count;
+    return total;
+}
+
+/* The tensor file of a folder. */
+static inlay_status find_file(arena *memory, const char *path, const char **file, const char **folder, inlay_error *err)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "model.npz"};
+    const char *slash;
+
+    if (!file_exists(path))
+        FAIL(err, INLAY_ERR_IO, "backbone '%s' does not exist", path);
+    if (!file_is_folder(path)) {
+        slash = strrchr(path, '/');
+        *file = path;
+        *folder = slash ? arena_printf(memory, "%.*s", (int)(slash - path + (slash == path)), path) : ".";
+        return INLAY_OK;
+    }
+    *folder = path;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *file = path_join(memory, path, names[i]);
+        if (file_exists(*file))
+            return INLAY_OK;
+    }
+    FAIL(err, INLAY_ERR_IO, "backbone folder '%s' has none of model.safetensors, model.safetensors.index.json, model.npz", path);
+}
+
+static inlay_status read_config(const char *path, json_t **config, inlay_error *err)
+{
+    json_error_t where;
+
+    *config = NULL;
+    if (!file_exists(path))
+        return INLAY_OK;
+    *config = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    if (!*config)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    if (!json_is_object(*config)) {
+        json_decref(*config);
+        *config = NULL;
+        FAIL(err, INLAY_ERR_FORMAT, "%s: expected a JSON object", path);
+    }
+    return INLAY_OK;
+}
+
+static inlay_status load(backbone *b, const char *path, int64_t image_size, inlay_error *err)
+{
+    const char *file, *folder, *config_path;
+    json_t *config;
+    inlay_status status = INLAY_OK;
+
+    TRY(find_file(b->memory, path, &file, &folder, err));
+    config_path = path_join(b->memory, folder, "config.json");
+    TRY(read_config(config_path, &config, err));
+    status = tensor_set_open(&b->file, file, err);
+    if (status == INLAY_OK) {
+        for (int i = 0; backbone_table[i] && !b->desc; i++)
+            if (backbone_table[i]->recognises(b->file, config))
+                b->desc = backbone_table[i];
+        if (b->desc)
+            status = b->desc->load(b, config, config_path, image_size, err);
+        else
+            status = error_set(err, INLAY_ERR_UNSUPPORTED, "%s: not a checkpoint of a known architecture (known: %s)", file, backbone_table[0]->name);
+    }
+    json_decref(config);
+    return status;
+}
+
+inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err)
+{
+    arena *memory = arena_new();
+    backbone *b = ARENA_NEW(memory, backbone);
+    inlay_status status;
+
+    b->memory = memory;
+    b->path = arena_strdup(memory, path);
+    status = load(b, b->path, image_size, err);
+    if (status != INLAY_OK) {
+        backbone_close(b);
+        b = NULL;
+    }
+    *out = b;
+    return status;
+}
+
+void backbone_close(backbone *b)
+{
+    if (!b)
+        return;
+    for (int i = 0; i < b->buffer_count; i++)
+        memory_free(b->buffers[i]);
+    free(b->buffers);
+    free(b->params);
+    tensor_set_close(b->file);
+    arena_free(b->memory);
+}

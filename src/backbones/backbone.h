@@ -1,0 +1,133 @@
+/* Backbones: frozen pre-trained transformers, read from a checkpoint and built as a graph with sites.
+ *
+ * A site is a named activation that an adapter may read from, add to, or transform. A backbone announces every site as it builds it;
+ * who listens (src/adapters) is none of its business. Adding a backbone is one file and one row in the table of backbones. */
+#ifndef INLAY_BACKBONES_BACKBONE_H
+#define INLAY_BACKBONES_BACKBONE_H
+
+#include "formats/tensors.h"
+#include "graph/graph.h"
+
+/* name, what it is; in the order in which a block passes them. Sites before `blocks` and after it have layer -1. */
+#define SITE_MAP(XX)                                                                                 \
+    XX(PATCHES, "patch_embed", "patch embedding's projection")                                       \
+    XX(BLOCK_INPUT, "input", "tokens that enter the block")                                          \
+    XX(ATTN_NORM, "attn.input", "normalised input of the attention")                                 \
+    XX(QKV, "attn.qkv", "queries, keys and values side by side")                                     \
+    XX(Q, "attn.q", "queries")                                                                       \
+    XX(K, "attn.k", "keys")                                                                          \
+    XX(V, "attn.v", "values")                                                                        \
+    XX(ATTN_HIDDEN, "attn.hidden", "heads' results, input of the output projection")                 \
+    XX(ATTN_PROJ, "attn.proj", "result of the attention's output projection")                        \
+    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual")                           \
+    XX(ATTN_RESIDUAL, "attn.residual", "residual stream after the attention")                        \
+    XX(FFN_NORM, "ffn.input", "normalised input of the feed-forward part")                           \
+    XX(FFN_PRE, "ffn.pre", "first feed-forward layer before its activation")                         \
+    XX(FFN_HIDDEN, "ffn.hidden", "hidden activation of the feed-forward part")                       \
+    XX(FFN_PROJ, "ffn.proj", "result of the second feed-forward layer")                              \
+    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual")                          \
+    XX(BLOCK_OUTPUT, "output", "tokens that leave the block")                                        \
+    XX(NORM, "norm", "after the final normalisation")                                                \
+    XX(FEATURES, "features", "what the head reads")
+
+typedef enum site_kind {
+#define XX(name, text, help) SITE_##name,
+    SITE_MAP(XX)
+#undef XX
+    SITE_COUNT
+} site_kind;
+
+typedef struct site {
+    site_kind kind;
+    int layer; /* -1: outside the blocks */
+} site;
+
+const char *site_name(site_kind kind);
+
+/* What listens at the sites. Both functions are called while a graph is built, in the order of the forward pass. */
+typedef struct site_hooks {
+    void *context;
+    /* The activation at a site: columns [offset, offset + width) of `v` (all of it, but for Q, K and V inside a fused QKV). Returns the value that takes its
+     * place: `v` itself when nobody acts there. `v` may have fewer rows than the sites before it where only the class token is needed. */
+    value (*reach)(void *context, graph *g, site s, value v, int64_t offset, int64_t width);
+    /* Whether anything reads, adds to or transforms that site: lets a backbone leave out work that nobody would see. */
+    bool (*listens)(void *context, site s);
+} site_hooks;
+
+/* What every encoder has in common; what methods may know about it. */
+typedef struct backbone_shape {
+    const char *architecture; /* "vit" */
+    const char *layout;       /* the naming that its checkpoint uses: "timm", "hugging face", ... */
+    int64_t width, depth, heads, hidden; /* hidden: of the feed-forward part */
+    int64_t tokens, prefix_tokens;       /* tokens in all, of them class, distillation and register tokens */
+    int64_t height, image_width, channels, patch;
+    int64_t classes; /* of the checkpoint's own head; 0: none */
+    bool average;    /* the head reads the mean over the patch tokens, not the class token */
+    double eps;
+    activation act;
+} backbone_shape;
+
+/* How images are brought to it, from the checkpoint's own configuration. */
+typedef struct backbone_input {
+    float mean[3], std[3];
+    double crop_pct;
+    const char *interpolation; /* as resample_from_name reads it */
+    const char *crop_mode;     /* "center", "squash", "border" */
+} backbone_input;
+
+typedef struct backbone_desc backbone_desc;
+
+typedef struct backbone {
+    arena *memory;
+    const backbone_desc *desc;
+    const char *path; /* as the user gave it */
+    char sha256[65];
+    tensor_set *file;
+    backbone_shape shape;
+    backbone_input input;
+    param **params; /* by canonical (timm) name; values are views of the checkpoint */
+    int param_count, param_capacity;
+    const char *const *labels; /* class names of the checkpoint's own head, or NULL */
+    void *state;               /* the architecture's own */
+    void **buffers;            /* tensors that had to be rearranged; freed with the backbone */
+    int buffer_count, buffer_capacity;
+} backbone;
+
+typedef struct build_request {
+    value pixels;          /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
+    bool training;         /* stochastic depth is on */
+    double drop_path;      /* its rate at the last block; grows linearly from 0 at the first */
+    const site_hooks *hooks; /* NULL: nobody listens */
+    param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
+    bool keep_blocks;      /* every block's output is kept for reading */
+} build_request;
+
+typedef struct build_result {
+    value features, logits; /* logits NO_VALUE when there is no head */
+    value *blocks;          /* [depth] outputs, in the graph's memory */
+} build_result;
+
+struct backbone_desc {
+    const char *name;    /* "vit" */
+    const char *summary;
+    /* Reads configuration and tensors; `config` is the checkpoint's config.json (a json_t *, NULL when there is none). */
+    bool (*recognises)(const tensor_set *file, const void *config);
+    inlay_status (*load)(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
+    build_result (*build)(backbone *b, graph *g, const build_request *request);
+};
+
+extern const backbone_desc *const backbone_table[]; /* ended by NULL */
+
+/* Opens a folder with model.safetensors (or model.safetensors.index.json, or one *.npz) and config.json, or one such file (config.json is looked for beside it).
+ * image_size > 0: another input size than the checkpoint's; position embeddings are resampled. Errors name the file and the tensor or key. */
+inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err);
+void backbone_close(backbone *b); /* after every graph and device that used its parameters; NULL accepted */
+param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
+int64_t backbone_param_total(const backbone *b, bool with_head);
+
+/* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
+param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type);
+/* Memory that lives as long as the backbone; NULL when out of memory. */
+void *backbone_buffer(backbone *b, size_t size);
+
+#endif

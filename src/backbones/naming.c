@@ -1,0 +1,176 @@
+#include "backbones/naming.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool naming_match(const char *pattern, const char *name, int *layer)
+{
+    *layer = -1;
+    for (; *pattern; pattern++) {
+        if (*pattern == '*' && pattern[1] == '\0')
+            return true;
+        if (*pattern == '#') {
+            long number = 0;
+            if (!isdigit((unsigned char)*name))
+                return false;
+            for (; isdigit((unsigned char)*name) && number < 100000; name++)
+                number = number * 10 + (*name - '0');
+            *layer = (int)number;
+        } else if (*pattern != *name++) {
+            return false;
+        }
+    }
+    return *name == '\0';
+}
+
+static const char *expand(arena *memory, const char *pattern, int layer)
+{
+    const char *mark = strchr(pattern, '#');
+
+    if (!mark)
+        return pattern;
+    return arena_printf(memory, "%.*s%d%s", (int)(mark - pattern), pattern, layer, mark + 1);
+}
+
+static const char *prefix_of(const tensor_set *file, const naming *names)
+{
+    for (int i = 0; names->prefixes[i]; i++) {
+        char full[256];
+        snprintf(full, sizeof full, "%s%s", names->prefixes[i], names->mark);
+        if (tensor_set_find(file, full))
+            return names->prefixes[i];
+    }
+    return NULL;
+}
+
+const naming *naming_find(const tensor_set *file, const naming *const *all)
+{
+    for (int i = 0; all[i]; i++)
+        if (prefix_of(file, all[i]))
+            return all[i];
+    return NULL;
+}
+
+/* Rearranges a tensor of a JAX checkpoint into PyTorch's order; `out` gets its new shape. */
+static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change change, tensor_view *out, inlay_error *err)
+{
+    int64_t in = t->dims[0], rest = t->count / (in ? in : 1), kept;
+    float *wide, *turned;
+
+    *out = *t;
+    if (change == CHANGE_NONE)
+        return INLAY_OK;
+    if (change == CHANGE_FLATTEN) {
+        out->ndim = 1;
+        out->dims[0] = t->count;
+        return INLAY_OK;
+    }
+    if (t->ndim < 2 || (change == CHANGE_CONV && t->ndim != 4) || (change == CHANGE_OUT_PROJECTION && t->ndim != 3))
+        FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, which a matrix of this checkpoint cannot have", t->file, t->name, t->ndim);
+    kept = t->dims[t->ndim - 1];
+    if (change != CHANGE_TRANSPOSE) {
+        in = t->count / (kept ? kept : 1);
+        rest = kept;
+    }
+    wide = malloc((size_t)(t->count + 1) * sizeof *wide);
+    turned = backbone_buffer(b, (size_t)(t->count + 1) * sizeof *turned);
+    if (!wide || !turned) {
+        free(wide);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory rearranging '%s'", t->name);
+    }
+    dtype_to_f32(wide, t->data, t->type, (size_t)t->count);
+    out->ndim = 2;
+    out->dims[0] = rest;
+    out->dims[1] = in;
+    if (change == CHANGE_CONV) { /* [y, x, c, o] -> [o, c, y, x] */
+        int64_t area = t->dims[0] * t->dims[1], channels = t->dims[2];
+        for (int64_t o = 0; o < rest; o++)
+            for (int64_t c = 0; c < channels; c++)
+                for (int64_t yx = 0; yx < area; yx++)
+                    turned[(o * channels + c) * area + yx] = wide[(yx * channels + c) * rest + o];
+        out->ndim = 4;
+        memcpy(out->dims, (int64_t[]){rest, channels, t->dims[0], t->dims[1]}, 4 * sizeof *out->dims);
+    } else {
+        for (int64_t i = 0; i < in; i++)
+            for (int64_t o = 0; o < rest; o++)
+                turned[o * in + i] = wide[i * rest + o];
+    }
+    free(wide);
+    out->data = turned;
+    out->type = DTYPE_F32;
+    return INLAY_OK;
+}
+
+/* Query, key and value become one tensor, stacked along the first dimension. */
+static inlay_status stack(backbone *b, const tensor_view parts[3], tensor_view *out, inlay_error *err)
+{
+    size_t size = (size_t)parts[0].count * dtype_size(parts[0].type);
+    unsigned char *joined;
+
+    for (int i = 1; i < 3; i++)
+        if (parts[i].type != parts[0].type || parts[i].ndim != parts[0].ndim || memcmp(parts[i].dims, parts[0].dims, sizeof(int64_t) * (size_t)parts[0].ndim) != 0)
+            FAIL(err, INLAY_ERR_SHAPE, "%s: '%s' and '%s' differ in type or shape", parts[i].file, parts[0].name, parts[i].name);
+    joined = backbone_buffer(b, 3 * size);
+    if (!joined)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory joining '%s' with key and value", parts[0].name);
+    for (int i = 0; i < 3; i++)
+        memcpy(joined + (size_t)i * size, parts[i].data, size);
+    *out = parts[0];
+    out->dims[0] *= 3;
+    out->data = joined;
+    return INLAY_OK;
+}
+
+static inlay_status load_rule(backbone *b, const tensor_set *file, const char *prefix, const naming_rule *rule, int layer, bool *used, inlay_error *err)
+{
+    tensor_view parts[3], whole;
+    int count = rule->sources[1] ? 3 : 1;
+
+    for (int i = 0; i < count; i++) {
+        const char *name = arena_printf(b->memory, "%s%s", prefix, expand(b->memory, rule->sources[i], layer));
+        const tensor_view *t = tensor_set_find(file, name);
+        if (!t)
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is missing", tensor_set_at(file, 0)->file, name);
+        if (t->type != DTYPE_F32 && t->type != DTYPE_BF16 && t->type != DTYPE_F16 && t->type != DTYPE_F64)
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, BF16, F16 or F64", t->file, t->name, t->type_name);
+        if (t->ndim < 1 || t->ndim > PARAM_MAX_DIMS)
+            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, expected 1 to %d", t->file, t->name, t->ndim, PARAM_MAX_DIMS);
+        for (int j = 0; j < tensor_set_count(file); j++)
+            if (tensor_set_at(file, j) == t)
+                used[j] = true;
+        TRY(rearrange(b, t, rule->change, &parts[i], err));
+    }
+    whole = parts[0];
+    if (count == 3)
+        TRY(stack(b, parts, &whole, err));
+    backbone_add_param(b, expand(b->memory, rule->canonical, layer), whole.ndim, whole.dims, whole.data, whole.type);
+    return INLAY_OK;
+}
+
+inlay_status naming_load(backbone *b, const tensor_set *file, const naming *names, inlay_error *err)
+{
+    const char *prefix = prefix_of(file, names);
+    size_t skip = strlen(prefix);
+    bool *used = ARENA_ARRAY(b->memory, bool, tensor_set_count(file));
+
+    b->shape.layout = names->name;
+    for (int i = 0; i < tensor_set_count(file); i++) {
+        const tensor_view *t = tensor_set_at(file, i);
+        const char *name = strncmp(t->name, prefix, skip) == 0 ? t->name + skip : t->name;
+        int layer;
+        for (int k = 0; names->ignored[k] && !used[i]; k++)
+            used[i] = naming_match(names->ignored[k], name, &layer) || naming_match(names->ignored[k], t->name, &layer);
+        for (const naming_rule *rule = names->rules; rule->canonical && !used[i]; rule++) {
+            /* heads carry no prefix where the encoder has one ("classifier.weight" beside "vit.encoder...") */
+            if (naming_match(rule->sources[0], name, &layer))
+                TRY(load_rule(b, file, name == t->name ? "" : prefix, rule, layer, used, err));
+        }
+    }
+    for (int i = 0; i < tensor_set_count(file); i++) {
+        const tensor_view *t = tensor_set_at(file, i);
+        if (!used[i])
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is not part of a %s checkpoint as %s names it", t->file, t->name, b->desc->name, names->name);
+    }
+    return INLAY_OK;
+}

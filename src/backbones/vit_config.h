@@ -1,0 +1,14 @@
+/* From a checkpoint's configuration and tensors to the shape of a ViT; every tensor is checked against it. */
+#ifndef INLAY_BACKBONES_VIT_CONFIG_H
+#define INLAY_BACKBONES_VIT_CONFIG_H
+
+#include "backbones/vit.h"
+
+typedef struct vit_state {
+    bool positions_cover_prefix; /* position embeddings have rows for class and register tokens, not only for patches */
+} vit_state;
+
+bool vit_recognises(const tensor_set *file, const void *config);
+inlay_status vit_load(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
+
+#endif

@@ -1,0 +1,162 @@
+/* PNG through libpng. The conversions to 8-bit RGB are done here, because they have to be Pillow's. */
+#include "formats/image_codec.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <png.h>
+
+typedef struct png_reader {
+    png_structp png;
+    png_infop info;
+    const uint8_t *next;
+    size_t left;
+    uint8_t *rows; /* as libpng makes them: one row, or all of an interlaced image */
+    jmp_buf escape;
+    char message[200];
+} png_reader;
+
+static void on_error(png_structp png, png_const_charp message)
+{
+    png_reader *r = png_get_error_ptr(png);
+
+    snprintf(r->message, sizeof r->message, "%s", message);
+    longjmp(r->escape, 1);
+}
+
+static void on_warning(png_structp png, png_const_charp message)
+{
+    (void)png;
+    (void)message;
+}
+
+static void on_read(png_structp png, png_bytep target, size_t count)
+{
+    png_reader *r = png_get_io_ptr(png);
+
+    if (count > r->left)
+        png_error(png, "the file is truncated");
+    memcpy(target, r->next, count);
+    r->next += count;
+    r->left -= count;
+}
+
+/* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey. */
+static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int color_type, int depth, const uint8_t palette[256][3])
+{
+    int channels = color_type == PNG_COLOR_TYPE_GRAY_ALPHA ? 2 : color_type == PNG_COLOR_TYPE_RGB ? 3 : color_type == PNG_COLOR_TYPE_RGB_ALPHA ? 4 : 1;
+
+    for (int i = 0; i < width; i++, rgb += 3) {
+        const uint8_t *pixel = row + (size_t)i * (size_t)channels;
+        uint8_t grey = pixel[0];
+        if (color_type == PNG_COLOR_TYPE_PALETTE) {
+            memcpy(rgb, palette[pixel[0]], 3);
+            continue;
+        }
+        if (channels >= 3) {
+            memcpy(rgb, pixel, 3);
+            continue;
+        }
+        /* 16-bit grey becomes Pillow's mode I;16, whose conversion to RGB clips at 255 instead of scaling: nearly everything turns white.
+         * Grey with alpha and RGB of 16 bits keep their high byte. Both are copied here. */
+        if (color_type == PNG_COLOR_TYPE_GRAY && depth == 16)
+            grey = row[2 * i] ? 255 : row[2 * i + 1];
+        else if (depth < 8)
+            grey = (uint8_t)(grey * (255 / ((1 << depth) - 1)));
+        memset(rgb, grey, 3);
+    }
+}
+
+/* Colours that the file does not give are black. */
+static void read_palette(png_reader *r, uint8_t palette[256][3])
+{
+    png_colorp colors = NULL;
+    int count = 0;
+
+    if (png_get_PLTE(r->png, r->info, &colors, &count))
+        for (int i = 0; i < count && i < 256; i++) {
+            palette[i][0] = colors[i].red;
+            palette[i][1] = colors[i].green;
+            palette[i][2] = colors[i].blue;
+        }
+}
+
+static int find_orientation(png_reader *r)
+{
+    png_uint_32 size = 0;
+    png_bytep exif = NULL;
+    png_textp texts = NULL;
+    int count = 0, found = 0;
+
+    png_read_end(r->png, r->info); /* both kinds may follow the pixels */
+    if (png_get_eXIf_1(r->png, r->info, &size, &exif))
+        found = exif_orientation(exif, size);
+    png_get_text(r->png, r->info, &texts, &count);
+    for (int i = 0; i < count && !found; i++)
+        if (strcmp(texts[i].key, "XML:com.adobe.xmp") == 0 && texts[i].text)
+            found = xmp_orientation((const uint8_t *)texts[i].text, strlen(texts[i].text));
+    return found ? found : 1;
+}
+
+/* Runs under setjmp: everything that must be freed hangs on `r` or `out`. */
+static inlay_status read_png(png_reader *r, image *out, const char *name, inlay_error *err)
+{
+    uint8_t palette[256][3] = {{0}};
+    int color_type, depth, passes;
+    size_t row_bytes;
+
+    png_read_info(r->png, r->info);
+    color_type = png_get_color_type(r->png, r->info);
+    depth = png_get_bit_depth(r->png, r->info);
+    TRY(image_new(out, png_get_image_width(r->png, r->info), png_get_image_height(r->png, r->info), name, err));
+    read_palette(r, palette);
+    if (depth < 8)
+        png_set_packing(r->png);
+    if (depth == 16 && color_type != PNG_COLOR_TYPE_GRAY)
+        png_set_strip_16(r->png);
+    passes = png_set_interlace_handling(r->png);
+    png_read_update_info(r->png, r->info);
+    row_bytes = png_get_rowbytes(r->png, r->info);
+    r->rows = calloc(passes > 1 ? (size_t)out->height : 1, row_bytes);
+    if (!r->rows)
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
+    for (int pass = 0; pass < passes; pass++)
+        for (int i = 0; i < out->height; i++) {
+            uint8_t *row = r->rows + (passes > 1 ? (size_t)i * row_bytes : 0);
+            png_read_row(r->png, row, NULL);
+            if (pass == passes - 1)
+                row_to_rgb(out->rgb + (size_t)i * (size_t)out->width * 3, row, out->width, color_type, depth, palette);
+        }
+    return INLAY_OK;
+}
+
+inlay_status image_decode_png(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
+{
+    png_reader r = {.next = bytes, .left = size};
+    volatile bool pixels_read = false; /* what is broken behind the pixels only costs the orientation */
+    inlay_status status = INLAY_OK;
+
+    r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
+    r.info = r.png ? png_create_info_struct(r.png) : NULL;
+    if (!r.info) {
+        png_destroy_read_struct(&r.png, NULL, NULL);
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory", name);
+    }
+    if (setjmp(r.escape)) {
+        png_destroy_read_struct(&r.png, &r.info, NULL);
+        free(r.rows);
+        if (pixels_read)
+            return INLAY_OK;
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: %s", name, r.message);
+    }
+    png_set_read_fn(r.png, &r, on_read);
+    status = read_png(&r, out, name, err);
+    pixels_read = status == INLAY_OK;
+    if (pixels_read && orientation)
+        *orientation = find_orientation(&r);
+    png_destroy_read_struct(&r.png, &r.info, NULL);
+    free(r.rows);
+    return status;
+}

@@ -1,0 +1,107 @@
+/* A static graph of operations. A model, its adapters and its loss are built once; passes then fuse chains into the epilogues of matrix
+ * products, choose the types of stored activations, and find what never changes. programs (program.h) run it.
+ *
+ * A value is a matrix with `rows` rows for each sample of the batch and `cols` columns; samples lie one after the other. Parameters and the
+ * loss have no batch. */
+#ifndef INLAY_GRAPH_GRAPH_H
+#define INLAY_GRAPH_GRAPH_H
+
+#include "graph/param.h"
+
+typedef int value; /* index of a value in its graph */
+#define NO_VALUE (-1)
+
+#define OP_INPUTS 5
+#define OP_AUX 2
+
+typedef enum value_kind { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_AUX } value_kind;
+
+typedef struct value_info {
+    const char *name;
+    value_kind kind;
+    bool batched;
+    int64_t rows, cols; /* rows for each sample (of the whole, when not batched) */
+    dtype type;
+    param *p;           /* VALUE_PARAM */
+    int producer;       /* op index, -1: input or parameter */
+    bool needs_grad;    /* something trainable lies below */
+    bool fixed;         /* a pure function of the inputs and of frozen weights */
+    bool kept;          /* read from outside: must exist as it is (no fusion over it) and stays f32 */
+} value_info;
+
+/* Attributes of all operations; each uses the few that its builder below sets. */
+typedef struct op_attributes {
+    activation act;
+    double eps, scale, rate;
+    int64_t groups, width, offset, first, count, heads, head_dim, q_offset, k_offset, v_offset;
+    uint32_t site; /* random stream */
+    int64_t height, image_width, channels, patch;
+    const float *mean, *std;
+} op_attributes;
+
+typedef struct op_node {
+    int kind; /* index in the table of operations */
+    value in[OP_INPUTS];
+    value out;
+    value aux[OP_AUX]; /* kept from forward to backward */
+    op_attributes a;
+    bool dead; /* merged into another */
+} op_node;
+
+typedef struct graph {
+    arena *memory;
+    dtype real;         /* of the device it will run on */
+    dtype weight_type;  /* frozen matrices: real or DTYPE_BF16 */
+    value_info *values;
+    int value_count, value_capacity;
+    op_node *ops;
+    int op_count, op_capacity;
+    uint32_t sites;     /* random streams handed out */
+} graph;
+
+graph *graph_new(dtype real, dtype weight_type);
+void graph_free(graph *g); /* parameters are not the graph's own */
+
+/* ---- building: every function returns the new value ---- */
+value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);
+value graph_param(graph *g, param *p); /* the same value for the same parameter */
+
+/* x W^T + b; W [n, k]. Only rows [first, first + count) of W and b are used when count > 0. b may be NULL. */
+value graph_linear(graph *g, value x, param *w, param *b, int64_t first, int64_t count);
+value graph_activation(graph *g, value x, activation act);
+value graph_layernorm(graph *g, value x, param *w, param *b, double eps);
+/* Normalises `groups` slices of `width` columns that start at column `offset`; the result has groups * width columns. */
+value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, int64_t offset, int64_t groups, int64_t width);
+/* Heads of head_dim columns each, which start at the given column of q, k and v (often the same value). Result: q's rows, heads * head_dim columns. */
+value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset, int64_t heads, int64_t head_dim,
+                      double scale);
+value graph_add(graph *g, value a, value b);
+value graph_add_columns(graph *g, value a, value b, int64_t offset); /* b is added at a's columns from offset */
+value graph_add_table(graph *g, value x, param *table);              /* table [rows, cols], the same for every sample */
+value graph_affine(graph *g, value x, param *gamma, param *beta, double factor); /* x * gamma * factor + beta; NULL: 1 and 0 */
+value graph_dropout(graph *g, value x, double rate);   /* rate 0: x itself */
+value graph_drop_path(graph *g, value x, double rate); /* whole samples; rate 0: x itself */
+value graph_broadcast(graph *g, param *rows);          /* a parameter [rows, cols] for every sample */
+value graph_insert_tokens(graph *g, value x, value rows, int64_t at);  /* rows of each sample are inserted in front of x's row `at` */
+value graph_replace_tokens(graph *g, value x, value rows, int64_t at); /* ... take the place of x's rows from `at` */
+value graph_select_tokens(graph *g, value x, int64_t first, int64_t count);
+value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count);
+value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch, const float *mean, const float *std);
+value graph_cross_entropy(graph *g, value logits, value labels, double smoothing); /* mean over the batch: not batched, [1, 1] */
+void graph_keep(graph *g, value v);
+
+/* Call once after building: fuses, chooses types, marks what needs gradients and what is fixed. */
+void graph_finish(graph *g);
+
+/* The values at which everything fixed ends: fixed results that operations needed for `wanted` read together with something that is not fixed.
+ * Returns their number (at most `room` are written); 0 when an input is read by something not fixed (nothing can be cached) or when nothing is. */
+int graph_fixed_frontier(const graph *g, value wanted, value *out, int room);
+
+/* The type in which a matrix parameter is packed: frozen backbone weights follow the graph's weight_type, all others are real. */
+dtype graph_weight_type(const graph *g, const param *p);
+
+/* Rows and bytes of a value for `batch` samples. */
+int64_t value_rows(const graph *g, value v, int64_t batch);
+size_t value_bytes(const graph *g, value v, int64_t batch);
+
+#endif

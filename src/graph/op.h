@@ -1,0 +1,69 @@
+/* The table of operations. One row: an operation's name, its forward and backward pass in terms of device kernels, and what the planner has
+ * to know about it. Adding an operation is one file op_<name>.c, one row in ops.def, and its builder in graph.h. */
+#ifndef INLAY_GRAPH_OP_H
+#define INLAY_GRAPH_OP_H
+
+#include "graph/program.h"
+
+/* What an operation sees while it runs. */
+typedef struct op_run {
+    program *p;
+    const op_node *op;
+    const kernels *k;
+    compute *c;
+    int64_t batch;
+    const step_info *step;
+    unsigned char *workspace; /* op_desc.workspace bytes */
+    const bool *accumulate;   /* backward: for each input, whether its gradient already holds something */
+} op_run;
+
+typedef struct op_desc {
+    const char *name;
+    void (*forward)(const op_run *r);
+    void (*backward)(const op_run *r); /* NULL: no gradient passes through it */
+    /* Which inputs (bit i) the backward pass reads, given the graph's needs_grad marks. NULL: none. */
+    unsigned (*backward_reads)(const graph *g, const op_node *op);
+    size_t (*workspace)(const graph *g, const op_node *op, int64_t batch, bool backward); /* NULL: none */
+    double (*flops)(const graph *g, const op_node *op); /* of the forward pass, for one sample; NULL: negligible */
+    bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
+    int inplace;   /* input whose buffer the result may take over when nobody reads it later; -1: none */
+    int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
+    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never. */
+    bool (*partial)(const graph *g, const op_node *op, int input);
+    /* For the choice of types in bf16 mode: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them
+     * through its own f32 arithmetic; and whether the result may be bf16. */
+    unsigned bf16_inputs;
+    bool bf16_result;
+} op_desc;
+
+#define OP(name) extern const op_desc op_##name;
+#include "graph/ops.def"
+#undef OP
+extern const op_desc *const op_table[];
+enum {
+#define OP(name) OP_##name,
+#include "graph/ops.def"
+#undef OP
+    OP_COUNT
+};
+
+/* Matrices of the running batch. */
+mat op_in(const op_run *r, int input);
+mat op_out(const op_run *r);
+mat op_aux(const op_run *r, int index);
+mat op_out_grad(const op_run *r);
+/* The gradient of an input: data NULL when it is not wanted. */
+mat op_in_grad(const op_run *r, int input);
+bool op_wants(const op_run *r, int input);
+/* Parameters among the inputs: their reals, their gradient (NULL when frozen or absent). */
+void *op_data(const op_run *r, int input);
+void *op_param_grad(const op_run *r, int input);
+const packed *op_panels(const op_run *r);
+/* Adds the result's gradient to an input that op_desc.passes could not alias. */
+void op_pass_grad(const op_run *r, int input);
+/* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */
+const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room);
+/* A column range of a matrix. */
+mat mat_columns(mat m, int64_t first, int64_t count);
+
+#endif

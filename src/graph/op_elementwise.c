@@ -1,0 +1,219 @@
+/* Operations that work element by element: activation, affine, add, add_table, dropout, drop_path. */
+#include "graph/op.h"
+
+static unsigned reads_x(const graph *g, const op_node *op)
+{
+    (void)g;
+    (void)op;
+    return 1u;
+}
+
+/* ---- activation: y = act(x) ---- */
+static void activation_forward(const op_run *r)
+{
+    r->k->map(r->c, &(map_args){.y = op_out(r), .x = op_in(r, 0), .act = r->op->a.act});
+}
+
+static void activation_backward(const op_run *r)
+{
+    r->k->map_backward(r->c, &(map_args){.x = op_in(r, 0), .act = r->op->a.act, .dy = op_out_grad(r), .dx = op_in_grad(r, 0), .accumulate = r->accumulate[0]});
+}
+
+const op_desc op_activation = {
+    .name = "activation",
+    .forward = activation_forward,
+    .backward = activation_backward,
+    .backward_reads = reads_x,
+    .inplace = 0,
+    .passes = -1,
+    .bf16_inputs = 1u,
+    .bf16_result = true,
+};
+
+/* ---- affine: y = x * gamma * factor + beta ---- */
+/* A single learned factor is a channel-wise one over a matrix of one column. */
+static mat affine_view(const op_run *r, mat m)
+{
+    value gamma = r->op->in[1];
+
+    if (m.data && gamma != NO_VALUE && r->op->a.count == 1)
+        return (mat){.data = m.data, .type = m.type, .rows = m.rows * m.cols, .cols = 1, .stride = 1};
+    return m;
+}
+
+static void affine_forward(const op_run *r)
+{
+    r->k->affine(r->c, &(affine_args){.y = affine_view(r, op_out(r)), .x = affine_view(r, op_in(r, 0)), .gamma = op_data(r, 1), .beta = op_data(r, 2), .factor = r->op->a.scale});
+}
+
+static void affine_backward(const op_run *r)
+{
+    affine_args args = {.x = affine_view(r, op_in(r, 0)),
+                        .gamma = op_data(r, 1),
+                        .factor = r->op->a.scale,
+                        .dy = affine_view(r, op_out_grad(r)),
+                        .dx = affine_view(r, op_in_grad(r, 0)),
+                        .accumulate = r->accumulate[0],
+                        .need_dx = op_wants(r, 0),
+                        .dgamma = op_param_grad(r, 1),
+                        .dbeta = op_param_grad(r, 2),
+                        .accumulate_params = true};
+
+    r->k->affine_backward(r->c, &args);
+}
+
+static unsigned affine_reads(const graph *g, const op_node *op)
+{
+    return op->in[1] != NO_VALUE && g->values[op->in[1]].needs_grad ? 1u : 0;
+}
+
+const op_desc op_affine = {
+    .name = "affine",
+    .forward = affine_forward,
+    .backward = affine_backward,
+    .backward_reads = affine_reads,
+    .inplace = 0,
+    .passes = -1,
+    .bf16_inputs = 1u,
+    .bf16_result = true,
+};
+
+/* ---- add: y = a + b, b perhaps at a range of a's columns ---- */
+static void add_forward(const op_run *r)
+{
+    r->k->add(r->c, &(add_args){.y = op_out(r), .a = op_in(r, 0), .b = op_in(r, 1), .offset = r->op->a.offset, .row_group = 1});
+}
+
+static void add_backward(const op_run *r)
+{
+    mat db = op_in_grad(r, 1);
+
+    if (db.data) {
+        mat dy = mat_columns(op_out_grad(r), r->op->a.offset, db.cols);
+        if (r->accumulate[1])
+            r->k->add(r->c, &(add_args){.y = db, .a = db, .b = dy, .row_group = 1});
+        else
+            r->k->add(r->c, &(add_args){.y = db, .a = dy, .row_group = 1});
+    }
+    op_pass_grad(r, 0);
+}
+
+const op_desc op_add = {
+    .name = "add",
+    .forward = add_forward,
+    .backward = add_backward,
+    .inplace = 0,
+    .passes = 0,
+    .bf16_inputs = 1u,
+    .bf16_result = true,
+};
+
+/* ---- add_table: y = x + table, the same table for every sample ---- */
+static void add_table_forward(const op_run *r)
+{
+    mat y = op_out(r);
+
+    r->k->add(r->c, &(add_args){.y = y, .a = op_in(r, 0), .row_group = 1, .table = op_data(r, 1), .table_rows = y.rows / r->batch});
+}
+
+static void add_table_backward(const op_run *r)
+{
+    mat dy = op_out_grad(r);
+    void *dtable = op_param_grad(r, 1);
+
+    if (dtable)
+        r->k->column_sum(r->c, &(column_sum_args){.out = dtable, .dy = dy, .row_group = 1, .modulo = dy.rows / r->batch, .accumulate = true});
+    op_pass_grad(r, 0);
+}
+
+const op_desc op_add_table = {
+    .name = "add_table",
+    .forward = add_table_forward,
+    .backward = add_table_backward,
+    .inplace = 0,
+    .passes = 0,
+};
+
+/* ---- dropout ---- */
+static dropout_args dropout_arguments(const op_run *r)
+{
+    return (dropout_args){.rate = r->op->a.rate,
+                          .stream = {.seed = r->step->seed, .purpose = RNG_DROPOUT, .site = r->op->a.site, .step = r->step->step}};
+}
+
+static void dropout_forward(const op_run *r)
+{
+    dropout_args args = dropout_arguments(r);
+
+    args.y = op_out(r);
+    args.x = op_in(r, 0);
+    r->k->dropout(r->c, &args);
+}
+
+static void dropout_backward(const op_run *r)
+{
+    dropout_args args = dropout_arguments(r);
+
+    args.y = op_in_grad(r, 0);
+    args.x = op_out_grad(r);
+    args.accumulate = r->accumulate[0];
+    r->k->dropout(r->c, &args);
+}
+
+static bool always_random(const op_node *op)
+{
+    return op->a.rate > 0;
+}
+
+const op_desc op_dropout = {
+    .name = "dropout",
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+    .random = always_random,
+    .inplace = 0,
+    .passes = -1,
+    .bf16_inputs = 1u,
+    .bf16_result = true,
+};
+
+/* ---- drop_path: whole samples are zeroed, the others scaled up ---- */
+static size_t drop_path_workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
+{
+    (void)g;
+    (void)op;
+    (void)backward;
+    return (size_t)batch * sizeof(float);
+}
+
+static void drop_path_apply(const op_run *r, mat y, mat x)
+{
+    gemm_prologue in = {.row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.site, (float *)r->workspace), .row_group = x.rows / r->batch};
+
+    r->k->apply_prologue(r->c, &y, &x, &in);
+}
+
+static void drop_path_forward(const op_run *r)
+{
+    drop_path_apply(r, op_out(r), op_in(r, 0));
+}
+
+static void drop_path_backward(const op_run *r)
+{
+    mat dx = op_in_grad(r, 0), dy = op_out_grad(r);
+
+    if (r->accumulate[0])
+        r->k->add(r->c, &(add_args){.y = dx, .a = dx, .b = dy, .row_group = dy.rows / r->batch,
+                                    .row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.site, (float *)r->workspace)});
+    else
+        drop_path_apply(r, dx, dy);
+}
+
+const op_desc op_drop_path = {
+    .name = "drop_path",
+    .forward = drop_path_forward,
+    .backward = drop_path_backward,
+    .workspace = drop_path_workspace,
+    .random = always_random,
+    .inplace = 0,
+    .passes = -1,
+};

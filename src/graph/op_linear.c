@@ -1,0 +1,125 @@
+/* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma, residual. */
+#include "graph/op.h"
+
+enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
+
+static size_t align64(size_t size)
+{
+    return (size + 63) & ~(size_t)63;
+}
+
+/* Workspace: the mask; then, backward with trainable parts, one matrix of the result's shape. */
+static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
+{
+    size_t size = align64((size_t)batch * sizeof(float));
+
+    if (backward)
+        size += (size_t)value_rows(g, op->out, batch) * (size_t)g->values[op->out].cols * dtype_size(g->real);
+    return size;
+}
+
+static const float *mask_of(const op_run *r)
+{
+    float *mask = (float *)r->workspace;
+
+    if (r->op->a.rate == 0 && r->op->a.scale == 1)
+        return NULL;
+    if (r->op->a.rate > 0)
+        op_drop_path_mask(r, r->op->a.rate, r->op->a.site, mask);
+    for (int64_t i = 0; i < r->batch; i++)
+        mask[i] = (float)r->op->a.scale * (r->op->a.rate > 0 ? mask[i] : 1.0f);
+    return mask;
+}
+
+static void *rows_of(const op_run *r, int input)
+{
+    /* biases follow the rows of W that are used */
+    unsigned char *data = op_data(r, input);
+
+    return data ? data + (size_t)r->op->a.first * dtype_size(r->k->real) : NULL;
+}
+
+static void forward(const op_run *r)
+{
+    const op_node *op = r->op;
+    gemm_args args = {.y = op_out(r), .x = op_in(r, IN_X), .w = op_panels(r)};
+
+    args.out.bias = rows_of(r, IN_B);
+    args.out.act = op->a.act;
+    if (op->aux[0] != NO_VALUE)
+        args.out.pre = op_aux(r, 0);
+    args.out.col_scale = op_data(r, IN_GAMMA);
+    args.out.row_scale = mask_of(r);
+    args.out.row_group = args.y.rows / r->batch;
+    if (op->in[IN_RESIDUAL] != NO_VALUE)
+        args.out.residual = op_in(r, IN_RESIDUAL);
+    r->k->gemm(r->c, &args);
+}
+
+static void backward(const op_run *r)
+{
+    const op_node *op = r->op;
+    mat dy = op_out_grad(r), x = op_in(r, IN_X), dx = op_in_grad(r, IN_X);
+    int64_t group = dy.rows / r->batch;
+    gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask_of(r), .row_group = group, .act = op->a.act};
+    mat room = {.data = r->workspace + align64((size_t)r->batch * sizeof(float)), .type = r->k->real, .rows = dy.rows, .cols = dy.cols, .stride = dy.cols};
+    void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
+
+    if (in.act != ACT_NONE)
+        in.pre = op_aux(r, 0);
+    if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
+        gemm_args again = {.y = room, .x = x, .w = op_panels(r), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
+        r->k->gemm(r->c, &again);
+        r->k->column_sum(r->c, &(column_sum_args){.out = dgamma, .dy = dy, .other = room, .row_scale = in.row_scale, .row_group = group, .accumulate = true});
+    }
+    if (dw || db) {
+        size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
+        if (in.col_scale || in.row_scale || in.act != ACT_NONE) {
+            r->k->apply_prologue(r->c, &room, &dy, &in);
+            dy = room;
+            in = (gemm_prologue){0};
+        }
+        if (dw)
+            r->k->gemm_outer(r->c, &(gemm_outer_args){.dw = (unsigned char *)dw + skip * (size_t)x.cols, .dy = dy, .x = x, .accumulate = true});
+        if (db)
+            r->k->column_sum(r->c, &(column_sum_args){.out = (unsigned char *)db + skip, .dy = dy, .row_group = 1, .accumulate = true});
+    }
+    if (dx.data) {
+        gemm_args args = {.y = dx, .x = dy, .w = op_panels(r), .transposed = true, .in = in};
+        if (r->accumulate[IN_X])
+            args.out.residual = dx;
+        r->k->gemm(r->c, &args);
+    }
+    op_pass_grad(r, IN_RESIDUAL);
+}
+
+static unsigned backward_reads(const graph *g, const op_node *op)
+{
+    bool w = g->values[op->in[IN_W]].needs_grad, gamma = op->in[IN_GAMMA] != NO_VALUE && g->values[op->in[IN_GAMMA]].needs_grad;
+
+    return w || gamma ? 1u << IN_X : 0;
+}
+
+static double flops(const graph *g, const op_node *op)
+{
+    return 2.0 * (double)g->values[op->out].rows * (double)g->values[op->out].cols * (double)g->values[op->in[IN_X]].cols;
+}
+
+static bool is_random(const op_node *op)
+{
+    return op->a.rate > 0;
+}
+
+const op_desc op_linear = {
+    .name = "linear",
+    .forward = forward,
+    .backward = backward,
+    .backward_reads = backward_reads,
+    .workspace = workspace,
+    .flops = flops,
+    .random = is_random,
+    .inplace = IN_RESIDUAL,
+    .passes = IN_RESIDUAL,
+    .bf16_inputs = 1u << IN_X,
+    .bf16_result = true,
+};

@@ -1,0 +1,172 @@
+#include "graph/param.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err)
+{
+    *d = (device){.k = k};
+    if (!k)
+        TRY(kernels_choose(&d->k, err));
+    if (threads == 0)
+        threads = pool_processors();
+    TRY(pool_new(&d->c.threads, threads, err));
+    d->c.scratch_size = d->k->scratch_size;
+    d->c.scratch = calloc((size_t)threads, sizeof *d->c.scratch);
+    for (int i = 0; i < threads; i++) {
+        void *block = d->c.scratch ? aligned_alloc(64, (d->c.scratch_size + 63) & ~(size_t)63) : NULL;
+        if (!block) {
+            device_close(d);
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB of scratch for each of %d threads", (double)d->k->scratch_size / 1e6, threads);
+        }
+        d->c.scratch[i] = block;
+    }
+    return INLAY_OK;
+}
+
+void device_close(device *d)
+{
+    for (int i = 0; d->c.scratch && d->c.threads && i < pool_threads(d->c.threads); i++)
+        free(d->c.scratch[i]);
+    free(d->c.scratch);
+    pool_free(d->c.threads);
+    *d = (device){0};
+}
+
+param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
+{
+    param *p = ARENA_NEW(memory, param);
+
+    p->name = arena_strdup(memory, name);
+    p->ndim = ndim;
+    p->count = 1;
+    p->lr_scale = 1;
+    p->decay = ndim >= 2;
+    for (int i = 0; i < ndim; i++) {
+        p->dims[i] = dims[i];
+        p->count *= dims[i];
+    }
+    return p;
+}
+
+void param_release(param *p, const device *d)
+{
+    void **blocks[] = {&p->data, &p->grad, &p->m, &p->v};
+
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        d->k->release(*blocks[i]);
+        *blocks[i] = NULL;
+    }
+    while (p->panels) {
+        param_panel *next = p->panels->next;
+        d->k->release(p->panels->panels.data);
+        free(p->panels);
+        p->panels = next;
+    }
+}
+
+static inlay_status device_array(void **array, const param *p, const device *d, inlay_error *err)
+{
+    if (*array)
+        return INLAY_OK;
+    *array = d->k->alloc((size_t)p->count * dtype_size(d->k->real));
+    if (!*array)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
+    return INLAY_OK;
+}
+
+void device_set_f32(const device *d, void *array, const float *values, int64_t count)
+{
+    double *wide;
+
+    if (d->k->real == DTYPE_F32) {
+        d->k->copy_in(array, values, (size_t)count * sizeof(float));
+        return;
+    }
+    wide = array;
+    for (int64_t i = 0; i < count; i++)
+        wide[i] = (double)values[i];
+}
+
+void device_get_f32(const device *d, float *out, const void *array, int64_t count)
+{
+    const double *wide;
+
+    if (d->k->real == DTYPE_F32) {
+        d->k->copy_out(out, array, (size_t)count * sizeof(float));
+        return;
+    }
+    wide = array;
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (float)wide[i];
+}
+
+inlay_status param_materialise(param *p, const device *d, inlay_error *err)
+{
+    bool fresh = !p->data;
+
+    TRY(device_array(&p->data, p, d, err));
+    if (p->trainable) {
+        TRY(device_array(&p->grad, p, d, err));
+        TRY(device_array(&p->m, p, d, err));
+        TRY(device_array(&p->v, p, d, err));
+    }
+    if (fresh && p->source) {
+        float *values = malloc((size_t)p->count * sizeof *values);
+        if (!values)
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
+        dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
+        device_set_f32(d, p->data, values, p->count);
+        free(values);
+        p->version++;
+    }
+    return INLAY_OK;
+}
+
+inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, const packed **out, inlay_error *err)
+{
+    int64_t columns = p->count / p->dims[0];
+    param_panel *panel = p->panels;
+
+    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type))
+        panel = panel->next;
+    if (!panel) {
+        panel = calloc(1, sizeof *panel);
+        if (panel)
+            panel->panels = (packed){count, columns, type, d->k->alloc(d->k->pack_size(count, columns, type))};
+        if (!panel || !panel->panels.data) {
+            free(panel);
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
+        }
+        panel->first = first;
+        panel->count = count;
+        panel->version = -1;
+        panel->next = p->panels;
+        p->panels = panel;
+    }
+    if (panel->version != p->version) {
+        /* what was changed or is trained lives on the device; a frozen weight is packed straight from the checkpoint */
+        const unsigned char *bytes = p->data ? p->data : p->source;
+        dtype from = p->data ? d->k->real : p->source_type;
+        d->k->pack(&d->c, &panel->panels, bytes + (size_t)(first * columns) * dtype_size(from), from);
+        panel->version = p->version;
+    }
+    *out = &panel->panels;
+    return INLAY_OK;
+}
+
+void param_get(const param *p, const device *d, float *out)
+{
+    if (p->data)
+        device_get_f32(d, out, p->data, p->count);
+    else if (p->source)
+        dtype_to_f32(out, p->source, p->source_type, (size_t)p->count);
+    else
+        memset(out, 0, (size_t)p->count * sizeof *out);
+}
+
+void param_set(param *p, const device *d, const float *values)
+{
+    device_set_f32(d, p->data, values, p->count);
+    p->version++;
+}

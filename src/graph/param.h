@@ -1,0 +1,59 @@
+/* Parameters: named tensors of a backbone, an adapter or a head. A frozen one is a view of checkpoint bytes plus whatever form the
+ * kernels want (packed panels, or plain reals); a trainable one has its value, gradient and optimiser state on the device. */
+#ifndef INLAY_GRAPH_PARAM_H
+#define INLAY_GRAPH_PARAM_H
+
+#include "base/arena.h"
+#include "kernels/kernels.h"
+
+#define PARAM_MAX_DIMS 4
+
+typedef struct param_panel {
+    int64_t first, count; /* rows of the matrix that are packed here */
+    packed panels;
+    int64_t version;      /* param.version when they were packed */
+    struct param_panel *next;
+} param_panel;
+
+typedef struct param {
+    const char *name;
+    int ndim;
+    int64_t dims[PARAM_MAX_DIMS], count; /* matrices: rows = dims[0], columns = count / dims[0] */
+    bool trainable;
+    bool exact;      /* adapters and heads: never rounded to bf16 */
+    bool decay;      /* weight decay applies */
+    double lr_scale; /* factor on the learning rate */
+    const void *source; /* checkpoint bytes, [count] of source_type, kept by the owner of the checkpoint; NULL once the value is on the device only */
+    dtype source_type;
+    void *data, *grad, *m, *v; /* real [count] on the device; NULL until needed. m, v: AdamW's moments */
+    int64_t version;           /* grows with every change of data */
+    param_panel *panels;
+} param;
+
+/* A device bound to a thread pool and scratch memory: what graphs run on. */
+typedef struct device {
+    const kernels *k;
+    compute c;
+} device;
+
+/* threads 0: all processors. `k` NULL: kernels_choose. */
+inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err);
+void device_close(device *d);
+
+/* A parameter in `memory`, without a value. dims: ndim of them. */
+param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims);
+void param_release(param *p, const device *d); /* frees the device memory */
+
+/* Makes p->data exist: from `source`, else zero. A trainable parameter also gets grad, m and v. */
+inlay_status param_materialise(param *p, const device *d, inlay_error *err);
+/* The packed form of rows [first, first + count), made or renewed when it is missing or older than the value. */
+inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, const packed **out, inlay_error *err);
+
+/* Copies between host f32 [count] and the parameter, whatever form it has. param_set needs p->data to exist. */
+void param_get(const param *p, const device *d, float *out);
+void param_set(param *p, const device *d, const float *values);
+/* The same for a device array of the parameter's shape (gradient, moments). */
+void device_get_f32(const device *d, float *out, const void *array, int64_t count);
+void device_set_f32(const device *d, void *array, const float *values, int64_t count);
+
+#endif

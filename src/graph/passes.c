@@ -1,0 +1,213 @@
+/* What happens once between building a graph and planning it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/op.h"
+
+/* How far the epilogue of a product already reaches: y = residual + mask * gamma * act(x W^T + b). A constant factor rides on the mask. */
+enum { STAGE_BIAS, STAGE_ACT, STAGE_GAMMA, STAGE_DROP_PATH, STAGE_RESIDUAL };
+
+static int linear_stage(const op_node *linear)
+{
+    if (linear->in[4] != NO_VALUE)
+        return STAGE_RESIDUAL;
+    if (linear->a.rate > 0)
+        return STAGE_DROP_PATH;
+    if (linear->in[3] != NO_VALUE || linear->a.scale != 1)
+        return STAGE_GAMMA;
+    return linear->a.act != ACT_NONE ? STAGE_ACT : STAGE_BIAS;
+}
+
+/* The product whose result `v` is, if nobody else reads it and it may be changed in place. */
+static op_node *private_linear(graph *g, const int *readers, value v, int stage)
+{
+    const value_info *info = &g->values[v];
+    op_node *op;
+
+    if (info->producer < 0 || info->kept || readers[v] != 1)
+        return NULL;
+    op = &g->ops[info->producer];
+    return op->kind == OP_linear && linear_stage(op) < stage ? op : NULL;
+}
+
+/* Takes the operation at `index` over into the product that feeds it: the product moves to that place in the order, where all that it now reads is there. */
+static void absorb(graph *g, int index, op_node *linear, op_node merged)
+{
+    merged.out = g->ops[index].out;
+    g->values[merged.out].producer = index;
+    linear->dead = true;
+    g->ops[index] = merged;
+}
+
+static void fuse_into_linear(graph *g, int index, const int *readers)
+{
+    op_node *op = &g->ops[index], *linear, merged;
+
+    switch (op->kind) {
+    case OP_activation:
+        if ((linear = private_linear(g, readers, op->in[0], STAGE_ACT))) {
+            merged = *linear;
+            merged.a.act = op->a.act;
+            absorb(g, index, linear, merged);
+        }
+        break;
+    case OP_affine:
+        if (op->in[2] == NO_VALUE && (op->in[1] == NO_VALUE || (op->a.scale == 1 && op->a.count == g->values[op->out].cols)) && (linear = private_linear(g, readers, op->in[0], STAGE_GAMMA))) {
+            merged = *linear;
+            merged.in[3] = op->in[1];
+            merged.a.scale = op->a.scale;
+            absorb(g, index, linear, merged);
+        }
+        break;
+    case OP_drop_path:
+        if ((linear = private_linear(g, readers, op->in[0], STAGE_DROP_PATH))) {
+            merged = *linear;
+            merged.a.rate = op->a.rate;
+            merged.a.site = op->a.site;
+            absorb(g, index, linear, merged);
+        }
+        break;
+    case OP_add:
+        if (g->values[op->in[0]].cols == g->values[op->in[1]].cols && (linear = private_linear(g, readers, op->in[1], STAGE_RESIDUAL))) {
+            merged = *linear;
+            merged.in[4] = op->in[0];
+            absorb(g, index, linear, merged);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static int *count_readers(const graph *g)
+{
+    int *readers = calloc((size_t)g->value_count + 1, sizeof *readers);
+
+    for (int i = 0; readers && i < g->op_count; i++)
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (!g->ops[i].dead && g->ops[i].in[j] != NO_VALUE)
+                readers[g->ops[i].in[j]]++;
+    return readers;
+}
+
+static void mark_dependencies(graph *g)
+{
+    for (value v = 0; v < g->value_count; v++) {
+        value_info *info = &g->values[v];
+        info->needs_grad = info->kind == VALUE_PARAM && info->p->trainable;
+        info->fixed = info->kind == VALUE_INPUT || (info->kind == VALUE_PARAM && !info->p->trainable);
+    }
+    for (int i = 0; i < g->op_count; i++) {
+        const op_node *op = &g->ops[i];
+        const op_desc *desc = op_table[op->kind];
+        bool needs = false, fixed = !(desc->random && desc->random(op));
+        if (op->dead)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++) {
+            if (op->in[j] == NO_VALUE)
+                continue;
+            needs |= g->values[op->in[j]].needs_grad;
+            fixed &= g->values[op->in[j]].fixed;
+        }
+        g->values[op->out].needs_grad = needs && desc->backward;
+        g->values[op->out].fixed = fixed;
+        for (int j = 0; j < OP_AUX; j++)
+            if (op->aux[j] != NO_VALUE)
+                g->values[op->aux[j]].fixed = fixed;
+    }
+}
+
+static bool exact_weights(const graph *g, const op_node *linear)
+{
+    return graph_weight_type(g, g->values[linear->in[1]].p) == g->real;
+}
+
+/* In bf16, a value is stored as bf16 when every reader takes it so: products with frozen weights round their input to bf16 anyway. Readers come later in
+ * the order, so one sweep from the end decides. */
+static void choose_types(graph *g)
+{
+    bool *wide = calloc((size_t)g->value_count + 1, sizeof *wide); /* some reader wants it as it is */
+
+    for (int i = g->op_count - 1; wide && i >= 0; i--) {
+        const op_node *op = &g->ops[i];
+        const op_desc *desc = op_table[op->kind];
+        value_info *out = &g->values[op->out];
+        if (op->dead)
+            continue;
+        if (desc->bf16_result && !out->kept && !wide[op->out] && !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
+            out->type = DTYPE_BF16;
+        for (int j = 0; j < OP_INPUTS; j++) {
+            bool takes = desc->bf16_inputs >> j & 1;
+            if (op->in[j] == NO_VALUE)
+                continue;
+            if (op->kind == OP_linear)
+                takes = j == 0 && !exact_weights(g, op);
+            else if (op->kind != OP_attention)
+                takes = takes && out->type == DTYPE_BF16;
+            wide[op->in[j]] |= !takes;
+        }
+    }
+    free(wide);
+}
+
+void graph_finish(graph *g)
+{
+    int *readers = count_readers(g);
+
+    for (int i = 0; readers && i < g->op_count; i++)
+        fuse_into_linear(g, i, readers);
+    free(readers);
+    mark_dependencies(g);
+    if (g->weight_type == DTYPE_BF16)
+        choose_types(g);
+    for (int i = 0; i < g->op_count; i++) { /* the pre-activation is kept beside a product whose epilogue has an activation */
+        op_node *op = &g->ops[i];
+        if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
+            continue;
+        value_info info = {.name = "pre", .kind = VALUE_AUX, .batched = true, .rows = g->values[op->out].rows, .cols = g->values[op->out].cols,
+                           .type = graph_weight_type(g, g->values[op->in[1]].p), .producer = i};
+        ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
+        op->aux[0] = g->value_count - 1;
+    }
+}
+
+static void mark_needed(const graph *g, value wanted, bool *needed)
+{
+    needed[wanted] = true;
+    for (int i = g->op_count - 1; i >= 0; i--)
+        if (!g->ops[i].dead && needed[g->ops[i].out])
+            for (int j = 0; j < OP_INPUTS; j++)
+                if (g->ops[i].in[j] != NO_VALUE)
+                    needed[g->ops[i].in[j]] = true;
+}
+
+int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
+{
+    bool *needed = calloc((size_t)g->value_count, sizeof *needed), *taken = calloc((size_t)g->value_count, sizeof *taken);
+    int count = 0;
+    bool possible = needed && taken;
+
+    if (possible)
+        mark_needed(g, wanted, needed);
+    for (int i = 0; possible && i < g->op_count; i++) {
+        const op_node *op = &g->ops[i];
+        if (op->dead || !needed[op->out] || g->values[op->out].fixed)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++) {
+            const value_info *info = op->in[j] == NO_VALUE ? NULL : &g->values[op->in[j]];
+            if (!info || !info->fixed || info->kind == VALUE_PARAM || taken[op->in[j]])
+                continue;
+            if (info->kind == VALUE_INPUT) {
+                possible &= info->type == DTYPE_I32; /* labels travel with every batch anyway */
+                continue;
+            }
+            taken[op->in[j]] = true;
+            if (count < room)
+                out[count] = op->in[j];
+            count++;
+        }
+    }
+    free(needed);
+    free(taken);
+    return possible ? count : 0;
+}

@@ -1,0 +1,470 @@
+#include "graph/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/layout.h"
+#include "graph/op.h"
+
+const op_desc *const op_table[] = {
+#define OP(name) [OP_##name] = &op_##name,
+#include "graph/ops.def"
+#undef OP
+};
+
+/* One operation of the program. */
+typedef struct step_plan {
+    int op;
+    bool backward;              /* has a gradient to pass on */
+    bool accumulate[OP_INPUTS]; /* the input's gradient already holds something */
+    bool clear[OP_INPUTS];      /* ... because it is cleared first */
+} step_plan;
+
+struct program {
+    graph *g;
+    device *dev;
+    arena *memory;
+    int64_t max_batch;
+    step_plan *steps;
+    int count;
+    layout_buffer *buffers;
+    int buffer_count;
+    int *home, *grad_home; /* for each value: its buffer, -1: none */
+    bool *wanted, *given;
+    value loss;
+    unsigned char *block, *workspace;
+    size_t block_size, workspace_size;
+    param **params; /* trainable ones that get a gradient */
+    int param_count;
+};
+
+/* ---- planning ---- */
+
+static void find_steps(program *p)
+{
+    const graph *g = p->g;
+    bool *needed = ARENA_ARRAY(p->memory, bool, g->value_count);
+    int next;
+
+    memcpy(needed, p->wanted, (size_t)g->value_count * sizeof *needed);
+    for (int i = g->op_count - 1; i >= 0; i--) {
+        const op_node *op = &g->ops[i];
+        if (op->dead || !needed[op->out] || p->given[op->out])
+            continue;
+        p->count++;
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (op->in[j] != NO_VALUE)
+                needed[op->in[j]] = true;
+    }
+    p->steps = ARENA_ARRAY(p->memory, step_plan, p->count);
+    next = 0;
+    for (int i = 0; i < g->op_count; i++)
+        if (!g->ops[i].dead && needed[g->ops[i].out] && !p->given[g->ops[i].out])
+            p->steps[next++].op = i;
+    for (value v = 0; v < g->value_count; v++) /* inputs that something reads are supplied by the caller */
+        if (g->values[v].kind == VALUE_INPUT && needed[v])
+            p->given[v] = true;
+}
+
+static int new_buffer(program *p, value v, dtype type, int start, int end)
+{
+    size_t elements = (size_t)value_rows(p->g, v, p->max_batch) * (size_t)p->g->values[v].cols;
+
+    p->buffers[p->buffer_count] = (layout_buffer){.size = elements * dtype_size(type), .start = start, .end = end};
+    return p->buffer_count++;
+}
+
+/* Moment at which step s runs: forward passes first, then backward passes in reverse. */
+static int forward_time(int s)
+{
+    return s;
+}
+
+static int backward_time(const program *p, int s)
+{
+    return 2 * p->count - 1 - s;
+}
+
+/* Which steps have a backward pass: those whose result's gradient somebody produces. */
+static void mark_backward(program *p, bool *has_grad)
+{
+    const graph *g = p->g;
+
+    has_grad[p->loss] = true;
+    for (int s = p->count - 1; s >= 0; s--) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        p->steps[s].backward = op_table[op->kind]->backward && has_grad[op->out] && g->values[op->out].needs_grad;
+        for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++)
+            if (op->in[j] != NO_VALUE && g->values[op->in[j]].needs_grad)
+                has_grad[op->in[j]] = true;
+    }
+}
+
+static void find_last_reads(const program *p, int *last)
+{
+    const graph *g = p->g;
+
+    for (value v = 0; v < g->value_count; v++)
+        last[v] = p->wanted[v] || p->given[v] ? 2 * p->count : -1;
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        unsigned reads = 0;
+        if (p->steps[s].backward)
+            reads = op_table[op->kind]->backward_reads ? op_table[op->kind]->backward_reads(g, op) : 0;
+        for (int j = 0; j < OP_INPUTS; j++) {
+            int moment = reads >> j & 1 ? backward_time(p, s) : forward_time(s);
+            if (op->in[j] != NO_VALUE && last[op->in[j]] < moment)
+                last[op->in[j]] = moment;
+        }
+        if (last[op->out] < forward_time(s))
+            last[op->out] = forward_time(s);
+        for (int j = 0; j < OP_AUX; j++)
+            if (op->aux[j] != NO_VALUE)
+                last[op->aux[j]] = p->steps[s].backward ? backward_time(p, s) : forward_time(s);
+    }
+}
+
+/* The result may take over the buffer of an input that nobody reads any more. */
+static bool takes_over(const program *p, int s, const int *last)
+{
+    const graph *g = p->g;
+    const op_node *op = &g->ops[p->steps[s].op];
+    int j = op_table[op->kind]->inplace;
+    value v = j < 0 ? NO_VALUE : op->in[j];
+
+    if (v == NO_VALUE || g->values[v].kind != VALUE_RESULT || p->home[v] < 0 || last[v] > forward_time(s) || p->buffers[p->home[v]].end > forward_time(s))
+        return false;
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (i != j && op->in[i] == v)
+            return false;
+    return g->values[v].type == g->values[op->out].type && value_bytes(g, v, 1) == value_bytes(g, op->out, 1) &&
+           g->values[v].batched == g->values[op->out].batched;
+}
+
+static void place_values(program *p, const int *last)
+{
+    const graph *g = p->g;
+
+    for (value v = 0; v < g->value_count; v++)
+        if (p->given[v])
+            p->home[v] = new_buffer(p, v, g->values[v].type, 0, 2 * p->count);
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        if (takes_over(p, s, last)) {
+            p->home[op->out] = p->home[op->in[op_table[op->kind]->inplace]];
+            p->buffers[p->home[op->out]].end = last[op->out];
+        } else {
+            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, forward_time(s), last[op->out]);
+        }
+        for (int j = 0; j < OP_AUX; j++)
+            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || op->kind != OP_linear))
+                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, forward_time(s),
+                                                 p->wanted[op->out] ? 2 * p->count : last[op->aux[j]]);
+    }
+}
+
+static void place_gradients(program *p)
+{
+    const graph *g = p->g;
+
+    for (int s = p->count - 1; s >= 0; s--) {
+        step_plan *step = &p->steps[s];
+        const op_node *op = &g->ops[step->op];
+        const op_desc *desc = op_table[op->kind];
+        bool before[OP_INPUTS] = {false};
+        if (!step->backward)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++)
+            before[j] = op->in[j] != NO_VALUE && p->grad_home[op->in[j]] >= 0;
+        for (int j = 0; j < OP_INPUTS; j++) {
+            value v = op->in[j];
+            int end;
+            step->accumulate[j] = before[j];
+            if (v != NO_VALUE && !before[j] && desc->partial && desc->partial(g, op, j))
+                step->clear[j] = step->accumulate[j] = true;
+            if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM || p->grad_home[v] >= 0)
+                continue;
+            if (j == desc->passes && !g->values[op->out].kept && value_bytes(g, v, 1) / dtype_size(g->values[v].type) ==
+                value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
+                p->grad_home[v] = p->grad_home[op->out];
+            } else {
+                p->grad_home[v] = new_buffer(p, v, g->real, backward_time(p, s), 0);
+            }
+            end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
+            for (int producer = 0; producer < s && !g->values[v].kept; producer++)
+                if (g->ops[p->steps[producer].op].out == v)
+                    end = backward_time(p, producer);
+            if (p->buffers[p->grad_home[v]].end < end)
+                p->buffers[p->grad_home[v]].end = end;
+        }
+    }
+}
+
+static inlay_status prepare_params(program *p, inlay_error *err)
+{
+    graph *g = p->g;
+
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        for (int j = 0; j < OP_INPUTS; j++) {
+            param *q = op->in[j] == NO_VALUE ? NULL : g->values[op->in[j]].p;
+            const packed *unused;
+            bool listed = false;
+            if (!q)
+                continue;
+            for (int i = 0; i < p->param_count; i++)
+                listed |= p->params[i] == q;
+            if (q->trainable && p->steps[s].backward && !listed)
+                p->params[p->param_count++] = q;
+            if (q->trainable || !(op->kind == OP_linear && j == 1))
+                TRY(param_materialise(q, p->dev, err));
+            if (op->kind == OP_linear && j == 1)
+                TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(g, q), &unused, err));
+        }
+    }
+    return INLAY_OK;
+}
+
+static inlay_status plan(program *p, const program_request *request, inlay_error *err)
+{
+    const graph *g = p->g;
+    bool *has_grad = ARENA_ARRAY(p->memory, bool, g->value_count);
+    int *last = ARENA_ARRAY(p->memory, int, g->value_count);
+
+    find_steps(p);
+    p->buffers = ARENA_ARRAY(p->memory, layout_buffer, 2 * g->value_count + 1);
+    p->params = ARENA_ARRAY(p->memory, param *, g->value_count + 1);
+    if (request->backward) {
+        p->loss = request->wanted[0];
+        mark_backward(p, has_grad);
+    }
+    find_last_reads(p, last);
+    place_values(p, last);
+    if (request->backward) {
+        p->grad_home[p->loss] = new_buffer(p, p->loss, g->real, p->count, 2 * p->count);
+        place_gradients(p);
+    }
+    p->block_size = layout_assign(p->buffers, p->buffer_count);
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->max_batch, p->steps[s].backward) : 0;
+        p->workspace_size = size > p->workspace_size ? size : p->workspace_size;
+    }
+    p->block = p->dev->k->alloc(p->block_size + 64);
+    p->workspace = p->dev->k->alloc(p->workspace_size + 64);
+    if (!p->block || !p->workspace)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
+             (double)(p->block_size + p->workspace_size) / 1e6, (long long)p->max_batch);
+    return prepare_params(p, err);
+}
+
+inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
+{
+    arena *memory = arena_new();
+    program *p = ARENA_NEW(memory, program);
+    inlay_status status;
+
+    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE};
+    p->home = ARENA_ARRAY(memory, int, g->value_count);
+    p->grad_home = ARENA_ARRAY(memory, int, g->value_count);
+    p->wanted = ARENA_ARRAY(memory, bool, g->value_count);
+    p->given = ARENA_ARRAY(memory, bool, g->value_count);
+    for (value v = 0; v < g->value_count; v++)
+        p->home[v] = p->grad_home[v] = -1;
+    for (int i = 0; i < request->wanted_count; i++)
+        p->wanted[request->wanted[i]] = true;
+    for (int i = 0; i < request->given_count; i++)
+        p->given[request->given[i]] = true;
+    status = plan(p, request, err);
+    if (status != INLAY_OK) {
+        program_free(p);
+        p = NULL;
+    }
+    *out = p;
+    return status;
+}
+
+void program_free(program *p)
+{
+    if (!p)
+        return;
+    p->dev->k->release(p->block);
+    p->dev->k->release(p->workspace);
+    arena_free(p->memory);
+}
+
+/* ---- running ---- */
+
+static mat matrix(const program *p, int home, value v, dtype type, int64_t batch)
+{
+    int64_t cols = p->g->values[v].cols;
+
+    if (home < 0)
+        return (mat){0};
+    return (mat){.data = p->block + p->buffers[home].offset, .type = type, .rows = value_rows(p->g, v, batch), .cols = cols, .stride = cols};
+}
+
+mat program_value(program *p, value v, int64_t batch)
+{
+    return matrix(p, p->home[v], v, p->g->values[v].type, batch);
+}
+
+mat program_grad(program *p, value v, int64_t batch)
+{
+    return matrix(p, p->grad_home[v], v, p->g->real, batch);
+}
+
+static op_run begin_run(program *p, const step_plan *step, int64_t batch, const step_info *info)
+{
+    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = batch, .step = info, .workspace = p->workspace,
+                    .accumulate = step->accumulate};
+}
+
+void program_forward(program *p, int64_t batch, const step_info *info)
+{
+    for (int s = 0; s < p->count; s++) {
+        op_run r = begin_run(p, &p->steps[s], batch, info);
+        op_table[r.op->kind]->forward(&r);
+    }
+}
+
+void program_backward(program *p, int64_t batch, const step_info *info)
+{
+    size_t real = dtype_size(p->dev->k->real);
+
+    for (int i = 0; i < p->param_count; i++)
+        p->dev->k->zero(p->params[i]->grad, (size_t)p->params[i]->count * real);
+    for (int s = p->count - 1; s >= 0; s--) {
+        op_run r = begin_run(p, &p->steps[s], batch, info);
+        if (!p->steps[s].backward)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (p->steps[s].clear[j]) {
+                mat dx = op_in_grad(&r, j);
+                p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * real);
+            }
+        op_table[r.op->kind]->backward(&r);
+    }
+}
+
+size_t program_memory(const program *p)
+{
+    return p->block_size + p->workspace_size;
+}
+
+double program_flops(const program *p, bool backward)
+{
+    double total = 0;
+
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &p->g->ops[p->steps[s].op];
+        double flops = op_table[op->kind]->flops ? op_table[op->kind]->flops(p->g, op) : 0;
+        total += flops;
+        if (!backward || !p->steps[s].backward)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++) /* one product for each operand that wants a gradient */
+            if (op->in[j] != NO_VALUE && j < 2 && p->g->values[op->in[j]].needs_grad)
+                total += flops * (op->kind == OP_attention ? 1.25 : 1);
+    }
+    return total;
+}
+
+int program_params(const program *p, param **out, int room)
+{
+    for (int i = 0; i < p->param_count && i < room; i++)
+        out[i] = p->params[i];
+    return p->param_count;
+}
+
+/* ---- what operations ask of the program ---- */
+
+mat op_in(const op_run *r, int input)
+{
+    return program_value(r->p, r->op->in[input], r->batch);
+}
+
+mat op_out(const op_run *r)
+{
+    return program_value(r->p, r->op->out, r->batch);
+}
+
+mat op_aux(const op_run *r, int index)
+{
+    return program_value(r->p, r->op->aux[index], r->batch);
+}
+
+mat op_out_grad(const op_run *r)
+{
+    return program_grad(r->p, r->op->out, r->batch);
+}
+
+mat op_in_grad(const op_run *r, int input)
+{
+    return program_grad(r->p, r->op->in[input], r->batch);
+}
+
+bool op_wants(const op_run *r, int input)
+{
+    return r->op->in[input] != NO_VALUE && r->p->g->values[r->op->in[input]].needs_grad;
+}
+
+static param *param_of(const op_run *r, int input)
+{
+    return r->op->in[input] == NO_VALUE ? NULL : r->p->g->values[r->op->in[input]].p;
+}
+
+void *op_data(const op_run *r, int input)
+{
+    param *q = param_of(r, input);
+
+    return q ? q->data : NULL;
+}
+
+void *op_param_grad(const op_run *r, int input)
+{
+    param *q = param_of(r, input);
+
+    return q && q->trainable ? q->grad : NULL;
+}
+
+const packed *op_panels(const op_run *r)
+{
+    param *w = param_of(r, 1);
+    const packed *panels = NULL;
+
+    /* made when the program was: only renewed here, which cannot fail */
+    (void)param_panels(w, r->p->dev, r->op->a.first, r->op->a.count, graph_weight_type(r->p->g, w), &panels, NULL);
+    return panels;
+}
+
+void op_pass_grad(const op_run *r, int input)
+{
+    mat dx, dy = op_out_grad(r);
+
+    if (!op_wants(r, input))
+        return;
+    dx = op_in_grad(r, input);
+    if (dx.data == dy.data)
+        return;
+    if (r->accumulate[input])
+        r->k->add(r->c, &(add_args){.y = dx, .a = dx, .b = dy, .row_group = 1});
+    else
+        r->k->add(r->c, &(add_args){.y = dx, .a = dy, .row_group = 1});
+}
+
+const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room)
+{
+    rng_stream stream = {.seed = r->step->seed, .purpose = RNG_DROP_PATH, .site = site, .step = r->step->step};
+
+    for (int64_t i = 0; i < r->batch; i++)
+        room[i] = rng_uniform(stream, (uint64_t)i) < rate ? 0.0f : (float)(1.0 / (1.0 - rate));
+    return room;
+}
+
+mat mat_columns(mat m, int64_t first, int64_t count)
+{
+    if (m.data)
+        m.data = (unsigned char *)m.data + (size_t)first * dtype_size(m.type);
+    m.cols = count;
+    return m;
+}

@@ -1,0 +1,42 @@
+/* A program: part of a graph, planned for one device and a largest batch. All memory is laid out when it is made; running allocates nothing. */
+#ifndef INLAY_GRAPH_PROGRAM_H
+#define INLAY_GRAPH_PROGRAM_H
+
+#include "graph/graph.h"
+
+/* What random operations draw from. */
+typedef struct step_info {
+    uint64_t seed;
+    uint32_t step;
+} step_info;
+
+typedef struct program program;
+
+typedef struct program_request {
+    device *dev;
+    int64_t max_batch;
+    bool backward;        /* wanted[0] is a loss: also plan and run its gradient */
+    const value *wanted;  /* values that must be there after a run */
+    int wanted_count;
+    const value *given;   /* values that the caller supplies; nothing below them runs. Inputs of the graph count as given */
+    int given_count;
+} program_request;
+
+inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err);
+void program_free(program *p); /* NULL accepted */
+
+/* Where the bytes of a given, wanted or input value live, for `batch` samples. Host memory on the processor's devices. */
+mat program_value(program *p, value v, int64_t batch);
+/* The gradient of a value after program_backward; data NULL when none was computed. Only values whose gradient was asked to be kept
+ * (graph_keep) still hold it. */
+mat program_grad(program *p, value v, int64_t batch);
+
+void program_forward(program *p, int64_t batch, const step_info *step);
+/* Zeroes the gradients of the parameters, then runs the backward pass of the last forward pass. */
+void program_backward(program *p, int64_t batch, const step_info *step);
+
+size_t program_memory(const program *p);                    /* bytes of the arena and workspace */
+double program_flops(const program *p, bool backward);      /* multiply-adds times two, for one sample */
+int program_params(const program *p, param **out, int room); /* trainable parameters that get a gradient */
+
+#endif
