@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data", "images")
-W, H = 23, 17
+W, H = 21, 15
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 

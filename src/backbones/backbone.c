@@ -47,6 +47,11 @@ void *backbone_buffer(backbone *b, size_t size)
     return block;
 }
 
+inlay_status backbone_identify(backbone *b, inlay_error *err)
+{
+    return b->sha256[0] ? INLAY_OK : tensor_set_sha256(b->file, b->sha256, err);
+}
+
 int64_t backbone_param_total(const backbone *b, bool with_head)
 {
     int64_t total = 0;

@@ -81,7 +81,7 @@ typedef struct backbone {
     arena *memory;
     const backbone_desc *desc;
     const char *path; /* as the user gave it */
-    char sha256[65];
+    char sha256[65]; /* empty until backbone_identify */
     tensor_set *file;
     backbone_shape shape;
     backbone_input input;
@@ -122,6 +122,8 @@ extern const backbone_desc *const backbone_table[]; /* ended by NULL */
  * image_size > 0: another input size than the checkpoint's; position embeddings are resampled. Errors name the file and the tensor or key. */
 inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err);
 void backbone_close(backbone *b); /* after every graph and device that used its parameters; NULL accepted */
+/* Fills b->sha256 (reads the whole file once). */
+inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
 int64_t backbone_param_total(const backbone *b, bool with_head);
 

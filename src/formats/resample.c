@@ -41,7 +41,7 @@ static double hamming_weight(double x)
     if (x >= 1.0)
         return 0.0;
     x *= PI;
-    return sin(x) / x * (0.54 + 0.46 * cos(x));
+    return sin(x) / x * (0.54f + 0.46f * cos(x)); /* single-precision constants, as in Pillow */
 }
 
 static double bicubic_weight(double x)

@@ -1,0 +1,289 @@
+#include "adapters/adapter.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/method.h"
+
+const method *const method_table[] = {
+#define METHOD(name) &method_##name,
+#include "adapters/methods.def"
+#undef METHOD
+    NULL,
+};
+
+/* Settings that the literature calls by a name of their own. */
+const preset preset_table[] = {
+    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1", "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
+    {"houlsby", "bottleneck", "position=houlsby init=houlsby", "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
+    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert", "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
+    {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4", "beside the feed-forward part", "arXiv 2110.04366"},
+    {"adaptformer", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
+     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+const method *method_find(const char *name, const preset **p)
+{
+    const preset *found = NULL;
+
+    for (const preset *row = preset_table; row->name; row++)
+        if (strcmp(row->name, name) == 0)
+            found = row;
+    if (p)
+        *p = found;
+    for (int i = 0; method_table[i]; i++)
+        if (strcmp(method_table[i]->name, found ? found->method : name) == 0)
+            return method_table[i];
+    return NULL;
+}
+
+static inlay_status apply_preset(options *o, const preset *p, inlay_error *err)
+{
+    char where[96];
+    const char *text = p->settings;
+
+    snprintf(where, sizeof where, "preset '%s'", p->name);
+    while (*text) {
+        char name[64], setting[64];
+        size_t length = strcspn(text, " "), equals = strcspn(text, "=");
+        snprintf(name, sizeof name, "%.*s", (int)equals, text);
+        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
+        TRY(options_set(o, name, setting, where, err));
+        text += length + (text[length] == ' ');
+    }
+    return INLAY_OK;
+}
+
+inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
+{
+    const preset *p;
+    const method *m = method_find(name, &p);
+    inlay_status status = INLAY_OK;
+    char known[512] = "";
+
+    *out = NULL;
+    if (!m) {
+        for (const preset *row = preset_table; row->name; row++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", row->name);
+        for (int i = 0; method_table[i]; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", method_table[i]->name, method_table[i + 1] ? ", " : "");
+        FAIL(err, INLAY_ERR_USAGE, "unknown method '%s' (known: %s)", name, known);
+    }
+    *out = options_new();
+    options_add_table(*out, "Method", m->options);
+    if (p)
+        status = apply_preset(*out, p, err);
+    if (status != INLAY_OK) {
+        options_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+/* ---- what a plan declares ---- */
+
+static void list_param(adapter *a, param *p, init_rule init, bool of_backbone)
+{
+    adapter_param item = {p, init, of_backbone};
+
+    p->trainable = a->trainable;
+    p->exact = true;
+    ARRAY_PUSH(a->params, a->param_count, a->param_capacity, item);
+}
+
+param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init)
+{
+    param *p = param_new(a->memory, name, ndim, dims);
+
+    list_param(a, p, init, false);
+    return p;
+}
+
+void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context)
+{
+    edge e = {{from, layer}, {to, layer}, function, context};
+
+    ARRAY_PUSH(a->edges, a->edge_count, a->edge_capacity, e);
+}
+
+void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context)
+{
+    transform t = {{at, layer}, function, context};
+
+    ARRAY_PUSH(a->transforms, a->transform_count, a->transform_capacity, t);
+}
+
+void adapter_unfreeze(adapter *a, const char *part)
+{
+    for (int i = 0; i < a->backbone->param_count; i++) {
+        param *p = a->backbone->params[i];
+        if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part))
+            list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
+    }
+}
+
+param *adapter_find(const adapter *a, const char *name)
+{
+    for (int i = 0; i < a->param_count; i++)
+        if (strcmp(a->params[i].p->name, name) == 0)
+            return a->params[i].p;
+    return NULL;
+}
+
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
+{
+    arena *memory = arena_new();
+    adapter *a = ARENA_NEW(memory, adapter);
+    inlay_status status;
+
+    *a = (adapter){.memory = memory, .method = method_find(name, NULL), .name = arena_strdup(memory, name), .settings = settings, .backbone = b,
+                   .shape = &b->shape, .classes = classes, .trainable = true};
+    a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
+    for (int64_t i = 0; labels && i < classes; i++)
+        a->labels[i] = arena_strdup(memory, labels[i]);
+    status = a->method->plan(a, err);
+    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});
+    a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
+    if (status != INLAY_OK) {
+        adapter_free(a, NULL);
+        a = NULL;
+    }
+    *out = a;
+    return status;
+}
+
+void adapter_free(adapter *a, const device *d)
+{
+    if (!a)
+        return;
+    for (int i = 0; i < a->param_count; i++) {
+        param *p = a->params[i].p;
+        if (d)
+            param_release(p, d);
+        p->trainable = p->exact = false;
+    }
+    free(a->params);
+    free(a->edges);
+    free(a->transforms);
+    options_free(a->settings);
+    tensor_set_close(a->file);
+    arena_free(a->memory);
+}
+
+inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        const adapter_param *item = &a->params[i];
+        uint64_t count = (uint64_t)item->p->count;
+        rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .site = (uint32_t)i};
+        float *values;
+        TRY(param_materialise(item->p, d, err));
+        if (item->of_backbone)
+            continue;
+        values = calloc(count, sizeof *values);
+        if (!values)
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %llu values of '%s'", (unsigned long long)count, item->p->name);
+        switch (item->init.kind) {
+        case INIT_ZERO:
+            break;
+        case INIT_CONSTANT:
+            for (uint64_t j = 0; j < count; j++)
+                values[j] = (float)item->init.a;
+            break;
+        case INIT_NORMAL:
+            rng_fill_normal(values, count, item->init.a, item->init.b, stream);
+            break;
+        case INIT_TRUNC_NORMAL:
+            rng_fill_trunc_normal(values, count, item->init.a, item->init.b, item->init.a - 2 * item->init.b, item->init.a + 2 * item->init.b, stream);
+            break;
+        case INIT_UNIFORM:
+            rng_fill_uniform(values, count, item->init.a, item->init.b, stream);
+            break;
+        }
+        param_set(item->p, d, values);
+        free(values);
+    }
+    return INLAY_OK;
+}
+
+int64_t adapter_param_total(const adapter *a, bool with_head)
+{
+    int64_t total = 0;
+
+    for (int i = 0; i < a->param_count; i++)
+        if (with_head || (a->params[i].p != a->head_weight && a->params[i].p != a->head_bias))
+            total += a->params[i].p->count;
+    return total;
+}
+
+/* ---- listening at the sites ---- */
+
+typedef struct listener {
+    site_hooks hooks;
+    const adapter *a;
+    bool training;
+    value *seen; /* by layer + 1 and kind */
+} listener;
+
+static bool same(site a, site b)
+{
+    return a.kind == b.kind && a.layer == b.layer;
+}
+
+/* The source of an edge, with no more tokens than the target has. */
+static value source_of(listener *l, graph *g, const edge *e, site here, value v)
+{
+    value x = same(e->from, here) ? v : l->seen[(e->from.layer + 1) * SITE_COUNT + e->from.kind];
+
+    assert(x != NO_VALUE);
+    return g->values[x].rows > g->values[v].rows ? graph_select_tokens(g, x, 0, g->values[v].rows) : x;
+}
+
+static value reach(void *context, graph *g, site s, value v, int64_t offset, int64_t width)
+{
+    listener *l = context;
+    const adapter *a = l->a;
+
+    for (int i = 0; i < a->transform_count; i++)
+        if (same(a->transforms[i].at, s))
+            v = a->transforms[i].function(a, g, v, a->transforms[i].context, l->training);
+    for (int i = 0; i < a->edge_count; i++) {
+        const edge *e = &a->edges[i];
+        value y;
+        if (!same(e->to, s))
+            continue;
+        y = e->function(a, g, source_of(l, g, e, s, v), e->context, l->training);
+        v = width < g->values[v].cols ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
+    }
+    l->seen[(s.layer + 1) * SITE_COUNT + s.kind] = v;
+    return v;
+}
+
+static bool listens(void *context, site s)
+{
+    const adapter *a = ((listener *)context)->a;
+
+    for (int i = 0; i < a->transform_count; i++)
+        if (same(a->transforms[i].at, s))
+            return true;
+    for (int i = 0; i < a->edge_count; i++)
+        if (same(a->edges[i].from, s) || same(a->edges[i].to, s))
+            return true;
+    return false;
+}
+
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training)
+{
+    listener *l = ARENA_NEW(g->memory, listener);
+    int64_t places = (a->shape->depth + 1) * SITE_COUNT;
+
+    l->a = a;
+    l->training = training;
+    l->seen = ARENA_ARRAY(g->memory, value, places);
+    for (int64_t i = 0; i < places; i++)
+        l->seen[i] = NO_VALUE;
+    l->hooks = (site_hooks){.context = l, .reach = reach, .listens = listens};
+    return &l->hooks;
+}

@@ -1,0 +1,127 @@
+/* Adapters: what is trained on a frozen backbone.
+ *
+ * A method is data plus a few functions. Its plan() declares parameters, edges, transforms and unfrozen weights for a backbone's shape; the rest -
+ * building, training, saving, loading, counting, folding - is done here for all of them from those declarations. Adding a method is one source file
+ * and one row in methods.def. A preset is a row of data: a method with other defaults. */
+#ifndef INLAY_ADAPTERS_ADAPTER_H
+#define INLAY_ADAPTERS_ADAPTER_H
+
+#include "backbones/backbone.h"
+#include "base/options.h"
+
+typedef struct adapter adapter;
+
+/* How a fresh parameter is filled. `a`, `b`: mean and std (normal; truncated at +-2 std), low and high (uniform), the constant in `a`. */
+typedef enum init_kind { INIT_ZERO, INIT_CONSTANT, INIT_NORMAL, INIT_TRUNC_NORMAL, INIT_UNIFORM } init_kind;
+typedef struct init_rule {
+    init_kind kind;
+    double a, b;
+} init_rule;
+
+/* Builds the function of an edge, or of a transform, on `x` at layer `layer`. `training`: dropout and drop path are on. */
+typedef value (*adapter_function)(const adapter *a, graph *g, value x, const void *context, bool training);
+
+/* target += function(source). Source and target may be the same site. Where the target has fewer tokens (only the class token is needed), only those of the
+ * source are read. */
+typedef struct edge {
+    site from, to;
+    adapter_function function;
+    const void *context;
+} edge;
+
+/* site = function(site): scale and shift, token insertion. */
+typedef struct transform {
+    site at;
+    adapter_function function;
+    const void *context;
+} transform;
+
+/* Editing backbone weights in f32 by canonical name: for folding. Returns NULL (and sets the error) when there is no such tensor. */
+typedef struct fold_target {
+    void *context;
+    float *(*weight)(void *context, const char *name, int64_t *rows, int64_t *columns, inlay_error *err);
+    /* A bias that the checkpoint may lack: made of zeros then. */
+    float *(*bias)(void *context, const char *name, int64_t count, inlay_error *err);
+} fold_target;
+
+typedef struct method {
+    const char *name;
+    const char *summary;  /* one line */
+    const char *equation; /* what it computes */
+    const char *cite;     /* where it comes from */
+    const option_spec *options;
+    double drop_path; /* the backbone's stochastic depth during training, by default */
+    double lr;        /* learning rate by default */
+    inlay_status (*plan)(adapter *a, inlay_error *err);
+    inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */
+} method;
+
+/* Another set of defaults for a method, by name. */
+typedef struct preset {
+    const char *name, *method;
+    const char *settings; /* "position=post scaling=channel" */
+    const char *summary, *cite;
+} preset;
+
+extern const method *const method_table[]; /* ended by NULL */
+extern const preset preset_table[];        /* ended by name == NULL */
+
+/* The method of that name or of the preset of that name (*p then, else NULL); NULL: unknown. */
+const method *method_find(const char *name, const preset **p);
+
+typedef struct adapter_param {
+    param *p;
+    init_rule init;
+    bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
+} adapter_param;
+
+struct adapter {
+    arena *memory;
+    const method *method;
+    const char *name; /* method or preset, as the user named it */
+    options *settings;
+    backbone *backbone;
+    const backbone_shape *shape;
+    adapter_param *params;
+    int param_count, param_capacity;
+    edge *edges;
+    int edge_count, edge_capacity;
+    transform *transforms;
+    int transform_count, transform_capacity;
+    param *head_weight, *head_bias;
+    int64_t classes;
+    const char **labels; /* [classes] */
+    tensor_set *file;    /* a loaded adapter's values */
+    bool trainable;
+};
+
+/* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the method's options. Parameters are
+ * trainable and get their initial values from `seed` when adapter_initialise is called. */
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err);
+void adapter_free(adapter *a, const device *d); /* gives the backbone's weights back as they were; NULL accepted */
+inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err);
+/* A table of the method's options with the preset's defaults set; unknown name: an error that lists the known ones. */
+inlay_status adapter_settings(options **out, const char *name, inlay_error *err);
+
+int64_t adapter_param_total(const adapter *a, bool with_head);
+/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. */
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training);
+
+/* For methods: */
+/* Own parameter, trainable; name is printf-like over the layer. */
+param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
+void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context);
+void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
+/* Makes every weight of the backbone's encoder (not its head) whose name contains `part` trainable; "" is all. */
+void adapter_unfreeze(adapter *a, const char *part);
+param *adapter_find(const adapter *a, const char *name);
+
+/* ---- on disk: adapter.safetensors and adapter.json ---- */
+
+/* Everything that a loaded adapter needs beside its weights. `record`: a json_t * object with the training's figures, may be NULL. `input`: the preprocessing. */
+inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing, const void *record, inlay_error *err);
+/* Opens a folder for inference: weights are frozen views of the file. Refuses an adapter that was trained on another backbone (by sha256), unless `insist`.
+ * *preprocessing (a json_t *, owned by the caller) may be NULL. */
+inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing, inlay_error *err);
+
+#endif

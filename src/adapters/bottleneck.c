@@ -1,0 +1,129 @@
+/* Bottleneck adapters: Adapter+ and its design space (Steitz and Roth, "Adapters Strike Back", arXiv 2406.06820; formulas as in the authors' code,
+ * visinf/adapter_plus). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/adapter.h"
+#include "adapters/method.h"
+
+typedef struct bottleneck {
+    param *down, *down_bias, *up, *up_bias, *scaling, *norm, *norm_bias;
+    activation act;
+    double factor, dropout, drop_path;
+} bottleneck;
+
+/* Where each position reads and adds, in the order of the forward pass. */
+typedef struct position {
+    const char *name;
+    struct {
+        const char *slot;
+        site_kind from, to;
+    } at[2];
+} position;
+
+static const position positions[] = {
+    {"post", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
+    {"pre", {{"adapter", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}}},
+    {"parallel", {{"adapter", SITE_ATTN_RESIDUAL, SITE_BLOCK_OUTPUT}}},
+    {"intermediate", {{"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
+    {"houlsby", {{"adapter_attn", SITE_ATTN_OUTPUT, SITE_ATTN_OUTPUT}, {"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
+    {"pfeiffer", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
+};
+
+static const option_spec option_table[] = {
+    {"position", OPTION_CHOICE, "post", "post|pre|parallel|intermediate|houlsby|pfeiffer", 0, 0, NULL, "where in the block the adapter reads and adds", false},
+    {"rank", OPTION_INT, "8", NULL, 1, 65536, "N", "width of the bottleneck", false},
+    {"activation", OPTION_CHOICE, "gelu", "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", 0, 0, NULL, "between the two projections", false},
+    {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front of the down-projection", false},
+    {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
+    {"scaling", OPTION_CHOICE, "none", "none|fixed|learned|channel", 0, 0, NULL, "factor on the adapter's output: fixed, one learned number, or one for each channel", false},
+    {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned ones", false},
+    {"init", OPTION_CHOICE, "houlsby", "houlsby|lora|bert", 0, 0, NULL, "truncated normal 0.01; Kaiming-uniform down and zero up; normal 0.02", false},
+    {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the bottleneck's activation", false},
+    {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    {0},
+};
+
+/* act(LN(x) Wd + bd) Wu + bu, times the scaling */
+static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+{
+    const bottleneck *b = context;
+
+    if (b->norm)
+        x = graph_layernorm(g, x, b->norm, b->norm_bias, a->shape->eps);
+    x = graph_activation(g, graph_linear(g, x, b->down, b->down_bias, 0, 0), b->act);
+    x = graph_dropout(g, x, training ? b->dropout : 0);
+    x = graph_linear(g, x, b->up, b->up_bias, 0, 0);
+    if (b->scaling || b->factor != 1)
+        x = graph_affine(g, x, b->scaling, NULL, b->factor);
+    return graph_drop_path(g, x, training ? b->drop_path : 0);
+}
+
+static void initial(const char *name, int64_t width, init_rule *down, init_rule *up)
+{
+    double bound = 1 / sqrt((double)width); /* Kaiming-uniform with a = sqrt(5) */
+
+    if (strcmp(name, "houlsby") == 0)
+        *down = *up = (init_rule){INIT_TRUNC_NORMAL, 0, 0.01};
+    else if (strcmp(name, "bert") == 0)
+        *down = *up = (init_rule){INIT_NORMAL, 0, 0.02};
+    else {
+        *down = (init_rule){INIT_UNIFORM, -bound, bound};
+        *up = (init_rule){INIT_ZERO, 0, 0};
+    }
+}
+
+static const bottleneck *make(adapter *a, int layer, const char *slot)
+{
+    const options *o = a->settings;
+    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    const char *scaling = options_string(o, "scaling");
+    bottleneck *b = ARENA_NEW(a->memory, bottleneck);
+    init_rule down, up, zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0}, start = {INIT_CONSTANT, options_real(o, "scale"), 0};
+#define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
+
+    initial(options_string(o, "init"), width, &down, &up);
+    activation_from_name(options_string(o, "activation"), &b->act);
+    b->dropout = options_real(o, "dropout");
+    b->drop_path = options_real(o, "drop_path");
+    b->factor = strcmp(scaling, "fixed") == 0 ? options_real(o, "scale") : 1;
+    if (options_flag(o, "layernorm")) {
+        b->norm = adapter_add_param(a, NAME("norm.weight"), 1, (int64_t[]){width}, one);
+        b->norm_bias = adapter_add_param(a, NAME("norm.bias"), 1, (int64_t[]){width}, zero);
+    }
+    b->down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, down);
+    if (options_flag(o, "bias"))
+        b->down_bias = adapter_add_param(a, NAME("down.bias"), 1, (int64_t[]){rank}, zero);
+    b->up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, up);
+    if (options_flag(o, "bias"))
+        b->up_bias = adapter_add_param(a, NAME("up.bias"), 1, (int64_t[]){width}, zero);
+    if (strcmp(scaling, "channel") == 0 || strcmp(scaling, "learned") == 0)
+        b->scaling = adapter_add_param(a, NAME("scaling"), 1, (int64_t[]){scaling[0] == 'c' ? width : 1}, start);
+#undef NAME
+    return b;
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    const position *p = positions;
+
+    (void)err;
+    while (strcmp(p->name, options_string(a->settings, "position")) != 0)
+        p++;
+    for (int layer = 0; layer < a->shape->depth; layer++)
+        for (int i = 0; i < 2 && p->at[i].slot; i++)
+            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, apply, make(a, layer, p->at[i].slot));
+    return INLAY_OK;
+}
+
+const method method_bottleneck = {
+    .name = "bottleneck",
+    .summary = "down-projection, activation, up-projection, added to a block's residual stream",
+    .equation = "y = x + s * (act(LN(x) Wd + bd) Wu + bu)",
+    .cite = "arXiv 2406.06820, arXiv 1902.00751",
+    .options = option_table,
+    .drop_path = 0.1,
+    .lr = 1e-3,
+    .plan = plan,
+};

@@ -1,0 +1,22 @@
+/* full: trains every weight of the backbone. */
+#include "adapters/method.h"
+
+static const option_spec option_table[] = {{0}};
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    (void)err;
+    adapter_unfreeze(a, "");
+    return INLAY_OK;
+}
+
+const method method_full = {
+    .name = "full",
+    .summary = "trains every weight of the backbone",
+    .equation = "W is trained",
+    .cite = "-",
+    .options = option_table,
+    .drop_path = 0.1,
+    .lr = 1e-4,
+    .plan = plan,
+};

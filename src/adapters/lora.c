@@ -1,0 +1,128 @@
+/* LoRA (Hu et al., arXiv 2106.09685): y = x W^T + (alpha / r) * dropout(x) A^T B^T. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/method.h"
+
+typedef struct low_rank {
+    param *a, *b;
+    double scale, dropout;
+    const char *weight; /* the backbone's weight that it changes, and the first row of it */
+    int64_t first;
+} low_rank;
+
+/* What can be changed: a product's input and output site, its weight, and which of the weight's three parts. */
+static const struct target {
+    const char *name, *slot;
+    site_kind from, to;
+    const char *weight;
+    int part;
+} targets[] = {
+    {"q", "attn.q", SITE_ATTN_NORM, SITE_Q, "attn.qkv.weight", 0},
+    {"k", "attn.k", SITE_ATTN_NORM, SITE_K, "attn.qkv.weight", 1},
+    {"v", "attn.v", SITE_ATTN_NORM, SITE_V, "attn.qkv.weight", 2},
+    {"proj", "attn.proj", SITE_ATTN_HIDDEN, SITE_ATTN_PROJ, "attn.proj.weight", 0},
+    {"fc1", "mlp.fc1", SITE_FFN_NORM, SITE_FFN_PRE, "mlp.fc1.weight", 0},
+    {"fc2", "mlp.fc2", SITE_FFN_HIDDEN, SITE_FFN_PROJ, "mlp.fc2.weight", 0},
+};
+#define TARGETS (sizeof targets / sizeof *targets)
+
+static const option_spec option_table[] = {
+    {"rank", OPTION_INT, "8", NULL, 1, 65536, "N", "rank of the change", false},
+    {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "the change is scaled by alpha / rank", false},
+    {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the input of the change", false},
+    {"targets", OPTION_STRING, "q,v", NULL, 0, 0, "LIST", "products that are changed: any of q,k,v,proj,fc1,fc2", false},
+    {0},
+};
+
+static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+{
+    const low_rank *l = context;
+
+    (void)a;
+    x = graph_dropout(g, x, training ? l->dropout : 0);
+    x = graph_linear(g, x, l->a, NULL, 0, 0);
+    x = graph_linear(g, x, l->b, NULL, 0, 0);
+    return graph_affine(g, x, NULL, NULL, l->scale);
+}
+
+static void add(adapter *a, int layer, const struct target *t)
+{
+    int64_t width = a->shape->width, hidden = a->shape->hidden, rank = options_int(a->settings, "rank");
+    int64_t in = t->from == SITE_FFN_HIDDEN ? hidden : width, out = t->to == SITE_FFN_PRE ? hidden : width;
+    double bound = 1 / sqrt((double)in); /* Kaiming-uniform with a = sqrt(5) */
+    low_rank *l = ARENA_NEW(a->memory, low_rank);
+
+    l->scale = options_real(a->settings, "alpha") / (double)rank;
+    l->dropout = options_real(a->settings, "dropout");
+    l->weight = arena_printf(a->memory, "blocks.%d.%s", layer, t->weight);
+    l->first = t->part * width;
+    l->a = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.lora_A.weight", layer, t->slot), 2, (int64_t[]){rank, in},
+                             (init_rule){INIT_UNIFORM, -bound, bound});
+    l->b = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.lora_B.weight", layer, t->slot), 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0});
+    adapter_add_edge(a, t->from, t->to, layer, apply, l);
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    const char *text = options_string(a->settings, "targets");
+    bool wanted[TARGETS] = {false};
+
+    while (*text) {
+        size_t length = strcspn(text, ","), i = 0;
+        while (i < TARGETS && !(strlen(targets[i].name) == length && strncmp(targets[i].name, text, length) == 0))
+            i++;
+        if (i == TARGETS)
+            FAIL(err, INLAY_ERR_USAGE, "targets: '%.*s' is not one of q, k, v, proj, fc1, fc2", (int)length, text);
+        wanted[i] = true;
+        text += length + (text[length] == ',');
+    }
+    for (int layer = 0; layer < a->shape->depth; layer++)
+        for (size_t i = 0; i < TARGETS; i++)
+            if (wanted[i])
+                add(a, layer, &targets[i]);
+    if (a->edge_count == 0)
+        FAIL(err, INLAY_ERR_USAGE, "targets: expected at least one of q, k, v, proj, fc1, fc2");
+    return INLAY_OK;
+}
+
+/* W += scale * B A */
+static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
+{
+    for (int e = 0; e < a->edge_count; e++) {
+        const low_rank *l = a->edges[e].context;
+        int64_t rows, columns, rank = l->a->dims[0], out = l->b->dims[0];
+        float *w = target->weight(target->context, l->weight, &rows, &columns, err), *low, *up;
+        if (!w)
+            return err ? err->code : INLAY_ERR_FORMAT;
+        low = malloc((size_t)l->a->count * sizeof *low);
+        up = malloc((size_t)l->b->count * sizeof *up);
+        if (low && up) {
+            dtype_to_f32(low, l->a->source, l->a->source_type, (size_t)l->a->count);
+            dtype_to_f32(up, l->b->source, l->b->source_type, (size_t)l->b->count);
+        }
+        for (int64_t i = 0; low && up && i < out; i++)
+            for (int64_t j = 0; j < columns; j++) {
+                double sum = 0;
+                for (int64_t r = 0; r < rank; r++)
+                    sum += (double)up[i * rank + r] * (double)low[r * columns + j];
+                w[(l->first + i) * columns + j] += (float)(l->scale * sum);
+            }
+        free(low);
+        free(up);
+    }
+    return INLAY_OK;
+}
+
+const method method_lora = {
+    .name = "lora",
+    .summary = "low-rank change of the attention's and feed-forward part's weights; folds into them",
+    .equation = "y = x W^T + (alpha / rank) * x A^T B^T",
+    .cite = "arXiv 2106.09685",
+    .options = option_table,
+    .drop_path = 0.1,
+    .lr = 1e-3,
+    .plan = plan,
+    .fold = fold,
+};

@@ -1,0 +1,225 @@
+/* Adapters on disk: a folder with adapter.safetensors (what was trained, the head included) and adapter.json (all else). */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/adapter.h"
+#include "base/file.h"
+
+#define ADAPTER_FORMAT 1
+
+static void add_setting(void *context, const option_spec *spec, const char *text)
+{
+    json_t *value = NULL;
+
+    if (spec->type == OPTION_FLAG)
+        value = json_boolean(strcmp(text, "true") == 0);
+    else if (spec->type == OPTION_INT)
+        value = json_integer(strtoll(text, NULL, 10));
+    else if (spec->type == OPTION_REAL)
+        value = json_real(strtod(text, NULL));
+    else
+        value = json_string(text);
+    json_object_set_new(context, spec->name, value);
+}
+
+static json_t *describe(const adapter *a, const void *preprocessing, const void *record)
+{
+    const backbone *b = a->backbone;
+    json_t *root = json_object(), *settings = json_object(), *labels = json_array();
+
+    options_each(a->settings, NULL, add_setting, settings);
+    for (int64_t i = 0; i < a->classes; i++)
+        json_array_append_new(labels, json_string(a->labels[i] ? a->labels[i] : ""));
+    json_object_set_new(root, "format", json_string("inlay-adapter"));
+    json_object_set_new(root, "format_version", json_integer(ADAPTER_FORMAT));
+    json_object_set_new(root, "inlay_version", json_string(INLAY_VERSION_STRING));
+    json_object_set_new(root, "method", json_string(a->name));
+    json_object_set_new(root, "options", settings);
+    json_object_set_new(root, "backbone",
+                        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", b->path, "sha256",
+                                  b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
+    json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_param_total(a, false), "with_head",
+                                                      (json_int_t)adapter_param_total(a, true)));
+    json_object_set_new(root, "labels", labels);
+    if (preprocessing)
+        json_object_set(root, "preprocessing", (json_t *)(uintptr_t)preprocessing);
+    if (record)
+        json_object_set(root, "training", (json_t *)(uintptr_t)record);
+    return root;
+}
+
+static inlay_status save_weights(const adapter *a, const device *d, const char *path, inlay_error *err)
+{
+    tensor_view *views = calloc((size_t)a->param_count, sizeof *views);
+    float **values = calloc((size_t)a->param_count, sizeof *values);
+    inlay_status status = views && values ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
+
+    for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
+        const param *p = a->params[i].p;
+        values[i] = malloc((size_t)p->count * sizeof *values[i]);
+        if (!values[i]) {
+            status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
+            break;
+        }
+        param_get(p, d, values[i]);
+        views[i] = (tensor_view){.name = p->name, .type = DTYPE_F32, .ndim = p->ndim, .count = p->count, .data = values[i]};
+        memcpy(views[i].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
+    }
+    if (status == INLAY_OK)
+        status = safetensors_write(path, views, a->param_count, NULL, err);
+    for (int i = 0; values && i < a->param_count; i++)
+        free(values[i]);
+    free(values);
+    free(views);
+    return status;
+}
+
+inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing, const void *record, inlay_error *err)
+{
+    arena *memory = arena_new();
+    json_t *root;
+    char *text;
+    inlay_status status = backbone_identify(a->backbone, err);
+
+    if (status == INLAY_OK)
+        status = file_make_folder(folder, err);
+    if (status == INLAY_OK)
+        status = save_weights(a, d, path_join(memory, folder, "adapter.safetensors"), err);
+    if (status == INLAY_OK) {
+        const char *path = path_join(memory, folder, "adapter.json");
+        root = describe(a, preprocessing, record);
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        status = text ? file_write(path, text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
+        free(text);
+        json_decref(root);
+    }
+    arena_free(memory);
+    return status;
+}
+
+/* ---- loading ---- */
+
+static inlay_status read_settings(options *o, const json_t *settings, const char *path, inlay_error *err)
+{
+    const char *key;
+    json_t *item;
+
+    json_object_foreach((json_t *)(uintptr_t)settings, key, item)
+    {
+        char text[64];
+        const char *value = json_string_value(item);
+        if (json_is_boolean(item))
+            value = json_is_true(item) ? "true" : "false";
+        else if (json_is_integer(item))
+            snprintf(text, sizeof text, "%lld", (long long)json_integer_value(item));
+        else if (json_is_real(item))
+            snprintf(text, sizeof text, "%.17g", json_real_value(item));
+        TRY(options_set(o, key, value ? value : text, path, err));
+    }
+    return INLAY_OK;
+}
+
+static inlay_status check_backbone(const json_t *root, const char *path, backbone *b, bool insist, inlay_error *err)
+{
+    const json_t *about = json_object_get(root, "backbone");
+    const char *sha = json_string_value(json_object_get(about, "sha256")), *trained = json_string_value(json_object_get(about, "path"));
+
+    if (!sha)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: key 'backbone.sha256' is missing", path);
+    if (insist)
+        return INLAY_OK;
+    TRY(backbone_identify(b, err));
+    if (strcmp(sha, b->sha256) != 0)
+        FAIL(err, INLAY_ERR_MISMATCH, "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (--force-backbone loads it all the same)",
+             path, trained ? trained : "?", sha, b->path, b->sha256);
+    return INLAY_OK;
+}
+
+static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
+{
+    TRY(tensor_set_open(&a->file, path, err));
+    for (int i = 0; i < tensor_set_count(a->file); i++)
+        if (!adapter_find(a, tensor_set_at(a->file, i)->name))
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' does not belong to a '%s' adapter with these options", path, tensor_set_at(a->file, i)->name, a->name);
+    for (int i = 0; i < a->param_count; i++) {
+        param *p = a->params[i].p;
+        const tensor_view *t = tensor_set_find(a->file, p->name);
+        if (!t)
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is missing", path, p->name);
+        if (t->type != DTYPE_F32 && t->type != DTYPE_BF16 && t->type != DTYPE_F16 && t->type != DTYPE_F64)
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected a floating type", path, t->name, t->type_name);
+        if (t->ndim != p->ndim || memcmp(t->dims, p->dims, (size_t)p->ndim * sizeof *p->dims) != 0)
+            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %lld values of another shape than expected (%lld values)", path, t->name, (long long)t->count,
+                 (long long)p->count);
+        p->source = t->data;
+        p->source_type = t->type;
+    }
+    return INLAY_OK;
+}
+
+static inlay_status load(adapter **out, const json_t *root, const char *path, backbone *b, bool insist, inlay_error *err)
+{
+    const char *name = json_string_value(json_object_get(root, "method")), *format = json_string_value(json_object_get(root, "format"));
+    const json_t *labels = json_object_get(root, "labels"), *settings = json_object_get(root, "options");
+    json_int_t version = json_integer_value(json_object_get(root, "format_version"));
+    options *o;
+    const char **names;
+    inlay_status status;
+
+    if (!format || strcmp(format, "inlay-adapter") != 0)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: key 'format' is not 'inlay-adapter'", path);
+    if (version != ADAPTER_FORMAT)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: format version %lld, this program reads %d", path, (long long)version, ADAPTER_FORMAT);
+    if (!name || !json_is_array(labels) || json_array_size(labels) == 0 || !json_is_object(settings))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: keys 'method' (text), 'options' (object) and 'labels' (array) are expected", path);
+    TRY(check_backbone(root, path, b, insist, err));
+    TRY(adapter_settings(&o, name, err));
+    status = read_settings(o, settings, path, err);
+    names = calloc(json_array_size(labels), sizeof *names);
+    for (size_t i = 0; names && i < json_array_size(labels); i++) {
+        const char *label = json_string_value(json_array_get(labels, i));
+        names[i] = label ? label : "";
+    }
+    if (status == INLAY_OK && !names)
+        status = error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    if (status != INLAY_OK) {
+        options_free(o);
+        free(names);
+        return status;
+    }
+    status = adapter_new(out, name, o, b, (int64_t)json_array_size(labels), names, err);
+    free(names);
+    return status;
+}
+
+inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *path = path_join(memory, folder, "adapter.json");
+    json_error_t where;
+    json_t *root = NULL;
+    inlay_status status;
+
+    *out = NULL;
+    if (!file_exists(path))
+        status = error_set(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
+    else if (!(root = json_load_file(path, JSON_REJECT_DUPLICATES, &where)))
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    else
+        status = load(out, root, path, b, insist, err);
+    if (status == INLAY_OK) {
+        status = take_values(*out, path_join(memory, folder, "adapter.safetensors"), err);
+        for (int i = 0; i < (*out)->param_count; i++)
+            (*out)->params[i].p->trainable = false;
+    }
+    if (status == INLAY_OK && preprocessing)
+        *preprocessing = json_deep_copy(json_object_get(root, "preprocessing"));
+    if (status != INLAY_OK) {
+        adapter_free(*out, NULL);
+        *out = NULL;
+    }
+    json_decref(root);
+    arena_free(memory);
+    return status;
+}

@@ -1,0 +1,54 @@
+/* Visual prompt tuning (Jia et al., arXiv 2203.12119): trained tokens behind the class token. Shallow: at the input only; deep: replaced by each block's own. */
+#include <math.h>
+
+#include "adapters/method.h"
+
+typedef struct prompt {
+    param *rows;
+    double dropout;
+    bool insert; /* else: replace */
+} prompt;
+
+static const option_spec option_table[] = {
+    {"prompts", OPTION_INT, "50", NULL, 1, 4096, "N", "number of prompt tokens", false},
+    {"deep", OPTION_FLAG, "true", NULL, 0, 0, NULL, "own prompts for every block", false},
+    {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
+    {0},
+};
+
+static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+{
+    const prompt *p = context;
+    int64_t at = a->shape->prefix_tokens > 0 ? 1 : 0;
+    value rows = graph_dropout(g, graph_broadcast(g, p->rows), training ? p->dropout : 0);
+
+    return p->insert ? graph_insert_tokens(g, x, rows, at) : graph_replace_tokens(g, x, rows, at);
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    const backbone_shape *s = a->shape;
+    /* U(-v, v) with v = sqrt(6 / (3 * patch^2 + width)), as KMnP/vpt does */
+    double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + s->width));
+
+    (void)err;
+    for (int layer = 0; layer < (options_flag(a->settings, "deep") ? s->depth : 1); layer++) {
+        prompt *p = ARENA_NEW(a->memory, prompt);
+        p->insert = layer == 0;
+        p->dropout = options_real(a->settings, "dropout");
+        p->rows = adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2, (int64_t[]){options_int(a->settings, "prompts"), s->width},
+                                    (init_rule){INIT_UNIFORM, -bound, bound});
+        adapter_add_transform(a, SITE_BLOCK_INPUT, layer, apply, p);
+    }
+    return INLAY_OK;
+}
+
+const method method_vpt = {
+    .name = "vpt",
+    .summary = "trained prompt tokens in the sequence, at the input or in every block",
+    .equation = "[class; P; patches] into the block",
+    .cite = "arXiv 2203.12119",
+    .options = option_table,
+    .lr = 1e-3,
+    .plan = plan,
+};

@@ -1,0 +1,220 @@
+/* Decoding against the pixels that Pillow gives (tests/data/images, made by tools/make_image_fixtures.py), damaged files, cropping and flipping. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "formats/image.h"
+
+#define IMAGES TEST_DATA "/images/"
+
+typedef void (*fixture_check)(const char *name, const int size[2], const int upright[2]);
+
+static void each_fixture(fixture_check check)
+{
+    FILE *list = fopen(IMAGES "decode.txt", "r");
+    char name[100];
+    int size[2], upright[2], found = 0;
+
+    assert_non_null(list);
+    while (fscanf(list, "%99s %d %d %d %d", name, &size[0], &size[1], &upright[0], &upright[1]) == 5) {
+        check(name, size, upright);
+        found++;
+    }
+    fclose(list);
+    assert_true(found > 60);
+}
+
+static void assert_pixels(const char *name, const image *img, const int size[2], const char *suffix)
+{
+    char path[300], *expected;
+    size_t bytes;
+    inlay_error err;
+
+    snprintf(path, sizeof path, IMAGES "%s%s", name, suffix);
+    assert_int_equal(file_read(path, 1 << 20, &expected, &bytes, &err), INLAY_OK);
+    if (img->width != size[0] || img->height != size[1])
+        fail_msg("%s: %d x %d, expected %d x %d", name, img->width, img->height, size[0], size[1]);
+    assert_int_equal(bytes, (size_t)size[0] * (size_t)size[1] * 3);
+    for (size_t i = 0; i < bytes; i++)
+        if (img->rgb[i] != (uint8_t)expected[i])
+            fail_msg("%s%s: channel %zu of pixel (%zu, %zu) is %d, expected %d", name, suffix, i % 3, i / 3 % (size_t)size[0],
+                     i / 3 / (size_t)size[0], img->rgb[i], (uint8_t)expected[i]);
+    free(expected);
+}
+
+static void check_decoded(const char *name, const int size[2], const int upright[2])
+{
+    char path[300], turned[300];
+    image img;
+    inlay_error err = {0};
+
+    snprintf(path, sizeof path, IMAGES "%s", name);
+    snprintf(turned, sizeof turned, IMAGES "%s.upright.rgb", name);
+    if (image_load(&img, path, false, &err) != INLAY_OK)
+        fail_msg("%s", err.message);
+    assert_pixels(name, &img, size, ".rgb");
+    image_free(&img);
+    if (image_load(&img, path, true, &err) != INLAY_OK)
+        fail_msg("%s", err.message);
+    assert_pixels(name, &img, upright, file_exists(turned) ? ".upright.rgb" : ".rgb");
+    image_free(&img);
+}
+
+static void test_decodes_as_pillow(void **state)
+{
+    (void)state;
+    each_fixture(check_decoded);
+}
+
+/* Cut anywhere, a file is refused with its name or, where only what follows the pixels is gone, read to the same pixels. */
+static void check_truncated(const char *name, const int size[2], const int upright[2])
+{
+    char path[300], *bytes;
+    size_t length;
+    inlay_error err = {0};
+
+    (void)upright;
+    snprintf(path, sizeof path, IMAGES "%s", name);
+    assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &err), INLAY_OK);
+    for (size_t cut = 0; cut < length; cut++) {
+        char *copy = malloc(cut ? cut : 1); /* its own block: reading past the end is seen by the address sanitizer */
+        image img;
+        memcpy(copy, bytes, cut);
+        if (image_decode(&img, copy, cut, name, cut & 1, &err) == INLAY_OK) {
+            if (!(cut & 1) && !strstr(name, "plain"))
+                assert_pixels(name, &img, size, ".rgb");
+            if (cut < length / 2 && length > 200)
+                fail_msg("%s cut after %zu of %zu bytes was accepted", name, cut, length);
+        } else {
+            assert_non_null(strstr(err.message, name));
+            assert_null(img.rgb);
+        }
+        image_free(&img);
+        free(copy);
+    }
+    free(bytes);
+}
+
+static void test_truncated_files_are_refused(void **state)
+{
+    (void)state;
+    each_fixture(check_truncated);
+}
+
+/* Every byte of the head replaced by several values: no crash, and either an image or a message. */
+static void check_damaged(const char *name, const int size[2], const int upright[2])
+{
+    static const uint8_t values[] = {0x00, 0x7F, 0x80, 0xFF};
+    char path[300], *bytes;
+    size_t length;
+    inlay_error err;
+
+    (void)size;
+    (void)upright;
+    snprintf(path, sizeof path, IMAGES "%s", name);
+    assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &err), INLAY_OK);
+    for (size_t at = 2; at < length && at < 120; at++)
+        for (size_t v = 0; v < sizeof values; v++) {
+            char kept = bytes[at];
+            image img;
+            err.message[0] = '\0';
+            bytes[at] = (char)values[v];
+            if (image_decode(&img, bytes, length, name, true, &err) == INLAY_OK)
+                assert_true(img.width > 0 && img.height > 0 && img.rgb);
+            else
+                assert_non_null(strstr(err.message, name));
+            image_free(&img);
+            bytes[at] = kept;
+        }
+    free(bytes);
+}
+
+static void test_damaged_files_are_survived(void **state)
+{
+    (void)state;
+    each_fixture(check_damaged);
+}
+
+static void assert_refused(const char *bytes, size_t size, inlay_status status, const char *words)
+{
+    image img;
+    inlay_error err = {0};
+
+    assert_int_equal(image_decode(&img, bytes, size, "a/b.img", false, &err), status);
+    assert_non_null(strstr(err.message, "a/b.img"));
+    if (!strstr(err.message, words))
+        fail_msg("'%s' does not say '%s'", err.message, words);
+}
+
+static void test_refusals_say_why(void **state)
+{
+    image img;
+    inlay_error err;
+
+    (void)state;
+    assert_refused("", 0, INLAY_ERR_FORMAT, "empty");
+    assert_refused("GIF89a..", 8, INLAY_ERR_UNSUPPORTED, "known format");
+    assert_refused("P5 100000 100000 255 x", 22, INLAY_ERR_UNSUPPORTED, "2^28");
+    assert_refused("P5 0 4 255 x", 12, INLAY_ERR_FORMAT, "empty");
+    assert_refused("P5 2 2 70000 xxxx", 17, INLAY_ERR_FORMAT, "70000");
+    assert_refused("P2 2 1 7 6 8", 12, INLAY_ERR_FORMAT, "above the largest value 7");
+    assert_refused("P6 two 2 255 ", 13, INLAY_ERR_FORMAT, "width");
+    assert_refused("\xff\xd8\xff", 3, INLAY_ERR_FORMAT, "truncated");
+    assert_int_equal(image_load(&img, TEST_DATA "/images/none.png", false, &err), INLAY_ERR_IO);
+    assert_non_null(strstr(err.message, "none.png"));
+}
+
+static void test_crop_fills_the_outside_with_zeros(void **state)
+{
+    uint8_t pixels[4 * 3 * 3];
+    image in = {4, 3, pixels}, out;
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i + 1);
+    for (int left = -7; left < 7; left++)
+        for (int top = -5; top < 5; top++) {
+            assert_int_equal(image_crop(&out, &in, left, top, 6, 5, &err), INLAY_OK);
+            for (int y = 0; y < 5; y++)
+                for (int x = 0; x < 6; x++) {
+                    int sx = x + left, sy = y + top;
+                    bool inside = sx >= 0 && sx < 4 && sy >= 0 && sy < 3;
+                    assert_int_equal(out.rgb[(y * 6 + x) * 3 + 1], inside ? pixels[(sy * 4 + sx) * 3 + 1] : 0);
+                }
+            image_free(&out);
+        }
+    assert_int_equal(image_crop(&out, &in, INT32_MAX, INT32_MIN, 1, 1, &err), INLAY_OK);
+    assert_int_equal(out.rgb[0], 0);
+    image_free(&out);
+    assert_int_equal(image_crop(&out, &in, 0, 0, 0, 1, &err), INLAY_ERR_USAGE);
+    assert_int_equal(image_crop(&out, &in, 0, 0, 1 << 20, 1 << 20, &err), INLAY_ERR_USAGE);
+}
+
+static void test_flip(void **state)
+{
+    uint8_t pixels[3 * 2 * 3];
+    image img = {3, 2, pixels};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)i;
+    image_flip_horizontal(&img);
+    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}), sizeof pixels);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_decodes_as_pillow),       cmocka_unit_test(test_truncated_files_are_refused),
+        cmocka_unit_test(test_damaged_files_are_survived), cmocka_unit_test(test_refusals_say_why),
+        cmocka_unit_test(test_crop_fills_the_outside_with_zeros), cmocka_unit_test(test_flip),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
