@@ -86,7 +86,7 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 static void list_param(adapter *a, param *p, init_rule init, bool of_backbone)
 {
-    adapter_param item = {p, init, of_backbone};
+    adapter_param item = {p, init, of_backbone, p->source, p->source_type};
 
     p->trainable = a->trainable;
     p->exact = true;
@@ -163,6 +163,8 @@ void adapter_free(adapter *a, const device *d)
         if (d)
             param_release(p, d);
         p->trainable = p->exact = false;
+        p->source = a->params[i].source;
+        p->source_type = a->params[i].source_type;
     }
     free(a->params);
     free(a->edges);

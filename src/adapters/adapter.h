@@ -73,6 +73,8 @@ typedef struct adapter_param {
     param *p;
     init_rule init;
     bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
+    const void *source; /* its value in the checkpoint */
+    dtype source_type;
 } adapter_param;
 
 struct adapter {

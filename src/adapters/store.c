@@ -10,17 +10,17 @@
 
 static void add_setting(void *context, const option_spec *spec, const char *text)
 {
-    json_t *value = NULL;
+    json_t *item = NULL;
 
     if (spec->type == OPTION_FLAG)
-        value = json_boolean(strcmp(text, "true") == 0);
+        item = json_boolean(strcmp(text, "true") == 0);
     else if (spec->type == OPTION_INT)
-        value = json_integer(strtoll(text, NULL, 10));
+        item = json_integer(strtoll(text, NULL, 10));
     else if (spec->type == OPTION_REAL)
-        value = json_real(strtod(text, NULL));
+        item = json_real(strtod(text, NULL));
     else
-        value = json_string(text);
-    json_object_set_new(context, spec->name, value);
+        item = json_string(text);
+    json_object_set_new(context, spec->name, item);
 }
 
 static json_t *describe(const adapter *a, const void *preprocessing, const void *record)
@@ -108,14 +108,14 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
     json_object_foreach((json_t *)(uintptr_t)settings, key, item)
     {
         char text[64];
-        const char *value = json_string_value(item);
+        const char *given = json_string_value(item);
         if (json_is_boolean(item))
-            value = json_is_true(item) ? "true" : "false";
+            given = json_is_true(item) ? "true" : "false";
         else if (json_is_integer(item))
             snprintf(text, sizeof text, "%lld", (long long)json_integer_value(item));
         else if (json_is_real(item))
             snprintf(text, sizeof text, "%.17g", json_real_value(item));
-        TRY(options_set(o, key, value ? value : text, path, err));
+        TRY(options_set(o, key, given ? given : text, path, err));
     }
     return INLAY_OK;
 }

@@ -117,6 +117,18 @@ bool resample_from_pillow_code(int code, resample *out)
     return true;
 }
 
+/* One axis of a resizing: [low, high) of `in_size` samples becomes `out_size`, of which `count` from `begin` on are wanted. */
+typedef struct window {
+    float low, high; /* floats, as Pillow keeps its box */
+    int in_size, out_size, begin, count;
+    bool resampled; /* false: the axis is copied */
+} window;
+
+static window window_of(int in_size, int out_size, float low, float high, int begin, int count)
+{
+    return (window){low, high, in_size, out_size, begin, count, out_size != in_size || low != 0 || high != (float)out_size};
+}
+
 static void axis_plan_free(axis_plan *plan)
 {
     free(plan->first);
@@ -125,12 +137,11 @@ static void axis_plan_free(axis_plan *plan)
     *plan = (axis_plan){0};
 }
 
-/* Weights of output positions begin .. begin + count - 1 of an axis that maps [low, high) of `in_size` samples to `out_size`.
- * The order of the double operations is Pillow's: another one changes last bits. */
-static inlay_status axis_plan_make(axis_plan *plan, int in_size, float low, float high, int out_size, int begin, int count, filter_shape shape,
-                                   inlay_error *err)
+/* The order of the double operations is Pillow's: another one changes last bits. */
+static inlay_status axis_plan_make(axis_plan *plan, const window *w, filter_shape shape, inlay_error *err)
 {
-    double scale = (double)(high - low) / out_size, stretch = scale < 1.0 ? 1.0 : scale, support = shape.support * stretch;
+    int count = w->count;
+    double scale = (double)(w->high - w->low) / w->out_size, stretch = scale < 1.0 ? 1.0 : scale, support = shape.support * stretch;
     size_t stride = (size_t)ceil(support) * 2 + 1;
     double *exact = malloc(stride * sizeof *exact);
 
@@ -144,12 +155,12 @@ static inlay_status axis_plan_make(axis_plan *plan, int in_size, float low, floa
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the resampling weights of %d x %zu taps", count, stride);
     }
     for (int i = 0; i < count; i++) {
-        double centre = low + (begin + i + 0.5) * scale, total = 0.0, inverse = 1.0 / stretch;
+        double centre = w->low + (w->begin + i + 0.5) * scale, total = 0.0, inverse = 1.0 / stretch;
         int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
         int32_t *weights = plan->weights + (size_t)i * stride;
 
         first = first < 0 ? 0 : first;
-        end = end > in_size ? in_size : end;
+        end = end > w->in_size ? w->in_size : end;
         plan->first[i] = first;
         plan->taps[i] = end - first;
         for (int t = 0; t < end - first; t++) {
@@ -171,96 +182,108 @@ static inline uint8_t to_pixel(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* One row: out[plan->count, 3] from in[.., 3]. */
-static void resample_row(uint8_t *restrict out, const uint8_t *restrict in, const axis_plan *plan)
+/* Horizontal pass: out[rows, plan->count, 3] from rows of `in` that are `stride` bytes apart. */
+static void pass_across(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, int rows, const axis_plan *plan)
 {
-    for (int i = 0; i < plan->count; i++, out += 3) {
-        const uint8_t *pixel = in + (size_t)plan->first[i] * 3;
-        const int32_t *weights = plan->weights + (size_t)i * (size_t)plan->stride;
-        int32_t r = 1 << (PRECISION_BITS - 1), g = r, b = r;
+    for (int row = 0; row < rows; row++, in += stride)
+        for (int i = 0; i < plan->count; i++, out += 3) {
+            const uint8_t *pixel = in + (size_t)plan->first[i] * 3;
+            const int32_t *weights = plan->weights + (size_t)i * (size_t)plan->stride;
+            int32_t r = 1 << (PRECISION_BITS - 1), g = r, b = r;
 
-        for (int t = 0; t < plan->taps[i]; t++, pixel += 3) {
-            r += pixel[0] * weights[t];
-            g += pixel[1] * weights[t];
-            b += pixel[2] * weights[t];
+            for (int t = 0; t < plan->taps[i]; t++, pixel += 3) {
+                r += pixel[0] * weights[t];
+                g += pixel[1] * weights[t];
+                b += pixel[2] * weights[t];
+            }
+            out[0] = to_pixel(r);
+            out[1] = to_pixel(g);
+            out[2] = to_pixel(b);
         }
-        out[0] = to_pixel(r);
-        out[1] = to_pixel(g);
-        out[2] = to_pixel(b);
-    }
 }
 
-/* One output row of the vertical pass: out[bytes] is the weighted sum of `taps` rows, `bytes` apart. */
-static void resample_column_row(uint8_t *restrict out, const uint8_t *restrict rows, size_t bytes, const int32_t *weights, int taps)
+/* Vertical pass: out[plan->count, bytes] from rows of `in` that are `stride` bytes apart. */
+static void pass_down(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, size_t bytes, const axis_plan *plan)
 {
     enum { CHUNK = 256 };
     int32_t sums[CHUNK];
 
-    for (size_t at = 0; at < bytes; at += CHUNK) {
-        size_t wide = bytes - at < CHUNK ? bytes - at : CHUNK;
+    for (int i = 0; i < plan->count; i++, out += bytes)
+        for (size_t at = 0; at < bytes; at += CHUNK) {
+            size_t wide = bytes - at < CHUNK ? bytes - at : CHUNK;
 
-        for (size_t i = 0; i < CHUNK; i++)
-            sums[i] = 1 << (PRECISION_BITS - 1);
-        for (int t = 0; t < taps; t++) {
-            const uint8_t *row = rows + (size_t)t * bytes + at;
-            int32_t weight = weights[t];
-            for (size_t i = 0; i < wide; i++)
-                sums[i] += row[i] * weight;
+            for (size_t j = 0; j < CHUNK; j++)
+                sums[j] = 1 << (PRECISION_BITS - 1);
+            for (int t = 0; t < plan->taps[i]; t++) {
+                const uint8_t *row = in + (size_t)(plan->first[i] + t) * stride + at;
+                int32_t weight = plan->weights[(size_t)i * (size_t)plan->stride + (size_t)t];
+                for (size_t j = 0; j < wide; j++)
+                    sums[j] += row[j] * weight;
+            }
+            for (size_t j = 0; j < wide; j++)
+                out[at + j] = to_pixel(sums[j]);
         }
-        for (size_t i = 0; i < wide; i++)
-            out[at + i] = to_pixel(sums[i]);
-    }
 }
 
-/* Pillow keeps the box in floats. */
-typedef struct window {
-    float low, high;    /* of the input axis */
-    int in_size, out_size;
-    int begin, count;   /* the output positions wanted */
-    bool resampled;     /* false: the axis is copied */
-} window;
-
-static window window_of(int in_size, int out_size, float low, float high, int begin, int count)
+/* The span of input samples that a plan reads; its positions are made relative to the span's begin. */
+static void plan_rebase(axis_plan *plan, int *begin, int *count)
 {
-    return (window){low, high, in_size, out_size, begin, count, out_size != in_size || low != 0 || high != (float)out_size};
+    *begin = plan->first[0];
+    *count = plan->first[plan->count - 1] + plan->taps[plan->count - 1] - *begin;
+    for (int i = 0; i < plan->count; i++)
+        plan->first[i] -= *begin;
 }
 
-static inlay_status resample_two_passes(image *out, const image *in, window x, window y, filter_shape shape, inlay_error *err)
+/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height shrinks by more than twice what the
+ * width shrinks by, boxes not considered; older versions always begin with the columns. */
+static bool vertical_first(window x, window y)
+{
+    return y.out_size < y.in_size && (int64_t)y.in_size - y.out_size > 2 * ((int64_t)x.in_size - x.out_size);
+}
+
+static inlay_status resample_both(image *out, const image *in, axis_plan *across, axis_plan *down, bool down_first, inlay_error *err)
+{
+    size_t stride = (size_t)in->width * 3, between;
+    int begin, count;
+    uint8_t *middle;
+
+    plan_rebase(down_first ? across : down, &begin, &count);
+    between = (size_t)(down_first ? count : across->count) * 3;
+    middle = malloc(between * (size_t)(down_first ? down->count : count));
+    if (!middle)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory resizing an image to %d x %d", across->count, down->count);
+    if (down_first) {
+        pass_down(middle, in->rgb + (size_t)begin * 3, stride, between, down);
+        pass_across(out->rgb, middle, between, down->count, across);
+    } else {
+        pass_across(middle, in->rgb + (size_t)begin * stride, stride, count, across);
+        pass_down(out->rgb, middle, between, between, down);
+    }
+    free(middle);
+    return INLAY_OK;
+}
+
+static inlay_status resample_filtered(image *out, const image *in, window x, window y, filter_shape shape, inlay_error *err)
 {
     axis_plan across = {0}, down = {0};
-    size_t in_stride = (size_t)in->width * 3, row_bytes = (size_t)x.count * 3;
-    int first = y.begin, end = y.begin + y.count; /* input rows that the vertical pass reads */
-    uint8_t *rows = NULL;
+    size_t stride = (size_t)in->width * 3, row_bytes = (size_t)x.count * 3;
     inlay_status status = INLAY_OK;
 
     if (x.resampled)
-        status = axis_plan_make(&across, x.in_size, x.low, x.high, x.out_size, x.begin, x.count, shape, err);
+        status = axis_plan_make(&across, &x, shape, err);
     if (status == INLAY_OK && y.resampled)
-        status = axis_plan_make(&down, y.in_size, y.low, y.high, y.out_size, y.begin, y.count, shape, err);
-    if (status != INLAY_OK)
-        goto done;
-    if (y.resampled) {
-        first = down.first[0];
-        end = down.first[y.count - 1] + down.taps[y.count - 1];
-        rows = malloc(row_bytes * (size_t)(end - first));
-        if (!rows) {
-            status = error_set(err, INLAY_ERR_NOMEM, "out of memory resizing an image to %d x %d", x.out_size, y.out_size);
-            goto done;
-        }
-    }
-    for (int row = first; row < end; row++) {
-        const uint8_t *source = in->rgb + (size_t)row * in_stride;
-        uint8_t *target = (rows ? rows : out->rgb) + (size_t)(row - first) * row_bytes;
-        if (x.resampled)
-            resample_row(target, source, &across);
+        status = axis_plan_make(&down, &y, shape, err);
+    if (status == INLAY_OK) {
+        if (x.resampled && y.resampled)
+            status = resample_both(out, in, &across, &down, vertical_first(x, y), err);
+        else if (x.resampled)
+            pass_across(out->rgb, in->rgb + (size_t)y.begin * stride, stride, y.count, &across);
+        else if (y.resampled)
+            pass_down(out->rgb, in->rgb + (size_t)x.begin * 3, stride, row_bytes, &down);
         else
-            memcpy(target, source + (size_t)x.begin * 3, row_bytes);
+            for (int row = 0; row < y.count; row++)
+                memcpy(out->rgb + (size_t)row * row_bytes, in->rgb + (size_t)(y.begin + row) * stride + (size_t)x.begin * 3, row_bytes);
     }
-    for (int i = 0; i < (y.resampled ? y.count : 0); i++)
-        resample_column_row(out->rgb + (size_t)i * row_bytes, rows + (size_t)(down.first[i] - first) * row_bytes, row_bytes,
-                            down.weights + (size_t)i * (size_t)down.stride, down.taps[i]);
-done:
-    free(rows);
     axis_plan_free(&across);
     axis_plan_free(&down);
     return status;
@@ -332,7 +355,7 @@ inlay_status image_resize_window(image *out, const image *in, int width, int hei
     if (filter == RESAMPLE_NEAREST)
         status = resample_nearest(out, in, x, y, err);
     else
-        status = resample_two_passes(out, in, x, y, filters[filter].shape, err);
+        status = resample_filtered(out, in, x, y, filters[filter].shape, err);
     if (status != INLAY_OK)
         image_free(out);
     return status;

@@ -1,0 +1,122 @@
+#include "train/model.h"
+
+#include <jansson.h>
+#include <string.h>
+
+bool precision_from_name(const char *name, precision *out)
+{
+    if (strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0)
+        return false;
+    *out = name[0] == 'f' ? PRECISION_F32 : PRECISION_BF16;
+    return true;
+}
+
+inlay_status model_build(model *m, const model_request *q, inlay_error *err)
+{
+    const backbone_shape *s = &q->b->shape;
+    build_request request = {.training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
+    build_result built;
+
+    if (!q->a && s->classes == 0)
+        FAIL(err, INLAY_ERR_USAGE, "backbone '%s' has no head of its own: an adapter is needed", q->b->path);
+    *m = (model){.g = graph_new(q->dev->k->real, q->prec == PRECISION_BF16 ? DTYPE_BF16 : q->dev->k->real)};
+    m->pixels = request.pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
+    m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
+    if (q->a) {
+        request.hooks = adapter_hooks(q->a, m->g, q->training);
+        request.head_weight = q->a->head_weight;
+        request.head_bias = q->a->head_bias;
+    }
+    built = q->b->desc->build(q->b, m->g, &request);
+    m->features = built.features;
+    m->logits = built.logits;
+    m->blocks = built.blocks;
+    m->classes = m->g->values[built.logits].cols;
+    graph_keep(m->g, m->logits);
+    m->loss = graph_cross_entropy(m->g, m->logits, m->labels, q->label_smoothing);
+    graph_finish(m->g);
+    return INLAY_OK;
+}
+
+void model_free(model *m)
+{
+    graph_free(m->g);
+    *m = (model){0};
+}
+
+/* ---- preprocessing ---- */
+
+inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err)
+{
+    const char *interpolation = b->input.interpolation, *mode = b->input.crop_mode;
+    json_t *mean = json_object_get(recorded, "mean"), *std = json_object_get(recorded, "std");
+
+    *p = (preprocess){.height = (int)b->shape.height, .width = (int)b->shape.image_width, .crop_pct = b->input.crop_pct};
+    memcpy(p->mean, b->input.mean, sizeof p->mean);
+    memcpy(p->std, b->input.std, sizeof p->std);
+    if (recorded) {
+        if (json_string_value(json_object_get(recorded, "interpolation")))
+            interpolation = json_string_value(json_object_get(recorded, "interpolation"));
+        if (json_string_value(json_object_get(recorded, "crop_mode")))
+            mode = json_string_value(json_object_get(recorded, "crop_mode"));
+        if (json_is_number(json_object_get(recorded, "crop_pct")))
+            p->crop_pct = json_number_value(json_object_get(recorded, "crop_pct"));
+        p->apply_orientation = json_is_true(json_object_get(recorded, "exif_orientation"));
+        for (size_t i = 0; i < 3; i++) {
+            if (json_is_number(json_array_get(mean, i)))
+                p->mean[i] = (float)json_number_value(json_array_get(mean, i));
+            if (json_is_number(json_array_get(std, i)))
+                p->std[i] = (float)json_number_value(json_array_get(std, i));
+        }
+    }
+    if (!resample_from_name(interpolation, &p->interpolation))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: interpolation '%s' is not known", b->path, interpolation);
+    if (strcmp(mode, "center") == 0)
+        p->mode = PREPROCESS_CROP;
+    else if (strcmp(mode, "squash") == 0)
+        p->mode = PREPROCESS_SQUASH;
+    else if (strcmp(mode, "border") == 0)
+        p->mode = PREPROCESS_BORDER;
+    else
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", b->path, mode);
+    return INLAY_OK;
+}
+
+void *preprocess_record(const preprocess *p)
+{
+    static const char *const modes[] = {"center", "squash", "border"};
+
+    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b}", "size", p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct,
+                     "interpolation", resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
+                     (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation", p->apply_orientation);
+}
+
+/* ---- inference ---- */
+
+inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err)
+{
+    program_request plan = {.dev = request->dev, .max_batch = batch, .wanted = &out->m.logits, .wanted_count = 1};
+
+    *out = (predictor){.batch = batch, .dev = request->dev};
+    TRY(model_build(&out->m, request, err));
+    return program_new(&out->p, out->m.g, &plan, err);
+}
+
+void predictor_close(predictor *p)
+{
+    program_free(p->p);
+    model_free(&p->m);
+}
+
+void *predictor_pixels(predictor *p)
+{
+    return program_value(p->p, p->m.pixels, p->batch).data;
+}
+
+void predictor_run(predictor *p, int64_t count, float *logits)
+{
+    step_info step = {0, 0};
+
+    program_forward(p->p, count, &step);
+    device_get_f32(p->dev, logits, program_value(p->p, p->m.logits, count).data, count * p->m.classes);
+}

@@ -1,0 +1,53 @@
+/* A backbone, perhaps an adapter, and a head, built as one graph. */
+#ifndef INLAY_TRAIN_MODEL_H
+#define INLAY_TRAIN_MODEL_H
+
+#include "adapters/adapter.h"
+#include "data/preprocess.h"
+
+typedef enum precision { PRECISION_F32, PRECISION_BF16 } precision;
+
+/* "f32", "bf16" */
+bool precision_from_name(const char *name, precision *out);
+
+typedef struct model_request {
+    device *dev;
+    backbone *b;
+    const adapter *a; /* NULL: the checkpoint's own head */
+    precision prec;
+    dtype pixel_type;
+    bool training;
+    double drop_path, label_smoothing;
+    bool keep_blocks;
+} model_request;
+
+typedef struct model {
+    graph *g;
+    value pixels, labels, features, logits, loss; /* labels, loss: NO_VALUE without a head */
+    value *blocks;
+    int64_t classes;
+} model;
+
+inlay_status model_build(model *m, const model_request *request, inlay_error *err);
+void model_free(model *m);
+
+/* How images are brought to a backbone: from its checkpoint, or as recorded with an adapter (json_t *, may be NULL). */
+inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err);
+/* A json_t * that preprocess_for reads back. */
+void *preprocess_record(const preprocess *p);
+
+/* A model planned for inference. */
+typedef struct predictor {
+    model m;
+    program *p;
+    int64_t batch;
+    device *dev;
+} predictor;
+
+inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err);
+void predictor_close(predictor *p);
+/* Room for the pixels of the next batch; then logits [count, classes] of its first `count` images. */
+void *predictor_pixels(predictor *p);
+void predictor_run(predictor *p, int64_t count, float *logits);
+
+#endif
