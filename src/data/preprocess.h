@@ -9,7 +9,7 @@
 typedef enum preprocess_mode {
     PREPROCESS_CROP,   /* timm: shorter side to floor(size / crop_pct), centre crop */
     PREPROCESS_SQUASH, /* whole image to size x size, aspect ratio not kept (Hugging Face, VTAB) */
-    PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with zeros */
+    PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with the mean colour */
 } preprocess_mode;
 
 typedef struct preprocess {

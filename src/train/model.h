@@ -4,6 +4,7 @@
 
 #include "adapters/adapter.h"
 #include "data/preprocess.h"
+#include "graph/program.h"
 
 typedef enum precision { PRECISION_F32, PRECISION_BF16 } precision;
 

@@ -1,0 +1,205 @@
+/* From an image to the pixels of a model: the geometry of timm's evaluation transforms and torchvision's random crop. */
+#include "data/preprocess.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_CROP_PCT 0.875 /* timm's, for checkpoints that do not say */
+
+/* The image is resized to width x height, of which the part at (left, top) becomes the pixels; what lies outside is filled. */
+typedef struct placement {
+    int width, height, left, top;
+} placement;
+
+dtype preprocess_pixel_type(const preprocess *p)
+{
+    return p->interpolation == RESAMPLE_TF_BILINEAR ? DTYPE_F32 : DTYPE_U8;
+}
+
+size_t preprocess_pixel_bytes(const preprocess *p)
+{
+    return (size_t)p->height * (size_t)p->width * 3 * dtype_size(preprocess_pixel_type(p));
+}
+
+/* Python's round: half to even. */
+static int rounded(double value)
+{
+    value = rint(value);
+    return value < 1 ? 1 : value > INT32_MAX ? INT32_MAX : (int)value;
+}
+
+/* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`, the odd sample going behind it. */
+static int centre_offset(int size, int wanted)
+{
+    if (wanted > size)
+        return -((wanted - size) / 2);
+    return (int)rint((size - wanted) / 2.0);
+}
+
+/* torchvision's Resize(int): the shorter side to `size`, the longer one cut to whole pixels. */
+static int longer_side(int size, int longer, int shorter)
+{
+    double length = (double)((int64_t)size * longer) / shorter;
+
+    return length > INT32_MAX ? INT32_MAX : (int)length;
+}
+
+static placement place(const preprocess *p, const image *in)
+{
+    double crop_pct = p->crop_pct > 0 ? p->crop_pct : DEFAULT_CROP_PCT;
+    int target_height = rounded(floor(p->height / crop_pct)), target_width = rounded(floor(p->width / crop_pct));
+    double ratio_height = (double)in->height / target_height, ratio_width = (double)in->width / target_width;
+    placement made = {p->width, p->height, 0, 0};
+
+    if (p->mode == PREPROCESS_SQUASH)
+        return made;
+    if (p->mode == PREPROCESS_BORDER || target_height != target_width) {
+        /* timm's ResizeKeepRatio: by the longest side for a border, by the shortest to fill an oblong target */
+        double ratio = p->mode == PREPROCESS_BORDER ? fmax(ratio_height, ratio_width) : fmin(ratio_height, ratio_width);
+        made.height = rounded(in->height / ratio);
+        made.width = rounded(in->width / ratio);
+    } else if (in->width <= in->height) {
+        made.width = target_width;
+        made.height = longer_side(target_width, in->height, in->width);
+    } else {
+        made.height = target_height;
+        made.width = longer_side(target_height, in->width, in->height);
+    }
+    made.left = centre_offset(made.width, p->width);
+    made.top = centre_offset(made.height, p->height);
+    return made;
+}
+
+/* Elements of the stream: the real draws of attempt k are 8k and 8k + 1, its whole ones come from the block behind them; the flip is far off. */
+enum { ATTEMPTS = 10, DRAWS_PER_ATTEMPT = 8, FLIP_DRAW = 1024 };
+
+/* torchvision's RandomResizedCrop.get_params. */
+static void draw_crop(const preprocess *p, const image *in, rng_stream stream, int crop[4])
+{
+    double area = (double)in->width * in->height, low = log(p->ratio_low), high = log(p->ratio_high), shape = (double)in->width / in->height;
+    int width = in->width, height = in->height;
+
+    for (uint64_t k = 0; k < ATTEMPTS; k++) {
+        uint64_t whole = k * (DRAWS_PER_ATTEMPT / 2) + 2; /* rng_below takes two words for each element */
+        double target = area * (p->scale_low + (p->scale_high - p->scale_low) * rng_uniform(stream, k * DRAWS_PER_ATTEMPT));
+        double aspect = exp(low + (high - low) * rng_uniform(stream, k * DRAWS_PER_ATTEMPT + 1));
+        double w = rint(sqrt(target * aspect)), h = rint(sqrt(target / aspect));
+        if (w > 0 && w <= in->width && h > 0 && h <= in->height) {
+            crop[1] = (int)rng_below(stream, whole, (uint32_t)(in->height - (int)h + 1));
+            crop[0] = (int)rng_below(stream, whole + 1, (uint32_t)(in->width - (int)w + 1));
+            crop[2] = (int)w;
+            crop[3] = (int)h;
+            return;
+        }
+    }
+    if (shape < p->ratio_low)
+        height = rounded(width / p->ratio_low);
+    else if (shape > p->ratio_high)
+        width = rounded(height * p->ratio_high);
+    crop[2] = width < in->width ? width : in->width;
+    crop[3] = height < in->height ? height : in->height;
+    crop[0] = (in->width - crop[2]) / 2;
+    crop[1] = (in->height - crop[3]) / 2;
+}
+
+/* What a border is filled with: the mean colour, as in timm. Centre crops of an image that is too small are padded with zeros. */
+static void fill_colour(const preprocess *p, uint8_t colour[3])
+{
+    for (int c = 0; c < 3; c++) {
+        double value = p->mode == PREPROCESS_BORDER ? rint(255 * (double)p->mean[c]) : 0;
+        colour[c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+}
+
+/* Copies the overlap of the crop and the resized image, fills the rest. `resized` holds the part of the resized image from (part[0], part[1]) on. */
+static void copy_bytes(const preprocess *p, placement at, const int part[4], const image *resized, uint8_t *pixels)
+{
+    uint8_t colour[3];
+
+    fill_colour(p, colour);
+    if (part[2] < p->width || part[3] < p->height)
+        for (size_t i = 0; i < (size_t)p->width * (size_t)p->height; i++)
+            memcpy(pixels + i * 3, colour, 3);
+    for (int row = 0; row < part[3]; row++) {
+        size_t target = (size_t)(part[1] - at.top + row) * (size_t)p->width + (size_t)(part[0] - at.left);
+        memcpy(pixels + target * 3, resized->rgb + (size_t)row * (size_t)part[2] * 3, (size_t)part[2] * 3);
+    }
+}
+
+static inlay_status to_bytes(const preprocess *p, const image *in, placement at, uint8_t *pixels, inlay_error *err)
+{
+    int left = at.left > 0 ? at.left : 0, top = at.top > 0 ? at.top : 0;
+    int right = at.left + p->width < at.width ? at.left + p->width : at.width, bottom = at.top + p->height < at.height ? at.top + p->height : at.height;
+    int part[4] = {left, top, right - left, bottom - top};
+    image resized;
+
+    TRY(image_resize_window(&resized, in, at.width, at.height, p->interpolation, NULL, part, err));
+    copy_bytes(p, at, part, &resized, pixels);
+    image_free(&resized);
+    return INLAY_OK;
+}
+
+static inlay_status to_floats(const preprocess *p, const image *in, placement at, float *pixels, inlay_error *err)
+{
+    void *whole;
+    uint8_t colour[3];
+    size_t row_floats = (size_t)at.width * 3;
+
+    if (at.left == 0 && at.top == 0 && at.width == p->width && at.height == p->height) {
+        image_resize_tf_bilinear(pixels, in, p->width, p->height);
+        return INLAY_OK;
+    }
+    if ((int64_t)at.width * at.height > (int64_t)1 << 28)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "an image of %d x %d pixels would be resized to %d x %d: more than 2^28 pixels", in->width, in->height, at.width,
+             at.height);
+    TRY(memory_alloc(&whole, row_floats * (size_t)at.height * sizeof(float), "a resized image", err));
+    image_resize_tf_bilinear(whole, in, at.width, at.height);
+    fill_colour(p, colour);
+    for (int row = 0; row < p->height; row++)
+        for (int column = 0; column < p->width; column++, pixels += 3) {
+            int y = at.top + row, x = at.left + column;
+            bool inside = x >= 0 && x < at.width && y >= 0 && y < at.height;
+            for (int c = 0; c < 3; c++)
+                pixels[c] = inside ? ((const float *)whole)[(size_t)y * row_floats + (size_t)x * 3 + (size_t)c] : colour[c];
+        }
+    memory_free(whole);
+    return INLAY_OK;
+}
+
+inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+{
+    bool augmented = augment && p->scale_low > 0;
+    image crop = {0};
+    const image *source = in;
+    placement at;
+    inlay_status status;
+
+    if (p->width <= 0 || p->height <= 0)
+        FAIL(err, INLAY_ERR_USAGE, "cannot preprocess to %d x %d pixels", p->width, p->height);
+    at = augmented ? (placement){p->width, p->height, 0, 0} : place(p, in);
+    if (augmented) {
+        int box[4];
+        draw_crop(p, in, stream, box);
+        TRY(image_crop(&crop, in, box[0], box[1], box[2], box[3], err));
+        if (rng_uniform(stream, FLIP_DRAW) < p->flip)
+            image_flip_horizontal(&crop);
+        source = &crop;
+    }
+    status = p->interpolation == RESAMPLE_TF_BILINEAR ? to_floats(p, source, at, pixels, err) : to_bytes(p, source, at, pixels, err);
+    image_free(&crop);
+    return status;
+}
+
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+{
+    image img;
+    inlay_status status;
+
+    TRY(image_load(&img, path, p->apply_orientation, err));
+    status = preprocess_image(p, &img, augment, stream, pixels, err);
+    image_free(&img);
+    if (status != INLAY_OK)
+        error_prefix(err, "'%s'", path);
+    return status;
+}

@@ -1,0 +1,122 @@
+#include "train/checkpoint.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KINDS 3
+static const char *const kinds[KINDS] = {"param", "m", "v"};
+
+static void *array_of(const param *p, int kind)
+{
+    return kind == 0 ? p->data : kind == 1 ? p->m : p->v;
+}
+
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err)
+{
+    arena *memory = arena_new();
+    int count = a->param_count * KINDS, made = 0;
+    tensor_view *views = ARENA_ARRAY(memory, tensor_view, count);
+    float **values = ARENA_ARRAY(memory, float *, count);
+    const char *position = arena_printf(memory, "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64 ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
+                                        state->epoch, state->step_in_epoch, state->position, state->step, state->loss_sum, state->log_bytes);
+    const char *metadata[] = {"inlay.state", position, "inlay.run", run, NULL};
+    inlay_status status = INLAY_OK;
+
+    for (; made < count; made++) {
+        const param *p = a->params[made / KINDS].p;
+        values[made] = malloc((size_t)p->count * sizeof(float));
+        if (!values[made]) {
+            status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
+            break;
+        }
+        device_get_f32(d, values[made], array_of(p, made % KINDS), p->count);
+        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[made % KINDS], p->name), .type = DTYPE_F32, .ndim = p->ndim, .count = p->count,
+                                    .data = values[made]};
+        memcpy(views[made].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
+    }
+    if (status == INLAY_OK)
+        status = safetensors_write(path, views, count, metadata, err);
+    for (int i = 0; i < made; i++)
+        free(values[i]);
+    arena_free(memory);
+    return status;
+}
+
+/* The two runs' settings must be the same: says which key is not. */
+static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
+{
+    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL), *item;
+    const char *key;
+    inlay_status status = INLAY_OK;
+
+    if (!a)
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    json_object_foreach(b, key, item)
+    {
+        if (status == INLAY_OK && !json_equal(item, json_object_get(a, key))) {
+            char *was = json_dumps(json_object_get(a, key), JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)), *is = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+            status = error_set(err, INLAY_ERR_MISMATCH, "%s: the run was begun with other settings: '%s' was %.200s, now %.200s", path, key, was ? was : "absent", is ? is : "absent");
+            free(was);
+            free(is);
+        }
+    }
+    json_decref(a);
+    json_decref(b);
+    return status;
+}
+
+static inlay_status read_state(const char *path, const char *text, train_state *state, inlay_error *err)
+{
+    json_t *root = text ? json_loads(text, 0, NULL) : NULL;
+    json_int_t step = 0, bytes = 0;
+    int bad = !root || json_unpack(root, "{s:i, s:i, s:i, s:I, s:F, s:I}", "epoch", &state->epoch, "step_in_epoch", &state->step_in_epoch, "position",
+                                   &state->position, "step", &step, "loss_sum", &state->loss_sum, "log_bytes", &bytes) != 0;
+
+    state->step = step;
+    state->log_bytes = bytes;
+    json_decref(root);
+    if (bad)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    return INLAY_OK;
+}
+
+static inlay_status read_values(const char *path, const tensor_set *file, adapter *a, device *d, inlay_error *err)
+{
+    for (int i = 0; i < a->param_count * KINDS; i++) {
+        param *p = a->params[i / KINDS].p;
+        char name[256];
+        const tensor_view *t;
+        float *values;
+        snprintf(name, sizeof name, "%s.%s", kinds[i % KINDS], p->name);
+        t = tensor_set_find(file, name);
+        if (!t || t->type != DTYPE_F32 || t->count != p->count)
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld F32 values is expected", path, name, (long long)p->count);
+        values = malloc((size_t)p->count * sizeof *values);
+        if (!values)
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+        memcpy(values, t->data, (size_t)p->count * sizeof *values);
+        if (i % KINDS == 0)
+            param_set(p, d, values);
+        else
+            device_set_f32(d, array_of(p, i % KINDS), values, p->count);
+        free(values);
+    }
+    return INLAY_OK;
+}
+
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run, inlay_error *err)
+{
+    tensor_set *file;
+    inlay_status status;
+
+    TRY(tensor_set_open(&file, path, err));
+    status = compare_runs(path, tensor_set_metadata(file, "inlay.run"), run, err);
+    if (status == INLAY_OK)
+        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, err);
+    if (status == INLAY_OK)
+        status = read_values(path, file, a, d, err);
+    tensor_set_close(file);
+    return status;
+}

@@ -1,0 +1,34 @@
+/* Accuracy of a model on labelled images. */
+#ifndef INLAY_TRAIN_EVALUATE_H
+#define INLAY_TRAIN_EVALUATE_H
+
+#include "data/loader.h"
+#include "train/model.h"
+
+typedef struct evaluation {
+    arena *memory;
+    int count;                     /* images that were judged */
+    double top1, top5, loss;       /* fractions; mean cross-entropy in nats */
+    int64_t classes;
+    int *confusion;                /* [classes, classes]: row = true class, column = prediction */
+    int bad_count;                 /* unreadable images, left out */
+    const char **bad;              /* their messages */
+} evaluation;
+
+typedef struct evaluate_request {
+    predictor *model;
+    const dataset *data; /* labels are indices of the model's classes */
+    const preprocess *prep;
+    int workers;
+    void (*progress)(void *context, int done, int total); /* may be NULL */
+    void *context;
+} evaluate_request;
+
+/* Fails when a label is not a class of the model. */
+inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
+void evaluation_free(evaluation *e);
+
+/* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k]. */
+void softmax_top(float *logits, int64_t classes, int *order, int k);
+
+#endif
