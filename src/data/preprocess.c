@@ -71,13 +71,15 @@ static placement place(const preprocess *p, const image *in)
     return made;
 }
 
-/* Elements of the stream: the real draws of attempt k are 8k and 8k + 1, its whole ones come from the block behind them; the flip is far off. */
+/* Elements of the stream: the real draws of attempt k are 8k and 8k + 1, its whole ones come from the block behind them; the flip is far
+ * off. */
 enum { ATTEMPTS = 10, DRAWS_PER_ATTEMPT = 8, FLIP_DRAW = 1024 };
 
 /* torchvision's RandomResizedCrop.get_params. */
 static void draw_crop(const preprocess *p, const image *in, rng_stream stream, int crop[4])
 {
-    double area = (double)in->width * in->height, low = log(p->ratio_low), high = log(p->ratio_high), shape = (double)in->width / in->height;
+    double area = (double)in->width * in->height, low = log(p->ratio_low), high = log(p->ratio_high),
+           shape = (double)in->width / in->height;
     int width = in->width, height = in->height;
 
     for (uint64_t k = 0; k < ATTEMPTS; k++) {
@@ -107,12 +109,15 @@ static void draw_crop(const preprocess *p, const image *in, rng_stream stream, i
 static void fill_colour(const preprocess *p, uint8_t colour[3])
 {
     for (int c = 0; c < 3; c++) {
-        double value = p->mode == PREPROCESS_BORDER ? rint(255 * (double)p->mean[c]) : 0;
+        double mean = rint((double)p->mean[c] * 1e7) /
+                      1e7; /* the decimal number that was written: 255 * 0.3 has to be the tie that it is in Python */
+        double value = p->mode == PREPROCESS_BORDER ? rint(255 * mean) : 0;
         colour[c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
     }
 }
 
-/* Copies the overlap of the crop and the resized image, fills the rest. `resized` holds the part of the resized image from (part[0], part[1]) on. */
+/* Copies the overlap of the crop and the resized image, fills the rest. `resized` holds the part of the resized image from (part[0],
+ * part[1]) on. */
 static void copy_bytes(const preprocess *p, placement at, const int part[4], const image *resized, uint8_t *pixels)
 {
     uint8_t colour[3];
@@ -130,7 +135,8 @@ static void copy_bytes(const preprocess *p, placement at, const int part[4], con
 static inlay_status to_bytes(const preprocess *p, const image *in, placement at, uint8_t *pixels, inlay_error *err)
 {
     int left = at.left > 0 ? at.left : 0, top = at.top > 0 ? at.top : 0;
-    int right = at.left + p->width < at.width ? at.left + p->width : at.width, bottom = at.top + p->height < at.height ? at.top + p->height : at.height;
+    int right = at.left + p->width < at.width ? at.left + p->width : at.width,
+        bottom = at.top + p->height < at.height ? at.top + p->height : at.height;
     int part[4] = {left, top, right - left, bottom - top};
     image resized;
 
@@ -151,8 +157,8 @@ static inlay_status to_floats(const preprocess *p, const image *in, placement at
         return INLAY_OK;
     }
     if ((int64_t)at.width * at.height > (int64_t)1 << 28)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "an image of %d x %d pixels would be resized to %d x %d: more than 2^28 pixels", in->width, in->height, at.width,
-             at.height);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "an image of %d x %d pixels would be resized to %d x %d: more than 2^28 pixels", in->width,
+             in->height, at.width, at.height);
     TRY(memory_alloc(&whole, row_floats * (size_t)at.height * sizeof(float), "a resized image", err));
     image_resize_tf_bilinear(whole, in, at.width, at.height);
     fill_colour(p, colour);
@@ -165,6 +171,21 @@ static inlay_status to_floats(const preprocess *p, const image *in, placement at
         }
     memory_free(whole);
     return INLAY_OK;
+}
+
+static void flip_pixels(const preprocess *p, void *pixels)
+{
+    size_t pixel = 3 * dtype_size(preprocess_pixel_type(p)), row_bytes = pixel * (size_t)p->width;
+    unsigned char kept[3 * sizeof(float)];
+
+    for (int row = 0; row < p->height; row++) {
+        unsigned char *left = (unsigned char *)pixels + (size_t)row * row_bytes, *right = left + row_bytes - pixel;
+        for (; left < right; left += pixel, right -= pixel) {
+            memcpy(kept, left, pixel);
+            memcpy(left, right, pixel);
+            memcpy(right, kept, pixel);
+        }
+    }
 }
 
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err)
@@ -182,12 +203,12 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
         int box[4];
         draw_crop(p, in, stream, box);
         TRY(image_crop(&crop, in, box[0], box[1], box[2], box[3], err));
-        if (rng_uniform(stream, FLIP_DRAW) < p->flip)
-            image_flip_horizontal(&crop);
         source = &crop;
     }
     status = p->interpolation == RESAMPLE_TF_BILINEAR ? to_floats(p, source, at, pixels, err) : to_bytes(p, source, at, pixels, err);
     image_free(&crop);
+    if (status == INLAY_OK && augmented && rng_uniform(stream, FLIP_DRAW) < p->flip)
+        flip_pixels(p, pixels);
     return status;
 }
 

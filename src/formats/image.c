@@ -35,19 +35,21 @@ static const struct {
     bool (*accepts)(const uint8_t *bytes, size_t size);
     image_decoder decode;
 } decoders[] = {
-    {is_jpeg, image_decode_jpeg}, {is_png, image_decode_png}, {is_webp, image_decode_webp}, {is_bmp, image_decode_bmp}, {is_pnm, image_decode_pnm},
+    {is_jpeg, image_decode_jpeg}, {is_png, image_decode_png}, {is_webp, image_decode_webp},
+    {is_bmp, image_decode_bmp},   {is_pnm, image_decode_pnm},
 };
 
 inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err)
 {
     if (width == 0 || height == 0)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': the image is empty (%llu x %llu pixels)", name, (unsigned long long)width, (unsigned long long)height);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': the image is empty (%llu x %llu pixels)", name, (unsigned long long)width,
+             (unsigned long long)height);
     if (width > MAX_PIXELS || height > MAX_PIXELS || width * height > MAX_PIXELS)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the image has %llu x %llu pixels, at most 2^28 are read", name, (unsigned long long)width,
              (unsigned long long)height);
     out->width = (int)width;
     out->height = (int)height;
-    out->rgb = malloc((size_t)(width * height * 3));
+    out->rgb = calloc((size_t)(width * height), 3);
     if (!out->rgb)
         FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
     return INLAY_OK;
@@ -94,7 +96,8 @@ void image_free(image *img)
 
 inlay_status image_crop(image *out, const image *in, int left, int top, int width, int height, inlay_error *err)
 {
-    int64_t skipped = left < 0 ? -(int64_t)left : 0, end = (int64_t)left + width; /* columns of zeros before the image's own; end of the region */
+    int64_t skipped = left < 0 ? -(int64_t)left : 0,
+            end = (int64_t)left + width; /* columns of zeros before the image's own; end of the region */
     int64_t copied = (end < in->width ? end : in->width) - (left + skipped);
 
     *out = (image){0};

@@ -1,4 +1,5 @@
-/* Windows bitmaps: palettes of 1, 4 and 8 bits, run lengths, 16, 24 and 32 bits, rows bottom-up or top-down, all headers from OS/2 1.x on. */
+/* Windows bitmaps: palettes of 1, 4 and 8 bits, run lengths, 16, 24 and 32 bits, rows bottom-up or top-down, all headers from OS/2 1.x on.
+ */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
@@ -46,7 +47,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
     b->pixels = little(b->bytes + 10, 4);
     b->header = little(info, 4);
-    if (b->header != OS2_HEADER && b->header != 40 && b->header != 52 && b->header != 56 && b->header != 64 && b->header != 108 && b->header != 124)
+    if (b->header != OS2_HEADER && b->header != 40 && b->header != 52 && b->header != 56 && b->header != 64 && b->header != 108 &&
+        b->header != 124)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP header of %u bytes is not known", b->name, b->header);
     if (b->size < FILE_HEADER + (size_t)b->header)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
@@ -88,7 +90,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
 /* Decides how a pixel of 16, 24 or 32 bits is taken apart, in masks[]. */
 static inlay_status settle_masks(bmp *b, inlay_error *err)
 {
-    static const uint32_t rgb555[3] = {0x7C00, 0x3E0, 0x1F}, rgb565[3] = {0xF800, 0x7E0, 0x1F}, rgb888[3] = {0xFF0000, 0xFF00, 0xFF}, none[3] = {0};
+    static const uint32_t rgb555[3] = {0x7C00, 0x3E0, 0x1F}, rgb565[3] = {0xF800, 0x7E0, 0x1F}, rgb888[3] = {0xFF0000, 0xFF00, 0xFF},
+                          none[3] = {0};
     bool known = b->bits == 16 ? memcmp(b->masks, rgb555, 12) == 0 || memcmp(b->masks, rgb565, 12) == 0 : true;
 
     if (b->compression == COMPRESSION_NONE || memcmp(b->masks, none, sizeof none) == 0) {

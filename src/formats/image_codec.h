@@ -4,8 +4,8 @@
 
 #include "formats/image.h"
 
-/* Each decoder gets a file whose first bytes it accepts, and reports EXIF orientation 1..8 in *orientation (1: none found) when that is not NULL.
- * On failure the caller frees what `out` holds. */
+/* Each decoder gets a file whose first bytes it accepts, and reports EXIF orientation 1..8 in *orientation (1: none found) when that is not
+ * NULL. On failure the caller frees what `out` holds. */
 typedef inlay_status (*image_decoder)(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err);
 
 inlay_status image_decode_jpeg(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err);
@@ -14,7 +14,7 @@ inlay_status image_decode_webp(image *out, const uint8_t *bytes, size_t size, co
 inlay_status image_decode_bmp(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err);
 inlay_status image_decode_pnm(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err);
 
-/* Pixels of an image of the file `name`, not initialised; refuses empty and oversized images. */
+/* A black image for the pixels of the file `name`; refuses empty and oversized images. */
 inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err);
 
 /* Orientation 1..8 in a block of EXIF (with or without its "Exif\0\0" mark) or XMP; 0 when it says nothing usable. */

@@ -12,8 +12,8 @@ typedef struct png_reader {
     png_structp png;
     png_infop info;
     const uint8_t *next;
-    size_t left;
-    uint8_t *rows; /* as libpng makes them: one row, or all of an interlaced image */
+    size_t left, size; /* of the file: what is not yet read, all */
+    uint8_t *rows;     /* as libpng makes them: one row, or all of an interlaced image */
     jmp_buf escape;
     char message[200];
 } png_reader;
@@ -43,10 +43,28 @@ static void on_read(png_structp png, png_bytep target, size_t count)
     r->left -= count;
 }
 
+/* No chunk is longer than the file and no row longer than 8 MB. Without this limit a chunk that claims 2 GB is allocated and cleared before
+ * it is found missing. */
+static png_voidp limited_malloc(png_structp png, png_alloc_size_t size)
+{
+    const png_reader *r = png_get_mem_ptr(png);
+
+    return size > r->size + ((size_t)16 << 20) ? NULL : malloc(size);
+}
+
+static void limited_free(png_structp png, png_voidp block)
+{
+    (void)png;
+    free(block);
+}
+
 /* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey. */
 static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int color_type, int depth, const uint8_t palette[256][3])
 {
-    int channels = color_type == PNG_COLOR_TYPE_GRAY_ALPHA ? 2 : color_type == PNG_COLOR_TYPE_RGB ? 3 : color_type == PNG_COLOR_TYPE_RGB_ALPHA ? 4 : 1;
+    int channels = color_type == PNG_COLOR_TYPE_GRAY_ALPHA  ? 2
+                   : color_type == PNG_COLOR_TYPE_RGB       ? 3
+                   : color_type == PNG_COLOR_TYPE_RGB_ALPHA ? 4
+                                                            : 1;
 
     for (int i = 0; i < width; i++, rgb += 3) {
         const uint8_t *pixel = row + (size_t)i * (size_t)channels;
@@ -134,11 +152,11 @@ static inlay_status read_png(png_reader *r, image *out, const char *name, inlay_
 
 inlay_status image_decode_png(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
 {
-    png_reader r = {.next = bytes, .left = size};
+    png_reader r = {.next = bytes, .left = size, .size = size};
     volatile bool pixels_read = false; /* what is broken behind the pixels only costs the orientation */
     inlay_status status = INLAY_OK;
 
-    r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
+    r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning, &r, limited_malloc, limited_free);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
     if (!r.info) {
         png_destroy_read_struct(&r.png, NULL, NULL);

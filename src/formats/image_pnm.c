@@ -15,7 +15,8 @@ static bool is_space(uint8_t c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a comment up to the end of the line. */
+/* The next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a comment up to the end of the
+ * line. */
 static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay_error *err)
 {
     int digits = 0;
@@ -44,8 +45,8 @@ static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay
     return INLAY_OK;
 }
 
-/* Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to RGB clips at 255 instead of scaling back. Colour is
- * scaled to 0..255. Both round half to even, as Python does. */
+/* Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to RGB clips at 255 instead of scaling back.
+ * Colour is scaled to 0..255. Both round half to even, as Python does. */
 static uint8_t to_byte(unsigned value, unsigned largest, bool grey)
 {
     unsigned top = grey && largest > 255 ? 65535 : 255;

@@ -47,7 +47,7 @@ static int find_orientation(const uint8_t *bytes, size_t size)
 /* Decodes one still bitstream onto the canvas with its corner at (left, top). */
 static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t size, int left, int top, const char *name, inlay_error *err)
 {
-    static const char *const reasons[] = {"ok",           "out of memory", "invalid parameter", "broken bitstream", "unsupported feature",
+    static const char *const reasons[] = {"ok",          "out of memory", "invalid parameter", "broken bitstream", "unsupported feature",
                                           "interrupted", "interrupted",   "not enough data"};
     WebPDecoderConfig config;
     VP8StatusCode code;
@@ -68,7 +68,8 @@ static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t siz
         WebPFreeDecBuffer(&config.output);
     }
     if (code != VP8_STATUS_OK)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken WebP: %s", name, (size_t)code < sizeof reasons / sizeof reasons[0] ? reasons[code] : "unknown error");
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken WebP: %s", name,
+             (size_t)code < sizeof reasons / sizeof reasons[0] ? reasons[code] : "unknown error");
     return INLAY_OK;
 }
 
@@ -86,9 +87,10 @@ inlay_status image_decode_webp(image *out, const uint8_t *bytes, size_t size, co
         *orientation = find_orientation(bytes, size);
     if (!features.has_animation)
         return decode_still(out, bytes, size, 0, 0, name, err);
-    memset(out->rgb, 0, (size_t)out->width * (size_t)out->height * 3);
     frame = find_chunk(bytes, size, "ANMF", &length);
-    if (!frame || length < FRAME_HEADER || little(frame, 3) * 2 >= (uint32_t)out->width || little(frame + 3, 3) * 2 >= (uint32_t)out->height)
+    if (!frame || length < FRAME_HEADER || little(frame, 3) * 2 >= (uint32_t)out->width ||
+        little(frame + 3, 3) * 2 >= (uint32_t)out->height)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken WebP: no usable first frame", name);
-    return decode_still(out, frame + FRAME_HEADER, length - FRAME_HEADER, (int)little(frame, 3) * 2, (int)little(frame + 3, 3) * 2, name, err);
+    return decode_still(out, frame + FRAME_HEADER, length - FRAME_HEADER, (int)little(frame, 3) * 2, (int)little(frame + 3, 3) * 2, name,
+                        err);
 }

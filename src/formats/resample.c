@@ -109,7 +109,8 @@ const char *resample_name(resample r)
 
 bool resample_from_pillow_code(int code, resample *out)
 {
-    static const resample by_code[] = {RESAMPLE_NEAREST, RESAMPLE_LANCZOS, RESAMPLE_BILINEAR, RESAMPLE_BICUBIC, RESAMPLE_BOX, RESAMPLE_HAMMING};
+    static const resample by_code[] = {RESAMPLE_NEAREST, RESAMPLE_LANCZOS, RESAMPLE_BILINEAR,
+                                       RESAMPLE_BICUBIC, RESAMPLE_BOX,     RESAMPLE_HAMMING};
 
     if (code < 0 || code >= (int)(sizeof by_code / sizeof by_code[0]))
         return false;
@@ -234,8 +235,8 @@ static void plan_rebase(axis_plan *plan, int *begin, int *count)
         plan->first[i] -= *begin;
 }
 
-/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height shrinks by more than twice what the
- * width shrinks by, boxes not considered; older versions always begin with the columns. */
+/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height shrinks by more than
+ * twice what the width shrinks by, boxes not considered; older versions always begin with the columns. */
 static bool vertical_first(window x, window y)
 {
     return y.out_size < y.in_size && (int64_t)y.in_size - y.out_size > 2 * ((int64_t)x.in_size - x.out_size);
@@ -324,8 +325,8 @@ static inlay_status resample_nearest(image *out, const image *in, window x, wind
     return status;
 }
 
-inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter, const double box[4], const int part[4],
-                                 inlay_error *err)
+inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter, const double box[4],
+                                 const int part[4], inlay_error *err)
 {
     float sides[4] = {0, 0, (float)in->width, (float)in->height};
     int left = part ? part[0] : 0, top = part ? part[1] : 0;
@@ -342,9 +343,10 @@ inlay_status image_resize_window(image *out, const image *in, int width, int hei
         FAIL(err, INLAY_ERR_USAGE, "cannot resize an image to %d x %d: more than 2^28 pixels", wide, high);
     for (int i = 0; box && i < 4; i++)
         sides[i] = (float)box[i];
-    if (!(sides[0] >= 0 && sides[1] >= 0 && sides[2] <= (float)in->width && sides[3] <= (float)in->height && sides[0] < sides[2] && sides[1] < sides[3]))
-        FAIL(err, INLAY_ERR_USAGE, "the box (%g, %g, %g, %g) is empty or not inside the image of %d x %d pixels", sides[0], sides[1], sides[2],
-             sides[3], in->width, in->height);
+    if (!(sides[0] >= 0 && sides[1] >= 0 && sides[2] <= (float)in->width && sides[3] <= (float)in->height && sides[0] < sides[2] &&
+          sides[1] < sides[3]))
+        FAIL(err, INLAY_ERR_USAGE, "the box (%g, %g, %g, %g) is empty or not inside the image of %d x %d pixels", sides[0], sides[1],
+             sides[2], sides[3], in->width, in->height);
     out->width = wide;
     out->height = high;
     out->rgb = malloc((size_t)wide * (size_t)high * 3);

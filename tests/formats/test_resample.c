@@ -114,7 +114,8 @@ static double tf_expected(const image *in, int width, int height, int x, int y, 
 
     for (int dy = 0; dy < 2; dy++)
         for (int dx = 0; dx < 2; dx++) {
-            double weight_x = dx ? at_x - floor(at_x) : 1 - (at_x - floor(at_x)), weight_y = dy ? at_y - floor(at_y) : 1 - (at_y - floor(at_y));
+            double weight_x = dx ? at_x - floor(at_x) : 1 - (at_x - floor(at_x)),
+                   weight_y = dy ? at_y - floor(at_y) : 1 - (at_y - floor(at_y));
             int sx = (int)fmin(fmax(floor(at_x) + dx, 0), in->width - 1), sy = (int)fmin(fmax(floor(at_y) + dy, 0), in->height - 1);
             value += weight_x * weight_y * in->rgb[(sy * in->width + sx) * 3 + c];
         }
@@ -160,8 +161,11 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resizes_as_pillow), cmocka_unit_test(test_window_is_a_crop_of_the_whole), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_tf_bilinear),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_resizes_as_pillow),
+        cmocka_unit_test(test_window_is_a_crop_of_the_whole),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tf_bilinear),
+        cmocka_unit_test(test_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,21 @@
+/* What this process uses and what it runs on. */
+#ifndef INLAY_BASE_MONITOR_H
+#define INLAY_BASE_MONITOR_H
+
+#include <stdint.h>
+
+/* Wall clock in seconds from an arbitrary start; never goes back. */
+double monitor_seconds(void);
+
+/* Resident memory in bytes, now and at its highest; 0 when the system does not tell. Mapped weights count while they are resident. */
+uint64_t monitor_rss(void);
+uint64_t monitor_peak_rss(void);
+
+typedef struct monitor_machine {
+    char cpu[128];   /* "AMD EPYC 7B13", or the architecture when the system gives no name */
+    int processors;  /* that this process may use */
+    uint64_t memory; /* of the machine, in bytes; 0: unknown */
+} monitor_machine;
+void monitor_describe(monitor_machine *machine);
+
+#endif

@@ -1,0 +1,194 @@
+/* Worker threads fill a ring of slots; sample k of the order always goes into slot k % ahead, so the order needs no sorting. */
+#include "data/loader.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct slot {
+    bool ready;
+    inlay_status status;
+    inlay_error error;
+} slot;
+
+struct loader {
+    loader_request request;
+    size_t image_bytes;
+    unsigned char *pixels; /* [ahead, image_bytes] */
+    slot *slots;           /* [ahead] */
+
+    pthread_mutex_t lock;
+    pthread_cond_t slot_freed, slot_filled;
+    int taken;    /* samples that workers have begun */
+    int consumed; /* samples that the consumer is done with */
+    bool stopping;
+
+    pthread_t *threads;
+    int thread_count;
+
+    char **bad; /* only the consumer's thread touches these */
+    int bad_count, bad_capacity;
+};
+
+static void fill_slot(loader *l, int position)
+{
+    const loader_request *r = &l->request;
+    int ring = position % r->ahead, index = r->order[position];
+    slot *s = &l->slots[ring];
+    rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
+
+    s->error = (inlay_error){0};
+    s->status =
+        preprocess_file(r->prep, r->data->samples[index].path, r->augment, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
+}
+
+static void *work(void *argument)
+{
+    loader *l = argument;
+
+    pthread_mutex_lock(&l->lock);
+    while (!l->stopping && l->taken < l->request.count) {
+        int position;
+        if (l->taken - l->consumed >= l->request.ahead) {
+            pthread_cond_wait(&l->slot_freed, &l->lock);
+            continue;
+        }
+        position = l->taken++;
+        pthread_mutex_unlock(&l->lock);
+        fill_slot(l, position);
+        pthread_mutex_lock(&l->lock);
+        l->slots[position % l->request.ahead].ready = true;
+        pthread_cond_signal(&l->slot_filled);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static inlay_status check_request(const loader_request *r, inlay_error *err)
+{
+    if (r->workers < 1 || r->ahead < 1 || r->count < 0)
+        FAIL(err, INLAY_ERR_USAGE, "a loader of %d samples with %d workers and %d images ahead: expected at least 0, 1 and 1", r->count,
+             r->workers, r->ahead);
+    for (int i = 0; i < r->count; i++)
+        if (r->order[i] < 0 || r->order[i] >= r->data->count)
+            FAIL(err, INLAY_ERR_USAGE, "the loader is to read sample %d of a set of %d", r->order[i], r->data->count);
+    return INLAY_OK;
+}
+
+inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err)
+{
+    loader *l;
+    void *pixels = NULL;
+    inlay_status status;
+
+    *out = NULL;
+    TRY(check_request(request, err));
+    l = calloc(1, sizeof *l);
+    if (!l)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for a loader");
+    l->request = *request;
+    if (l->request.ahead > request->count) /* no more slots than samples */
+        l->request.ahead = request->count > 0 ? request->count : 1;
+    l->image_bytes = preprocess_pixel_bytes(request->prep);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->slot_freed, NULL);
+    pthread_cond_init(&l->slot_filled, NULL);
+    l->slots = calloc((size_t)l->request.ahead, sizeof *l->slots);
+    l->threads = calloc((size_t)request->workers, sizeof *l->threads);
+    status = memory_alloc(&pixels, (size_t)l->request.ahead * l->image_bytes, "the images read ahead", err);
+    l->pixels = pixels;
+    if (status == INLAY_OK && (!l->slots || !l->threads))
+        status = error_set(err, INLAY_ERR_NOMEM, "out of memory for a loader");
+    while (status == INLAY_OK && l->thread_count < request->workers) {
+        int failure = pthread_create(&l->threads[l->thread_count], NULL, work, l);
+        if (failure)
+            status = error_set(err, INLAY_ERR_NOMEM, "cannot start reader thread %d: %s", l->thread_count + 1, strerror(failure));
+        else
+            l->thread_count++;
+    }
+    if (status != INLAY_OK) {
+        loader_free(l);
+        return status;
+    }
+    *out = l;
+    return INLAY_OK;
+}
+
+void loader_free(loader *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->stopping = true;
+    pthread_cond_broadcast(&l->slot_freed);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < l->thread_count; i++)
+        pthread_join(l->threads[i], NULL);
+    pthread_cond_destroy(&l->slot_freed);
+    pthread_cond_destroy(&l->slot_filled);
+    pthread_mutex_destroy(&l->lock);
+    for (int i = 0; i < l->bad_count; i++)
+        free(l->bad[i]);
+    free(l->bad);
+    free(l->slots);
+    free(l->threads);
+    memory_free(l->pixels);
+    free(l);
+}
+
+/* What is wrong with one file only costs that file; running out of memory or a wrong request ends the reading. */
+static bool is_bad_image(inlay_status status)
+{
+    return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
+}
+
+static void remember_bad(loader *l, const char *message)
+{
+    char *copy = strdup(message);
+
+    if (copy)
+        ARRAY_PUSH(l->bad, l->bad_count, l->bad_capacity, copy);
+}
+
+inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err)
+{
+    const loader_request *r = &l->request;
+
+    *got = 0;
+    while (*got < wanted && l->consumed < r->count) { /* only this thread writes `consumed` */
+        int position = l->consumed, index = r->order[position];
+        slot *s = &l->slots[position % r->ahead];
+
+        pthread_mutex_lock(&l->lock);
+        while (!s->ready)
+            pthread_cond_wait(&l->slot_filled, &l->lock);
+        pthread_mutex_unlock(&l->lock);
+        if (s->status == INLAY_OK) {
+            memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes, l->pixels + (size_t)(position % r->ahead) * l->image_bytes,
+                   l->image_bytes);
+            labels[*got] = r->data->samples[index].label;
+            indices[*got] = index;
+            ++*got;
+        } else if (is_bad_image(s->status)) {
+            remember_bad(l, s->error.message);
+        } else {
+            FAIL(err, s->status, "%s", s->error.message);
+        }
+        pthread_mutex_lock(&l->lock);
+        s->ready = false;
+        l->consumed++;
+        pthread_cond_signal(&l->slot_freed);
+        pthread_mutex_unlock(&l->lock);
+    }
+    return INLAY_OK;
+}
+
+int loader_bad_count(const loader *l)
+{
+    return l->bad_count;
+}
+
+const char *loader_bad_message(const loader *l, int index)
+{
+    return l->bad[index];
+}

@@ -1,0 +1,84 @@
+/* The row of this kernel set in the device table. */
+#include <stdlib.h>
+
+#include "kernels/isa/isa.h"
+
+static bool available(void)
+{
+#if defined(KERNEL_SIMDE) || !(defined(KERNEL_AVX2) || defined(KERNEL_AVX512))
+    return true;
+#else
+    __builtin_cpu_init();
+#if defined(KERNEL_BF16)
+    if (!__builtin_cpu_supports("avx512bf16"))
+        return false;
+#endif
+#if defined(KERNEL_AVX512)
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return false;
+#endif
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+}
+
+static void *host_alloc(size_t size)
+{
+    size_t rounded = (size + 63) & ~(size_t)63;
+    void *block = rounded < size ? NULL : aligned_alloc(64, rounded ? rounded : 64);
+
+    if (block)
+        memset(block, 0, rounded);
+    return block;
+}
+
+static void host_release(void *block)
+{
+    free(block);
+}
+
+static void host_copy(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+}
+
+static void host_zero(void *block, size_t size)
+{
+    memset(block, 0, size);
+}
+
+#define STRING_(text) #text
+#define STRING(text) STRING_(text)
+
+const kernels KERNEL(kernels) = {
+    .name = STRING(KERNEL_SET),
+    .real = REAL_TYPE,
+    .available = available,
+    .alloc = host_alloc,
+    .release = host_release,
+    .copy_in = host_copy,
+    .copy_out = host_copy,
+    .zero = host_zero,
+    .scratch_size = SCRATCH_SIZE,
+    .pack_size = KERNEL(pack_size),
+    .pack = KERNEL(pack),
+    .unpack = KERNEL(unpack),
+    .gemm = KERNEL(gemm),
+    .gemm_outer = KERNEL(gemm_outer),
+    .apply_prologue = KERNEL(apply_prologue),
+    .layernorm = KERNEL(layernorm),
+    .layernorm_backward = KERNEL(layernorm_backward),
+    .attention = KERNEL(attention),
+    .attention_backward = KERNEL(attention_backward),
+    .map = KERNEL(map),
+    .map_backward = KERNEL(map_backward),
+    .affine = KERNEL(affine),
+    .affine_backward = KERNEL(affine_backward),
+    .add = KERNEL(add),
+    .dropout = KERNEL(dropout),
+    .column_sum = KERNEL(column_sum),
+    .copy_rows = KERNEL(copy_rows),
+    .mean_rows = KERNEL(mean_rows),
+    .patchify = KERNEL(patchify),
+    .cross_entropy = KERNEL(cross_entropy),
+    .adamw = KERNEL(adamw),
+};

@@ -1,0 +1,369 @@
+/* One vector type for each kernel set. Kernels are written once against it and compiled once for every set: VW lanes of REAL.
+ * The portable and the reference set have one lane; the reference set computes in double precision with libm's functions. */
+#ifndef INLAY_KERNELS_ISA_VEC_H
+#define INLAY_KERNELS_ISA_VEC_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+#define KERNEL_JOIN_(name, set) name##_##set
+#define KERNEL_JOIN(name, set) KERNEL_JOIN_(name, set)
+#define KERNEL(name) KERNEL_JOIN(name, KERNEL_SET)
+
+#if defined(KERNEL_SIMDE)
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/fma.h>
+#elif defined(KERNEL_AVX2) || defined(KERNEL_AVX512)
+#include <immintrin.h>
+#endif
+
+#if defined(KERNEL_AVX512)
+
+#define VW 16
+#define REAL float
+#define REAL_TYPE DTYPE_F32
+typedef __m512 vec;
+static inline vec v_zero(void) { return _mm512_setzero_ps(); }
+static inline vec v_set1(REAL a) { return _mm512_set1_ps(a); }
+static inline vec v_load(const REAL *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(REAL *p, vec a) { _mm512_storeu_ps(p, a); }
+static inline __mmask16 v_mask_(int n) { return (__mmask16)((1u << n) - 1u); }
+static inline vec v_load_part(const REAL *p, int n) { return _mm512_maskz_loadu_ps(v_mask_(n), p); }
+static inline void v_store_part(REAL *p, vec a, int n) { _mm512_mask_storeu_ps(p, v_mask_(n), a); }
+static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
+static inline vec v_sqrt(vec a) { return _mm512_sqrt_ps(a); }
+static inline vec v_abs(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
+/* b where x < 0, else a */
+static inline vec v_select_negative(vec x, vec a, vec b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, v_zero(), _CMP_LT_OQ), a, b); }
+static inline vec v_round(vec a) { return _mm512_roundscale_ps(a, 8); }
+static inline vec v_pow2(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)); }
+static inline vec v_load_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
+}
+static inline __m512i v_bf16_bits_(vec a)
+{
+    __m512i x = _mm512_castps_si512(a), odd = _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7fff)), odd);
+    __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+
+    return _mm512_mask_or_epi32(rounded, nan, x, _mm512_set1_epi32(0x400000));
+}
+static inline vec v_round_bf16(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(v_bf16_bits_(a), _mm512_set1_epi32((int)0xffff0000u))); }
+static inline void v_store_bf16(uint16_t *p, vec a)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v_bf16_bits_(a), 16)));
+}
+
+#elif defined(KERNEL_AVX2)
+
+#define VW 8
+#define REAL float
+#define REAL_TYPE DTYPE_F32
+typedef __m256 vec;
+static inline vec v_zero(void) { return _mm256_setzero_ps(); }
+static inline vec v_set1(REAL a) { return _mm256_set1_ps(a); }
+static inline vec v_load(const REAL *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(REAL *p, vec a) { _mm256_storeu_ps(p, a); }
+static inline __m256i v_mask_(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+static inline vec v_load_part(const REAL *p, int n) { return _mm256_maskload_ps(p, v_mask_(n)); }
+static inline void v_store_part(REAL *p, vec a, int n) { _mm256_maskstore_ps(p, v_mask_(n), a); }
+static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
+static inline vec v_sqrt(vec a) { return _mm256_sqrt_ps(a); }
+static inline vec v_abs(vec a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
+static inline vec v_select_negative(vec x, vec a, vec b) { return _mm256_blendv_ps(a, b, _mm256_cmp_ps(x, v_zero(), _CMP_LT_OQ)); }
+static inline vec v_round(vec a) { return _mm256_round_ps(a, 8); }
+static inline vec v_pow2(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)); }
+static inline vec v_load_bf16(const uint16_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+}
+static inline __m256i v_bf16_bits_(vec a)
+{
+    __m256i x = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(x, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+
+    return _mm256_blendv_epi8(rounded, _mm256_or_si256(x, _mm256_set1_epi32(0x400000)), nan);
+}
+static inline vec v_round_bf16(vec a) { return _mm256_castsi256_ps(_mm256_and_si256(v_bf16_bits_(a), _mm256_set1_epi32((int)0xffff0000u))); }
+static inline void v_store_bf16(uint16_t *p, vec a)
+{
+    __m256i high = _mm256_srli_epi32(v_bf16_bits_(a), 16), packed_ = _mm256_packus_epi32(high, high);
+
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed_, 0x08)));
+}
+
+#else /* one lane */
+
+#if defined(KERNEL_REFERENCE)
+#define REAL double
+#define REAL_TYPE DTYPE_F64
+#else
+#define REAL float
+#define REAL_TYPE DTYPE_F32
+#endif
+#define VW 1
+typedef REAL vec;
+static inline vec v_zero(void) { return 0; }
+static inline vec v_set1(REAL a) { return a; }
+static inline vec v_load(const REAL *p) { return *p; }
+static inline void v_store(REAL *p, vec a) { *p = a; }
+static inline vec v_load_part(const REAL *p, int n) { return n > 0 ? *p : 0; }
+static inline void v_store_part(REAL *p, vec a, int n)
+{
+    if (n > 0)
+        *p = a;
+}
+static inline vec v_add(vec a, vec b) { return a + b; }
+static inline vec v_sub(vec a, vec b) { return a - b; }
+static inline vec v_mul(vec a, vec b) { return a * b; }
+static inline vec v_div(vec a, vec b) { return a / b; }
+static inline vec v_max(vec a, vec b) { return a > b ? a : b; }
+static inline vec v_min(vec a, vec b) { return a < b ? a : b; }
+static inline vec v_select_negative(vec x, vec a, vec b) { return x < 0 ? b : a; }
+static inline vec v_load_bf16(const uint16_t *p) { return (vec)bf16_to_f32(*p); }
+static inline vec v_round_bf16(vec a) { return (vec)bf16_to_f32(f32_to_bf16((float)a)); }
+static inline void v_store_bf16(uint16_t *p, vec a) { *p = f32_to_bf16((float)a); }
+#if defined(KERNEL_REFERENCE)
+static inline vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
+static inline vec v_sqrt(vec a) { return sqrt(a); }
+static inline vec v_abs(vec a) { return fabs(a); }
+#else
+static inline vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
+static inline vec v_sqrt(vec a) { return sqrtf(a); }
+static inline vec v_abs(vec a) { return fabsf(a); }
+static inline vec v_round(vec a) { return nearbyintf(a); }
+static inline vec v_pow2(vec a)
+{
+    int32_t bits = ((int32_t)a + 127) * (1 << 23);
+    vec value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#endif
+
+#endif
+
+static inline vec v_neg(vec a)
+{
+    return v_sub(v_zero(), a);
+}
+
+/* Lanes are added in pairs: always the same order. */
+static inline REAL v_sum(vec a)
+{
+    REAL lane[VW];
+
+    v_store(lane, a);
+    for (int width = VW / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+static inline REAL v_hmax(vec a)
+{
+    REAL lane[VW], top;
+
+    v_store(lane, a);
+    top = lane[0];
+    for (int i = 1; i < VW; i++)
+        top = lane[i] > top ? lane[i] : top;
+    return top;
+}
+
+#if defined(KERNEL_REFERENCE)
+
+static inline vec v_exp(vec x) { return exp(x); }
+static inline vec v_gelu(vec x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
+static inline vec v_gelu_grad(vec x) { return 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794; }
+
+#else
+
+/* exp for f32: x = n ln2 + r, a polynomial of degree 6 in r; below -87.3 the result is 0 (no subnormals), above 88 it stays finite. Relative error below 2e-7. */
+static inline vec v_exp(vec x)
+{
+    vec clamped = v_min(v_max(x, v_set1(-87.33f)), v_set1(88.0f)), n, r, y;
+
+    n = v_round(v_mul(clamped, v_set1(1.44269504f)));
+    r = v_fma(n, v_set1(-0.693359375f), clamped);
+    r = v_fma(n, v_set1(2.12194440e-4f), r);
+    y = v_set1(1.9875691500e-4f);
+    y = v_fma(y, r, v_set1(1.3981999507e-3f));
+    y = v_fma(y, r, v_set1(8.3334519073e-3f));
+    y = v_fma(y, r, v_set1(4.1665795894e-2f));
+    y = v_fma(y, r, v_set1(1.6666665459e-1f));
+    y = v_fma(y, r, v_set1(5.0000001201e-1f));
+    y = v_add(v_fma(v_mul(y, r), r, r), v_set1(1.0f));
+    y = v_mul(y, v_pow2(n));
+    return v_select_negative(v_add(x, v_set1(87.33f)), y, v_zero());
+}
+
+/* Phi(x) and, shared with it, exp(-x^2 / 2). erfc(z) = exp(-z^2) t P(t) with t = 1 / (1 + 0.34 z), z = |x| / sqrt(2); P fitted by us, |error| < 1e-9 in
+ * exact arithmetic, < 1e-7 in f32. */
+static inline vec v_phi_(vec x, vec *bell)
+{
+    vec z = v_mul(v_abs(x), v_set1(0.70710678f)), t = v_div(v_set1(1.0f), v_fma(v_set1(0.34f), z, v_set1(1.0f))), p, tail;
+
+    *bell = v_exp(v_mul(v_set1(-0.5f), v_mul(x, x)));
+    p = v_set1(-0.24698211870719441f);
+    p = v_fma(p, t, v_set1(1.0876081289899708f));
+    p = v_fma(p, t, v_set1(-1.2509800266257223f));
+    p = v_fma(p, t, v_set1(1.2111805014881274f));
+    p = v_fma(p, t, v_set1(-0.2860327730510964f));
+    p = v_fma(p, t, v_set1(0.30505820171681614f));
+    p = v_fma(p, t, v_set1(0.18014808547718997f));
+    tail = v_mul(v_mul(v_mul(v_set1(0.5f), p), t), *bell); /* Phi(-|x|) */
+    return v_select_negative(x, v_sub(v_set1(1.0f), tail), tail);
+}
+
+static inline vec v_gelu(vec x)
+{
+    vec bell;
+
+    return v_mul(x, v_phi_(x, &bell));
+}
+
+static inline vec v_gelu_grad(vec x)
+{
+    vec bell, phi = v_phi_(x, &bell);
+
+    return v_fma(v_mul(x, v_set1(0.39894228f)), bell, phi);
+}
+
+#endif
+
+static inline vec v_sigmoid(vec x)
+{
+    vec e = v_exp(v_neg(v_abs(x))), one = v_set1(1), small = v_div(e, v_add(one, e));
+
+    return v_select_negative(x, v_div(one, v_add(one, e)), small);
+}
+
+static inline vec v_tanh(vec x)
+{
+    return v_sub(v_mul(v_set1(2), v_sigmoid(v_mul(v_set1(2), x))), v_set1(1));
+}
+
+static inline vec v_gelu_tanh_inner_(vec x)
+{
+    return v_mul(v_set1((REAL)0.79788456080286535588), v_fma(v_mul(v_mul(x, x), x), v_set1((REAL)0.044715), x));
+}
+
+static inline vec v_activate(activation act, vec x)
+{
+    switch (act) {
+    case ACT_RELU:
+        return v_max(x, v_zero());
+    case ACT_GELU:
+        return v_gelu(x);
+    case ACT_GELU_TANH:
+        return v_mul(v_mul(v_set1((REAL)0.5), x), v_add(v_set1(1), v_tanh(v_gelu_tanh_inner_(x))));
+    case ACT_SILU:
+        return v_mul(x, v_sigmoid(x));
+    case ACT_TANH:
+        return v_tanh(x);
+    case ACT_SIGMOID:
+        return v_sigmoid(x);
+    case ACT_QUICK_GELU:
+        return v_mul(x, v_sigmoid(v_mul(v_set1((REAL)1.702), x)));
+    default:
+        return x;
+    }
+}
+
+/* d act(x) / dx */
+static inline vec v_activate_grad(activation act, vec x)
+{
+    vec one = v_set1(1), s;
+
+    switch (act) {
+    case ACT_RELU:
+        return v_select_negative(v_neg(x), v_zero(), one);
+    case ACT_GELU:
+        return v_gelu_grad(x);
+    case ACT_GELU_TANH: {
+        vec t = v_tanh(v_gelu_tanh_inner_(x)), half = v_set1((REAL)0.5);
+        vec inner = v_mul(v_set1((REAL)0.79788456080286535588), v_fma(v_mul(v_mul(x, x), v_set1(3)), v_set1((REAL)0.044715), one));
+        return v_add(v_mul(half, v_add(one, t)), v_mul(v_mul(half, x), v_mul(v_sub(one, v_mul(t, t)), inner)));
+    }
+    case ACT_SILU:
+        s = v_sigmoid(x);
+        return v_mul(s, v_add(one, v_mul(x, v_sub(one, s))));
+    case ACT_TANH:
+        s = v_tanh(x);
+        return v_sub(one, v_mul(s, s));
+    case ACT_SIGMOID:
+        s = v_sigmoid(x);
+        return v_mul(s, v_sub(one, s));
+    case ACT_QUICK_GELU:
+        s = v_sigmoid(v_mul(v_set1((REAL)1.702), x));
+        return v_mul(s, v_add(one, v_mul(v_mul(v_set1((REAL)1.702), x), v_sub(one, s))));
+    default:
+        return one;
+    }
+}
+
+/* ---- rows of matrices that may be stored as bf16 ---- */
+
+/* A row's values: straight from the matrix when it is real, else converted into `room` (cols values). */
+static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
+{
+    const uint16_t *from;
+    int64_t c = 0;
+
+    if (m->type == REAL_TYPE)
+        return (const REAL *)m->data + r * m->stride;
+    from = (const uint16_t *)m->data + r * m->stride;
+    for (; c + VW <= m->cols; c += VW)
+        v_store(room + c, v_load_bf16(from + c));
+    for (; c < m->cols; c++)
+        room[c] = (REAL)bf16_to_f32(from[c]);
+    return room;
+}
+
+/* Where to write a row: the matrix itself when it is real, else `room`; row_done brings it home. */
+static inline REAL *row_begin(const mat *m, int64_t r, REAL *room)
+{
+    return m->type == REAL_TYPE ? (REAL *)m->data + r * m->stride : room;
+}
+
+static inline void row_store(const mat *m, int64_t r, const REAL *values)
+{
+    uint16_t *to;
+    int64_t c = 0;
+
+    if (m->type == REAL_TYPE) {
+        REAL *row = (REAL *)m->data + r * m->stride;
+        if (row != values)
+            memcpy(row, values, (size_t)m->cols * sizeof *row);
+        return;
+    }
+    to = (uint16_t *)m->data + r * m->stride;
+    for (; c + VW <= m->cols; c += VW)
+        v_store_bf16(to + c, v_load(values + c));
+    for (; c < m->cols; c++)
+        to[c] = f32_to_bf16((float)values[c]);
+}
+
+/* Scratch of a thread, and its share of `count` items. */
+#define KERNEL_SCRATCH(c, thread) ((c)->scratch[thread])
+
+#endif

@@ -1,0 +1,66 @@
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+
+extern const kernels kernels_portable;
+#if defined(KERNELS_X86)
+extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
+#endif
+
+const kernels *const kernels_table[] = {
+#if defined(KERNELS_X86)
+    &kernels_avx512bf16,
+    &kernels_avx512,
+    &kernels_avx2,
+#endif
+    &kernels_portable,
+    NULL,
+};
+
+static const char *const activation_names[ACT_COUNT] = {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "quick_gelu"};
+
+const char *activation_name(activation act)
+{
+    return activation_names[act];
+}
+
+bool activation_from_name(const char *name, activation *act)
+{
+    static const struct {
+        const char *name;
+        activation act;
+    } aliases[] = {{"gelu_new", ACT_GELU_TANH}, {"gelu_pytorch_tanh", ACT_GELU_TANH}, {"swish", ACT_SILU}, {"identity", ACT_NONE}, {"linear", ACT_NONE}};
+
+    for (int i = 0; i < ACT_COUNT; i++)
+        if (strcmp(name, activation_names[i]) == 0) {
+            *act = (activation)i;
+            return true;
+        }
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (strcmp(name, aliases[i].name) == 0) {
+            *act = aliases[i].act;
+            return true;
+        }
+    return false;
+}
+
+inlay_status kernels_choose(const kernels **out, inlay_error *err)
+{
+    const char *wanted = getenv("INLAY_ISA");
+    char names[128] = "";
+
+    for (int i = 0; kernels_table[i]; i++) {
+        if (!kernels_table[i]->available())
+            continue;
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", kernels_table[i]->name);
+        if (!wanted || !*wanted || strcmp(wanted, kernels_table[i]->name) == 0) {
+            *out = kernels_table[i];
+            return INLAY_OK;
+        }
+    }
+    FAIL(err, INLAY_ERR_USAGE, "INLAY_ISA is '%s'; this processor has: %s", wanted, names);
+}

@@ -1,0 +1,410 @@
+#define _GNU_SOURCE
+#include "train/train.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/monitor.h"
+#include "formats/events.h"
+#include "train/cache.h"
+#include "train/checkpoint.h"
+
+typedef struct trainer {
+    const train_request *q;
+    train_result *result;
+    arena *memory;
+    model m;
+    program *p;
+    feature_cache cache;
+    bool cached;
+    predictor judge;
+    bool has_judge;
+    int *order, *usable; /* sample indices: of this epoch; all that can be read */
+    int usable_count;
+    int32_t *labels;
+    int *indices;
+    train_state state;
+    FILE *log;
+    events *board;
+    const char *checkpoint;
+    int64_t steps_per_epoch;
+} trainer;
+
+#define NOTIFY(t, event, ...)                                                   \
+    do {                                                                        \
+        if ((t)->q->observer.event)                                             \
+            (t)->q->observer.event((t)->q->observer.context, __VA_ARGS__);      \
+    } while (0)
+
+static bool asked_to_stop(const trainer *t)
+{
+    return t->q->observer.stop && t->q->observer.stop(t->q->observer.context);
+}
+
+/* ---- before the first step ---- */
+
+static inlay_status fill_cache(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    size_t size = q->augment ? 0 : feature_cache_size(t->m.g, t->m.loss, q->data->count);
+    cache_request request = {.g = t->m.g, .wanted = t->m.loss, .pixels = t->m.pixels, .dev = q->dev, .data = q->data, .prep = q->prep, .workers = q->workers,
+                             .batch = q->batch < 16 ? q->batch : 16, .progress = q->observer.progress, .stop = q->observer.stop, .context = q->observer.context};
+
+    t->cached = size > 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && size <= q->cache_limit));
+    if (!t->cached) {
+        if (q->cache == CACHE_ON)
+            NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
+        return INLAY_OK;
+    }
+    t->result->cache_bytes = size;
+    NOTIFY(t, phase, "caching features", q->data->count, "img");
+    TRY(feature_cache_fill(&t->cache, &request, err));
+    for (int i = 0; i < q->data->count; i++)
+        if (t->cache.present[i])
+            t->usable[t->usable_count++] = i;
+    return INLAY_OK;
+}
+
+static inlay_status plan(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    value wanted[] = {t->m.loss};
+    program_request request = {.dev = q->dev, .max_batch = q->batch, .backward = true, .wanted = wanted, .wanted_count = 1};
+
+    if (t->cached) {
+        request.given = t->cache.values;
+        request.given_count = t->cache.count;
+    } else {
+        for (int i = 0; i < q->data->count; i++)
+            t->usable[t->usable_count++] = i;
+    }
+    if (t->usable_count == 0)
+        FAIL(err, INLAY_ERR_IO, "none of the %d training images could be read; the first: %s", q->data->count, t->cache.bad_count ? t->cache.bad[0] : "?");
+    t->steps_per_epoch = t->usable_count / q->batch;
+    if (t->usable_count % q->batch && (!q->drop_last || t->steps_per_epoch == 0))
+        t->steps_per_epoch++;
+    TRY(program_new(&t->p, t->m.g, &request, err));
+    t->result->activation_bytes = program_memory(t->p);
+    NOTIFY(t, plan, program_memory(t->p), t->result->cache_bytes, t->steps_per_epoch * q->epochs, program_flops(t->p, true));
+    return INLAY_OK;
+}
+
+static inlay_status open_log(trainer *t, inlay_error *err)
+{
+    const char *path = path_join(t->memory, t->q->output, "metrics.jsonl");
+
+    t->log = fopen(path, t->state.log_bytes ? "r+e" : "we");
+    if (!t->log)
+        return file_error(err, "write", path);
+    /* lines behind the checkpoint belong to work that is done again */
+    if (ftruncate(fileno(t->log), t->state.log_bytes) != 0 || fseek(t->log, 0, SEEK_END) != 0)
+        return file_error(err, "write", path);
+    return t->q->tensorboard ? events_open(&t->board, t->q->output, err) : INLAY_OK;
+}
+
+static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
+{
+    char *text = json_dumps(line, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    bool good = text && fprintf(t->log, "%s\n", text) > 0 && fflush(t->log) == 0;
+
+    free(text);
+    json_decref(line);
+    if (!good)
+        return file_error(err, "write", path_join(t->memory, t->q->output, "metrics.jsonl"));
+    t->state.log_bytes = ftell(t->log);
+    return INLAY_OK;
+}
+
+static inlay_status begin(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
+                             .drop_path = q->drop_path, .label_smoothing = q->label_smoothing};
+
+    t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
+    t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
+    t->usable = calloc((size_t)q->data->count + 1, sizeof *t->usable);
+    t->labels = calloc((size_t)q->batch, sizeof *t->labels);
+    t->indices = calloc((size_t)q->batch, sizeof *t->indices);
+    if (!t->order || !t->usable || !t->labels || !t->indices)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
+    TRY(file_make_folder(q->output, err));
+    TRY(adapter_initialise(q->a, q->dev, q->seed, err));
+    if (q->resume && file_exists(t->checkpoint))
+        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
+    TRY(model_build(&t->m, &request, err));
+    TRY(fill_cache(t, err));
+    TRY(plan(t, err));
+    return open_log(t, err);
+}
+
+/* ---- steps ---- */
+
+static void update(trainer *t, double lr)
+{
+    const train_request *q = t->q;
+
+    for (int i = 0; i < q->a->param_count; i++) {
+        param *p = q->a->params[i].p;
+        adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = t->state.step, .lr = lr * p->lr_scale,
+                           .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps, .weight_decay = p->decay ? q->weight_decay : 0};
+        q->dev->k->adamw(&q->dev->c, &args);
+        p->version++;
+    }
+}
+
+/* Brings the next batch into the program's inputs; *got = 0 at the end of the epoch. */
+static inlay_status next_batch(trainer *t, loader *l, int *got, inlay_error *err)
+{
+    const train_request *q = t->q;
+    int left = t->usable_count - t->state.position;
+
+    *got = left < q->batch ? left : q->batch;
+    if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
+        *got = 0;
+    if (*got == 0)
+        return INLAY_OK;
+    if (t->cached) {
+        for (int i = 0; i < *got; i++) {
+            int index = t->order[t->state.position + i];
+            feature_cache_load(&t->cache, t->p, q->dev->k, index, i);
+            t->labels[i] = q->data->samples[index].label;
+        }
+        t->state.position += *got;
+    } else {
+        TRY(loader_next(l, q->batch, program_value(t->p, t->m.pixels, q->batch).data, t->labels, t->indices, got, err));
+        if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
+            *got = 0;
+        while (*got > 0 && t->order[t->state.position] != t->indices[*got - 1])
+            t->state.position++;
+        t->state.position++;
+    }
+    q->dev->k->copy_in(program_value(t->p, t->m.labels, q->batch).data, t->labels, (size_t)*got * sizeof *t->labels);
+    return INLAY_OK;
+}
+
+static inlay_status one_step(trainer *t, int got, double lr, inlay_error *err)
+{
+    step_info info = {t->q->seed, (uint32_t)t->state.step};
+    float loss;
+
+    program_forward(t->p, got, &info);
+    program_backward(t->p, got, &info);
+    device_get_f32(t->q->dev, &loss, program_value(t->p, t->m.loss, got).data, 1);
+    t->state.step++;
+    t->state.step_in_epoch++;
+    if (!isfinite(loss))
+        FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help", t->state.step, t->state.epoch + 1);
+    update(t, lr);
+    t->state.loss_sum += (double)loss;
+    NOTIFY(t, step, t->state.epoch + 1, t->state.step, t->steps_per_epoch * t->q->epochs, got, (double)loss);
+    return INLAY_OK;
+}
+
+static inlay_status interrupted(trainer *t, inlay_error *err)
+{
+    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, err));
+    FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
+}
+
+static void shuffle(trainer *t)
+{
+    rng_permutation(t->order, t->usable_count, (rng_stream){.seed = t->q->seed, .purpose = RNG_SHUFFLE, .step = (uint32_t)t->state.epoch});
+    for (int i = 0; i < t->usable_count; i++)
+        t->order[i] = t->usable[t->order[i]];
+}
+
+static void collect_bad(trainer *t, int count, const char *(*message)(const void *, int), const void *source)
+{
+    train_result *r = t->result;
+    int capacity = r->bad_count;
+
+    for (int i = 0; i < count; i++) {
+        const char *text = message(source, i);
+        bool known = false;
+        for (int j = 0; j < r->bad_count; j++)
+            known |= strcmp(r->bad[j], text) == 0;
+        if (!known)
+            ARRAY_PUSH(r->bad, r->bad_count, capacity, arena_strdup(r->memory, text));
+    }
+}
+
+static const char *loader_message(const void *source, int index)
+{
+    return loader_bad_message(source, index);
+}
+
+static const char *cache_message(const void *source, int index)
+{
+    return ((const feature_cache *)source)->bad[index];
+}
+
+static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inlay_error *err)
+{
+    for (;;) {
+        int got;
+        TRY(next_batch(t, l, &got, err));
+        if (got == 0)
+            return INLAY_OK;
+        TRY(one_step(t, got, lr, err));
+        *images += got;
+        if (asked_to_stop(t))
+            return interrupted(t, err);
+    }
+}
+
+static inlay_status report_epoch(trainer *t, double lr, int images, double seconds, inlay_error *err)
+{
+    double loss = t->state.step_in_epoch ? t->state.loss_sum / t->state.step_in_epoch : 0;
+    train_epoch report = {.epoch = t->state.epoch + 1, .epochs = t->q->epochs, .step = t->state.step, .loss = loss, .lr = lr, .seconds = seconds,
+                          .images_per_second = seconds > 0 ? images / seconds : 0};
+
+    t->result->loss = loss;
+    TRY(log_line(t, json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:f}", "event", "epoch", "epoch", report.epoch, "step", (json_int_t)report.step, "loss", loss, "lr",
+                              lr, "images_per_second", report.images_per_second, "seconds", seconds),
+                 err));
+    if (t->board) {
+        TRY(events_scalar(t->board, "train/loss", report.step, loss, 0, err));
+        TRY(events_scalar(t->board, "train/lr", report.step, lr, 0, err));
+        TRY(events_scalar(t->board, "train/images_per_second", report.step, report.images_per_second, 0, err));
+    }
+    NOTIFY(t, epoch, &report);
+    return INLAY_OK;
+}
+
+/* ---- judging ---- */
+
+static inlay_status judge(trainer *t, int epoch, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request model_ = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    evaluate_request request = {.model = &t->judge, .data = q->eval_data, .prep = q->prep, .workers = q->workers, .progress = q->observer.progress,
+                                .context = q->observer.context};
+    evaluation e;
+
+    if (!t->has_judge) {
+        t->has_judge = true;
+        TRY(predictor_open(&t->judge, &model_, 16, err));
+    }
+    NOTIFY(t, phase, "evaluating", q->eval_data->count, "img");
+    TRY(evaluate(&e, &request, err));
+    t->result->evaluated = true;
+    t->result->top1 = e.top1;
+    t->result->top5 = e.top5;
+    t->result->eval_loss = e.loss;
+    t->result->eval_count = e.count;
+    NOTIFY(t, evaluated, q->eval_split, epoch, &e);
+    evaluation_free(&e);
+    TRY(log_line(t, json_pack("{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval", "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
+                              t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
+                 err));
+    if (t->board) {
+        TRY(events_scalar(t->board, "eval/top1", t->state.step, t->result->top1, 0, err));
+        TRY(events_scalar(t->board, "eval/loss", t->state.step, t->result->eval_loss, 0, err));
+    }
+    return INLAY_OK;
+}
+
+static inlay_status one_epoch(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    double lr = schedule_lr(&q->lr, t->state.epoch), begun = monitor_seconds(), seconds;
+    bool last = t->state.epoch + 1 == q->epochs;
+    loader *l = NULL;
+    int images = 0;
+    inlay_status status = INLAY_OK;
+
+    shuffle(t);
+    if (!t->cached) {
+        loader_request request = {.data = q->data, .prep = q->prep, .order = t->order + t->state.position, .count = t->usable_count - t->state.position,
+                                  .workers = q->workers, .ahead = 2 * q->batch, .augment = q->augment, .seed = q->seed, .epoch = (uint32_t)t->state.epoch};
+        status = loader_new(&l, &request, err);
+    }
+    if (status == INLAY_OK)
+        status = run_steps(t, l, lr, &images, err);
+    if (l)
+        collect_bad(t, loader_bad_count(l), loader_message, l);
+    loader_free(l);
+    TRY(status);
+    seconds = monitor_seconds() - begun;
+    t->result->seconds += seconds;
+    t->result->images_per_second += images;
+    TRY(report_epoch(t, lr, images, seconds, err));
+    if (q->eval_data && !last && q->eval_every > 0 && (t->state.epoch + 1) % q->eval_every == 0)
+        TRY(judge(t, t->state.epoch + 1, err));
+    t->state = (train_state){.epoch = t->state.epoch + 1, .step = t->state.step, .log_bytes = t->state.log_bytes};
+    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, err);
+}
+
+static inlay_status finish(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    void *preprocessing = preprocess_record(q->prep);
+    json_t *record = json_loads(q->run, 0, NULL);
+    inlay_status status = INLAY_OK;
+
+    if (q->eval_data) {
+        status = judge(t, q->epochs, err);
+        if (status == INLAY_OK && record)
+            json_object_set_new(record, "result", json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count, "top1", t->result->top1,
+                                                            "top5", t->result->top5));
+    }
+    if (status == INLAY_OK)
+        status = adapter_save(q->a, q->dev, q->output, preprocessing, record, err);
+    if (status == INLAY_OK)
+        unlink(t->checkpoint);
+    json_decref(preprocessing);
+    json_decref(record);
+    return status;
+}
+
+static inlay_status run(trainer *t, inlay_error *err)
+{
+    TRY(begin(t, err));
+    NOTIFY(t, phase, "training", (int)(t->steps_per_epoch * t->q->epochs * t->q->batch), "img");
+    while (t->state.epoch < t->q->epochs) {
+        TRY(one_epoch(t, err));
+        if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
+            return interrupted(t, err);
+    }
+    return finish(t, err);
+}
+
+inlay_status train(train_result *out, const train_request *request, inlay_error *err)
+{
+    trainer t = {.q = request, .result = out, .memory = arena_new()};
+    inlay_status status;
+
+    *out = (train_result){.memory = arena_new()};
+    status = run(&t, err);
+    collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
+    out->steps = t.state.step;
+    out->cached = t.cached;
+    out->images_per_second = out->seconds > 0 ? out->images_per_second / out->seconds : 0;
+    if (t.log && fclose(t.log) != 0 && status == INLAY_OK)
+        status = file_error(err, "write", path_join(t.memory, request->output, "metrics.jsonl"));
+    events_close(t.board);
+    if (t.has_judge)
+        predictor_close(&t.judge);
+    program_free(t.p);
+    feature_cache_free(&t.cache);
+    model_free(&t.m);
+    free(t.order);
+    free(t.usable);
+    free(t.labels);
+    free(t.indices);
+    arena_free(t.memory);
+    return status;
+}
+
+void train_result_free(train_result *r)
+{
+    free(r->bad);
+    arena_free(r->memory);
+    *r = (train_result){0};
+}

@@ -1,0 +1,76 @@
+/* The training loop.
+ *
+ * A run is a pure function of its settings: the same seed gives the same bits with any number of threads, with or without the feature cache, and when it was
+ * interrupted and resumed at any point. */
+#ifndef INLAY_TRAIN_TRAIN_H
+#define INLAY_TRAIN_TRAIN_H
+
+#include "train/evaluate.h"
+#include "train/schedule.h"
+
+typedef struct train_epoch {
+    int epoch, epochs; /* 1-based */
+    int64_t step;
+    double loss, lr, seconds, images_per_second;
+} train_epoch;
+
+/* Who watches a run. Every function may be NULL. */
+typedef struct train_observer {
+    void *context;
+    void (*phase)(void *context, const char *what, int total, const char *unit); /* a new stretch of work begins */
+    void (*progress)(void *context, int done, int total);
+    void (*step)(void *context, int epoch, int64_t step, int64_t steps, int images, double loss);
+    void (*epoch)(void *context, const train_epoch *report);
+    void (*evaluated)(void *context, const char *split, int epoch, const evaluation *result);
+    void (*plan)(void *context, size_t activations, size_t cache, int64_t steps, double flops);
+    void (*note)(void *context, const char *text);
+    bool (*stop)(void *context); /* true: write a checkpoint and leave */
+} train_observer;
+
+typedef enum cache_mode { CACHE_AUTO, CACHE_ON, CACHE_OFF } cache_mode;
+
+typedef struct train_request {
+    device *dev;
+    backbone *b;
+    adapter *a; /* fresh; its parameters are trained */
+    const dataset *data;
+    const dataset *eval_data; /* may be NULL */
+    const char *eval_split;   /* its name */
+    int eval_every;           /* epochs; 0: only at the end */
+    const preprocess *prep;
+    bool augment;
+    precision prec;
+    int epochs, batch, workers;
+    bool drop_last;
+    schedule lr;
+    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
+    uint64_t seed;
+    cache_mode cache;
+    size_t cache_limit; /* bytes, for CACHE_AUTO */
+    const char *output; /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
+    const char *run;    /* JSON text of all settings that decide the result */
+    bool resume;
+    bool tensorboard;
+    train_observer observer;
+} train_request;
+
+typedef struct train_result {
+    int64_t steps;
+    double loss;          /* mean of the last epoch */
+    bool evaluated;
+    double top1, top5, eval_loss;
+    int eval_count;
+    double seconds;       /* of this process's training, evaluation apart */
+    double images_per_second;
+    bool cached;
+    size_t cache_bytes, activation_bytes;
+    arena *memory;        /* owns the messages */
+    int bad_count;
+    const char **bad;     /* unreadable images */
+} train_result;
+
+/* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a checkpoint was written. */
+inlay_status train(train_result *out, const train_request *request, inlay_error *err);
+void train_result_free(train_result *r);
+
+#endif
