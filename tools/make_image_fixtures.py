@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/data/images: small images of every kind, what Pillow decodes them to, and hashes of what Pillow and timm resize.
 
-  decode.txt      <file> <width> <height> <width upright> <height upright>; pixels in <file>.rgb, of turned images also in <file>.upright.rgb
+  decode.txt      <file> <width> <height> <width upright> <height upright>; pixels in <file>.rgb, of turned images also in
+                  <file>.upright.rgb
   resize.txt      <source width> <height> <width> <height> <filter> <box or -> <hash>
   preprocess.txt  <source width> <height> <height> <width> <crop_pct> <mode> <filter> <hash>
 
@@ -113,7 +114,8 @@ def pngs():
     low = np.arange(W * H).reshape(H, W, 1) % 600  # around the value at which mode I;16 is clipped
     for depth in (1, 2, 4):
         yield f"grey{depth}.png", png(grey >> (8 - depth), depth, 0)
-        yield f"palette{depth}.png", png(grey >> (8 - depth), depth, 3, extra=chunk(b"PLTE", bytes((37 * i + 11) % 256 for i in range(3 << depth))))
+        palette = chunk(b"PLTE", bytes((37 * i + 11) % 256 for i in range(3 << depth)))
+        yield f"palette{depth}.png", png(grey >> (8 - depth), depth, 3, extra=palette)
     yield "grey8.png", png(grey, 8, 0)
     yield "grey8_trns.png", png(grey, 8, 0, extra=chunk(b"tRNS", struct.pack(">H", int(grey[0, 0, 0]))))
     yield "grey16.png", png(ramp, 16, 0)
@@ -179,7 +181,8 @@ def bmps():
     yield "masks32.bmp", bmp(32, with_x[:, :, [2, 1, 0, 3]].tobytes(), H, header=108, compression=3, masks=swapped)
     words = np.arange(W * H, dtype=np.uint16).reshape(H, W) * np.uint16(163)
     yield "rgb555.bmp", bmp(16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H)
-    yield "rgb565.bmp", bmp(16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H, compression=3, masks=struct.pack("<III", 0xF800, 0x7E0, 0x1F))
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    yield "rgb565.bmp", bmp(16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H, compression=3, masks=masks)
     yield "palette8.bmp", bmp(8, b"".join(padded(row.tobytes()) for row in grey // 2), H, palette=quads(128), colors=128)
     yield "grey8.bmp", saved(Image.fromarray(rgb[:, :, 0]), "BMP")
     nibbles = lambda row, bits: np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].reshape(-1)).tobytes()
@@ -235,8 +238,8 @@ def decoding():
 def resizing():
     cases = []
     for name in FILTERS:
-        for source, target in (((97, 61), (40, 33)), ((97, 61), (150, 200)), ((97, 61), (97, 30)), ((97, 61), (31, 61)), ((5, 4), (64, 3)), ((1, 1), (3, 2)),
-                               ((500, 375), (332, 248)), ((300, 7), (2, 40)), ((97, 61), (97, 61)), ((3, 1000), (1, 9))):
+        for source, target in (((97, 61), (40, 33)), ((97, 61), (150, 200)), ((97, 61), (97, 30)), ((97, 61), (31, 61)), ((5, 4), (64, 3)),
+                               ((1, 1), (3, 2)), ((500, 375), (332, 248)), ((300, 7), (2, 40)), ((97, 61), (97, 61)), ((3, 1000), (1, 9))):
             cases.append((source, target, name, None))
         for box in ((10, 5, 90, 60), (0.5, 0.25, 96.3, 60.9), (20.1, 30.7, 21.3, 31.2), (0, 0, 97, 30), (3, 0, 50, 61)):
             cases.append(((97, 61), (47, 30), name, box))
@@ -256,11 +259,12 @@ def preprocessing():
             for name in ("bicubic", "bilinear"):
                 cases.append((source, 56, 56, mode, crop_pct, name))
     for source in ((500, 375), (375, 500)):
-        cases += [(source, 224, 224, "crop", 0.9, "bicubic"), (source, 48, 64, "crop", 0.875, "bicubic"), (source, 64, 48, "border", 0.95, "lanczos"),
-                  (source, 48, 64, "squash", 1.0, "box"), (source, 57, 57, "crop", 0.9, "hamming")]
+        cases += [(source, 224, 224, "crop", 0.9, "bicubic"), (source, 48, 64, "crop", 0.875, "bicubic"),
+                  (source, 64, 48, "border", 0.95, "lanczos"), (source, 48, 64, "squash", 1.0, "box"), (source, 57, 57, "crop", 0.9, "hamming")]
     with open(os.path.join(OUT, "preprocess.txt"), "w") as f:
         for source, height, width, mode, crop_pct, name in cases:
-            transform = create_transform((3, height, width), interpolation=name, crop_pct=crop_pct, crop_mode="center" if mode == "crop" else mode,
+            crop_mode = "center" if mode == "crop" else mode
+            transform = create_transform((3, height, width), interpolation=name, crop_pct=crop_pct, crop_mode=crop_mode,
                                          mean=(0.5, 0.4, 0.3), std=(1.0, 1.0, 1.0), use_prefetcher=True)
             pixels = transform(Image.fromarray(pattern(*source)))  # with the prefetcher: uint8 [3, height, width]
             pixels = np.ascontiguousarray(np.transpose(np.asarray(pixels), (1, 2, 0)))
