@@ -1,4 +1,4 @@
-#include "base/options.h"
+#include "base/options_impl.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -6,31 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/text.h"
-
-/* From the weakest to the strongest; a stronger source replaces what a weaker one gave. */
-typedef enum source { FROM_NOTHING, FROM_DEFAULT, FROM_ENVIRONMENT, FROM_CALLER, FROM_COMMAND_LINE } source;
-
-typedef struct slot {
-    const option_spec *spec;
-    const char *section;
-    source from;
-    const char **values; /* malloc'd, each text lives in the arena */
-    int count, capacity;
-    int64_t integer; /* of the last value of an INT, 0 or 1 of a FLAG */
-    double real;
-} slot;
-
-struct options {
-    arena *memory;
-    slot *slots;
-    int slot_count, slot_capacity;
-    const char **positionals;
-    int positional_count, positional_capacity;
-};
-
-#define NAME_SIZE 80 /* longer names are unknown ones */
 
 /* ---- finding ---- */
 
@@ -45,8 +20,7 @@ static bool inner_name(char out[NAME_SIZE], const char *name, size_t length)
     return true;
 }
 
-/* The outer one: "drop_path" becomes "drop-path". */
-static const char *outer_name(char out[NAME_SIZE], const char *name)
+const char *options_outer_name(char out[NAME_SIZE], const char *name)
 {
     size_t i = 0;
 
@@ -136,7 +110,7 @@ static inlay_status unknown(const options *o, const char *word, size_t length, c
     if (!near && negated && inner_name(inner, word + 5, length - 5) && (near = nearest(o, inner)) != NULL)
         prefix = find(o, near)->spec->type == OPTION_FLAG ? "--no-" : "--";
     if (near && !where)
-        near = outer_name(outer, near);
+        near = options_outer_name(outer, near);
     if (near)
         FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s', did you mean '%s%s'?", where ? where : "", where ? ": " : "", (int)length, word, prefix, near);
     FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s'", where ? where : "", where ? ": " : "", (int)length, word);
@@ -164,8 +138,7 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
-/* "a|b|c" as "a, b, c" */
-static char *list_choices(arena *memory, const char *choices)
+char *options_list_choices(arena *memory, const char *choices)
 {
     char *list = arena_strdup(memory, "");
 
@@ -219,7 +192,7 @@ static inlay_status read_value(options *o, slot *s, const char **text, const cha
         return check_range(s, s->real, *text, where, err);
     case OPTION_CHOICE:
         if (!is_choice(s->spec->choices, *text))
-            FAIL(err, INLAY_ERR_USAGE, "%s: '%s' is not one of %s", where, *text, list_choices(o->memory, s->spec->choices));
+            FAIL(err, INLAY_ERR_USAGE, "%s: '%s' is not one of %s", where, *text, options_list_choices(o->memory, s->spec->choices));
         return INLAY_OK;
     case OPTION_STRING:
         return INLAY_OK;
@@ -308,7 +281,7 @@ static inlay_status parse_option(options *o, int argc, char *const *argv, int *i
     }
     if (!s)
         return unknown(o, word, length, NULL, err);
-    outer_name(where + 2, s->spec->name);
+    options_outer_name(where + 2, s->spec->name);
     if (negated && s->spec->type != OPTION_FLAG)
         FAIL(err, INLAY_ERR_USAGE, "%.*s: '%s' takes a value and cannot be switched off", (int)length, word, where);
     if (negated && value)
@@ -481,159 +454,4 @@ void options_each(const options *o, const char *section, options_visitor visit, 
         for (int k = 0; k < s->count && (!section || strcmp(section, s->section) == 0); k++)
             visit(context, s->spec, s->values[k]);
     }
-}
-
-/* ---- explaining ---- */
-
-#define HELP_WIDTH 100
-#define HELP_COLUMN 28
-
-static const char *metavar(const option_spec *spec)
-{
-    static const char *const names[] = {[OPTION_FLAG] = NULL, [OPTION_INT] = "N", [OPTION_REAL] = "X", [OPTION_STRING] = "TEXT", [OPTION_CHOICE] = "NAME"};
-
-    return spec->type == OPTION_FLAG ? NULL : spec->metavar ? spec->metavar : names[spec->type];
-}
-
-/* The value that holds when the command line does not set one; NULL when there is none to tell of. */
-static const char *standing_value(const slot *s)
-{
-    const char *text = s->from == FROM_CALLER && s->count ? s->values[s->count - 1] : s->spec->default_value;
-
-    if (s->spec->type == OPTION_FLAG)
-        return text && strcmp(text, "true") == 0 ? "on" : NULL;
-    return text && *text ? text : NULL;
-}
-
-/* "1 to 8", "at least 1"; an upper end of 2^31 or so only says that there has to be one. */
-static const char *range_of(arena *memory, const option_spec *spec)
-{
-    if ((spec->type != OPTION_INT && spec->type != OPTION_REAL) || (spec->low == 0 && spec->high == 0))
-        return NULL;
-    if (spec->high >= 1e6)
-        return spec->low <= -1e6 ? NULL : arena_printf(memory, "at least %.10g", spec->low);
-    return arena_printf(memory, "%.10g to %.10g", spec->low, spec->high);
-}
-
-/* What follows the help sentence in parentheses; empty when there is nothing to say. */
-static const char *remarks(arena *memory, const slot *s)
-{
-    const char *value = standing_value(s), *range = range_of(memory, s->spec);
-    const char *parts[4];
-    char *all = arena_strdup(memory, "");
-    int count = 0;
-
-    if (s->spec->type == OPTION_CHOICE)
-        parts[count++] = list_choices(memory, s->spec->choices);
-    if (range)
-        parts[count++] = range;
-    if (value)
-        parts[count++] = arena_printf(memory, "default %s", value);
-    if (s->spec->repeatable)
-        parts[count++] = "repeatable";
-    for (int i = 0; i < count; i++)
-        all = arena_printf(memory, "%s%s%s", all, i ? "; " : "", parts[i]);
-    return all;
-}
-
-static void help_row(const slot *s, arena *memory, FILE *out)
-{
-    const option_spec *spec = s->spec;
-    char name[NAME_SIZE];
-    const char *value = metavar(spec), *more = remarks(memory, s), *text;
-    bool on = spec->type == OPTION_FLAG && standing_value(s);
-    char *flag = arena_printf(memory, "%s--%s%s%s%s", strcmp(spec->name, "help") == 0 ? "-h, " : "", on ? "[no-]" : "", outer_name(name, spec->name),
-                              value ? " " : "", value ? value : "");
-    int used = fprintf(out, "  %s", flag);
-
-    if (used > HELP_COLUMN - 2) {
-        fputc('\n', out);
-        used = 0;
-    }
-    fprintf(out, "%*s", HELP_COLUMN - used, "");
-    text = *more ? arena_printf(memory, "%s (%s)", spec->help, more) : spec->help;
-    text_wrap(out, text, HELP_COLUMN, HELP_COLUMN, HELP_WIDTH);
-}
-
-void options_help(const options *o, FILE *out)
-{
-    arena *memory = arena_new();
-    const char *section = NULL;
-
-    for (int i = 0; i < o->slot_count; i++) {
-        const slot *s = &o->slots[i];
-        if (!section || strcmp(section, s->section) != 0)
-            fprintf(out, "%s%s:\n", section ? "\n" : "", s->section);
-        section = s->section;
-        help_row(s, memory, out);
-    }
-    arena_free(memory);
-}
-
-/* A line of mdoc text: no request at its beginning, no escape inside. */
-static void mdoc_text(const char *text, FILE *out)
-{
-    if (*text == '.' || *text == '\'')
-        fputs("\\&", out);
-    for (; *text; text++) {
-        if (*text == '\\')
-            fputs("\\e", out);
-        else
-            fputc(*text == '\n' ? ' ' : *text, out);
-    }
-}
-
-/* Sentences of the tables begin with a small letter and have no full stop. */
-static void mdoc_sentence(const char *text, FILE *out)
-{
-    bool word = islower((unsigned char)text[0]) && (text[1] == ' ' || islower((unsigned char)text[1]));
-    size_t length = strlen(text);
-
-    if (word)
-        fputc(toupper((unsigned char)text[0]), out);
-    mdoc_text(text + word, out);
-    fputs(length && strchr(".?!", text[length - 1]) ? "\n" : ".\n", out);
-}
-
-static void mdoc_row(const slot *s, arena *memory, FILE *out)
-{
-    const option_spec *spec = s->spec;
-    const char *value = metavar(spec), *standing = standing_value(s), *range = range_of(memory, spec);
-    char name[NAME_SIZE];
-
-    fprintf(out, ".It %sFl -%s%s", strcmp(spec->name, "help") == 0 ? "Fl h , " : "", spec->type == OPTION_FLAG && standing ? "no-" : "",
-            outer_name(name, spec->name));
-    if (value) {
-        fputs(" Ar \\&", out);
-        for (; *value; value++) /* an argument with spaces stays one argument */
-            fputs(*value == ' ' ? "\\ " : *value == '\\' ? "\\e" : (char[2]){*value, '\0'}, out);
-    }
-    fputc('\n', out);
-    mdoc_sentence(spec->help, out);
-    if (spec->type == OPTION_CHOICE)
-        mdoc_sentence(arena_printf(memory, "one of %s", list_choices(memory, spec->choices)), out);
-    if (range)
-        mdoc_sentence(range, out);
-    if (standing)
-        mdoc_sentence(spec->type == OPTION_FLAG ? "on unless switched off" : arena_printf(memory, "the default is %s", standing), out);
-    if (spec->repeatable)
-        mdoc_sentence("can be given several times", out);
-}
-
-void options_mdoc(const options *o, FILE *out)
-{
-    arena *memory = arena_new();
-    const char *section = NULL;
-
-    fputs(".Sh OPTIONS\n", out);
-    for (int i = 0; i < o->slot_count; i++) {
-        const slot *s = &o->slots[i];
-        if (!section || strcmp(section, s->section) != 0)
-            fprintf(out, "%s.Ss %s\n.Bl -tag -width Ds\n", section ? ".El\n" : "", s->section);
-        section = s->section;
-        mdoc_row(s, memory, out);
-    }
-    if (section)
-        fputs(".El\n", out);
-    arena_free(memory);
 }

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 static const int signals[] = {SIGINT, SIGTERM};
 #define SIGNALS (sizeof signals / sizeof *signals)
