@@ -40,7 +40,6 @@ typedef struct transform {
 typedef struct fold_target {
     void *context;
     float *(*weight)(void *context, const char *name, int64_t *rows, int64_t *columns, inlay_error *err);
-    /* A bias that the checkpoint may lack: made of zeros then. */
     float *(*bias)(void *context, const char *name, int64_t count, inlay_error *err);
 } fold_target;
 

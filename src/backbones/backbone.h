@@ -81,6 +81,7 @@ typedef struct backbone {
     arena *memory;
     const backbone_desc *desc;
     const char *path; /* as the user gave it */
+    const char *model_name; /* what its configuration calls it, or NULL */
     char sha256[65]; /* empty until backbone_identify */
     tensor_set *file;
     backbone_shape shape;

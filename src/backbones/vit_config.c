@@ -109,11 +109,14 @@ static inlay_status timm_config(backbone *b, const reader *r)
         b->shape.eps = 1e-5;
     if (architecture && strstr(architecture, "quickgelu"))
         b->shape.act = ACT_QUICK_GELU;
+    if (architecture)
+        b->model_name = arena_strdup(b->memory, architecture);
     b->shape.heads = heads_from_name(architecture);
     if (json_is_object(args)) {
         TRY(read_int(&model, "num_heads", &b->shape.heads));
         TRY(read_int(&model, "img_size", &b->shape.height));
         TRY(read_real(&model, "norm_eps", 1e-12, 1, &b->shape.eps));
+        TRY(read_activation(&model, "act_layer", &b->shape.act));
         if (read_text(&model, "global_pool"))
             pooling = read_text(&model, "global_pool");
     }

@@ -1,5 +1,6 @@
 #include "base/arena.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,8 @@ void *arena_alloc(arena *a, size_t size)
     block *b = a->head;
     void *result;
 
+    if (size > SIZE_MAX / 2) /* rounding it up could wrap around */
+        must(NULL);
     size = (size + 15) & ~(size_t)15;
     if (!b || b->size - b->used < size) {
         size_t room = size > BLOCK_SIZE ? size : BLOCK_SIZE;
@@ -107,9 +110,9 @@ void memory_free(void *block_)
 void *array_grow(void *items, int *capacity, int needed, size_t size)
 {
     if (needed > *capacity) {
-        int larger = *capacity ? *capacity * 2 : 16;
+        int larger = *capacity > INT_MAX / 2 ? INT_MAX : *capacity ? *capacity * 2 : 16;
         while (larger < needed)
-            larger *= 2;
+            larger = larger > INT_MAX / 2 ? INT_MAX : larger * 2;
         items = must(realloc(items, (size_t)larger * size));
         *capacity = larger;
     }

@@ -19,7 +19,7 @@ inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)
 {
     struct stat info;
     void *data = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a named pipe is refused below instead of waited for */
 
     *map = (file_map){0};
     if (fd < 0)
@@ -85,9 +85,7 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
 {
     size_t room = strlen(path) + 32;
 
-    w->path = strdup(path);
-    w->temporary = malloc(room);
-    w->stream = NULL;
+    *w = (file_writer){.path = strdup(path), .temporary = calloc(1, room)};
     if (!w->path || !w->temporary) {
         file_abandon(w);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
@@ -164,8 +162,11 @@ inlay_status file_write(const char *path, const void *data, size_t size, inlay_e
 
 inlay_status file_make_folder(const char *path, inlay_error *err)
 {
-    char *copy = strdup(path);
+    char *copy;
 
+    if (path[0] == '\0')
+        FAIL(err, INLAY_ERR_IO, "cannot create folder '': the name is empty");
+    copy = strdup(path);
     if (!copy)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory");
     for (char *p = copy + 1;; p++) {

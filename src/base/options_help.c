@@ -26,7 +26,7 @@ static const char *standing_value(const slot *s)
     return text && *text ? text : NULL;
 }
 
-/* "1 to 8", "at least 1"; an upper end of 2^31 or so only says that there has to be one. */
+/* "1 to 8", "at least 1"; an upper end of a million or more only says that there has to be one. */
 static const char *range_of(arena *memory, const option_spec *spec)
 {
     if ((spec->type != OPTION_INT && spec->type != OPTION_REAL) || (spec->low == 0 && spec->high == 0))

@@ -142,7 +142,7 @@ void progress_line(const progress *p, double now, int columns, bool utf8, char *
     amount(p, done, sizeof done);
     rate_text(p, now, speed, sizeof speed);
     if (p->total > 0)
-        snprintf(percent, sizeof percent, "%3.0f%%", 100 * fraction(p) - 0.5 < 0 ? 0 : 100 * fraction(p) - 0.5);
+        snprintf(percent, sizeof percent, "%3d%%", (int)(100 * fraction(p) + 1e-9)); /* 100% only when all is done */
     if (per_second > 0 && p->total > p->done)
         snprintf(left, sizeof left, "%s left", text_duration(text, (p->total - p->done) / per_second));
     line[0] = '\0';
@@ -190,7 +190,7 @@ void progress_update(progress *p, double done, const char *format, ...)
     if (!p->out)
         return;
     if (format) {
-        char text[sizeof p->note];
+        char text[sizeof p->note + 8]; /* longer than the note, which is then cut between characters */
         va_list args;
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);

@@ -11,7 +11,11 @@ inlay_status error_set(inlay_error *err, inlay_status code, const char *format, 
 /* Puts "text: " in front of the message already in `err`: adds where to what. Returns err's code. */
 inlay_status error_prefix(inlay_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define FAIL(err, code, ...) return error_set((err), (code), __VA_ARGS__)
+#define FAIL(err, code, ...)                     \
+    do {                                         \
+        error_set((err), (code), __VA_ARGS__);   \
+        return (code);                           \
+    } while (0)
 #define TRY(expression)                              \
     do {                                             \
         inlay_status try_status_ = (expression);     \

@@ -1,0 +1,54 @@
+/* What several subcommands do alike: opening a model from the options, preprocessing, progress. */
+#ifndef INLAY_CLI_COMMON_H
+#define INLAY_CLI_COMMON_H
+
+#include "base/progress.h"
+#include "cli/command.h"
+#include "data/dataset.h"
+#include "train/model.h"
+
+/* Rows of an option table. */
+#define OPTION_BACKBONE \
+    {"backbone", OPTION_STRING, NULL, NULL, 0, 0, "DIR|FILE", "checkpoint: a folder with model.safetensors and config.json, or a safetensors or npz file", false}
+#define OPTION_ADAPTER {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter folder; without it the checkpoint's own head answers", false}
+#define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
+#define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
+#define OPTION_WORKERS {"workers", OPTION_INT, "0", NULL, 0, 256, "N", "threads that decode images; 0: as many as processors", false}
+#define OPTION_PRECISION                                                                                                             \
+    {"precision", OPTION_CHOICE, "auto", "auto|f32|bf16", 0, 0, NULL, "of the frozen weights; auto: bf16 where the processor has it", false}
+#define OPTION_QUIET {"quiet", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "no progress", false}
+#define OPTION_JSON {"json", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "one JSON object on standard output", false}
+#define OPTIONS_PREPROCESS                                                                                                           \
+    {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's; others resample the position embeddings", false}, \
+        {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image becomes square; default: the checkpoint's", false}, \
+        {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps", false},        \
+        {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
+        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}
+
+/* A model opened for inference. */
+typedef struct session {
+    device dev;
+    backbone *b;
+    adapter *a; /* NULL: the checkpoint's own head */
+    precision prec;
+    preprocess prep;
+    int workers;
+} session;
+
+/* Opens --backbone and, when there is one, --adapter. */
+inlay_status session_open(session *s, const options *o, inlay_error *err);
+void session_close(session *s);
+inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
+int64_t session_classes(const session *s);
+/* Name of a class, NULL when none is known. */
+const char *session_label(const session *s, int64_t index);
+
+inlay_status require(const options *o, const char *name, inlay_error *err);
+precision choose_precision(const options *o, const device *d);
+int choose_workers(const options *o);
+inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
+FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
+/* A dataset whose labels are the classes of the session's model. */
+inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err);
+
+#endif

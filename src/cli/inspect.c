@@ -1,0 +1,185 @@
+/* inlay inspect: what a checkpoint or an adapter holds. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/common.h"
+
+static const option_spec option_table[] = {
+    OPTION_JSON,
+    OPTION_PRECISION,
+    OPTION_THREADS,
+    {"sites", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also list the sites that adapters can use", false},
+    {"tensors", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also list every tensor", false},
+    {0},
+};
+
+/* Bytes that inference takes for a batch, as planned. */
+static size_t planned(backbone *b, device *d, precision prec, int64_t batch)
+{
+    model_request request = {.dev = d, .b = b, .prec = prec, .pixel_type = DTYPE_U8};
+    predictor p;
+    inlay_error ignored;
+    size_t bytes;
+
+    if (b->shape.classes == 0 || predictor_open(&p, &request, batch, &ignored) != INLAY_OK)
+        return 0;
+    bytes = program_memory(p.p);
+    predictor_close(&p);
+    return bytes;
+}
+
+static json_t *sites_of(const backbone *b)
+{
+    json_t *sites = json_array();
+
+    (void)b;
+    for (int k = 0; k < SITE_COUNT; k++)
+        json_array_append_new(sites, json_string(site_name((site_kind)k)));
+    return sites;
+}
+
+static json_t *tensors_of(const tensor_set *file)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < tensor_set_count(file); i++) {
+        const tensor_view *t = tensor_set_at(file, i);
+        json_t *shape = json_array();
+        for (int d = 0; d < t->ndim; d++)
+            json_array_append_new(shape, json_integer(t->dims[d]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->type_name, "shape", shape));
+    }
+    return list;
+}
+
+static inlay_status describe_backbone(json_t **out, const char *path, const options *o, inlay_error *err)
+{
+    backbone *b;
+    device d;
+    inlay_status status;
+
+    TRY(backbone_open(&b, path, 0, err));
+    status = backbone_identify(b, err);
+    if (status == INLAY_OK)
+        status = device_open(&d, NULL, (int)options_int(o, "threads"), err);
+    if (status == INLAY_OK) {
+        const backbone_shape *s = &b->shape;
+        *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}", "kind", "backbone", "architecture", s->architecture, "layout", s->layout,
+                         "width", (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden", (json_int_t)s->hidden, "patch",
+                         (json_int_t)s->patch, "image_size", (json_int_t)s->height, "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
+                         s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+        json_object_update_new(*out, json_pack("{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters", (json_int_t)backbone_param_total(b, false),
+                                               "parameters_with_head", (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file),
+                                               "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
+                                               (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation", b->input.interpolation,
+                                               "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct));
+        json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, choose_precision(o, &d), 1)));
+        json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, choose_precision(o, &d), 32)));
+        if (options_flag(o, "sites"))
+            json_object_set_new(*out, "sites", sites_of(b));
+        if (options_flag(o, "tensors"))
+            json_object_set_new(*out, "tensors", tensors_of(b->file));
+        for (int i = 0; i < b->param_count; i++)
+            param_release(b->params[i], &d);
+        device_close(&d);
+    }
+    backbone_close(b);
+    return status;
+}
+
+static inlay_status describe_adapter(json_t **out, const char *folder, const char *json_path, const options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    tensor_set *file = NULL;
+    json_error_t where;
+    inlay_status status = INLAY_OK;
+
+    *out = json_load_file(json_path, JSON_REJECT_DUPLICATES, &where);
+    if (!*out)
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", json_path, where.line, where.column, where.text);
+    if (status == INLAY_OK)
+        status = tensor_set_open(&file, path_join(memory, folder, "adapter.safetensors"), err);
+    if (status == INLAY_OK) {
+        json_object_set_new(*out, "kind", json_string("adapter"));
+        json_object_set_new(*out, "file_bytes", json_integer((json_int_t)tensor_set_bytes(file)));
+        if (options_flag(o, "tensors"))
+            json_object_set_new(*out, "tensors", tensors_of(file));
+    }
+    tensor_set_close(file);
+    arena_free(memory);
+    return status;
+}
+
+static void print_value(const json_t *item, int indent)
+{
+    const char *key;
+    json_t *inner;
+    char count[TEXT_SHORT];
+
+    if (json_is_object(item)) {
+        putchar('\n');
+        json_object_foreach((json_t *)(uintptr_t)item, key, inner)
+        {
+            printf("%*s%-22s", indent, "", key);
+            print_value(inner, indent + 2);
+        }
+    } else if (json_is_array(item) && json_array_size(item) > 0 && json_is_object(json_array_get(item, 0))) {
+        putchar('\n');
+        for (size_t i = 0; i < json_array_size(item); i++) {
+            char *text = json_dumps(json_array_get(item, i), JSON_COMPACT | JSON_PRESERVE_ORDER);
+            printf("%*s%s\n", indent, "", text ? text : "");
+            free(text);
+        }
+    } else if (json_is_integer(item)) {
+        printf(" %s\n", text_count(count, json_integer_value(item)));
+    } else if (json_is_string(item)) {
+        printf(" %s\n", json_string_value(item));
+    } else {
+        char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        printf(" %s\n", text ? text : "");
+        free(text);
+    }
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *path = options_positionals(o) ? options_positional(o, 0) : NULL;
+    json_t *root = NULL;
+    inlay_status status;
+
+    if (options_positionals(o) != 1) {
+        arena_free(memory);
+        FAIL(err, INLAY_ERR_USAGE, "one folder or file is expected");
+    }
+    if (file_exists(path_join(memory, path, "adapter.json")))
+        status = describe_adapter(&root, path, path_join(memory, path, "adapter.json"), o, err);
+    else
+        status = describe_backbone(&root, path, o, err);
+    if (status == INLAY_OK && options_flag(o, "json")) {
+        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else if (status == INLAY_OK) {
+        const char *key;
+        json_t *item;
+        json_object_foreach(root, key, item)
+        {
+            printf("%-24s", key);
+            print_value(item, 2);
+        }
+    }
+    json_decref(root);
+    arena_free(memory);
+    return status;
+}
+
+const command command_inspect = {
+    .name = "inspect",
+    .usage = "DIR|FILE [--json] [--sites] [--tensors]",
+    .summary = "show what a checkpoint or an adapter holds",
+    .details = "For a checkpoint: architecture, naming, sizes, preprocessing, memory that inference takes; for an adapter: method, options, backbone, labels, training.",
+    .options = option_table,
+    .run = run,
+};

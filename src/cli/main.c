@@ -1,0 +1,103 @@
+/* inlay: the command. Exit status: 0 done, 1 failed, 2 used wrongly, 128 + signal when interrupted. */
+#include <stdio.h>
+#include <string.h>
+
+#include "adapters/adapter.h"
+#include "base/stop.h"
+#include "cli/command.h"
+
+const command *const command_table[] = {
+#define COMMAND(name) &command_##name,
+#include "cli/commands.def"
+#undef COMMAND
+    NULL,
+};
+
+static const option_spec general[] = {
+    {"help", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "show this help", false},
+    {"man", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "write this help as a man page (mdoc)", false},
+    {0},
+};
+
+static void print_overview(FILE *out)
+{
+    fprintf(out, "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay COMMAND [OPTIONS]\n\ncommands:\n",
+            INLAY_VERSION_STRING);
+    for (int i = 0; command_table[i]; i++)
+        fprintf(out, "  %-10s %s\n", command_table[i]->name, command_table[i]->summary);
+    fprintf(out, "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
+}
+
+static void print_help(const command *c, const options *o, FILE *out)
+{
+    fprintf(out, "usage: inlay %s %s\n\n%s\n\n", c->name, c->usage, c->details);
+    options_help(o, out);
+}
+
+static void print_man(const command *c, const options *o, FILE *out)
+{
+    fprintf(out, ".Dd November 24, 2026\n.Dt INLAY-%s 1\n.Os\n.Sh NAME\n.Nm inlay-%s\n.Nd %s\n.Sh SYNOPSIS\n.Nm inlay %s\n%s\n.Sh DESCRIPTION\n%s\n", c->name, c->name,
+            c->summary, c->name, c->usage, c->details);
+    options_mdoc(o, out);
+    fprintf(out, ".Sh EXIT STATUS\n0 when done, 1 when it failed, 2 when it was used wrongly, 128 plus the signal when it was interrupted.\n");
+}
+
+static int finish(const char *name, inlay_status status, const inlay_error *err)
+{
+    if (status == INLAY_OK)
+        return 0;
+    fprintf(stderr, "inlay %s: %s\n", name, err->message);
+    if (status == INLAY_ERR_INTERRUPTED)
+        return 128 + stop_signal();
+    return status == INLAY_ERR_USAGE ? 2 : 1;
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    options *o = options_new();
+    const char *name = c->method_options ? options_peek("method", argc, argv, 2) : NULL;
+    const method *m = c->method_options ? method_find(name ? name : "adapter_plus", NULL) : NULL;
+    inlay_error err = {.code = INLAY_OK, .message = ""};
+    inlay_status status;
+    int code;
+
+    options_add_table(o, "General", general);
+    options_add_table(o, "Options", c->options);
+    if (m)
+        options_add_table(o, "Method", m->options);
+    status = options_parse(o, argc, argv, 2, &err);
+    if (status == INLAY_OK && options_flag(o, "help"))
+        print_help(c, o, stdout);
+    else if (status == INLAY_OK && options_flag(o, "man"))
+        print_man(c, o, stdout);
+    else if (status == INLAY_OK)
+        status = c->run(o, &err);
+    if (status == INLAY_OK && fflush(stdout) != 0)
+        status = error_set(&err, INLAY_ERR_IO, "cannot write the output");
+    code = finish(c->name, status, &err);
+    if (status == INLAY_ERR_USAGE)
+        fprintf(stderr, "'inlay %s --help' lists the options\n", c->name);
+    options_free(o);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_overview(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("inlay %s\n", INLAY_VERSION_STRING);
+        return 0;
+    }
+    for (int i = 0; command_table[i]; i++)
+        if (strcmp(argv[1], command_table[i]->name) == 0)
+            return run(command_table[i], argc, argv);
+    fprintf(stderr, "inlay: unknown command '%s' ('inlay --help' lists them)\n", argv[1]);
+    return 2;
+}

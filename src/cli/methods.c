@@ -1,0 +1,139 @@
+/* inlay methods: the table of methods. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/common.h"
+
+static const option_spec option_table[] = {
+    OPTION_BACKBONE,
+    OPTION_JSON,
+    {0},
+};
+
+static inlay_status count_params(const char *name, backbone *b, int64_t *count, inlay_error *err)
+{
+    options *settings;
+    adapter *a;
+
+    TRY(adapter_settings(&settings, name, err));
+    TRY(adapter_new(&a, name, settings, b, 2, NULL, err));
+    *count = adapter_param_total(a, false);
+    adapter_free(a, NULL);
+    return INLAY_OK;
+}
+
+static void add_option(void *context, const option_spec *spec, const char *text)
+{
+    json_object_set_new(context, spec->name, json_string(text));
+}
+
+static json_t *describe(const char *name, const char *summary, const char *cite, const method *m, const preset *p, backbone *b)
+{
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "method", m->name, "summary", summary, "equation", m->equation, "source", cite);
+    options *settings;
+    inlay_error ignored;
+    int64_t count;
+
+    (void)p;
+    if (adapter_settings(&settings, name, &ignored) == INLAY_OK) {
+        json_t *values = json_object();
+        options_each(settings, NULL, add_option, values);
+        json_object_set_new(root, "options", values);
+        options_free(settings);
+    }
+    if (b && count_params(name, b, &count, &ignored) == INLAY_OK)
+        json_object_set_new(root, "parameters", json_integer(count));
+    return root;
+}
+
+static json_t *list(backbone *b, const char *only)
+{
+    json_t *rows = json_array();
+
+    for (const preset *p = preset_table; p->name; p++)
+        if (!only || strcmp(only, p->name) == 0)
+            json_array_append_new(rows, describe(p->name, p->summary, p->cite, method_find(p->name, NULL), p, b));
+    for (int i = 0; method_table[i]; i++)
+        if (!only || strcmp(only, method_table[i]->name) == 0)
+            json_array_append_new(rows, describe(method_table[i]->name, method_table[i]->summary, method_table[i]->cite, method_table[i], NULL, b));
+    return rows;
+}
+
+static void print_rows(const json_t *rows, bool counted)
+{
+    text_table *t = text_table_new();
+
+    text_table_column(t, "name", TEXT_LEFT);
+    text_table_column(t, "method", TEXT_LEFT);
+    if (counted)
+        text_table_column(t, "parameters", TEXT_RIGHT);
+    text_table_column(t, "what it is", TEXT_LEFT);
+    text_table_column(t, "source", TEXT_LEFT);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        char count[TEXT_SHORT];
+        text_table_cell(t, "%s", json_string_value(json_object_get(row, "name")));
+        text_table_cell(t, "%s", json_string_value(json_object_get(row, "method")));
+        if (counted)
+            text_table_cell(t, "%s", text_count(count, json_integer_value(json_object_get(row, "parameters"))));
+        text_table_cell(t, "%s", json_string_value(json_object_get(row, "summary")));
+        text_table_cell(t, "%s", json_string_value(json_object_get(row, "source")));
+        text_table_end_row(t);
+    }
+    text_table_print(t, 0, stdout);
+    text_table_free(t);
+}
+
+static void print_one(const json_t *row, const char *name)
+{
+    options *settings;
+    inlay_error ignored;
+
+    printf("%s: %s\n\n  %s\n  source: %s\n", name, json_string_value(json_object_get(row, "summary")), json_string_value(json_object_get(row, "equation")),
+           json_string_value(json_object_get(row, "source")));
+    if (json_object_get(row, "parameters"))
+        printf("  parameters on this backbone, without head: %lld\n", (long long)json_integer_value(json_object_get(row, "parameters")));
+    putchar('\n');
+    if (adapter_settings(&settings, name, &ignored) == INLAY_OK) {
+        options_help(settings, stdout);
+        options_free(settings);
+    }
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    const char *only = options_positionals(o) ? options_positional(o, 0) : NULL, *path = options_string(o, "backbone");
+    backbone *b = NULL;
+    options *known;
+    json_t *rows;
+
+    if (only) { /* names the known ones when it is not */
+        TRY(adapter_settings(&known, only, err));
+        options_free(known);
+    }
+    if (path)
+        TRY(backbone_open(&b, path, 0, err));
+    rows = list(b, only);
+    if (options_flag(o, "json")) {
+        json_dumpf(only ? json_array_get(rows, 0) : rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        putchar('\n');
+    } else if (only) {
+        print_one(json_array_get(rows, 0), only);
+    } else {
+        print_rows(rows, b != NULL);
+    }
+    json_decref(rows);
+    backbone_close(b);
+    return INLAY_OK;
+}
+
+const command command_methods = {
+    .name = "methods",
+    .usage = "[NAME] [--backbone DIR] [--json]",
+    .summary = "list what can be trained",
+    .details = "Lists the methods and presets; with a name, its equation, source and options; with --backbone, how many parameters each trains there.",
+    .options = option_table,
+    .run = run,
+};

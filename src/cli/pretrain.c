@@ -1,0 +1,167 @@
+/* inlay pretrain: a small ViT from scratch. Random weights are written as a checkpoint, everything in it is trained, and the result is folded into a plain checkpoint. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/train_options.h"
+#include "compose/fold.h"
+
+static const option_spec option_table[] = {
+    {"epochs", OPTION_INT, "20", NULL, 1, 1000000, "N", "passes over the training images", false},
+    {"width", OPTION_INT, "128", NULL, 8, 4096, "N", "width of the model", false},
+    {"depth", OPTION_INT, "6", NULL, 1, 128, "N", "number of blocks", false},
+    {"heads", OPTION_INT, "4", NULL, 1, 128, "N", "attention heads", false},
+    {"patch", OPTION_INT, "4", NULL, 1, 64, "N", "side of a patch in pixels", false},
+    {"mlp_ratio", OPTION_INT, "4", NULL, 1, 16, "N", "width of the feed-forward part in units of the model's", false},
+    {"dtype", OPTION_CHOICE, "bf16", "f32|bf16", 0, 0, NULL, "type of the written weights", false},
+    OPTIONS_TRAINING,
+    {0},
+};
+
+typedef struct fresh {
+    backbone *b;
+    float **values;
+    uint64_t seed;
+} fresh;
+
+/* std: truncated normal; constant otherwise. */
+static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dims, double std, float constant, inlay_error *err)
+{
+    int64_t count = 1;
+    void *block;
+
+    for (int i = 0; i < ndim; i++)
+        count *= dims[i];
+    TRY(memory_alloc(&block, (size_t)count * sizeof(float), name, err));
+    if (std > 0)
+        rng_fill_trunc_normal(block, (uint64_t)count, 0, std, -2 * std, 2 * std, (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .site = 0x10000u + (uint32_t)f->b->param_count});
+    for (int64_t i = 0; std == 0 && i < count; i++)
+        ((float *)block)[i] = constant;
+    backbone_add_param(f->b, name, ndim, dims, block, DTYPE_F32);
+    ARRAY_PUSH(f->b->buffers, f->b->buffer_count, f->b->buffer_capacity, block);
+    return INLAY_OK;
+}
+
+#define ADD(name, std, constant, ...) \
+    TRY(add(f, (name), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}, (std), (constant), err))
+
+static inlay_status fill(fresh *f, const options *o, inlay_error *err)
+{
+    backbone_shape *s = &f->b->shape;
+    int64_t size = options_int(o, "image_size") ? options_int(o, "image_size") : 28, grid;
+
+    *s = (backbone_shape){.architecture = "vit", .width = options_int(o, "width"), .depth = options_int(o, "depth"), .heads = options_int(o, "heads"),
+                          .patch = options_int(o, "patch"), .height = size, .image_width = size, .channels = 3, .eps = 1e-6, .act = ACT_GELU};
+    s->hidden = s->width * options_int(o, "mlp_ratio");
+    if (s->width % s->heads || size % s->patch)
+        FAIL(err, INLAY_ERR_USAGE, "--heads must divide --width, and --patch --image-size");
+    grid = size / s->patch;
+    ADD("cls_token", 1e-6, 0, 1, 1, s->width);
+    ADD("pos_embed", 0.02, 0, 1, grid * grid + 1, s->width);
+    ADD("patch_embed.proj.weight", sqrt(1.0 / (double)(3 * s->patch * s->patch)), 0, s->width, 3, s->patch, s->patch);
+    ADD("patch_embed.proj.bias", 0, 0, s->width);
+    for (int layer = 0; layer < s->depth; layer++) {
+#define NAME(text) arena_printf(f->b->memory, "blocks.%d." text, layer)
+        ADD(NAME("norm1.weight"), 0, 1, s->width);
+        ADD(NAME("norm1.bias"), 0, 0, s->width);
+        ADD(NAME("attn.qkv.weight"), 0.02, 0, 3 * s->width, s->width);
+        ADD(NAME("attn.qkv.bias"), 0, 0, 3 * s->width);
+        ADD(NAME("attn.proj.weight"), 0.02, 0, s->width, s->width);
+        ADD(NAME("attn.proj.bias"), 0, 0, s->width);
+        ADD(NAME("norm2.weight"), 0, 1, s->width);
+        ADD(NAME("norm2.bias"), 0, 0, s->width);
+        ADD(NAME("mlp.fc1.weight"), 0.02, 0, s->hidden, s->width);
+        ADD(NAME("mlp.fc1.bias"), 0, 0, s->hidden);
+        ADD(NAME("mlp.fc2.weight"), 0.02, 0, s->width, s->hidden);
+        ADD(NAME("mlp.fc2.bias"), 0, 0, s->width);
+#undef NAME
+    }
+    ADD("norm.weight", 0, 1, s->width);
+    ADD("norm.bias", 0, 0, s->width);
+    return INLAY_OK;
+}
+
+/* A checkpoint of random weights. */
+static inlay_status write_fresh(const char *folder, const options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    backbone *b = ARENA_NEW(memory, backbone);
+    fresh f = {.b = b, .seed = (uint64_t)options_int(o, "seed")};
+    preprocess prep = {.mode = PREPROCESS_SQUASH, .crop_pct = 1, .interpolation = RESAMPLE_BICUBIC, .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}};
+    checkpoint_content content = {.b = b, .prep = &prep};
+    inlay_status status;
+
+    b->memory = memory;
+    b->model_name = "vit_custom";
+    status = fill(&f, o, err);
+    if (status == INLAY_OK)
+        status = apply_preprocess_options(&prep, o, err);
+    if (status == INLAY_OK)
+        status = checkpoint_write(&content, folder, DTYPE_F32, err);
+    backbone_close(b);
+    return status;
+}
+
+static inlay_status fold_result(const char *initial, const char *folder, const char *output, const options *o, inlay_error *err)
+{
+    backbone *b;
+    adapter *a = NULL;
+    preprocess prep;
+    inlay_status status;
+
+    TRY(backbone_open(&b, initial, 0, err));
+    status = adapter_load(&a, folder, b, false, NULL, err);
+    if (status == INLAY_OK)
+        status = preprocess_for(&prep, b, NULL, err);
+    if (status == INLAY_OK)
+        status = fold_write(a, &prep, output, strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+    adapter_free(a, NULL);
+    backbone_close(b);
+    return status;
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    train_result result = {0};
+    backbone *b = NULL;
+    const char *output, *initial;
+    bool done = false;
+    inlay_status status = require(o, "data", err);
+
+    if (status == INLAY_OK)
+        status = require(o, "output", err);
+    if (status != INLAY_OK) {
+        arena_free(memory);
+        return status;
+    }
+    output = options_string(o, "output");
+    initial = path_join(memory, output, "initial");
+    status = check_output(output, o, &done, err);
+    if (status == INLAY_OK && !done && !(options_flag(o, "resume") && file_exists(path_join(memory, initial, "config.json"))))
+        status = write_fresh(initial, o, err);
+    if (status == INLAY_OK && !done)
+        status = backbone_open(&b, initial, 0, err);
+    if (status == INLAY_OK && !done)
+        status = run_training(b, "full", o, (int)options_int(o, "epochs"), &result, err);
+    backbone_close(b);
+    if (status == INLAY_OK)
+        status = fold_result(initial, output, output, o, err);
+    if (status == INLAY_OK)
+        printf("pre-trained checkpoint in '%s'\n", output);
+    if (status == INLAY_OK && result.evaluated)
+        printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * result.top1, 100 * result.top5, result.eval_count);
+    if (result.memory)
+        train_result_free(&result);
+    arena_free(memory);
+    return status;
+}
+
+const command command_pretrain = {
+    .name = "pretrain",
+    .usage = "--data DIR --output DIR [--width 128] [--depth 6] [--heads 4] [--patch 4] [--image-size 28] [--epochs 20]",
+    .summary = "train a small ViT from scratch",
+    .details = "Makes a ViT of random weights, trains all of it on labelled images, and writes a plain checkpoint in timm's naming.",
+    .options = option_table,
+    .run = run,
+};

@@ -1,0 +1,60 @@
+/* inlay train: tunes an adapter. */
+#include "base/monitor.h"
+#include "base/text.h"
+#include "cli/train_options.h"
+
+static const option_spec option_table[] = {
+    OPTION_BACKBONE,
+    {"method", OPTION_STRING, "adapter_plus", NULL, 0, 0, "NAME", "what is trained: a row of 'inlay methods'", false},
+    {"epochs", OPTION_INT, "100", NULL, 1, 1000000, "N", "passes over the training images", false},
+    OPTIONS_TRAINING,
+    {0},
+};
+
+static void conclude(const train_result *r, const options *o)
+{
+    char size[TEXT_SHORT], time_[TEXT_SHORT];
+
+    if (r->evaluated)
+        printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * r->top1, 100 * r->top5, r->eval_count);
+    printf("adapter in '%s': %lld steps in %s, %.1f img/s, peak memory %s\n", options_string(o, "output"), (long long)r->steps, text_duration(time_, r->seconds),
+           r->images_per_second, text_size(size, monitor_peak_rss()));
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    train_result result = {0};
+    backbone *b;
+    bool done;
+    inlay_status status;
+
+    TRY(require(o, "backbone", err));
+    TRY(require(o, "data", err));
+    TRY(require(o, "output", err));
+    if (options_positionals(o) > 0)
+        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
+    TRY(check_output(options_string(o, "output"), o, &done, err));
+    if (done) {
+        printf("'%s' is complete already\n", options_string(o, "output"));
+        return INLAY_OK;
+    }
+    TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
+    status = run_training(b, options_string(o, "method"), o, (int)options_int(o, "epochs"), &result, err);
+    if (status == INLAY_OK)
+        conclude(&result, o);
+    if (result.memory)
+        train_result_free(&result);
+    backbone_close(b);
+    return status;
+}
+
+const command command_train = {
+    .name = "train",
+    .usage = "--backbone DIR|FILE --data DIR --output DIR [--method adapter_plus] [--rank 8] [--epochs 100] [--seed 18] [--resume]",
+    .summary = "tune an adapter on a folder of labelled images",
+    .details = "Trains what --method names on a frozen backbone, with a new head for the classes of the data, and leaves the adapter, metrics.jsonl and TensorBoard "
+               "events in --output. Defaults are the recipe of Adapter+. A run that was interrupted at any moment goes on with --resume and ends with the same bits.",
+    .options = option_table,
+    .method_options = true,
+    .run = run,
+};

@@ -1,0 +1,46 @@
+/* Options of training and what is made of them; shared by `train` and `pretrain`. */
+#ifndef INLAY_CLI_TRAIN_OPTIONS_H
+#define INLAY_CLI_TRAIN_OPTIONS_H
+
+#include "cli/common.h"
+#include "train/train.h"
+
+/* Rows that both commands have; defaults are the recipe of Adapter+ (visinf/adapter_plus). */
+#define OPTIONS_TRAINING                                                                                                                                     \
+    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "folder with train/val/test, folder of class folders, or a list with columns path and label", false},  \
+        {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for the result, metrics.jsonl, TensorBoard events and checkpoints", false},                 \
+        {"resume", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "go on from the output folder's checkpoint when there is one", false},                                \
+        {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "begin anew in an output folder that holds a run", false},                                         \
+        {"batch_size", OPTION_INT, "64", NULL, 1, 65536, "N", "images in a step", false},                                                                     \
+        {"drop_last", OPTION_FLAG, "true", NULL, 0, 0, NULL, "leave out an epoch's last partial batch", false},                                               \
+        {"lr", OPTION_REAL, NULL, NULL, 0, 100, "X", "learning rate at its peak; default: the method's", false},                                              \
+        {"warmup_epochs", OPTION_INT, "10", NULL, 0, 1000000, "N", "epochs of linear warm-up", false},                                                        \
+        {"warmup_lr", OPTION_REAL, "1e-5", NULL, 0, 100, "X", "learning rate of the first epoch", false},                                                     \
+        {"min_lr", OPTION_REAL, "1e-6", NULL, 0, 100, "X", "learning rate at which the cosine ends", false},                                                  \
+        {"repeat_first", OPTION_FLAG, "true", NULL, 0, 0, NULL, "the first two epochs share the first learning rate, as in the authors' training loop", false}, \
+        {"weight_decay", OPTION_REAL, "1e-4", NULL, 0, 10, "X", "AdamW's, on matrices only", false},                                                          \
+        {"beta1", OPTION_REAL, "0.9", NULL, 0, 0.999999, "X", "AdamW's", false}, {"beta2", OPTION_REAL, "0.999", NULL, 0, 0.999999, "X", "AdamW's", false},    \
+        {"adam_eps", OPTION_REAL, "1e-8", NULL, 0, 1, "X", "AdamW's", false},                                                                                 \
+        {"label_smoothing", OPTION_REAL, "0", NULL, 0, 0.99, "X", "share of the target spread over all classes", false},                                      \
+        {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P", "stochastic depth of the backbone, growing to this at the last block; default: the method's", false}, \
+        {"seed", OPTION_INT, "18", NULL, 0, 9e15, "N", "of initialisation, order, dropout and augmentation", false},                                          \
+        {"train_on", OPTION_CHOICE, "train", "train|train+val", 0, 0, NULL, "splits to train on", false},                                                     \
+        {"val_split", OPTION_REAL, "0", NULL, 0, 0.9, "X", "share of each class held out for validation where the data has no splits", false},                \
+        {"eval_split", OPTION_CHOICE, "auto", "auto|none|val|test", 0, 0, NULL, "judged at the end; auto: val, or test when trained on train+val", false},      \
+        {"eval_every", OPTION_INT, "0", NULL, 0, 1000000, "N", "also judge every N epochs", false},                                                           \
+        {"augment", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "random resized crop and horizontal flip", false},                                                   \
+        {"augment_scale", OPTION_REAL, "0.08", NULL, 0.01, 1, "X", "smallest share of the image that a random crop takes", false},                             \
+        {"flip", OPTION_REAL, "0.5", NULL, 0, 1, "P", "probability of a flip with --augment", false},                                                         \
+        {"feature_cache", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, NULL, "keep what lies below the lowest trained parameter, computed once for each image", false}, \
+        {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "largest feature cache that auto takes", false},                                           \
+        {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
+        {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
+        {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
+        OPTION_WORKERS, OPTION_QUIET
+
+/* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
+inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err);
+/* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite. *done: it is complete and --resume was given. */
+inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err);
+
+#endif
