@@ -93,7 +93,7 @@ inlay_status memory_alloc(void **out, size_t size, const char *what, inlay_error
     size_t rounded = (size + 63) & ~(size_t)63;
 
     *out = NULL;
-    if (rounded < size)
+    if (rounded < size || rounded > PTRDIFF_MAX)
         FAIL(err, INLAY_ERR_NOMEM, "%s: size overflows", what);
     *out = aligned_alloc(64, rounded ? rounded : 64);
     if (!*out)

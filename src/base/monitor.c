@@ -56,12 +56,12 @@ uint64_t monitor_rss(void)
 uint64_t monitor_peak_rss(void)
 {
     /* getrusage also counts what the process was before exec, so it is only the second choice */
-    uint64_t peak = proc_bytes("/proc/self/status", "VmHWM");
+    uint64_t peak = proc_bytes("/proc/self/status", "VmHWM"), now = monitor_rss();
     struct rusage usage;
 
     if (peak == 0 && getrusage(RUSAGE_SELF, &usage) == 0)
         peak = (uint64_t)usage.ru_maxrss * 1024;
-    return peak;
+    return peak > now ? peak : now; /* the high-water mark may lag behind */
 }
 
 void monitor_describe(monitor_machine *machine)

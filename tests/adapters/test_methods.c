@@ -1,0 +1,360 @@
+/* What every method must satisfy, for every row of the table of methods and presets: a new method is tested by its row. */
+#include "support.h"
+
+#include <math.h>
+
+#include "adapters/adapter.h"
+#include "train/model.h"
+
+#define CLASSES 3
+#define BATCH 3
+
+static const char *backbone_path = TEST_DATA "/oracle/vit";
+
+/* Settings that make a row small enough for a backbone of width 32, where it has such options. */
+static options *small_settings(const char *name)
+{
+    static const char *const pairs[][2] = {{"rank", "4"}, {"prompts", "3"}};
+    inlay_error err;
+    options *o;
+
+    ASSERT_OK(adapter_settings(&o, name, &err));
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (const option_spec *spec = method_find(name, NULL)->options; spec->name; spec++)
+            if (strcmp(spec->name, pairs[i][0]) == 0)
+                ASSERT_OK(options_set(o, pairs[i][0], pairs[i][1], "test", &err));
+    return o;
+}
+
+typedef struct bench {
+    device dev;
+    backbone *b;
+    adapter *a;
+    model m;
+    program *p;
+} bench;
+
+/* Fresh values are near zero in places; others make every gradient matter. */
+static void shake(bench *s)
+{
+    for (int i = 0; i < s->a->param_count; i++) {
+        param *p = s->a->params[i].p;
+        float *values = malloc((size_t)p->count * sizeof *values), *noise = malloc((size_t)p->count * sizeof *noise);
+        param_get(p, &s->dev, values);
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = 3, .purpose = RNG_TEST, .site = (uint32_t)i});
+        for (int64_t j = 0; j < p->count; j++)
+            values[j] += noise[j];
+        param_set(p, &s->dev, values);
+        free(values);
+        free(noise);
+    }
+}
+
+static void fill_inputs(bench *s, int64_t batch)
+{
+    uint8_t *pixels = program_value(s->p, s->m.pixels, batch).data;
+    int32_t *labels = program_value(s->p, s->m.labels, batch).data;
+
+    for (int64_t i = 0; i < batch * 32 * 32 * 3; i++)
+        pixels[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+    for (int64_t i = 0; i < batch; i++)
+        labels[i] = (int32_t)(i % CLASSES);
+}
+
+static void open_bench(bench *s, const char *name, const kernels *k, int threads, bool training)
+{
+    inlay_error err;
+
+    memset(s, 0, sizeof *s);
+    ASSERT_OK(device_open(&s->dev, k, threads, &err));
+    ASSERT_OK(backbone_open(&s->b, backbone_path, 0, &err));
+    ASSERT_OK(adapter_new(&s->a, name, small_settings(name), s->b, CLASSES, (const char *const[]){"a", "b", "c"}, &err));
+    ASSERT_OK(adapter_initialise(s->a, &s->dev, 11, &err));
+    shake(s);
+    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .training = training, .drop_path = training ? 0.2 : 0};
+    ASSERT_OK(model_build(&s->m, &request, &err));
+    program_request plan = {.dev = &s->dev, .max_batch = BATCH, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
+    ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
+    fill_inputs(s, BATCH);
+}
+
+static void close_bench(bench *s)
+{
+    program_free(s->p);
+    model_free(&s->m);
+    for (int i = 0; i < s->b->param_count; i++)
+        param_release(s->b->params[i], &s->dev);
+    adapter_free(s->a, &s->dev);
+    backbone_close(s->b);
+    device_close(&s->dev);
+}
+
+static const step_info step = {7, 3};
+
+static double loss_of(bench *s)
+{
+    program_forward(s->p, BATCH, &step);
+    return *(double *)program_value(s->p, s->m.loss, BATCH).data;
+}
+
+/* Calls `check` for each preset and each method of the tables. */
+static void for_each_row(void (*check)(const char *name))
+{
+    for (const preset *p = preset_table; p->name; p++)
+        check(p->name);
+    for (int i = 0; method_table[i]; i++)
+        check(method_table[i]->name);
+}
+
+/* ---- gradients against central differences, in double precision, with dropout and drop path on ---- */
+
+extern const kernels kernels_reference;
+
+static void check_gradient(bench *s, const char *name, param *p)
+{
+    double *data = p->data, *grad = p->grad;
+    int64_t stride = p->count / 5 + 1;
+
+    for (int64_t i = 0; i < p->count; i += stride) {
+        double kept = data[i], h = 1e-5, up, down, numeric;
+        data[i] = kept + h;
+        p->version++;
+        up = loss_of(s);
+        data[i] = kept - h;
+        p->version++;
+        down = loss_of(s);
+        data[i] = kept;
+        p->version++;
+        numeric = (up - down) / (2 * h);
+        if (fabs(numeric - grad[i]) > 1e-6 * (1e-2 + fabs(numeric)))
+            fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", name, p->name, (long long)i, grad[i], numeric);
+    }
+}
+
+static void row_gradients(const char *name)
+{
+    bench s;
+
+    open_bench(&s, name, &kernels_reference, 1, true);
+    loss_of(&s);
+    program_backward(s.p, BATCH, &step);
+    for (int i = 0; i < s.a->param_count; i++)
+        check_gradient(&s, name, s.a->params[i].p);
+    close_bench(&s);
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    for_each_row(row_gradients);
+}
+
+/* ---- the same bits with any number of threads, and in any batch ---- */
+
+static float *run_bits(bench *s, size_t *size)
+{
+    float *bits;
+    size_t at = 0;
+
+    program_forward(s->p, BATCH, &step);
+    program_backward(s->p, BATCH, &step);
+    *size = (size_t)(BATCH * CLASSES + adapter_param_total(s->a, true)) * sizeof *bits;
+    bits = malloc(*size);
+    device_get_f32(&s->dev, bits, program_value(s->p, s->m.logits, BATCH).data, BATCH * CLASSES);
+    at = BATCH * CLASSES;
+    for (int i = 0; i < s->a->param_count; i++) {
+        device_get_f32(&s->dev, bits + at, s->a->params[i].p->grad, s->a->params[i].p->count);
+        at += (size_t)s->a->params[i].p->count;
+    }
+    return bits;
+}
+
+static void row_threads(const char *name)
+{
+    for (int k = 0; kernels_table[k]; k++) {
+        float *first = NULL;
+        size_t size = 0;
+        if (!kernels_table[k]->available())
+            continue;
+        for (int threads = 1; threads <= 3; threads++) {
+            bench s;
+            float *bits;
+            open_bench(&s, name, kernels_table[k], threads, true);
+            bits = run_bits(&s, &size);
+            if (first && memcmp(first, bits, size) != 0)
+                fail_msg("%s: %d threads give other bits than 1 (%s)", name, threads, kernels_table[k]->name);
+            if (first)
+                free(bits);
+            else
+                first = bits;
+            close_bench(&s);
+        }
+        free(first);
+    }
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for_each_row(row_threads);
+}
+
+static void row_batch(const char *name)
+{
+    float together[BATCH * CLASSES], alone[CLASSES];
+    bench s;
+
+    open_bench(&s, name, NULL, 2, false);
+    program_forward(s.p, BATCH, &step);
+    device_get_f32(&s.dev, together, program_value(s.p, s.m.logits, BATCH).data, BATCH * CLASSES);
+    program_forward(s.p, 1, &step);
+    device_get_f32(&s.dev, alone, program_value(s.p, s.m.logits, 1).data, CLASSES);
+    if (memcmp(together, alone, sizeof alone) != 0)
+        fail_msg("%s: an image alone gives other logits than in a batch", name);
+    close_bench(&s);
+}
+
+static void test_batch(void **state)
+{
+    (void)state;
+    for_each_row(row_batch);
+}
+
+/* ---- frozen means free ---- */
+
+static void row_frozen(const char *name)
+{
+    param *with_gradient[256];
+    bench s;
+    int count;
+
+    open_bench(&s, name, NULL, 1, true);
+    count = program_params(s.p, with_gradient, 256);
+    assert_int_equal(count, s.a->param_count);
+    for (int i = 0; i < s.b->param_count; i++) {
+        const param *p = s.b->params[i];
+        bool ours = adapter_find(s.a, p->name) == p;
+        assert_int_equal(p->trainable, ours);
+        if (!ours && p->grad)
+            fail_msg("%s: frozen '%s' has a gradient", name, p->name);
+    }
+    close_bench(&s);
+}
+
+static void test_frozen(void **state)
+{
+    (void)state;
+    for_each_row(row_frozen);
+}
+
+/* ---- saved and loaded, it answers with the same bits ---- */
+
+static void row_store(const char *name)
+{
+    const char *folder = support_folder();
+    float before[BATCH * CLASSES], after[BATCH * CLASSES];
+    inlay_error err;
+    adapter *loaded;
+    predictor again;
+    bench s;
+
+    open_bench(&s, name, NULL, 2, false);
+    program_forward(s.p, BATCH, &step);
+    device_get_f32(&s.dev, before, program_value(s.p, s.m.logits, BATCH).data, BATCH * CLASSES);
+    ASSERT_OK(adapter_save(s.a, &s.dev, folder, NULL, NULL, &err));
+    close_bench(&s);
+
+    memset(&s, 0, sizeof s);
+    ASSERT_OK(device_open(&s.dev, NULL, 1, &err));
+    ASSERT_OK(backbone_open(&s.b, backbone_path, 0, &err));
+    ASSERT_OK(adapter_load(&loaded, folder, s.b, false, NULL, &err));
+    assert_string_equal(loaded->labels[2], "c");
+    model_request request = {.dev = &s.dev, .b = s.b, .a = loaded, .pixel_type = DTYPE_U8};
+    ASSERT_OK(predictor_open(&again, &request, BATCH, &err));
+    s.m = again.m;
+    s.p = again.p;
+    for (int64_t i = 0; i < BATCH * 32 * 32 * 3; i++)
+        ((uint8_t *)predictor_pixels(&again))[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+    predictor_run(&again, BATCH, after);
+    if (memcmp(before, after, sizeof before) != 0)
+        fail_msg("%s: the loaded adapter gives other logits", name);
+    predictor_close(&again);
+    for (int i = 0; i < s.b->param_count; i++)
+        param_release(s.b->params[i], &s.dev);
+    adapter_free(loaded, &s.dev);
+    backbone_close(s.b);
+    device_close(&s.dev);
+    support_remove(folder);
+}
+
+static void test_store(void **state)
+{
+    (void)state;
+    for_each_row(row_store);
+}
+
+/* ---- an adapter of another backbone is refused ---- */
+
+static void test_other_backbone(void **state)
+{
+    const char *folder = support_folder();
+    inlay_error err;
+    adapter *loaded;
+    bench s;
+    backbone *other;
+
+    (void)state;
+    open_bench(&s, "adapter_plus", NULL, 1, false);
+    ASSERT_OK(adapter_save(s.a, &s.dev, folder, NULL, NULL, &err));
+    close_bench(&s);
+    ASSERT_OK(backbone_open(&other, TEST_DATA "/oracle/variants/layerscale", 0, &err));
+    assert_int_equal(adapter_load(&loaded, folder, other, false, NULL, &err), INLAY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "another backbone"));
+    backbone_close(other);
+    support_remove(folder);
+}
+
+/* ---- counts on ViT-B/16: 12 (2 * 768 r + r + 768 + 768) ---- */
+
+static void test_counts(void **state)
+{
+    static const struct {
+        const char *rank;
+        int64_t count;
+    } rows[] = {{"1", 36876}, {"2", 55320}, {"4", 92208}, {"8", 165984}, {"16", 313536}, {"32", 608640}};
+    backbone b = {.memory = arena_new(), .shape = {.width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        options *o;
+        adapter *a;
+        ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
+        ASSERT_OK(options_set(o, "rank", rows[i].rank, "test", &err));
+        ASSERT_OK(adapter_new(&a, "adapter_plus", o, &b, 10, NULL, &err));
+        assert_int_equal(adapter_param_total(a, false), rows[i].count);
+        adapter_free(a, NULL);
+    }
+    arena_free(b.memory);
+}
+
+static void test_unknown(void **state)
+{
+    inlay_error err;
+    options *o;
+
+    (void)state;
+    assert_int_equal(adapter_settings(&o, "adapter_minus", &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "adapter_minus"));
+    assert_non_null(strstr(err.message, "adapter_plus"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_store), cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts), cmocka_unit_test(test_unknown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
