@@ -1,13 +1,12 @@
 """Verifies tests/data/oracle by other routes than those that made it: make_oracles.py --check.
 
   layouts     the same model read by transformers, by timm from .npz, and from shards gives the same weights and logits
-  methods     a ViT written out in plain torch, with adapters as edges between named places, gives the same logits, losses and gradients; PEFT does
-              for LoRA; scales and shifts folded into the weights do for SSF
+  methods     a ViT written out in plain torch, with adapters as edges between named places, gives the same logits, losses and
+              gradients; PEFT does for LoRA; scales and shifts folded into the weights do for SSF
   steps       AdamW written out gives the same losses and parameters
   files       a second run of the generator gives the same tensors
 
 Also prints how far PyTorch in float32 is from the float64 results: what a float32 engine cannot be expected to beat."""
-import json
 import math
 import os
 import tempfile
@@ -30,7 +29,8 @@ def verify(what, error, limit):
 
 
 def apart(a, b):
-    """Largest difference, relative to the largest value; gradients that are zero in exact arithmetic (a bias on all keys) are noise around 1e-17."""
+    """Largest difference, relative to the largest value. Gradients that are zero in exact arithmetic (a bias on all keys) are noise
+    around 1e-17: hence the floor."""
     a, b = (v.double() if isinstance(v, torch.Tensor) else torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
     return ((a - b).abs().max() / b.abs().max().clamp_min(1e-6)).item() if a.shape == b.shape else math.inf
 
@@ -142,8 +142,9 @@ def check_layouts(m):
     x = m.normalised(base["pixels"])
     with torch.no_grad():
         for folder in ("vit_hf", "vit_hf5"):
-            model, info = transformers.ViTForImageClassification.from_pretrained(m.path(folder, ""), output_loading_info=True, attn_implementation="eager")
-            verify(folder + " unmatched tensors", len(info["missing_keys"]) + len(info["unexpected_keys"]) + len(info["mismatched_keys"]), 0)
+            model, info = transformers.ViTForImageClassification.from_pretrained(m.path(folder, ""), output_loading_info=True,
+                                                                                 attn_implementation="eager")
+            verify(folder + " unmatched tensors", sum(len(info[k]) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), 0)
             verify(folder + " weights", apart_in_all(model.state_dict(), m.to_hf(state)), 0)
             verify(folder + " logits", apart(model.double().eval()(x).logits, base["logits"]), 1e-6)
         old, new = ("".join(load_file(m.path(f, "model.safetensors"))) for f in ("vit_hf", "vit_hf5"))
@@ -154,13 +155,14 @@ def check_layouts(m):
         verify("vit_jax.npz logits", apart(jax.double()(x), base["logits"]), 1e-6)
     index = m.load_json("vit_sharded", "model.safetensors.index.json")
     shards = {f: load_file(m.path("vit_sharded", f)) for f in set(index["weight_map"].values())}
-    verify("vit_sharded weights", apart_in_all({k: shards[f][k] for k, f in index["weight_map"].items()}, state) if len(shards) == 2 else math.inf, 0)
+    verify("vit_sharded has two shards", abs(len(shards) - 2), 0)
+    verify("vit_sharded weights", apart_in_all({k: shards[f][k] for k, f in index["weight_map"].items()}, state), 0)
 
 
 def check_base(m):
     base, state = load_file(m.path("base.safetensors")), double(load_file(m.path("vit/model.safetensors")))
     p = {k: v.requires_grad_() for k, v in state.items()}
-    logits, loss, grads = logits_loss_grads(lambda: plain_vit({k: v.detach() for k, v in state.items()}, base["pixels"], m.HEADS, p), p, base["labels"])
+    logits, loss, grads = logits_loss_grads(lambda: plain_vit(state, base["pixels"], m.HEADS, p), p, base["labels"])
     verify("base logits", apart(logits, base["logits"]), 1e-6)
     verify("base loss", apart(loss.reshape(1), base["loss"]), 1e-6)
     smooth = 0.9 * loss - 0.1 * torch.log_softmax(logits, -1).mean()
@@ -188,27 +190,32 @@ def check_cases(m):
         weights, want = load_file(m.path(case["backbone"], "model.safetensors")), under(data, "grad.")
         frozen, values = double(weights), under(data, "param.")
         p = {k: v.double().requires_grad_() for k, v in values.items()}
-        logits, loss, grads = logits_loss_grads(lambda: plain_vit(frozen, base["pixels"], m.HEADS, p, case["method"], case["options"]), p, base["labels"])
+        o = case["options"]
+        logits, loss, grads = logits_loss_grads(lambda: plain_vit(frozen, base["pixels"], m.HEADS, p, case["method"], o), p, base["labels"])
         error = max(apart(logits, data["logits"]), apart(loss.reshape(1), data["loss"]), apart_in_all(grads, want))
         verify(f"{case['name']} logits, loss, gradients", error, 1e-6)
-        verify(f"{case['name']} parameter count", abs(sum(v.numel() for k, v in values.items() if not k.startswith("head.")) - case["param_count"]), 0)
+        count = sum(v.numel() for k, v in values.items() if not k.startswith("head."))
+        verify(f"{case['name']} parameter count", abs(count - case["param_count"]), 0)
         verify(f"{case['name']} smallest gradient tensor is felt (negated)", -min(v.abs().max().item() for v in want.values()), -1e-4)
         q = {k: v.clone().requires_grad_() for k, v in values.items()}
-        got = logits_loss_grads(lambda: m.tuned(case["backbone"], case["method"], case["options"], q, torch.float32)(base["pixels"]), q, base["labels"])
+        model = m.tuned(case["backbone"], case["method"], o, q, torch.float32)
+        got = logits_loss_grads(lambda: model(base["pixels"]), q, base["labels"])
         noise.append((apart(got[0], data["logits"]), apart_in_all(got[2], want)))
         if case["method"] == "lora":
             check_peft(m, case, data, base)
         if case["method"] == "ssf":
             check_fold(m, data, base)
-    print(f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, gradients within {max(b for _, b in noise):.1e} "
-          "of the tensor's largest value")
+    print(f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
+          f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value")
 
 
 def check_peft(m, case, data, base):
-    names = {"q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj", "proj": "attention.o_proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+    names = {"q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj", "proj": "attention.o_proj",
+             "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     o, modules = case["options"], {("mlp." if t.startswith("fc") else "attn.") + t: n for t, n in names.items()}
     model = transformers.ViTForImageClassification.from_pretrained(m.path("vit_hf", ""), attn_implementation="eager")
-    config = peft.LoraConfig(r=o["rank"], lora_alpha=o["alpha"], lora_dropout=0.0, target_modules=[names[t].split(".")[1] for t in o["targets"].split(",")])
+    targets = [names[t].split(".")[1] for t in o["targets"].split(",")]
+    config = peft.LoraConfig(r=o["rank"], lora_alpha=o["alpha"], lora_dropout=0.0, target_modules=targets)
     model = peft.get_peft_model(model, config).double().eval()
     here, want = dict(model.named_parameters()), {}
     for name, value in under(data, "param.").items():
@@ -223,7 +230,8 @@ def check_peft(m, case, data, base):
     verify(f"{case['name']} PEFT trains other tensors", len(trained ^ want.keys()), 0)
     p = {k: here[k].requires_grad_() for k in want}
     logits, loss, grads = logits_loss_grads(lambda: model(m.normalised(base["pixels"])).logits, p, base["labels"])
-    verify(f"{case['name']} by PEFT", max(apart(logits, data["logits"]), apart(loss.reshape(1), data["loss"]), apart_in_all(grads, want)), 1e-6)
+    error = max(apart(logits, data["logits"]), apart(loss.reshape(1), data["loss"]), apart_in_all(grads, want))
+    verify(f"{case['name']} by PEFT", error, 1e-6)
 
 
 def check_fold(m, data, base):
@@ -252,14 +260,15 @@ def check_variants(m):
             verify(row["name"] + " position embeddings", apart(grid, mine), 1e-6)
             continue
         args = m.load_json(row["checkpoint"], "config.json")["model_args"]
-        verify(row["name"] + " model_args", int(any(args.get(k) != v for k, v in row["model_args"].items())), 0)
+        verify(row["name"] + " model_args that differ", int(any(args.get(k) != v for k, v in row["model_args"].items())), 0)
         weights = load_file(m.path(row["checkpoint"], "model.safetensors"))
         weights = {k: v.double().requires_grad_() for k, v in weights.items()}
         logits = plain_variant(row["name"], weights, data["pixels"], m.HEADS)
         loss = cross_entropy(logits, data["labels"])
         want = {k: v for k, v in under(data, "grad.").items() if k != "tokens"}
         grads = dict(zip(want, torch.autograd.grad(loss, [weights[k] for k in want])))
-        verify(row["name"] + " logits, loss, gradients", max(apart(logits.detach(), data["logits"]), apart(loss.detach().reshape(1), data["loss"]), apart_in_all(grads, want)), 1e-6)
+        error = max(apart(logits.detach(), data["logits"]), apart(loss.detach().reshape(1), data["loss"]), apart_in_all(grads, want))
+        verify(row["name"] + " logits, loss, gradients", error, 1e-6)
 
 
 def cubic(size, out):
@@ -313,7 +322,8 @@ def check_steps(m):
         for s in range(10):
             p = {k: v.detach().requires_grad_() for k, v in p.items()}
             batch = data["pixels"][s % 4], data["labels"][s % 4]
-            _, loss, grads = logits_loss_grads(lambda: plain_vit(frozen, batch[0], m.HEADS, p, "bottleneck", about["options"]), p, batch[1])
+            model = lambda: plain_vit(frozen, batch[0], m.HEADS, p, "bottleneck", about["options"])
+            _, loss, grads = logits_loss_grads(model, p, batch[1])
             losses.append(loss.item())
             lr = data["lr"][s].double()
             with torch.no_grad():
@@ -324,8 +334,10 @@ def check_steps(m):
         final = under(data, "final.")
         verify(file + " losses", apart(losses, data["losses"]), 1e-6)
         verify(file + " final parameters", apart_in_all({k: v.detach() for k, v in p.items()}, final), 1e-6)
-        half, end = m.run_steps(under(data, "param."), data["pixels"], data["labels"], data["lr"], about["weight_decay"], about["options"], torch.float32)
-        print(f"     {file}: PyTorch in float32 against these: losses within {apart(half, data['losses']):.1e}, parameters within {apart_in_all(end, final):.1e}")
+        single, end = m.run_steps(under(data, "param."), data["pixels"], data["labels"], data["lr"], about["weight_decay"],
+                                  about["options"], torch.float32)
+        print(f"     {file}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
+              f"parameters within {apart_in_all(end, final):.1e}")
 
 
 def check_schedule(m):

@@ -104,6 +104,7 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
     span *spans = calloc(json_object_size(root) + 1, sizeof *spans);
     tensor_view *sorted = calloc(json_object_size(root) + 1, sizeof *sorted);
     inlay_status status = spans && sorted ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    int base = list->count, count; /* tensors of earlier shards stay as they are */
     size_t at = 0;
     const char *key;
     json_t *item;
@@ -127,13 +128,15 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
                 }
                 continue;
             }
-            spans[list->count].index = list->count;
-            status = parse_entry(list, key, item, path, &spans[list->count].begin, &spans[list->count].end, err);
+            count = list->count - base;
+            spans[count].index = list->count;
+            status = parse_entry(list, key, item, path, &spans[count].begin, &spans[count].end, err);
         }
     }
-    if (status == INLAY_OK && list->count)
-        qsort(spans, (size_t)list->count, sizeof *spans, by_begin);
-    for (int i = 0; status == INLAY_OK && i < list->count; i++) {
+    count = list->count - base;
+    if (status == INLAY_OK && count)
+        qsort(spans, (size_t)count, sizeof *spans, by_begin);
+    for (int i = 0; status == INLAY_OK && i < count; i++) {
         const char *name = list->views[spans[i].index].name;
         if (spans[i].begin != at)
             status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' begins at byte %zu of the data, expected %zu: holes and overlaps are not allowed", path, name,
@@ -147,8 +150,8 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
     }
     if (status == INLAY_OK && at != size)
         status = error_set(err, INLAY_ERR_FORMAT, "%s: %zu bytes of data, the header describes %zu", path, size, at);
-    if (status == INLAY_OK && list->count)
-        memcpy(list->views, sorted, (size_t)list->count * sizeof *sorted);
+    if (status == INLAY_OK && count)
+        memcpy(list->views + base, sorted, (size_t)count * sizeof *sorted);
     free(sorted);
     free(spans);
     return status;

@@ -186,7 +186,8 @@ static void test_refused(void **state)
     expect_refused(folder, "blocks.2.mlp.fc1.weight");
     rewrite(folder, "-", NULL, false);
     snprintf(path, sizeof path, "%s/config.json", folder);
-    ASSERT_OK(file_write(path, "{\"architecture\": \"vit\", \"model_args\": {\"num_heads\": 5}}", 56, &err));
+    static const char heads[] = "{\"architecture\": \"vit\", \"model_args\": {\"num_heads\": 5}}";
+    ASSERT_OK(file_write(path, heads, sizeof heads - 1, &err));
     expect_refused(folder, "5 heads");
     ASSERT_OK(file_write(path, "{\"architecture\": ", 17, &err));
     expect_refused(folder, "config.json");

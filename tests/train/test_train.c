@@ -1,0 +1,348 @@
+/* The training loop: what must not change a bit of the result - cache, threads, interruption - and what it leaves behind. */
+#include "support.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "train/checkpoint.h"
+#include "train/train.h"
+
+#define CLASSES 3
+#define PER_CLASS 7
+#define EPOCHS 4
+
+static const char *backbone_path = TEST_DATA "/oracle/vit";
+
+typedef struct setup {
+    const char *method;
+    int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
+    cache_mode cache;
+    bool resume, augment;
+} setup;
+
+static int steps_left;
+
+static void count_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
+{
+    (void)context;
+    (void)epoch;
+    (void)step;
+    (void)steps;
+    (void)images;
+    (void)loss;
+    if (steps_left > 0)
+        steps_left--;
+}
+
+static bool ask_stop(void *context)
+{
+    return *(const int *)context > 0 && steps_left == 0;
+}
+
+#define MUST(expression)                                        \
+    do {                                                        \
+        if ((expression) != INLAY_OK)                           \
+            fail_msg("%s: %s", #expression, err->message); \
+    } while (0)
+
+static inlay_status train_once(const char *data_folder, const char *output, setup s, train_result *result, inlay_error *err)
+{
+    device d;
+    backbone *b;
+    adapter *a;
+    dataset *data, *judged;
+    options *o;
+    preprocess prep;
+    dataset_request request = {.path = data_folder, .split = "train"}, val = {.path = data_folder, .split = "val"};
+    inlay_status status;
+
+    MUST(device_open(&d, NULL, s.threads, err));
+    MUST(backbone_open(&b, backbone_path, 0, err));
+    MUST(backbone_identify(b, err));
+    MUST(dataset_open(&data, &request, err));
+    MUST(dataset_open(&judged, &val, err));
+    MUST(adapter_settings(&o, s.method, err));
+    MUST(adapter_new(&a, s.method, o, b, data->class_count, data->classes, err));
+    MUST(preprocess_for(&prep, b, NULL, err));
+    if (s.augment) {
+        prep.scale_low = 0.3;
+        prep.scale_high = 1;
+        prep.ratio_low = 0.75;
+        prep.ratio_high = 1.33;
+        prep.flip = 0.5;
+    }
+    steps_left = s.stop_after;
+    train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
+                       .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
+                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2, .seed = 5, .cache = s.cache, .cache_limit = (size_t)1 << 30,
+                       .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
+                       .observer = {.context = &s.stop_after, .step = count_step, .stop = ask_stop}};
+    status = train(result, &q, err);
+    for (int i = 0; i < b->param_count; i++)
+        param_release(b->params[i], &d);
+    adapter_free(a, &d);
+    dataset_free(data);
+    dataset_free(judged);
+    backbone_close(b);
+    device_close(&d);
+    return status;
+}
+
+static char *folder;
+
+static void path_of(char out[300], const char *name)
+{
+    snprintf(out, 300, "%s/%s", folder, name);
+}
+
+static void same_bytes(const char *a, const char *b, const char *file)
+{
+    char pa[400], pb[400], *da, *db;
+    size_t na, nb;
+    inlay_error err;
+
+    snprintf(pa, sizeof pa, "%s/%s/%s", folder, a, file);
+    snprintf(pb, sizeof pb, "%s/%s/%s", folder, b, file);
+    ASSERT_OK(file_read(pa, 1 << 24, &da, &na, &err));
+    ASSERT_OK(file_read(pb, 1 << 24, &db, &nb, &err));
+    if (na != nb || memcmp(da, db, na) != 0)
+        fail_msg("%s of '%s' and '%s' differ", file, a, b);
+    free(da);
+    free(db);
+}
+
+static void run_to_end(const char *name, setup s)
+{
+    char data[300], output[300];
+    train_result result;
+    inlay_error err = {INLAY_OK, ""};
+
+    path_of(data, "data");
+    path_of(output, name);
+    ASSERT_OK(train_once(data, output, s, &result, &err));
+    assert_int_equal(result.steps, EPOCHS * (CLASSES * PER_CLASS / 4));
+    assert_true(result.evaluated);
+    train_result_free(&result);
+}
+
+static void run_and_stop(const char *name, setup s)
+{
+    char data[300], output[300];
+    train_result result;
+    inlay_error err;
+
+    path_of(data, "data");
+    path_of(output, name);
+    assert_int_equal(train_once(data, output, s, &result, &err), INLAY_ERR_INTERRUPTED);
+    assert_non_null(strstr(err.message, "--resume"));
+    train_result_free(&result);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder = strdup(support_folder());
+    char data[300];
+    path_of(data, "data");
+    support_images(data, "train", CLASSES, PER_CLASS, 40);
+    support_images(data, "val", CLASSES, 2, 40);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    support_remove(folder);
+    free(folder);
+    return 0;
+}
+
+static const setup plain = {.method = "adapter_plus", .threads = 2, .workers = 2, .cache = CACHE_AUTO};
+
+static void test_same_bits(void **state)
+{
+    setup s = plain;
+
+    (void)state;
+    run_to_end("plain", plain);
+    s.cache = CACHE_OFF;
+    run_to_end("uncached", s);
+    same_bytes("plain", "uncached", "adapter.safetensors");
+    s = plain;
+    s.threads = 1;
+    s.workers = 1;
+    run_to_end("one", s);
+    same_bytes("plain", "one", "adapter.safetensors");
+    same_bytes("plain", "one", "adapter.json");
+    s.threads = 3;
+    s.workers = 3;
+    run_to_end("three", s);
+    same_bytes("plain", "three", "adapter.safetensors");
+}
+
+/* Stopped after any step and resumed, also several times. */
+static void test_resume(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < 3; mode++) {
+        setup s = plain;
+        char name[64], whole[64];
+        s.cache = mode == 0 ? CACHE_AUTO : CACHE_OFF;
+        s.augment = mode == 2;
+        snprintf(whole, sizeof whole, "whole%d", mode);
+        run_to_end(whole, s);
+        for (int stop = 1; stop < 20; stop += 4) {
+            snprintf(name, sizeof name, "stopped%d-%d", mode, stop);
+            s.resume = false;
+            s.stop_after = stop;
+            run_and_stop(name, s);
+            s.resume = true;
+            if (stop < 10) {
+                s.stop_after = 5;
+                run_and_stop(name, s);
+            }
+            s.stop_after = 0;
+            run_to_end(name, s);
+            same_bytes(whole, name, "adapter.safetensors");
+            same_bytes(whole, name, "adapter.json");
+        }
+    }
+}
+
+/* Killed at once, without a chance to write anything. */
+static void test_killed(void **state)
+{
+    (void)state;
+    run_to_end("unharmed", plain);
+    for (int trial = 0; trial < 4; trial++) {
+        char name[64], data[300], output[300];
+        setup s = plain;
+        pid_t child;
+        int outcome;
+        snprintf(name, sizeof name, "killed%d", trial);
+        path_of(data, "data");
+        path_of(output, name);
+        child = fork();
+        if (child == 0) {
+            train_result result;
+            inlay_error err;
+            _exit(train_once(data, output, s, &result, &err) == INLAY_OK ? 0 : 1);
+        }
+        nanosleep(&(struct timespec){0, 20000000L * (trial + 1)}, NULL);
+        kill(child, SIGKILL);
+        waitpid(child, &outcome, 0);
+        s.resume = true;
+        run_to_end(name, s);
+        same_bytes("unharmed", name, "adapter.safetensors");
+    }
+}
+
+static void test_methods_resume(void **state)
+{
+    static const char *const methods[] = {"lora", "vpt", "ssf", "bitfit", "full", "linear", "houlsby"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        setup s = plain;
+        char name[64], whole[64];
+        s.method = methods[i];
+        snprintf(whole, sizeof whole, "whole-%s", methods[i]);
+        snprintf(name, sizeof name, "stopped-%s", methods[i]);
+        run_to_end(whole, s);
+        s.stop_after = 7;
+        run_and_stop(name, s);
+        s.stop_after = 0;
+        s.resume = true;
+        s.threads = 1;
+        run_to_end(name, s);
+        same_bytes(whole, name, "adapter.safetensors");
+    }
+}
+
+static void test_learns(void **state)
+{
+    char data[300], output[300];
+    train_result result;
+    inlay_error err;
+
+    (void)state;
+    path_of(data, "data");
+    path_of(output, "learns");
+    ASSERT_OK(train_once(data, output, plain, &result, &err));
+    assert_true(result.top1 > 0.9); /* the colour tells the class */
+    train_result_free(&result);
+}
+
+static void test_bad_images(void **state)
+{
+    char data[300], output[300], path[400];
+    train_result result;
+    inlay_error err;
+
+    (void)state;
+    path_of(data, "broken");
+    support_images(data, "train", CLASSES, PER_CLASS, 40);
+    support_images(data, "val", CLASSES, 2, 40);
+    snprintf(path, sizeof path, "%s/train/class1/03.ppm", data);
+    ASSERT_OK(file_write(path, "P6 40 40 255 truncated", 22, &err));
+    for (int cached = 0; cached < 2; cached++) {
+        setup s = plain;
+        s.cache = cached ? CACHE_AUTO : CACHE_OFF;
+        path_of(output, cached ? "broken-cached" : "broken-uncached");
+        ASSERT_OK(train_once(data, output, s, &result, &err));
+        assert_int_equal(result.bad_count, 1);
+        assert_non_null(strstr(result.bad[0], "03.ppm"));
+        train_result_free(&result);
+    }
+}
+
+static void test_other_settings(void **state)
+{
+    setup s = plain;
+    char checkpoint[300];
+    train_state where;
+    inlay_error err;
+    backbone *b;
+    adapter *a;
+    options *o;
+    device d;
+
+    (void)state;
+    s.stop_after = 3;
+    run_and_stop("other", s);
+    path_of(checkpoint, "other/checkpoint.safetensors");
+    ASSERT_OK(device_open(&d, NULL, 1, &err));
+    ASSERT_OK(backbone_open(&b, backbone_path, 0, &err));
+    ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
+    ASSERT_OK(adapter_new(&a, "adapter_plus", o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_initialise(a, &d, 5, &err));
+    assert_int_equal(checkpoint_load(checkpoint, a, &d, &where, "{\"seed\": 6}", &err), INLAY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "'seed' was 5, now 6"));
+    adapter_free(a, &d);
+    backbone_close(b);
+    device_close(&d);
+}
+
+static void test_schedule(void **state)
+{
+    schedule s = {.lr = 1e-3, .start = 1e-5, .end = 1e-6, .warmup = 10, .epochs = 100};
+
+    (void)state;
+    assert_true(schedule_lr(&s, 0) == 1e-5);
+    assert_true(schedule_lr(&s, 9) > 0.999e-3 && schedule_lr(&s, 9) < 1.001e-3);
+    assert_true(schedule_lr(&s, 10) == 1e-3);
+    s.repeat_first = true;
+    assert_true(schedule_lr(&s, 0) == 1e-5 && schedule_lr(&s, 1) == 1e-5);
+    assert_true(schedule_lr(&s, 11) == 1e-3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_schedule), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_learns), cmocka_unit_test(test_bad_images), cmocka_unit_test(test_other_settings),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
