@@ -121,7 +121,8 @@ def plain_vit(weights, pixels, heads, p, method="linear", o=None):
         x = edges("middle", x + edges("attention", linear(b + "attn.proj", y) * t.get(b + "ls1.gamma", 1.0), seen), seen)
         y = linear(b + "mlp.fc2", gelu(linear(b + "mlp.fc1", norm(b + "norm2", x))))
         x = edges("output", x + edges("ffn", y * t.get(b + "ls2.gamma", 1.0), seen), seen)
-    return norm("norm", x)[:, 0] @ t["head.weight"].T + t["head.bias"]
+    x = norm("fc_norm", x[:, 1:].mean(1)) if "fc_norm.weight" in t else norm("norm", x)[:, 0]
+    return x @ t["head.weight"].T + t["head.bias"]
 
 
 def cross_entropy(logits, labels):

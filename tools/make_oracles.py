@@ -13,6 +13,7 @@ import json
 import math
 import os
 import sys
+import warnings
 import zlib
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,7 +130,8 @@ def to_hf(state):
     """timm's names and shapes to those of transformers 5 in memory."""
     names = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
     parts = [("patch_embed.proj.", "vit.embeddings.patch_embeddings.projection."), ("blocks.", "vit.layers."),
-             (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."), (".attn.proj.", ".attention.o_proj."), ("head.", "classifier.")]
+             (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."), (".attn.proj.", ".attention.o_proj."),
+             ("head.", "classifier.")]
     out = {}
     for key, value in state.items():
         if ".attn.qkv." in key:
@@ -145,7 +147,8 @@ def to_hf(state):
 
 def hf_config():
     return transformers.ViTConfig(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
-                                  intermediate_size=4 * WIDTH, image_size=SIZE, patch_size=8, layer_norm_eps=EPS, num_labels=CLASSES, attn_implementation="eager")
+                                  intermediate_size=4 * WIDTH, image_size=SIZE, patch_size=8,
+                                  layer_norm_eps=EPS, num_labels=CLASSES, attn_implementation="eager")
 
 
 def to_jax(state):
@@ -430,8 +433,10 @@ def case_table():
     yield adapter("post_relu", activation="relu")
     yield adapter("post_layernorm", layernorm=True)
     yield adapter("post_no_bias", bias=False)
+    yield adapter("post_relu_no_bias", activation="relu", bias=False)
     yield adapter("adaptformer", position="parallel", activation="relu", scaling="fixed", scale=0.1)
     yield adapter("post_layerscale", "variants/layerscale")
+    yield adapter("post_avg", "variants/avg")
     yield "lora_qv", "lora", {"rank": RANK, "alpha": 6.0, "dropout": 0.0, "targets": "q,v"}, "vit"
     yield "lora_all", "lora", {"rank": RANK, "alpha": 6.0, "dropout": 0.0, "targets": "q,k,v,proj,fc1,fc2"}, "vit"
     yield "vpt_shallow", "vpt", {"prompts": 3, "deep": False, "dropout": 0.0}, "vit"
@@ -509,7 +514,8 @@ def make_steps():
                                      **{"param." + k: v for k, v in values.items()}, **{"final." + k: v for k, v in final.items()}})
         save_json(file + ".json", {"method": "bottleneck", "options": o, "backbone": "vit", "steps": 10,
                                    "batches": "step s reads batch s % 4", "computed_in": "float64", "weight_decay": decay,
-                                   "decayed": "tensors of 2 dimensions or more", "betas": BETAS, "eps": ADAM_EPS, "losses": losses.tolist()})
+                                   "decayed": "tensors of 2 dimensions or more", "betas": BETAS, "eps": ADAM_EPS,
+                                   "losses": losses.tolist()})
 
 
 # ---- the real checkpoint ----
@@ -560,6 +566,7 @@ def main():
     ap.add_argument("--check", action="store_true", help="verify what is there instead of writing it")
     a = ap.parse_args()
     OUT = os.path.abspath(a.out)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # transformers about its own names
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     timm.layers.set_fused_attn(False)

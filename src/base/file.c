@@ -73,7 +73,7 @@ inlay_status file_read(const char *path, size_t limit, char **data, size_t *size
         file_map_close(&map);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
     }
-    if (map.size)
+    if (map.data)
         memcpy(*data, map.data, map.size);
     (*data)[map.size] = '\0';
     *size = map.size;

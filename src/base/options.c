@@ -112,7 +112,8 @@ static inlay_status unknown(const options *o, const char *word, size_t length, c
     if (near && !where)
         near = options_outer_name(outer, near);
     if (near)
-        FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s', did you mean '%s%s'?", where ? where : "", where ? ": " : "", (int)length, word, prefix, near);
+        FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s', did you mean '%s%s'?", where ? where : "", where ? ": " : "", (int)length,
+             word, prefix, near);
     FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s'", where ? where : "", where ? ": " : "", (int)length, word);
 }
 
@@ -252,7 +253,8 @@ void options_add_table(options *o, const char *section, const option_spec *specs
 
 /* ---- parsing ---- */
 
-/* Can `word` be the value of the option before it? "--name" cannot: a forgotten value would swallow the next option. `--a=--b` says it openly. */
+/* Can `word` be the value of the option before it? "--name" cannot: a forgotten value would swallow the next option. `--a=--b` says it
+ * openly. */
 static bool is_value(const char *word)
 {
     return word && strncmp(word, "--", 2) != 0;

@@ -11,7 +11,8 @@
 
 static const char *metavar(const option_spec *spec)
 {
-    static const char *const names[] = {[OPTION_FLAG] = NULL, [OPTION_INT] = "N", [OPTION_REAL] = "X", [OPTION_STRING] = "TEXT", [OPTION_CHOICE] = "NAME"};
+    static const char *const names[] = {
+        [OPTION_FLAG] = NULL, [OPTION_INT] = "N", [OPTION_REAL] = "X", [OPTION_STRING] = "TEXT", [OPTION_CHOICE] = "NAME"};
 
     return spec->type == OPTION_FLAG ? NULL : spec->metavar ? spec->metavar : names[spec->type];
 }
@@ -63,8 +64,8 @@ static void help_row(const slot *s, arena *memory, FILE *out)
     char name[NAME_SIZE];
     const char *value = metavar(spec), *more = remarks(memory, s), *text;
     bool on = spec->type == OPTION_FLAG && standing_value(s);
-    char *flag = arena_printf(memory, "%s--%s%s%s%s", strcmp(spec->name, "help") == 0 ? "-h, " : "", on ? "[no-]" : "", options_outer_name(name, spec->name),
-                              value ? " " : "", value ? value : "");
+    char *flag = arena_printf(memory, "%s--%s%s%s%s", strcmp(spec->name, "help") == 0 ? "-h, " : "", on ? "[no-]" : "",
+                              options_outer_name(name, spec->name), value ? " " : "", value ? value : "");
     int used = fprintf(out, "  %s", flag);
 
     if (used > HELP_COLUMN - 2) {

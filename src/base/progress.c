@@ -172,7 +172,8 @@ static void draw(progress *p, double now)
 
     if (p->columns)
         p->columns = fileno(p->out) < 0 ? p->columns : terminal_columns(p->out);
-    progress_line(p, now, p->columns > 1 ? p->columns - 1 : p->columns, p->utf8, line, sizeof line); /* the last column would wrap the line */
+    progress_line(p, now, p->columns > 1 ? p->columns - 1 : p->columns, p->utf8, line,
+                  sizeof line); /* the last column would wrap the line */
     if (p->columns)
         fprintf(p->out, "\r%s\033[K", line);
     else

@@ -110,10 +110,8 @@ static void test_growing_arrays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks_are_apart),
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_large_buffers),
-        cmocka_unit_test(test_impossible_buffers_are_refused),
+        cmocka_unit_test(test_blocks_are_apart), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_large_buffers),    cmocka_unit_test(test_impossible_buffers_are_refused),
         cmocka_unit_test(test_growing_arrays),
     };
 

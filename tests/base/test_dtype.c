@@ -67,15 +67,14 @@ static void test_bf16_rounding(void **state)
         uint32_t f32;
         uint16_t bf16;
     } rows[] = {
-        {0x3f808000, 0x3f80},                     /* a tie goes to the even neighbour below */
-        {0x3f818000, 0x3f82},                     /* and above */
+        {0x3f808000, 0x3f80},                       /* a tie goes to the even neighbour below */
+        {0x3f818000, 0x3f82},                       /* and above */
         {0x3f807fff, 0x3f80}, {0x3f808001, 0x3f81}, /* just below and above the tie */
         {0xbf818000, 0xbf82}, {0xbf808000, 0xbf80}, /* the same with a sign */
-        {0x3fffffff, 0x4000},                     /* carries into the exponent */
+        {0x3fffffff, 0x4000},                       /* carries into the exponent */
         {0x7f7fffff, 0x7f80}, {0xff7fffff, 0xff80}, /* the largest floats become infinite */
-        {0x7f7f7fff, 0x7f7f},                     /* these do not */
-        {0x7f800000, 0x7f80}, {0xff800000, 0xff80},
-        {0x00000000, 0x0000}, {0x80000000, 0x8000},
+        {0x7f7f7fff, 0x7f7f},                       /* these do not */
+        {0x7f800000, 0x7f80}, {0xff800000, 0xff80}, {0x00000000, 0x0000}, {0x80000000, 0x8000},
         {0x00008000, 0x0000}, {0x00008001, 0x0001}, {0x00018000, 0x0002}, /* subnormal */
         {0x7f800001, 0x7fc0}, {0xff800001, 0xffc0}, {0x7fffffff, 0x7fff}, /* a NaN is never rounded to infinity */
     };

@@ -96,7 +96,8 @@ static void test_spellings(void **state)
 
     (void)state;
     assert_int_equal(parse(o, &err,
-                           WORDS("--rank", "16", "--scale=-0.5", "--drop-path", ".25", "--no-bias", "--layernorm", "--activation=gelu_tanh", "--data", "pets", "-h")),
+                           WORDS("--rank", "16", "--scale=-0.5", "--drop-path", ".25", "--no-bias", "--layernorm", "--activation=gelu_tanh",
+                                 "--data", "pets", "-h")),
                      INLAY_OK);
     assert_int_equal(options_int(o, "rank"), 16);
     assert_true(options_real(o, "rank") == 16);
@@ -160,7 +161,9 @@ static void test_the_last_one_wins_unless_repeatable(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(parse(o, &err, WORDS("--rank", "4", "--rank=32", "--label", "cat", "--no-layernorm", "--label=dog", "--layernorm", "--label", "")), INLAY_OK);
+    assert_int_equal(
+        parse(o, &err, WORDS("--rank", "4", "--rank=32", "--label", "cat", "--no-layernorm", "--label=dog", "--layernorm", "--label", "")),
+        INLAY_OK);
     assert_int_equal(options_int(o, "rank"), 32);
     assert_int_equal(options_count(o, "rank"), 1);
     assert_true(options_flag(o, "layernorm"));
@@ -238,7 +241,8 @@ static void test_extreme_numbers_are_kept(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(parse(o, &err, WORDS("--offset=-9223372036854775808", "--scale", "1e-400")), INLAY_OK); /* underflow to 0 is no error */
+    assert_int_equal(parse(o, &err, WORDS("--offset=-9223372036854775808", "--scale", "1e-400")),
+                     INLAY_OK); /* underflow to 0 is no error */
     assert_true(options_int(o, "offset") == INT64_MIN);
     assert_true(options_real(o, "scale") == 0);
     assert_int_equal(parse(o, &err, WORDS("--offset", "+9007199254740993")), INLAY_OK);
@@ -344,12 +348,14 @@ static void test_each(void **state)
     assert_string_equal(all, "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 ");
     all[0] = '\0';
     options_each(o, NULL, write_down, all);
-    assert_string_equal(all, "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 label=a label=b method=adapter_plus help=false version=false ");
+    assert_string_equal(all, "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 label=a label=b method=adapter_plus "
+                             "help=false version=false ");
     options_free(o);
 }
 
 static const option_spec long_table[] = {
-    {"a_name_that_does_not_fit", OPTION_STRING, NULL, NULL, 0, 0, "SOMEWHERE", "this sentence is long enough that it has to be continued on a second line of the help", true},
+    {"a_name_that_does_not_fit", OPTION_STRING, NULL, NULL, 0, 0, "SOMEWHERE",
+     "this sentence is long enough that it has to be continued on a second line of the help", true},
     {"seed", OPTION_INT, "0", NULL, 0, 4294967295.0, NULL, ".5 begins like a request and has a \\ inside", false},
     {0},
 };
@@ -404,7 +410,9 @@ static void test_mdoc(void **state)
     options_add_table(o, "More", long_table);
     options_mdoc(o, out);
     fclose(out);
-    assert_non_null(strstr(text, ".Sh OPTIONS\n.Ss Adapter\n.Bl -tag -width Ds\n.It Fl -rank Ar \\&N\nWidth of the bottleneck.\n1 to 65536.\nThe default is 8.\n"));
+    assert_non_null(strstr(
+        text,
+        ".Sh OPTIONS\n.Ss Adapter\n.Bl -tag -width Ds\n.It Fl -rank Ar \\&N\nWidth of the bottleneck.\n1 to 65536.\nThe default is 8.\n"));
     assert_non_null(strstr(text, "One of none, relu, gelu, gelu_tanh.\nThe default is gelu.\n"));
     assert_non_null(strstr(text, ".It Fl -no-bias\nBiases in both projections.\nOn unless switched off.\n"));
     assert_non_null(strstr(text, ".El\n.Ss More\n"));

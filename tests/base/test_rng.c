@@ -229,9 +229,15 @@ static void test_permutation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_philox_known_answers), cmocka_unit_test(test_words_of_blocks), cmocka_unit_test(test_streams_differ),
-        cmocka_unit_test(test_uniform),              cmocka_unit_test(test_normal),          cmocka_unit_test(test_truncated_normal),
-        cmocka_unit_test(test_a_prefix_is_a_prefix), cmocka_unit_test(test_below),           cmocka_unit_test(test_permutation),
+        cmocka_unit_test(test_philox_known_answers),
+        cmocka_unit_test(test_words_of_blocks),
+        cmocka_unit_test(test_streams_differ),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_normal),
+        cmocka_unit_test(test_truncated_normal),
+        cmocka_unit_test(test_a_prefix_is_a_prefix),
+        cmocka_unit_test(test_below),
+        cmocka_unit_test(test_permutation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,10 +132,8 @@ static void test_every_thread_sees_the_flag(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_signal_sets_the_flag),
-        cmocka_unit_test(test_uninstall_puts_back_what_was_there),
-        cmocka_unit_test(test_ignored_signals_stay_ignored),
-        cmocka_unit_test(test_second_interrupt_ends_the_process),
+        cmocka_unit_test(test_first_signal_sets_the_flag),   cmocka_unit_test(test_uninstall_puts_back_what_was_there),
+        cmocka_unit_test(test_ignored_signals_stay_ignored), cmocka_unit_test(test_second_interrupt_ends_the_process),
         cmocka_unit_test(test_every_thread_sees_the_flag),
     };
 

@@ -18,9 +18,21 @@ static void test_sizes(void **state)
         uint64_t bytes;
         const char *text;
     } rows[] = {
-        {0, "0 B"},           {999, "999 B"},       {1000, "1.0 kB"},          {1049, "1.0 kB"},       {1051, "1.1 kB"},         {99949, "99.9 kB"},
-        {99950, "100 kB"},    {664000, "664 kB"},   {999499, "999 kB"},        {999500, "1.0 MB"},     {22900000, "22.9 MB"},    {343000000, "343 MB"},
-        {999500000, "1.0 GB"}, {1000000000, "1.0 GB"}, {UINT64_MAX, "18.4 EB"},
+        {0, "0 B"},
+        {999, "999 B"},
+        {1000, "1.0 kB"},
+        {1049, "1.0 kB"},
+        {1051, "1.1 kB"},
+        {99949, "99.9 kB"},
+        {99950, "100 kB"},
+        {664000, "664 kB"},
+        {999499, "999 kB"},
+        {999500, "1.0 MB"},
+        {22900000, "22.9 MB"},
+        {343000000, "343 MB"},
+        {999500000, "1.0 GB"},
+        {1000000000, "1.0 GB"},
+        {UINT64_MAX, "18.4 EB"},
     };
     char out[TEXT_SHORT];
 
@@ -35,9 +47,20 @@ static void test_durations(void **state)
         double seconds;
         const char *text;
     } rows[] = {
-        {0, "0.0 s"},           {0.34, "0.3 s"},       {9.94, "9.9 s"},       {9.96, "10 s"},       {59.4, "59 s"},         {59.5, "1 min 00 s"},
-        {185, "3 min 05 s"},    {3599.4, "59 min 59 s"}, {3599.5, "1 h 00 min"}, {7620, "2 h 07 min"}, {86399.6, "1 d 00 h"}, {273600, "3 d 04 h"},
-        {-1, "-"},              {1e300, "-"},
+        {0, "0.0 s"},
+        {0.34, "0.3 s"},
+        {9.94, "9.9 s"},
+        {9.96, "10 s"},
+        {59.4, "59 s"},
+        {59.5, "1 min 00 s"},
+        {185, "3 min 05 s"},
+        {3599.4, "59 min 59 s"},
+        {3599.5, "1 h 00 min"},
+        {7620, "2 h 07 min"},
+        {86399.6, "1 d 00 h"},
+        {273600, "3 d 04 h"},
+        {-1, "-"},
+        {1e300, "-"},
     };
     char out[TEXT_SHORT];
 
@@ -95,13 +118,13 @@ static void test_columns(void **state)
 }
 
 /* text = what the statement writes to `out`, for the caller to free. */
-#define WRITTEN(text, statement)                 \
-    do {                                         \
-        size_t size_;                            \
-        FILE *out = open_memstream(&(text), &size_); \
-        assert_non_null(out);                    \
-        statement;                               \
-        fclose(out);                             \
+#define WRITTEN(text, statement)                                                                                                           \
+    do {                                                                                                                                   \
+        size_t size_;                                                                                                                      \
+        FILE *out = open_memstream(&(text), &size_);                                                                                       \
+        assert_non_null(out);                                                                                                              \
+        statement;                                                                                                                         \
+        fclose(out);                                                                                                                       \
     } while (0)
 
 static void test_wrapping(void **state)
@@ -196,9 +219,11 @@ static void test_csv(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_durations), cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_quantities), cmocka_unit_test(test_columns),   cmocka_unit_test(test_wrapping),
-        cmocka_unit_test(test_table),    cmocka_unit_test(test_table_without_titles), cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_counts),  cmocka_unit_test(test_quantities),
+        cmocka_unit_test(test_columns), cmocka_unit_test(test_wrapping),
+        cmocka_unit_test(test_table),   cmocka_unit_test(test_table_without_titles),
+        cmocka_unit_test(test_csv),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,311 @@
+/* The command, used as a person would: every subcommand on a tiny checkpoint, wrong input, interruption, exit statuses. */
+#include "support.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define VIT TEST_DATA "/oracle/vit"
+#define TINY TEST_ASSETS "/backbones/vit_tiny_patch16_224"
+
+static char folder[64];
+
+/* Runs `inlay <arguments>` in the test's folder; output in out.txt and err.txt there. Returns the exit status. */
+static int inlay(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int inlay(const char *format, ...)
+{
+    char arguments[2048], command[3072];
+    va_list list;
+    int status;
+
+    va_start(list, format);
+    vsnprintf(arguments, sizeof arguments, format, list);
+    va_end(list);
+    snprintf(command, sizeof command, "cd '%s' && '%s' %s >out.txt 2>err.txt", folder, INLAY_BINARY, arguments);
+    status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static char *text_of(const char *name)
+{
+    static char *kept;
+    char path[256];
+    size_t size;
+    inlay_error err;
+
+    free(kept);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT_OK(file_read(path, 1 << 24, &kept, &size, &err));
+    return kept;
+}
+
+static void expect(int status, int wanted)
+{
+    if (status != wanted)
+        fail_msg("exit status %d, expected %d; it said: %s", status, wanted, text_of("err.txt"));
+}
+
+/* One clear line on standard error that names `part`. */
+static void expect_error(int status, int wanted, const char *part)
+{
+    const char *text;
+
+    expect(status, wanted);
+    text = text_of("err.txt");
+    if (!strstr(text, part))
+        fail_msg("'%s' is not in: %s", part, text);
+}
+
+static json_t *json_of(const char *name)
+{
+    json_error_t where;
+    json_t *root = json_loads(text_of(name), 0, &where);
+
+    if (!root)
+        fail_msg("no JSON: line %d: %s", where.line, where.text);
+    return root;
+}
+
+static void path_in(char out[300], const char *name)
+{
+    snprintf(out, 300, "%s/%s", folder, name);
+}
+
+#define TRAIN "train --backbone " VIT " --data data --epochs 4 --batch-size 4 --warmup-epochs 1 --lr 1e-2 --quiet "
+
+static int set_up(void **state)
+{
+    char data[300];
+
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", support_folder());
+    path_in(data, "data");
+    support_images(data, "train", 3, 6, 40);
+    support_images(data, "val", 3, 2, 40);
+    support_images(data, "test", 3, 3, 40);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    support_remove(folder);
+    return 0;
+}
+
+static void test_help(void **state)
+{
+    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "pretrain", "unpack"};
+
+    (void)state;
+    expect(inlay("--help"), 0);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        assert_non_null(strstr((expect(inlay("--help"), 0), text_of("out.txt")), commands[i]));
+        expect(inlay("%s --help", commands[i]), 0);
+        assert_non_null(strstr(text_of("out.txt"), "usage: inlay"));
+        expect(inlay("%s --man", commands[i]), 0);
+        assert_non_null(strstr(text_of("out.txt"), ".Sh DESCRIPTION"));
+    }
+    expect(inlay("--version"), 0);
+    expect(inlay("%s", ""), 2);
+    expect_error(inlay("tune"), 2, "unknown command 'tune'");
+}
+
+static void test_train_eval_predict(void **state)
+{
+    json_t *root;
+
+    (void)state;
+    expect(inlay(TRAIN "--method adapter_plus --rank 4 --output run --train-on train+val"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "top-1"));
+    expect(inlay("eval --backbone " VIT " --adapter run --data data --split test --json --quiet --confusion confusion.csv"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_integer_value(json_object_get(root, "count")), 9);
+    assert_true(json_number_value(json_object_get(root, "top1")) > 0.9);
+    assert_true(json_number_value(json_object_get(root, "top5")) == 1);
+    assert_true(json_is_real(json_object_get(root, "loss")));
+    json_decref(root);
+    assert_non_null(strstr(text_of("confusion.csv"), "class0,class1,class2"));
+    expect(inlay("predict --backbone " VIT " --adapter run data/test/class1 --json --logits --top-k 2"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_array_size(json_object_get(root, "results")), 3);
+    const json_t *first = json_array_get(json_object_get(root, "results"), 0);
+    assert_int_equal(json_array_size(json_object_get(first, "logits")), 3);
+    assert_int_equal(json_array_size(json_object_get(first, "top")), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(first, "top"), 0), "label")), "class1");
+    json_decref(root);
+    expect(inlay("inspect run --json"), 0);
+    root = json_of("out.txt");
+    assert_string_equal(json_string_value(json_object_get(root, "method")), "adapter_plus");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "options"), "rank")), 4);
+    json_decref(root);
+    /* the first line of the log is an epoch, the last the evaluation */
+    assert_non_null(strstr(text_of("run/metrics.jsonl"), "\"event\":\"epoch\",\"epoch\":1"));
+    assert_non_null(strstr(text_of("run/metrics.jsonl"), "\"split\":\"test\""));
+}
+
+static void test_inspect(void **state)
+{
+    json_t *root;
+
+    (void)state;
+    expect(inlay("inspect " VIT " --json --sites --tensors"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_integer_value(json_object_get(root, "width")), 32);
+    assert_int_equal(json_integer_value(json_object_get(root, "depth")), 3);
+    assert_true(json_array_size(json_object_get(root, "sites")) > 10);
+    json_decref(root);
+    expect(inlay("inspect " VIT), 0);
+    assert_non_null(strstr(text_of("out.txt"), "timm"));
+    expect_error(inlay("inspect"), 2, "one folder or file");
+    expect(inlay("methods --json"), 0);
+    root = json_of("out.txt");
+    assert_true(json_array_size(root) >= 13);
+    json_decref(root);
+    expect(inlay("methods lora"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "--alpha"));
+    expect_error(inlay("methods adapter_minus"), 2, "adapter_minus");
+}
+
+static void test_fold(void **state)
+{
+    static const char *const methods[] = {"lora", "ssf", "bitfit", "layernorm", "full", "linear"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        const char *text;
+        double difference;
+        expect(inlay(TRAIN "--method %s --output run-%s", methods[i], methods[i]), 0);
+        expect(inlay("fold --backbone " VIT " --adapter run-%s --output folded-%s --precision f32", methods[i], methods[i]), 0);
+        text = strstr(text_of("out.txt"), "largest difference of the logits ");
+        assert_non_null(text);
+        difference = strtod(text + strlen("largest difference of the logits "), NULL);
+        if (!(difference <= 1e-5))
+            fail_msg("%s: folded logits differ by %g", methods[i], difference);
+        expect(inlay("eval --backbone folded-%s --data data --quiet --json", methods[i]), 0);
+    }
+    expect(inlay(TRAIN "--method adapter_plus --output run-nonlinear"), 0);
+    expect_error(inlay("fold --backbone " VIT " --adapter run-nonlinear --output folded-x"), 1, "not linear");
+}
+
+static void test_pretrain(void **state)
+{
+    (void)state;
+    expect(inlay("pretrain --data data --output scratch --width 16 --depth 2 --heads 2 --patch 4 --image-size 16 --epochs 3 --batch-size 6 --warmup-epochs 1 --quiet"), 0);
+    expect(inlay("eval --backbone scratch --data data --quiet --json"), 0);
+    expect(inlay("train --backbone scratch --data data --output on-scratch --epochs 2 --batch-size 6 --quiet"), 0);
+}
+
+static void test_wrong_options(void **state)
+{
+    (void)state;
+    expect_error(inlay(TRAIN "--output x --rankk 8"), 2, "--rank");
+    expect_error(inlay(TRAIN "--output x --rank eight"), 2, "eight");
+    expect_error(inlay(TRAIN "--output x --rank 0"), 2, "rank");
+    expect_error(inlay(TRAIN "--output x --method nothing"), 2, "nothing");
+    expect_error(inlay(TRAIN "--output x --position beside"), 2, "beside");
+    expect_error(inlay("train --data data --output x"), 2, "--backbone is missing");
+    expect_error(inlay("train --backbone " VIT " --output x"), 2, "--data is missing");
+    expect_error(inlay("eval --backbone " VIT), 2, "--data is missing");
+    expect_error(inlay("predict --backbone " VIT), 2, "no image");
+}
+
+static void test_wrong_input(void **state)
+{
+    char path[300];
+    inlay_error err;
+
+    (void)state;
+    expect_error(inlay("train --backbone nowhere --data data --output x"), 1, "nowhere");
+    expect_error(inlay("train --backbone " VIT " --data nowhere --output x"), 1, "nowhere");
+    expect_error(inlay("predict --backbone " VIT " nothing.jpg"), 1, "nothing.jpg");
+    path_in(path, "broken.jpg");
+    ASSERT_OK(file_write(path, "\xff\xd8\xff\xe0 no image", 14, &err));
+    expect_error(inlay("predict --backbone " VIT " broken.jpg"), 1, "broken.jpg");
+    path_in(path, "empty/train/one");
+    ASSERT_OK(file_make_folder(path, &err));
+    expect_error(inlay("train --backbone " VIT " --data empty --output x"), 1, "empty");
+    path_in(path, "cut");
+    ASSERT_OK(file_make_folder(path, &err));
+    assert_int_equal(system("true"), 0);
+    char command[800];
+    snprintf(command, sizeof command, "head -c 5000 " VIT "/model.safetensors > '%s/model.safetensors' && cp " VIT "/config.json '%s/'", path, path);
+    assert_int_equal(system(command), 0);
+    expect_error(inlay("inspect cut"), 1, "cut/model.safetensors");
+    path_in(path, "list.csv");
+    ASSERT_OK(file_write(path, "file,label\na.jpg,1\n", 19, &err));
+    expect_error(inlay("eval --backbone " VIT " --data list.csv"), 1, "path");
+    expect(inlay(TRAIN "--output other"), 0);
+    expect_error(inlay("eval --backbone " TEST_DATA "/oracle/variants/layerscale --adapter other --data data --quiet"), 1, "another backbone");
+    expect_error(inlay(TRAIN "--output other"), 2, "--resume");
+    expect(inlay(TRAIN "--output other --resume"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "complete"));
+    expect(inlay(TRAIN "--output other --overwrite"), 0);
+}
+
+/* A full disk, as /dev/full plays it for a file and a tiny limit on file sizes for the rest. */
+static void test_full_disk(void **state)
+{
+    char command[2048];
+    int status;
+
+    (void)state;
+    snprintf(command, sizeof command, "cd '%s' && (ulimit -f 8; trap '' XFSZ; '%s' " TRAIN "--method full --output small >out.txt 2>err.txt)", folder, INLAY_BINARY);
+    status = system(command);
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_non_null(strstr(text_of("err.txt"), "cannot write"));
+    snprintf(command, sizeof command, "ls '%s'/small | grep -c tmp", folder);
+    assert_int_not_equal(system(command), 0); /* nothing half-written stays */
+}
+
+static void test_interrupt(void **state)
+{
+    char command[2048], pid_path[300];
+    struct timespec moment = {0, 300000000L};
+
+    (void)state;
+    path_in(pid_path, "pid");
+    expect(inlay(TRAIN "--epochs 300 --output whole"), 0);
+    snprintf(command, sizeof command, "cd '%s' && { '%s' " TRAIN "--epochs 300 --output stopped >out.txt 2>err.txt & echo $! > pid; }", folder, INLAY_BINARY);
+    assert_int_equal(system(command), 0);
+    nanosleep(&moment, NULL);
+    snprintf(command, sizeof command, "kill -TERM $(cat '%s'); while kill -0 $(cat '%s') 2>/dev/null; do sleep 0.05; done", pid_path, pid_path);
+    (void)!system(command);
+    expect(inlay(TRAIN "--epochs 300 --output stopped --resume"), 0);
+    snprintf(command, sizeof command, "cd '%s' && cmp whole/adapter.safetensors stopped/adapter.safetensors && cmp whole/adapter.json stopped/adapter.json", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void test_real_checkpoint(void **state)
+{
+    json_t *root;
+
+    (void)state;
+    if (!file_exists(TINY "/model.safetensors")) {
+        print_message("skipped: %s is not there\n", TINY);
+        skip();
+    }
+    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS "/data/imagenet_sample/labels.csv --json --quiet --precision f32"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_integer_value(json_object_get(root, "count")), 100);
+    assert_true(fabs(json_number_value(json_object_get(root, "top1")) - 0.86) < 1e-9);
+    assert_true(fabs(json_number_value(json_object_get(root, "top5")) - 0.99) < 1e-9);
+    json_decref(root);
+    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS "/data/imagenet_sample/labels.csv --json --quiet --precision bf16"), 0);
+    root = json_of("out.txt");
+    assert_true(json_number_value(json_object_get(root, "top1")) > 0.849);
+    json_decref(root);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help), cmocka_unit_test(test_train_eval_predict), cmocka_unit_test(test_inspect), cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_pretrain), cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_interrupt), cmocka_unit_test(test_real_checkpoint),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
