@@ -23,7 +23,7 @@ asan tsan:
 demo:
 	@tools/install-deps.sh build demo
 	@$(MAKE) --no-print-directory all
-	@sh demo/run.sh
+	@BACKBONE="$(BACKBONE)" DATA="$(DATA)" sh demo/run.sh
 
 bench: all
 	@sh bench/run.sh
@@ -41,7 +41,7 @@ format:
 	@clang-format -i $(SOURCES)
 
 lint: configure
-	@clang-tidy --quiet -p $(BUILD) $(filter src/%.c,$(SOURCES))
+	@printf '%s\n' $(filter src/%.c,$(SOURCES)) | xargs -P "$$(nproc)" -n 1 clang-tidy --quiet -p $(BUILD)
 
 deps:
 	@tools/install-deps.sh

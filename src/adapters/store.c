@@ -115,6 +115,8 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
             snprintf(text, sizeof text, "%lld", (long long)json_integer_value(item));
         else if (json_is_real(item))
             snprintf(text, sizeof text, "%.17g", json_real_value(item));
+        else if (!given)
+            FAIL(err, INLAY_ERR_FORMAT, "%s: option '%s' is neither text, number nor truth value", path, key);
         TRY(options_set(o, key, given ? given : text, path, err));
     }
     return INLAY_OK;

@@ -16,7 +16,6 @@ typedef struct naming_rule {
     const char *canonical;  /* "blocks.#.norm1.weight"; # stands for the layer */
     const char *sources[3]; /* one, or three that are stacked along the first dimension (query, key, value) */
     naming_change change;
-    bool optional;
 } naming_rule;
 
 typedef struct naming {

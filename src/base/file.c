@@ -201,6 +201,16 @@ bool file_is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+bool file_size(const char *path, size_t *size)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode))
+        return false;
+    *size = (size_t)info.st_size;
+    return true;
+}
+
 char *path_join(arena *a, const char *folder, const char *name)
 {
     size_t length = strlen(folder);

@@ -37,6 +37,7 @@ inlay_status file_write(const char *path, const void *data, size_t size, inlay_e
 inlay_status file_make_folder(const char *path, inlay_error *err);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+bool file_size(const char *path, size_t *size); /* of a regular file; false when there is none */
 /* a/b from a and b; b alone when it is absolute. */
 char *path_join(arena *a, const char *folder, const char *name);
 const char *path_base(const char *path);

@@ -253,8 +253,8 @@ void options_add_table(options *o, const char *section, const option_spec *specs
 
 /* ---- parsing ---- */
 
-/* Can `word` be the value of the option before it? "--name" cannot: a forgotten value would swallow the next option. `--a=--b` says it
- * openly. */
+/* Can `word` be the value of the option before it? "--name" cannot: a forgotten value would swallow the next option.
+ * `--a=--b` says it openly. */
 static bool is_value(const char *word)
 {
     return word && strncmp(word, "--", 2) != 0;

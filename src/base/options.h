@@ -30,10 +30,11 @@ void options_free(options *o); /* NULL accepted */
 /* Adds a table. `section` heads its part of --help ("Adapter", "Training"). */
 void options_add_table(options *o, const char *section, const option_spec *specs);
 
-/* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are positional; `-h` is `--help`.
- * Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then the default. The last of several values wins unless the
- * option is repeatable; what the command line gives replaces what options_set gave before. Every error names the flag: unknown (with the nearest
- * known name), missing value, not a number, out of range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
+/* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are positional; `-h` is
+ * `--help`. Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then the default. The last of several values
+ * wins unless the option is repeatable; what the command line gives replaces what options_set gave before. Every error names the flag:
+ * unknown (with the nearest known name), missing value, not a number, out of range, not one of the choices. Unknown names can be left for a
+ * second pass: see options_peek. */
 inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
 
 /* The value of --name in argv, else in INLAY_<NAME>, without parsing the rest (to find the method before its table is known);

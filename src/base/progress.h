@@ -20,8 +20,8 @@ typedef struct progress {
 void progress_begin(progress *p, FILE *out, const char *label, double total, const char *unit);
 /* Work that was done before, by a run that is resumed: counts as done, but not for the rate. */
 void progress_resume(progress *p, double done);
-/* `format` and what follows say more ("loss %.4f"); NULL keeps the last text. Writes at most 10 times a second on a terminal, else every 10
- * s. */
+/* `format` and what follows say more ("loss %.4f"); NULL keeps the last text.
+ * Writes at most 10 times a second on a terminal, else every 10 seconds. */
 void progress_update(progress *p, double done, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Takes the line off the terminal, so that something else can be written; the next update draws it again. */
 void progress_clear(progress *p);

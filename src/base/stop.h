@@ -1,5 +1,5 @@
-/* Leaving in good order on Ctrl-C (SIGINT) and SIGTERM: the first signal only sets a flag that long work looks at; a SIGINT after it ends
- * the process. */
+/* Leaving in good order on Ctrl-C (SIGINT) and SIGTERM: the first signal only sets a flag that long work looks at;
+ * a SIGINT after it ends the process. */
 #ifndef INLAY_BASE_STOP_H
 #define INLAY_BASE_STOP_H
 

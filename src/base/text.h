@@ -18,8 +18,8 @@ int text_columns(const char *text);
 /* Bytes of the longest beginning of `text` that fits in `columns`; never splits a character. */
 size_t text_fit(const char *text, int columns);
 
-/* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`; further lines are indented by
- * `indent`. */
+/* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`;
+ * further lines are indented by `indent`. */
 void text_wrap(FILE *out, const char *text, int at, int indent, int width);
 
 /* A table for the terminal. Columns are declared first, then cells are added row by row, from left to right. */

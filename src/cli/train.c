@@ -1,4 +1,8 @@
 /* inlay train: tunes an adapter. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/monitor.h"
 #include "base/text.h"
 #include "cli/train_options.h"
@@ -10,6 +14,30 @@ static const option_spec option_table[] = {
     OPTIONS_TRAINING,
     {0},
 };
+
+/* results.json: the figures of this run, times included, apart from the adapter, whose bytes depend on the settings alone. */
+static inlay_status write_results(const train_result *r, const options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *output = options_string(o, "output");
+    json_t *root = json_pack("{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method", options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss",
+                             r->loss, "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
+                             (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes, "feature_cache_bytes", (json_int_t)r->cache_bytes,
+                             "feature_cache", r->cached);
+    char *text;
+    inlay_status status;
+
+    json_object_set_new(root, "adapter_bytes", json_integer((json_int_t)r->adapter_bytes));
+    json_object_set_new(root, "trained_parameters", json_integer((json_int_t)r->parameters));
+    if (r->evaluated)
+        json_object_set_new(root, "eval", json_pack("{s:i, s:f, s:f, s:f}", "count", r->eval_count, "top1", r->top1, "top5", r->top5, "loss", r->eval_loss));
+    text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    status = text ? file_write(path_join(memory, output, "results.json"), text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    free(text);
+    json_decref(root);
+    arena_free(memory);
+    return status;
+}
 
 static void conclude(const train_result *r, const options *o)
 {
@@ -40,6 +68,8 @@ static inlay_status run(options *o, inlay_error *err)
     }
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
     status = run_training(b, options_string(o, "method"), o, (int)options_int(o, "epochs"), &result, err);
+    if (status == INLAY_OK)
+        status = write_results(&result, o, err);
     if (status == INLAY_OK)
         conclude(&result, o);
     if (result.memory)

@@ -356,8 +356,10 @@ static inlay_status finish(trainer *t, inlay_error *err)
     }
     if (status == INLAY_OK)
         status = adapter_save(q->a, q->dev, q->output, preprocessing, record, err);
-    if (status == INLAY_OK)
+    if (status == INLAY_OK) {
+        file_size(path_join(t->memory, q->output, "adapter.safetensors"), &t->result->adapter_bytes);
         unlink(t->checkpoint);
+    }
     json_decref(preprocessing);
     json_decref(record);
     return status;
@@ -380,7 +382,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     trainer t = {.q = request, .result = out, .memory = arena_new()};
     inlay_status status;
 
-    *out = (train_result){.memory = arena_new()};
+    *out = (train_result){.memory = arena_new(), .parameters = adapter_param_total(request->a, false)};
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
     out->steps = t.state.step;

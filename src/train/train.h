@@ -63,7 +63,8 @@ typedef struct train_result {
     double seconds;       /* of this process's training, evaluation apart */
     double images_per_second;
     bool cached;
-    size_t cache_bytes, activation_bytes;
+    size_t cache_bytes, activation_bytes, adapter_bytes;
+    int64_t parameters;   /* trained, the head not counted */
     arena *memory;        /* owns the messages */
     int bad_count;
     const char **bad;     /* unreadable images */
