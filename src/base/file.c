@@ -90,7 +90,7 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
         file_abandon(w);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
     }
-    snprintf(w->temporary, room, "%s.tmp.%ld", path, (long)getpid());
+    snprintf(w->temporary, room, "%s.tmp", path); /* always the same name: what a killed process left is overwritten, not piled up */
     w->stream = fopen(w->temporary, "wbe");
     if (!w->stream) {
         inlay_status status = file_error(err, "write", path);

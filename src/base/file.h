@@ -20,7 +20,7 @@ void file_map_release(const file_map *map);
 /* Reads a whole file; *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
 
-/* Writing: file_begin opens `path`.tmp.<pid>, file_commit flushes it to the disk and renames it over `path`, file_abandon removes it.
+/* Writing: file_begin opens `path`.tmp, file_commit flushes it to the disk and renames it over `path`, file_abandon removes it.
  * A reader never sees half a file; on any error the old file is still there. */
 typedef struct file_writer {
     FILE *stream;
