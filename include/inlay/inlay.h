@@ -50,6 +50,53 @@ typedef struct inlay_error {
 
 /* A short English name of a status; never NULL. */
 INLAY_API const char *inlay_status_name(inlay_status status);
+/* "0.1.0" */
+INLAY_API const char *inlay_version(void);
+
+/* ---- classifying images ---- *
+ *
+ *     inlay_error err;
+ *     inlay_model *model;
+ *     inlay_model_options options = {.backbone = "vit_tiny_patch16_224", .adapter = "run"};
+ *     inlay_prediction top[5];
+ *     int found;
+ *     if (inlay_model_open(&model, &options, &err) != INLAY_OK ||
+ *         inlay_model_classify_file(model, "photo.jpg", top, 5, &found, &err) != INLAY_OK)
+ *         complain(err.message);
+ *     inlay_model_close(model);
+ *
+ * A model is used by one thread at a time; several models may live side by side. */
+typedef struct inlay_model inlay_model;
+
+typedef struct inlay_model_options {
+    const char *backbone;  /* folder with model.safetensors and config.json, or a file */
+    const char *adapter;   /* adapter folder; NULL: the checkpoint's own head */
+    const char *precision; /* "f32", "bf16"; NULL or "auto": bf16 where the processor has it */
+    int threads;           /* 0: all processors */
+    int image_size;        /* 0: as the adapter or the checkpoint has it */
+    bool force_backbone;   /* take an adapter although it was trained on another backbone */
+} inlay_model_options;
+
+typedef struct inlay_prediction {
+    int index;          /* class */
+    const char *label;  /* its name, NULL when none is known; valid until the model is closed */
+    float probability, logit;
+} inlay_prediction;
+
+/* Opens a model; *out is closed with inlay_model_close. */
+INLAY_API inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *options, inlay_error *err);
+INLAY_API void inlay_model_close(inlay_model *model); /* NULL is accepted */
+
+INLAY_API int inlay_model_classes(const inlay_model *model);
+INLAY_API const char *inlay_model_label(const inlay_model *model, int index); /* NULL when there is none */
+/* Side of the square input in pixels. */
+INLAY_API int inlay_model_image_size(const inlay_model *model);
+
+/* The `room` most probable classes of an image file, most probable first; *found = how many were written. */
+INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err);
+/* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, size, 3]; mean and std are applied inside. An image's logits do
+ * not depend on the others. */
+INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits, inlay_error *err);
 
 #ifdef __cplusplus
 }

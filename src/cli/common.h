@@ -4,8 +4,7 @@
 
 #include "base/progress.h"
 #include "cli/command.h"
-#include "data/dataset.h"
-#include "train/model.h"
+#include "train/session.h"
 
 /* Rows of an option table. */
 #define OPTION_BACKBONE \
@@ -25,30 +24,11 @@
         {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
         {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}
 
-/* A model opened for inference. */
-typedef struct session {
-    device dev;
-    backbone *b;
-    adapter *a; /* NULL: the checkpoint's own head */
-    precision prec;
-    preprocess prep;
-    int workers;
-} session;
-
-/* Opens --backbone and, when there is one, --adapter. */
-inlay_status session_open(session *s, const options *o, inlay_error *err);
-void session_close(session *s);
-inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
-int64_t session_classes(const session *s);
-/* Name of a class, NULL when none is known. */
-const char *session_label(const session *s, int64_t index);
+/* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
+inlay_status open_session(session *s, const options *o, inlay_error *err);
 
 inlay_status require(const options *o, const char *name, inlay_error *err);
-precision choose_precision(const options *o, const device *d);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
-/* A dataset whose labels are the classes of the session's model. */
-inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err);
-
 #endif

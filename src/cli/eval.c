@@ -117,7 +117,7 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
     predictor answers;
     evaluation e;
     double begun = monitor_seconds();
-    evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = s->workers, .progress = show_progress, .context = &bar};
+    evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = choose_workers(o), .progress = show_progress, .context = &bar};
     inlay_status status;
 
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
@@ -149,7 +149,7 @@ static inlay_status run(options *o, inlay_error *err)
     inlay_status status = require(o, "data", err);
 
     if (status == INLAY_OK)
-        status = session_open(&s, o, err);
+        status = open_session(&s, o, err);
     if (status != INLAY_OK) {
         arena_free(memory);
         return status;

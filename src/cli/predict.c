@@ -92,7 +92,7 @@ static inlay_status answer(work *w, const dataset *d, inlay_error *err)
 static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
 {
     int64_t batch = options_int(w->o, "batch_size") < d->count ? options_int(w->o, "batch_size") : d->count, classes = session_classes(w->s);
-    loader_request request = {.data = d, .prep = &w->s->prep, .count = d->count, .workers = w->s->workers, .ahead = (int)batch * 2};
+    loader_request request = {.data = d, .prep = &w->s->prep, .count = d->count, .workers = choose_workers(w->o), .ahead = (int)batch * 2};
 
     w->order = calloc((size_t)d->count, sizeof *w->order);
     w->logits = calloc((size_t)(batch * classes), sizeof *w->logits);
@@ -147,7 +147,7 @@ static inlay_status run(options *o, inlay_error *err)
 
     if (count == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
-    TRY(session_open(&s, o, err));
+    TRY(open_session(&s, o, err));
     paths = calloc((size_t)count, sizeof *paths);
     for (int i = 0; paths && i < count; i++)
         paths[i] = options_positional(o, i);

@@ -281,7 +281,7 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         q.data = data;
         q.eval_data = judged;
         q.prep = &prep;
-        q.prec = choose_precision(o, &dev);
+        q.prec = precision_choose(options_string(o, "precision"), &dev);
         q.observer = (train_observer){&v, on_phase, on_progress, on_step, on_epoch, on_evaluated, on_plan, on_note, on_stop};
         q.run = run = describe_run(&q, a, data);
         introduce(&q, v.out);

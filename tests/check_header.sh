@@ -1,0 +1,17 @@
+#!/bin/sh
+# The public header compiles on its own as C11 and as C++, and the shared library exports nothing but what it declares. Usage: check_header.sh LIBRARY
+set -eu
+cd "$(dirname "$0")/.."
+library=$1
+
+printf '#include "inlay/inlay.h"\nint main(void) { inlay_model *m = 0; inlay_model_close(m); return 0; }\n' >"${TMPDIR:-/tmp}/inlay-header-$$.c"
+trap 'rm -f "${TMPDIR:-/tmp}/inlay-header-$$.c"' EXIT
+cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only "${TMPDIR:-/tmp}/inlay-header-$$.c"
+if command -v c++ >/dev/null 2>&1; then
+    c++ -x c++ -std=c++11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "${TMPDIR:-/tmp}/inlay-header-$$.c"
+fi
+foreign=$(nm -D --defined-only "$library" | awk '{ print $3 }' | grep -v '^inlay_' || true)
+if [ -n "$foreign" ]; then
+    echo "the shared library exports names that are not its own: $foreign" >&2
+    exit 1
+fi
