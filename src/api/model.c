@@ -20,18 +20,18 @@ const char *inlay_version(void)
     return INLAY_VERSION_STRING;
 }
 
-inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *options, inlay_error *err)
+inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *how, inlay_error *err)
 {
     inlay_model *m = calloc(1, sizeof *m);
-    session_request request = {.backbone = options->backbone, .adapter = options->adapter, .precision = options->precision ? options->precision : "auto",
-                               .threads = options->threads, .image_size = options->image_size, .force_backbone = options->force_backbone};
+    session_request request = {.backbone = how->backbone, .adapter = how->adapter, .precision = how->precision ? how->precision : "auto",
+                               .threads = how->threads, .image_size = how->image_size, .force_backbone = how->force_backbone};
     precision unused;
     inlay_status status;
 
     *out = NULL;
     if (!m)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory opening a model");
-    if (!options->backbone)
+    if (!how->backbone)
         status = error_set(err, INLAY_ERR_USAGE, "no backbone is given");
     else if (strcmp(request.precision, "auto") != 0 && !precision_from_name(request.precision, &unused))
         status = error_set(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16", request.precision);
@@ -55,67 +55,67 @@ inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *opti
     return INLAY_OK;
 }
 
-void inlay_model_close(inlay_model *model)
+void inlay_model_close(inlay_model *m)
 {
-    if (!model)
+    if (!m)
         return;
-    if (model->p.p)
-        predictor_close(&model->p);
-    if (model->ready)
-        session_close(&model->s);
-    free(model->logits);
-    free(model->order);
-    free(model);
+    if (m->p.p)
+        predictor_close(&m->p);
+    if (m->ready)
+        session_close(&m->s);
+    free(m->logits);
+    free(m->order);
+    free(m);
 }
 
-int inlay_model_classes(const inlay_model *model)
+int inlay_model_classes(const inlay_model *m)
 {
-    return (int)session_classes(&model->s);
+    return (int)session_classes(&m->s);
 }
 
-const char *inlay_model_label(const inlay_model *model, int index)
+const char *inlay_model_label(const inlay_model *m, int index)
 {
-    return index >= 0 && index < inlay_model_classes(model) ? session_label(&model->s, index) : NULL;
+    return index >= 0 && index < inlay_model_classes(m) ? session_label(&m->s, index) : NULL;
 }
 
-int inlay_model_image_size(const inlay_model *model)
+int inlay_model_image_size(const inlay_model *m)
 {
-    return (int)model->s.b->shape.height;
+    return (int)m->s.b->shape.height;
 }
 
-inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err)
+inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err)
 {
-    int classes = inlay_model_classes(model);
-    float *probabilities = model->logits + classes;
+    int classes = inlay_model_classes(m);
+    float *probabilities = m->logits + classes;
 
     *found = 0;
     if (room < 1)
         FAIL(err, INLAY_ERR_USAGE, "room for at least one prediction is needed");
-    TRY(preprocess_file(&model->s.prep, path, false, (rng_stream){0}, predictor_pixels(&model->p), err));
-    predictor_run(&model->p, 1, model->logits);
-    memcpy(probabilities, model->logits, (size_t)classes * sizeof *probabilities);
+    TRY(preprocess_file(&m->s.prep, path, false, (rng_stream){0}, predictor_pixels(&m->p), err));
+    predictor_run(&m->p, 1, m->logits);
+    memcpy(probabilities, m->logits, (size_t)classes * sizeof *probabilities);
     *found = room < classes ? room : classes;
-    softmax_top(probabilities, classes, model->order, *found);
+    softmax_top(probabilities, classes, m->order, *found);
     for (int i = 0; i < *found; i++) {
-        int c = model->order[i];
-        top[i] = (inlay_prediction){c, session_label(&model->s, c), probabilities[c], model->logits[c]};
+        int c = m->order[i];
+        top[i] = (inlay_prediction){c, session_label(&m->s, c), probabilities[c], m->logits[c]};
     }
     return INLAY_OK;
 }
 
-inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits, inlay_error *err)
+inlay_status inlay_model_logits(inlay_model *m, const uint8_t *pixels, int count, float *logits, inlay_error *err)
 {
-    size_t bytes = (size_t)model->s.prep.height * (size_t)model->s.prep.width * 3;
-    int classes = inlay_model_classes(model);
+    size_t bytes = (size_t)m->s.prep.height * (size_t)m->s.prep.width * 3;
+    int classes = inlay_model_classes(m);
 
     if (count < 0)
         FAIL(err, INLAY_ERR_USAGE, "%d images cannot be classified", count);
-    if (preprocess_pixel_type(&model->s.prep) != DTYPE_U8)
+    if (preprocess_pixel_type(&m->s.prep) != DTYPE_U8)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "the model's preprocessing makes real-valued pixels (tf-bilinear): 8-bit ones would not be the same");
     for (int done = 0; done < count; done += BATCH) {
         int now = count - done < BATCH ? count - done : BATCH;
-        memcpy(predictor_pixels(&model->p), pixels + (size_t)done * bytes, (size_t)now * bytes);
-        predictor_run(&model->p, now, logits + (size_t)done * (size_t)classes);
+        memcpy(predictor_pixels(&m->p), pixels + (size_t)done * bytes, (size_t)now * bytes);
+        predictor_run(&m->p, now, logits + (size_t)done * (size_t)classes);
     }
     return INLAY_OK;
 }
