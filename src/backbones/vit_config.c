@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a thread's scratch memory holds in the kernels. */
+#define WIDEST 16384
+#define MOST_TOKENS 4096
+
 bool vit_recognises(const tensor_set *file, const void *config)
 {
     const json_t *type = json_object_get(config, "model_type");
@@ -312,6 +316,9 @@ static inlay_status measure(backbone *b, inlay_error *err)
     if (s->heads < 1 || s->width % s->heads != 0)
         FAIL(err, INLAY_ERR_FORMAT, "%s: %lld heads do not divide a width of %lld (config.json: model_args.num_heads or num_attention_heads)", b->path,
              (long long)s->heads, (long long)s->width);
+    if (s->width / s->heads > 128 || s->hidden > WIDEST || s->channels * s->patch * s->patch > WIDEST)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: heads of %lld channels and products over %lld inputs: at most 128 and %d are supported", b->path,
+             (long long)(s->width / s->heads), (long long)(s->hidden > s->channels * s->patch * s->patch ? s->hidden : s->channels * s->patch * s->patch), WIDEST);
     return INLAY_OK;
 }
 
@@ -375,6 +382,9 @@ static inlay_status fit_positions(backbone *b, int64_t image_size, inlay_error *
     s->image_width = s->height;
     grid = s->height / s->patch;
     s->tokens = s->prefix_tokens + grid * grid;
+    if (s->tokens > MOST_TOKENS)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: images of %lld pixels a side become %lld tokens, at most %d are supported", b->path, (long long)s->height,
+             (long long)s->tokens, MOST_TOKENS);
     prefix_rows = state->positions_cover_prefix ? s->prefix_tokens : 0;
     if (grid != old) {
         float *in = malloc((size_t)pos->count * sizeof *in), *out = backbone_buffer(b, (size_t)((prefix_rows + grid * grid) * s->width) * sizeof *out);
