@@ -182,6 +182,7 @@ static void test_unknown_names(void **state)
     refuses(WORDS("--droppath=0.1"), "unknown option '--droppath', did you mean '--drop-path'?");
     refuses(WORDS("--act", "relu"), "unknown option '--act', did you mean '--activation'?");
     refuses(WORDS("--no-bais"), "unknown option '--no-bais', did you mean '--no-bias'?");
+    refuses(WORDS("--emthdo", "x"), "unknown option '--emthdo', did you mean '--method'?"); /* an exchange is one slip, not two */
     refuses(WORDS("-rank", "4"), "unknown option '-rank', did you mean '--rank'?");
     refuses(WORDS("--zebra"), "unknown option '--zebra'");
     refuses(WORDS("-x"), "unknown option '-x'");
@@ -248,6 +249,9 @@ static void test_extreme_numbers_are_kept(void **state)
     assert_int_equal(parse(o, &err, WORDS("--offset", "+9007199254740993")), INLAY_OK);
     assert_true(options_int(o, "offset") == 9007199254740993); /* not through a double */
     assert_string_equal(options_string(o, "offset"), "9007199254740993");
+    assert_int_equal(parse(o, &err, WORDS("--rank", "65536", "--drop-path", "0.95")), INLAY_OK); /* ranges are inclusive */
+    assert_int_equal(options_int(o, "rank"), 65536);
+    assert_int_equal(parse(o, &err, WORDS("--rank", "65537")), INLAY_ERR_USAGE);
     options_free(o);
 }
 
