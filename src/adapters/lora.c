@@ -98,11 +98,14 @@ static inlay_status fold(const adapter *a, const fold_target *target, inlay_erro
             return err ? err->code : INLAY_ERR_FORMAT;
         low = malloc((size_t)l->a->count * sizeof *low);
         up = malloc((size_t)l->b->count * sizeof *up);
-        if (low && up) {
-            dtype_to_f32(low, l->a->source, l->a->source_type, (size_t)l->a->count);
-            dtype_to_f32(up, l->b->source, l->b->source_type, (size_t)l->b->count);
+        if (!low || !up) {
+            free(low);
+            free(up);
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory folding '%s'", l->weight);
         }
-        for (int64_t i = 0; low && up && i < out; i++)
+        dtype_to_f32(low, l->a->source, l->a->source_type, (size_t)l->a->count);
+        dtype_to_f32(up, l->b->source, l->b->source_type, (size_t)l->b->count);
+        for (int64_t i = 0; i < out; i++)
             for (int64_t j = 0; j < columns; j++) {
                 double sum = 0;
                 for (int64_t r = 0; r < rank; r++)

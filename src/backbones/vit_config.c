@@ -313,7 +313,9 @@ static inlay_status measure(backbone *b, inlay_error *err)
     s->classes = head ? head->dims[0] : 0;
     if (!s->heads && s->width % 64 == 0)
         s->heads = s->width / 64;
-    if (s->heads < 1 || s->width % s->heads != 0)
+    if (s->heads < 1)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: the number of heads is unknown: config.json should have model_args.num_heads or num_attention_heads", b->path);
+    if (s->width % s->heads != 0)
         FAIL(err, INLAY_ERR_FORMAT, "%s: %lld heads do not divide a width of %lld (config.json: model_args.num_heads or num_attention_heads)", b->path,
              (long long)s->heads, (long long)s->width);
     if (s->width / s->heads > 128 || s->hidden > WIDEST || s->channels * s->patch * s->patch > WIDEST)

@@ -28,17 +28,23 @@ static void print_overview(FILE *out)
     fprintf(out, "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
 }
 
-static void print_help(const command *c, const options *o, FILE *out)
+static void print_help(const command *c, const options *o, const options *method_options, FILE *out)
 {
     fprintf(out, "usage: inlay %s %s\n\n%s\n\n", c->name, c->usage, c->details);
     options_help(o, out);
+    if (method_options) {
+        fputc('\n', out);
+        options_help(method_options, out);
+    }
 }
 
-static void print_man(const command *c, const options *o, FILE *out)
+static void print_man(const command *c, const options *o, const options *method_options, FILE *out)
 {
     fprintf(out, ".Dd November 24, 2026\n.Dt INLAY-%s 1\n.Os\n.Sh NAME\n.Nm inlay-%s\n.Nd %s\n.Sh SYNOPSIS\n.Nm inlay %s\n%s\n.Sh DESCRIPTION\n%s\n", c->name, c->name,
             c->summary, c->name, c->usage, c->details);
     options_mdoc(o, out);
+    if (method_options)
+        options_mdoc(method_options, out);
     fprintf(out, ".Sh EXIT STATUS\n0 when done, 1 when it failed, 2 when it was used wrongly, 128 plus the signal when it was interrupted.\n");
 }
 
@@ -52,11 +58,26 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
     return status == INLAY_ERR_USAGE ? 2 : 1;
 }
 
+/* --help and --man: the command's own options, then those of the method with its preset's values. */
+static inlay_status explain(const command *c, const char *name, bool man, inlay_error *err)
+{
+    options *o = options_new(), *method_options = NULL;
+    inlay_status status = c->method_options ? adapter_settings(&method_options, name, err) : INLAY_OK;
+
+    options_add_table(o, "General", general);
+    options_add_table(o, "Options", c->options);
+    if (status == INLAY_OK)
+        (man ? print_man : print_help)(c, o, method_options, stdout);
+    options_free(method_options);
+    options_free(o);
+    return status;
+}
+
 static int run(const command *c, int argc, char **argv)
 {
     options *o = options_new();
-    const char *name = c->method_options ? options_peek("method", argc, argv, 2) : NULL;
-    const method *m = c->method_options ? method_find(name ? name : "adapter_plus", NULL) : NULL;
+    const char *given = c->method_options ? options_peek("method", argc, argv, 2) : NULL, *name = given ? given : "adapter_plus";
+    const method *m = c->method_options ? method_find(name, NULL) : NULL;
     inlay_error err = {.code = INLAY_OK, .message = ""};
     inlay_status status;
     int code;
@@ -66,10 +87,8 @@ static int run(const command *c, int argc, char **argv)
     if (m)
         options_add_table(o, "Method", m->options);
     status = options_parse(o, argc, argv, 2, &err);
-    if (status == INLAY_OK && options_flag(o, "help"))
-        print_help(c, o, stdout);
-    else if (status == INLAY_OK && options_flag(o, "man"))
-        print_man(c, o, stdout);
+    if (status == INLAY_OK && (options_flag(o, "help") || options_flag(o, "man")))
+        status = explain(c, name, options_flag(o, "man"), &err);
     else if (status == INLAY_OK)
         status = c->run(o, &err);
     if (status == INLAY_OK && fflush(stdout) != 0)

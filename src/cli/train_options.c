@@ -1,5 +1,6 @@
 #include "cli/train_options.h"
 
+#include <glob.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 typedef struct view {
     progress bar;
     FILE *out;
-    int64_t images, done;
+    int64_t done;  /* steps that this process has seen since the bar began */
+    double total;  /* images of the whole run */
+    int epochs;
     bool open;
 } view;
 
@@ -29,6 +32,9 @@ static void on_phase(void *context, const char *what, int total, const char *uni
     view *v = context;
 
     close_bar(v);
+    if (strcmp(what, "training") == 0)
+        v->total = total;
+    v->done = 0;
     progress_begin(&v->bar, v->out, what, total, unit);
     v->open = true;
 }
@@ -43,11 +49,10 @@ static void on_step(void *context, int epoch, int64_t step, int64_t steps, int i
 {
     view *v = context;
 
-    if (v->done == 0 && step > 1) /* a resumed run: what was done before counts, but not for the rate */
-        progress_resume(&v->bar, (double)(step - 1) / (double)steps * v->bar.total);
-    v->images += images;
-    v->done++;
-    progress_update(&v->bar, (double)step / (double)steps * v->bar.total, "epoch %d, loss %.4f", epoch, loss);
+    (void)images;
+    if (v->done++ == 0 && step > 1) /* resumed, or back from an evaluation: what was done before counts, but not for the rate */
+        progress_resume(&v->bar, (double)(step - 1) / (double)steps * v->total);
+    progress_update(&v->bar, (double)step / (double)steps * v->total, "epoch %d, loss %.4f", epoch, loss);
 }
 
 static void on_epoch(void *context, const train_epoch *e)
@@ -67,8 +72,8 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
     close_bar(v);
     if (v->out)
         fprintf(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)\n", split, epoch, 100 * e->top1, 100 * e->top5, e->loss, e->count);
-    progress_begin(&v->bar, v->out, "training", v->bar.total, "img");
-    v->done = 0;
+    if (epoch < v->epochs)
+        on_phase(v, "training", (int)v->total, "img");
 }
 
 static void on_plan(void *context, size_t activations, size_t cache, int64_t steps, double flops)
@@ -99,6 +104,22 @@ static bool on_stop(void *context)
     return stop_requested();
 }
 
+/* Takes away what an earlier run left, so that nobody takes it for this one's. */
+static void clear_output(const char *folder)
+{
+    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors", "metrics.jsonl", "results.json", "events.out.tfevents.*"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char pattern[4096];
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%s/%s", folder, names[i]);
+        if (glob(pattern, 0, NULL, &found) == 0)
+            for (size_t j = 0; j < found.gl_pathc; j++)
+                unlink(found.gl_pathv[j]);
+        globfree(&found);
+    }
+}
+
 inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -108,8 +129,7 @@ inlay_status check_output(const char *folder, const options *o, bool *done, inla
 
     *done = complete && !begun && options_flag(o, "resume");
     if (options_flag(o, "overwrite") && !options_flag(o, "resume")) {
-        unlink(checkpoint);
-        unlink(adapter_);
+        clear_output(folder);
     } else if ((complete || begun) && !options_flag(o, "resume")) {
         status = error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew", folder, complete && !begun ? "complete" : "begun");
     }
@@ -124,7 +144,18 @@ static void copy_setting(void *context, const option_spec *spec, const char *tex
     if (spec->type == OPTION_REAL || spec->type == OPTION_INT)
         json_object_set_new(root, spec->name, spec->type == OPTION_INT ? json_integer(strtoll(text, NULL, 10)) : json_real(strtod(text, NULL)));
     else
-        json_object_set_new(root, spec->name, json_string(text));
+        json_object_set_new(root, spec->name, spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
+}
+
+/* "class/file": the same however the folder above was spelled. */
+static const char *path_tail(const char *path)
+{
+    const char *at = path + strlen(path);
+
+    for (int slashes = 0; at > path; at--)
+        if (at[-1] == '/' && ++slashes == 2)
+            break;
+    return at;
 }
 
 /* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
@@ -136,13 +167,13 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
 
     options_each(a->settings, NULL, copy_setting, settings);
     for (int i = 0; i < d->count; i++)
-        fingerprint = fingerprint * 31 + crc32c(d->samples[i].path, strlen(d->samples[i].path)) + (uint32_t)d->samples[i].label;
+        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) + (uint32_t)d->samples[i].label;
     root = json_pack("{s:s, s:o, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "backbone", q->b->sha256, "images", d->count, "data",
                      (json_int_t)fingerprint, "epochs", q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
     json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:f, s:f, s:f, s:f, s:f}", "lr", q->lr.lr, "warmup_lr", q->lr.start, "min_lr", q->lr.end,
                                            "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
                                            "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
-    json_object_update_new(root, json_pack("{s:I, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", q->prec == PRECISION_BF16 ? "bf16" : "f32", "augment",
+    json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", q->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(root);
@@ -183,6 +214,8 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
     TRY(dataset_open(data, &request, err));
     *judged = NULL;
     *split = strcmp(wanted, "auto") != 0 ? wanted : both ? "test" : "val";
+    if (!has_splits && request.val_split == 0 && strcmp(wanted, "auto") != 0 && strcmp(wanted, "none") != 0)
+        FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)", wanted, path);
     if (strcmp(*split, "none") == 0 || (request.split == NULL && strcmp(wanted, "auto") == 0))
         return INLAY_OK;
     request.split = *split;
@@ -220,6 +253,7 @@ static void fill_request(train_request *q, const options *o, const method *m, in
     q->cache_limit = (size_t)options_int(o, "cache_limit") * 1000000;
     q->output = options_string(o, "output");
     q->resume = options_flag(o, "resume");
+    q->strict = options_flag(o, "strict");
     q->tensorboard = options_flag(o, "tensorboard");
     q->eval_every = (int)options_int(o, "eval_every");
 }
@@ -282,6 +316,7 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         q.eval_data = judged;
         q.prep = &prep;
         q.prec = precision_choose(options_string(o, "precision"), &dev);
+        v.epochs = epochs;
         q.observer = (train_observer){&v, on_phase, on_progress, on_step, on_epoch, on_evaluated, on_plan, on_note, on_stop};
         q.run = run = describe_run(&q, a, data);
         introduce(&q, v.out);
@@ -290,8 +325,6 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         close_bar(&v);
         for (int i = 0; i < result->bad_count; i++)
             fprintf(stderr, "left out: %s\n", result->bad[i]);
-        if (status == INLAY_OK && result->bad_count && options_flag(o, "strict"))
-            status = error_set(err, INLAY_ERR_IO, "%d images could not be read", result->bad_count);
     }
     free(run);
     if (dev.k)

@@ -325,7 +325,7 @@ static inlay_status take_split(builder *b, bool is_list)
         return INLAY_OK; /* a list without a share is the split that its owner says it is */
     if (wanted[2] || (wanted[1] && !wanted[0] && !divided))
         return refuse_split(b, (const bool[SPLITS]){true, divided, false},
-                            divided ? "" : " (one folder of classes; val_split would set a share of it aside)");
+                            divided ? "" : " (one folder of classes; --val-split sets a share of each aside)");
     if (wanted[0] && (wanted[1] || !divided))
         return INLAY_OK;
     for (int begin = 0, end; begin < set->count; begin = end) {

@@ -24,8 +24,8 @@ typedef struct trainer {
     bool cached;
     predictor judge;
     bool has_judge;
-    int *order, *usable; /* sample indices: of this epoch; all that can be read */
-    int usable_count;
+    int *order;        /* sample indices of this epoch */
+    int usable_count;  /* how many: with a cache, those that could be read */
     int32_t *labels;
     int *indices;
     train_state state;
@@ -64,9 +64,8 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
     t->result->cache_bytes = size;
     NOTIFY(t, phase, "caching features", q->data->count, "img");
     TRY(feature_cache_fill(&t->cache, &request, err));
-    for (int i = 0; i < q->data->count; i++)
-        if (t->cache.present[i])
-            t->usable[t->usable_count++] = i;
+    if (q->strict && t->cache.bad_count)
+        FAIL(err, INLAY_ERR_IO, "%s", t->cache.bad[0]);
     return INLAY_OK;
 }
 
@@ -74,14 +73,13 @@ static inlay_status plan(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     value wanted[] = {t->m.loss};
-    program_request request = {.dev = q->dev, .max_batch = q->batch, .backward = true, .wanted = wanted, .wanted_count = 1};
+    program_request request = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted = wanted,
+                               .wanted_count = 1};
 
+    t->usable_count = q->data->count - t->cache.bad_count;
     if (t->cached) {
         request.given = t->cache.values;
         request.given_count = t->cache.count;
-    } else {
-        for (int i = 0; i < q->data->count; i++)
-            t->usable[t->usable_count++] = i;
     }
     if (t->usable_count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d training images could be read; the first: %s", q->data->count, t->cache.bad_count ? t->cache.bad[0] : "?");
@@ -128,10 +126,9 @@ static inlay_status begin(trainer *t, inlay_error *err)
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
-    t->usable = calloc((size_t)q->data->count + 1, sizeof *t->usable);
     t->labels = calloc((size_t)q->batch, sizeof *t->labels);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
-    if (!t->order || !t->usable || !t->labels || !t->indices)
+    if (!t->order || !t->labels || !t->indices)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
@@ -214,9 +211,13 @@ static inlay_status interrupted(trainer *t, inlay_error *err)
 
 static void shuffle(trainer *t)
 {
-    rng_permutation(t->order, t->usable_count, (rng_stream){.seed = t->q->seed, .purpose = RNG_SHUFFLE, .step = (uint32_t)t->state.epoch});
-    for (int i = 0; i < t->usable_count; i++)
-        t->order[i] = t->usable[t->order[i]];
+    int kept = 0;
+
+    rng_permutation(t->order, t->q->data->count, (rng_stream){.seed = t->q->seed, .purpose = RNG_SHUFFLE, .step = (uint32_t)t->state.epoch});
+    /* unreadable images are left out of the same order that the loader, without a cache, skips them in */
+    for (int i = 0; t->cached && i < t->q->data->count; i++)
+        if (t->cache.present[t->order[i]])
+            t->order[kept++] = t->order[i];
 }
 
 static void collect_bad(trainer *t, int count, const char *(*message)(const void *, int), const void *source)
@@ -242,6 +243,11 @@ static const char *loader_message(const void *source, int index)
 static const char *cache_message(const void *source, int index)
 {
     return ((const feature_cache *)source)->bad[index];
+}
+
+static const char *evaluation_message(const void *source, int index)
+{
+    return ((const evaluation *)source)->bad[index];
 }
 
 static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inlay_error *err)
@@ -298,8 +304,11 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     t->result->top5 = e.top5;
     t->result->eval_loss = e.loss;
     t->result->eval_count = e.count;
+    collect_bad(t, e.bad_count, evaluation_message, &e);
     NOTIFY(t, evaluated, q->eval_split, epoch, &e);
     evaluation_free(&e);
+    if (q->strict && t->result->bad_count)
+        FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
     TRY(log_line(t, json_pack("{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval", "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
                               t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
                  err));
@@ -331,6 +340,8 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
         collect_bad(t, loader_bad_count(l), loader_message, l);
     loader_free(l);
     TRY(status);
+    if (q->strict && t->result->bad_count)
+        FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
     seconds = monitor_seconds() - begun;
     t->result->seconds += seconds;
     t->result->images_per_second += images;
@@ -397,7 +408,6 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     feature_cache_free(&t.cache);
     model_free(&t.m);
     free(t.order);
-    free(t.usable);
     free(t.labels);
     free(t.indices);
     arena_free(t.memory);

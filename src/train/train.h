@@ -50,6 +50,7 @@ typedef struct train_request {
     const char *output; /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
     const char *run;    /* JSON text of all settings that decide the result */
     bool resume;
+    bool strict; /* an image that cannot be read ends the run with an error */
     bool tensorboard;
     train_observer observer;
 } train_request;

@@ -295,6 +295,7 @@ static void test_bad_images(void **state)
         assert_non_null(strstr(result.bad[0], "03.ppm"));
         train_result_free(&result);
     }
+    same_bytes("broken-cached", "broken-uncached", "adapter.safetensors");
 }
 
 static void test_other_settings(void **state)
