@@ -9,7 +9,9 @@
 #define ROWS_BYTES ((size_t)1 << 20)      /* scratch for MR rows behind the prologue */
 #define BLOCK_BYTES ((size_t)1 << 20)     /* for a packed block of the left operand */
 #define BLOCK_WANTED ((size_t)224 << 10)  /* what of it is used when a block has more than one panel of rows: half of a common L2 */
-#define GROUP_BYTES (SCRATCH_SIZE - ROWS_BYTES - BLOCK_BYTES - 4096)
+#define WIDE_BYTES ((size_t)2 << 20)      /* for a panel of bf16 weights as reals */
+#define WIDE_PANELS 8                     /* rows' panels in a block at least, so that widening a panel costs little beside its use */
+#define GROUP_BYTES (SCRATCH_SIZE - ROWS_BYTES - BLOCK_BYTES - WIDE_BYTES - 4096)
 
 static int64_t ceil_div(int64_t a, int64_t b)
 {
@@ -307,11 +309,30 @@ static void run_tile(const gemm_args *args, const void *left, const void *panel,
 {
     _Alignas(64) REAL tile[MR * NR];
 
-    if (args->w->type == DTYPE_BF16)
+#if defined(KERNEL_BF16)
+    if (args->w->type == DTYPE_BF16) {
         micro_bf16(tile, left, panel, ceil_div(depth, 2));
-    else
-        micro_real(tile, left, panel, depth);
+        finish_tile(args, tile, row, col);
+        return;
+    }
+#endif
+    micro_real(tile, left, panel, depth);
     finish_tile(args, tile, row, col);
+}
+
+/* A panel of weights as the micro kernel takes it. */
+static const void *ready_panel(const packed *w, const unsigned char *panel, int64_t padded, unsigned char *room)
+{
+#if !defined(KERNEL_BF16)
+    if (w->type == DTYPE_BF16) {
+        widen_panel((REAL *)(void *)room, (const uint16_t *)(const void *)panel, padded / 2);
+        return room;
+    }
+#endif
+    (void)w;
+    (void)padded;
+    (void)room;
+    return panel;
 }
 
 /* Panels of rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
@@ -321,15 +342,20 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
     size_t left_bytes = (size_t)(padded * MR) * sizeof(REAL), size = panel_bytes(depth, args->w->type);
     int64_t block = left_bytes >= BLOCK_WANTED ? 1 : (int64_t)(BLOCK_WANTED / left_bytes);
     REAL *rows_room = (REAL *)(void *)scratch;
-    unsigned char *left = scratch + ROWS_BYTES;
+    unsigned char *left = scratch + ROWS_BYTES, *wide = left + BLOCK_BYTES;
+
+    if (args->w->type == DTYPE_BF16 && block < WIDE_PANELS)
+        block = (int64_t)(BLOCK_BYTES / left_bytes) < WIDE_PANELS ? (int64_t)(BLOCK_BYTES / left_bytes) : WIDE_PANELS;
 
     for (int64_t at = row_begin; at < row_end; at += block) {
         int64_t used = row_end - at < block ? row_end - at : block;
         for (int64_t i = 0; i < used; i++)
             pack_left(left + (size_t)i * left_bytes, args, (at + i) * MR, depth, rows_room);
-        for (int64_t q = 0; q < count; q++)
+        for (int64_t q = 0; q < count; q++) {
+            const void *panel = ready_panel(args->w, panels + (size_t)q * size, padded, wide);
             for (int64_t i = 0; i < used; i++)
-                run_tile(args, left + (size_t)i * left_bytes, panels + (size_t)q * size, depth, (at + i) * MR, (first + q) * NR);
+                run_tile(args, left + (size_t)i * left_bytes, panel, padded, (at + i) * MR, (first + q) * NR);
+        }
     }
 }
 
@@ -337,7 +363,7 @@ static void gemm_task(void *argument, int thread, int threads)
 {
     const gemm_job *job = argument;
     const gemm_args *args = job->args;
-    unsigned char *scratch = KERNEL_SCRATCH(job->c, thread), *group = scratch + ROWS_BYTES + BLOCK_BYTES;
+    unsigned char *scratch = KERNEL_SCRATCH(job->c, thread), *group = scratch + ROWS_BYTES + BLOCK_BYTES + WIDE_BYTES;
     int64_t row_panels = ceil_div(args->y.rows, MR), panels = ceil_div(args->y.cols, NR), first = 0, last = panels, begin = 0, end = row_panels;
     int64_t room;
 

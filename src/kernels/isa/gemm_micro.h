@@ -85,53 +85,26 @@ static inline void micro_bf16(REAL *tile, const uint32_t *a, const uint16_t *b, 
 
 #else
 
-/* A vector of pairs as two vectors of f32: the even and the odd element of each pair. */
-static inline void load_pairs(const uint16_t *p, vec *even, vec *odd)
+/* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one runs on these. */
+static inline void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
 {
-#if defined(KERNEL_AVX512)
-    __m512i both = _mm512_loadu_si512((const void *)p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u)));
-#elif defined(KERNEL_AVX2)
-    __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)p);
-    *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u)));
-#else
-    *even = (vec)bf16_to_f32(p[0]);
-    *odd = (vec)bf16_to_f32(p[1]);
-#endif
-}
-
-/* Weights as pairs along the depth, widened here; the left operand is real, already rounded to bf16: a[2 * pairs][MR]. */
-static inline void micro_bf16(REAL *tile, const REAL *a, const uint16_t *b, int64_t pairs)
-{
-    vec sum[MR][NV];
-
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
-    for (int64_t p = 0; p < pairs; p++) {
+    for (int64_t p = 0; p < pairs; p++, b += NR * 2, out += 2 * NR) {
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++) {
-            vec even, odd;
-            load_pairs(b + j * VW * 2, &even, &odd);
-#pragma GCC unroll 12
-            for (int i = 0; i < MR; i++)
-                sum[i][j] = v_fma(v_set1(a[i]), even, sum[i][j]);
-#pragma GCC unroll 12
-            for (int i = 0; i < MR; i++)
-                sum[i][j] = v_fma(v_set1(a[MR + i]), odd, sum[i][j]);
+#if defined(KERNEL_AVX512)
+            __m512i both = _mm512_loadu_si512((const void *)(b + j * VW * 2));
+            v_store(out + j * VW, _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
+            v_store(out + NR + j * VW, _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u))));
+#elif defined(KERNEL_AVX2)
+            __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(b + j * VW * 2));
+            v_store(out + j * VW, _mm256_castsi256_ps(_mm256_slli_epi32(both, 16)));
+            v_store(out + NR + j * VW, _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u))));
+#else
+            out[j] = (REAL)bf16_to_f32(b[2 * j]);
+            out[NR + j] = (REAL)bf16_to_f32(b[2 * j + 1]);
+#endif
         }
-        a += 2 * MR;
-        b += NR * 2;
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            v_store(tile + i * NR + j * VW, sum[i][j]);
 }
 
 #endif
