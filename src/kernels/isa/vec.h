@@ -13,9 +13,7 @@
 #define KERNEL(name) KERNEL_JOIN(name, KERNEL_SET)
 
 #if defined(KERNEL_SIMDE)
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx512.h>
-#include <simde/x86/fma.h>
+#include "kernels/isa/emulate.h"
 #elif defined(KERNEL_AVX2) || defined(KERNEL_AVX512)
 #include <immintrin.h>
 #endif

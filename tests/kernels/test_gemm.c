@@ -1,0 +1,281 @@
+/* Matrix products of every kernel set against plain loops in double precision. */
+#include "kernel_sets.h"
+
+static const struct {
+    int64_t m, n, k;
+} shapes[] = {{1, 1, 1}, {5, 7, 3}, {6, 16, 8}, {13, 33, 17}, {12, 32, 64}, {40, 70, 31}, {197, 24, 48}, {3, 100, 65}, {64, 5, 130}};
+
+typedef struct problem {
+    device d;
+    mat x, w, y, pre, residual, in_pre;
+    packed panels;
+    void *bias, *scale, *in_scale;
+    float factors[256];
+} problem;
+
+static double weight(const problem *p, dtype type, int64_t n, int64_t k)
+{
+    double w = get(&p->w, n, k);
+
+    return type == DTYPE_BF16 ? (double)bf16_to_f32(f32_to_bf16((float)w)) : w;
+}
+
+static void open_problem(problem *p, const kernels *k, int threads, int64_t m, int64_t n, int64_t depth, dtype w_type, dtype x_type, dtype y_type, bool transposed)
+{
+    inlay_error err;
+
+    memset(p, 0, sizeof *p);
+    ASSERT_OK(device_open(&p->d, k, threads, &err));
+    p->w = random_mat(k, n, depth, DTYPE_F32, 0, 1);
+    p->panels = (packed){n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
+    k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32);
+    p->x = random_mat(k, m, transposed ? n : depth, x_type, 3, 2);
+    p->in_pre = random_mat(k, m, transposed ? n : depth, y_type, 1, 3);
+    p->y = random_mat(k, m, transposed ? depth : n, y_type, 5, 4);
+    p->pre = random_mat(k, m, transposed ? depth : n, y_type, 0, 5);
+    p->residual = random_mat(k, m, transposed ? depth : n, k->real, 2, 6);
+    p->bias = random_mat(k, 1, 256, k->real, 0, 7).data;
+    p->scale = random_mat(k, 1, 256, k->real, 0, 8).data;
+    p->in_scale = random_mat(k, 1, 256, k->real, 0, 9).data;
+    for (int i = 0; i < 256; i++)
+        p->factors[i] = i % 3 == 0 ? 0.0f : 1.25f;
+}
+
+static void close_problem(problem *p)
+{
+    const kernels *k = p->d.k;
+
+    k->release(p->w.data);
+    k->release(p->panels.data);
+    k->release(p->x.data);
+    k->release(p->in_pre.data);
+    k->release(p->y.data);
+    k->release(p->pre.data);
+    k->release(p->residual.data);
+    k->release(p->bias);
+    k->release(p->scale);
+    k->release(p->in_scale);
+    device_close(&p->d);
+}
+
+/* The product for one element, in double, with every part of prologue and epilogue that `args` has. *pre gets the value in front of the activation. */
+static double expected(const problem *p, const gemm_args *args, int64_t r, int64_t c, double *pre)
+{
+    const kernels *k = p->d.k;
+    dtype type = p->panels.type;
+    double sum = 0, y;
+
+    for (int64_t i = 0; i < args->x.cols; i++) {
+        double x = get(&args->x, r, i);
+        if (args->in.row_scale)
+            x *= (double)args->in.row_scale[r / args->in.row_group];
+        if (args->in.col_scale)
+            x *= real_at(k, args->in.col_scale, i);
+        if (args->in.act != ACT_NONE)
+            x *= act_slope(args->in.act, get(&args->in.pre, r, i));
+        if (type == DTYPE_BF16)
+            x = (double)bf16_to_f32(f32_to_bf16((float)x));
+        sum += x * (args->transposed ? weight(p, type, i, c) : weight(p, type, c, i));
+    }
+    if (args->out.bias)
+        sum += real_at(k, args->out.bias, c);
+    *pre = sum;
+    y = act_plain(args->out.act, sum);
+    if (args->out.col_scale)
+        y *= real_at(k, args->out.col_scale, c);
+    if (args->out.row_scale)
+        y *= (double)args->out.row_scale[r / args->out.row_group];
+    return args->out.residual.data ? y + get(&args->out.residual, r, c) : y;
+}
+
+/* features: bits of what the call uses */
+static gemm_args arguments(problem *p, int features, bool transposed, activation act)
+{
+    gemm_args args = {.y = p->y, .x = p->x, .w = &p->panels, .transposed = transposed};
+
+    if (features & 1)
+        args.out.bias = p->bias;
+    if (features & 2) {
+        args.out.act = act;
+        args.out.pre = p->pre;
+    }
+    if (features & 4)
+        args.out.col_scale = p->scale;
+    if (features & 8) {
+        args.out.row_scale = p->factors;
+        args.out.row_group = 2;
+    }
+    if (features & 16)
+        args.out.residual = p->residual;
+    if (features & 32) {
+        args.in.col_scale = p->in_scale;
+        args.in.row_scale = p->factors;
+        args.in.row_group = 3;
+    }
+    if (features & 64) {
+        args.in.act = act;
+        args.in.pre = p->in_pre;
+    }
+    return args;
+}
+
+static void check(problem *p, const gemm_args *args)
+{
+    const kernels *k = p->d.k;
+    /* bf16: a prologue's f32 rounding may tip a value to the next bf16 */
+    double product = p->panels.type == DTYPE_BF16 ? (args->in.act || args->in.row_scale ? 0.02 : 1e-5) : args->in.act ? 1e-8 : 0; /* slopes are differences */
+
+    k->gemm(&p->d.c, args);
+    for (int64_t r = 0; r < args->y.rows; r++)
+        for (int64_t c = 0; c < args->y.cols; c++) {
+            double pre, e = expected(p, args, r, c, &pre), found = get(&args->y, r, c), limit = (double)args->x.cols * (product + slack(k, &p->residual, 1)) + slack(k, &args->y, e);
+            if (!(fabs(found - e) <= limit))
+                fail_msg("%s: element (%d, %d) of %d x %d x %d is %.9g, expected %.9g", k->name, (int)r, (int)c, (int)args->y.rows, (int)args->y.cols,
+                         (int)args->x.cols, found, e);
+            if (args->out.pre.data && !(fabs(get(&args->out.pre, r, c) - pre) <= (double)args->x.cols * (product + slack(k, &p->residual, 1)) + slack(k, &args->out.pre, pre)))
+                fail_msg("%s: the kept value (%d, %d) is %.9g, expected %.9g", k->name, (int)r, (int)c, get(&args->out.pre, r, c), pre);
+        }
+}
+
+static void test_products(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+            for (int variant = 0; variant < 16; variant++) {
+                static const int features[8] = {0, 1, 3, 7, 31, 96, 127, 48};
+                dtype w = variant & 8 ? DTYPE_BF16 : sets[s]->real, y = i % 2 ? DTYPE_BF16 : sets[s]->real;
+                problem p;
+                for (int transposed = 0; transposed < 2; transposed++) {
+                    open_problem(&p, sets[s], 2, shapes[i].m, shapes[i].n, shapes[i].k, w, variant & 1 ? DTYPE_BF16 : sets[s]->real, y, transposed);
+                    gemm_args args = arguments(&p, features[variant & 7], transposed, variant & 1 ? ACT_GELU : ACT_SILU);
+                    check(&p, &args);
+                    close_problem(&p);
+                }
+            }
+}
+
+/* The bits depend neither on the threads nor on the other rows; in f32 not on the kernel set either. */
+static void test_bits(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+    float *agreed = NULL;
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (int type = 0; type < 2; type++) {
+            dtype w = type ? DTYPE_BF16 : sets[s]->real;
+            size_t row = 70 * dtype_size(sets[s]->real), size = 40 * row;
+            unsigned char *first = NULL;
+            for (int threads = 1; threads <= 3; threads++) {
+                problem p;
+                open_problem(&p, sets[s], threads, 40, 70, 31, w, sets[s]->real, sets[s]->real, false);
+                p.y.stride = p.y.cols;
+                gemm_args args = {.y = p.y, .x = p.x, .w = &p.panels};
+                sets[s]->gemm(&p.d.c, &args);
+                if (!first) {
+                    first = malloc(size);
+                    memcpy(first, p.y.data, size);
+                }
+                assert_memory_equal(first, p.y.data, size);
+                for (int64_t r = 0; r < 40; r += 7) { /* a row alone */
+                    gemm_args one = args;
+                    one.x.data = (unsigned char *)p.x.data + (size_t)(r * p.x.stride) * dtype_size(p.x.type);
+                    one.x.rows = one.y.rows = 1;
+                    sets[s]->gemm(&p.d.c, &one);
+                    assert_memory_equal(first + (size_t)r * row, p.y.data, row);
+                }
+                close_problem(&p);
+            }
+            if (!type && sets[s]->real == DTYPE_F32) {
+                if (agreed && memcmp(agreed, first, size) != 0)
+                    fail_msg("%s: f32 products differ from the other sets'", sets[s]->name);
+                if (!agreed) {
+                    agreed = malloc(size);
+                    memcpy(agreed, first, size);
+                }
+            }
+            free(first);
+        }
+    free(agreed);
+}
+
+static void test_outer(void **state)
+{
+    static const struct {
+        int64_t rows, n, k;
+    } outer[] = {{1, 1, 1}, {300, 8, 19}, {513, 19, 8}, {7, 40, 33}, {256, 12, 64}};
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (size_t i = 0; i < sizeof outer / sizeof *outer; i++) {
+            const kernels *k = sets[s];
+            unsigned char *first = NULL;
+            size_t size = (size_t)(outer[i].n * outer[i].k) * dtype_size(k->real);
+            for (int threads = 1; threads <= 3; threads++) {
+                inlay_error err;
+                device d;
+                mat dy = random_mat(k, outer[i].rows, outer[i].n, k->real, 2, 1), x = random_mat(k, outer[i].rows, outer[i].k, i % 2 ? DTYPE_BF16 : k->real, 0, 2);
+                mat dw = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3), before = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3);
+                ASSERT_OK(device_open(&d, k, threads, &err));
+                k->gemm_outer(&d.c, &(gemm_outer_args){.dw = dw.data, .dy = dy, .x = x, .accumulate = true});
+                for (int64_t n = 0; n < outer[i].n; n++)
+                    for (int64_t c = 0; c < outer[i].k; c++) {
+                        double e = get(&before, n, c);
+                        for (int64_t r = 0; r < outer[i].rows; r++)
+                            e += get(&dy, r, n) * get(&x, r, c);
+                        if (!(fabs(get(&dw, n, c) - e) <= (double)outer[i].rows * slack(k, &dw, 1)))
+                            fail_msg("%s: dw(%d, %d) is %.9g, expected %.9g", k->name, (int)n, (int)c, get(&dw, n, c), e);
+                    }
+                if (!first) {
+                    first = malloc(size);
+                    memcpy(first, dw.data, size);
+                }
+                assert_memory_equal(first, dw.data, size);
+                k->release(dy.data);
+                k->release(x.data);
+                k->release(dw.data);
+                k->release(before.data);
+                device_close(&d);
+            }
+            free(first);
+        }
+}
+
+static void test_unpack(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (int type = 0; type < 2; type++) {
+            problem p;
+            float back[35 * 19];
+            dtype w = type ? DTYPE_BF16 : sets[s]->real;
+            open_problem(&p, sets[s], 2, 1, 35, 19, w, sets[s]->real, sets[s]->real, false);
+            sets[s]->unpack(back, &p.panels);
+            for (int64_t n = 0; n < 35; n++)
+                for (int64_t c = 0; c < 19; c++)
+                    assert_true((double)back[n * 19 + c] == (double)(float)weight(&p, w, n, c));
+            close_problem(&p);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_outer),
+        cmocka_unit_test(test_unpack),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
