@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job, shown to someone who has nothing: the project's own small ViT (pre-trained by inlay on pictures of clothes) learns to read handwritten
-# digits from 10 examples of each. Prints Adapter+ beside the linear probe and full fine-tuning.
+# digits from 20 examples of each. Prints Adapter+ beside the linear probe and full fine-tuning.
 #
 #   make demo                                   the embedded backbone and the digits of Debian's python3-sklearn
 #   make demo BACKBONE=DIR DATA=DIR             another checkpoint and image folder (train, val, test)
@@ -14,7 +14,8 @@ assets=../shared/assets
 
 # Handwritten digits, 8x8 grey (E. Alpaydin, C. Kaynak, UCI 1998), from the Debian package's archive: nothing is installed.
 fetch_digits() {
-    [ -f "$work/digits/test/9/1796.pgm" ] && return
+    [ -f "$work/digits.complete" ] && return
+    rm -rf "$work/digits"
     mkdir -p "$work/deb"
     if ! ls "$work"/deb/python3-sklearn_*.deb >/dev/null 2>&1; then
         (cd "$work/deb" && apt-get download python3-sklearn >/dev/null 2>&1) || {
@@ -27,11 +28,12 @@ fetch_digits() {
     done
     dpkg-deb --fsys-tarfile "$work"/deb/python3-sklearn_*.deb | tar xO ./usr/lib/python3/dist-packages/sklearn/datasets/data/digits.csv.gz | gzip -dc |
         awk -F, -v folder="$work/digits" '
-            { label = $65 + 0; split_ = ++seen[label] <= 10 ? "train" : "test"
+            { label = $65 + 0; split_ = ++seen[label] <= 20 ? "train" : "test"
               file = sprintf("%s/%s/%d/%04d.pgm", folder, split_, label, NR - 1)
               printf "P2\n8 8\n255\n" > file
               for (i = 1; i <= 64; i++) printf "%d%s", $i * 255 / 16, i % 8 ? " " : "\n" > file
               close(file) }'
+    touch "$work/digits.complete"
 }
 
 field() { sed -n "s/^ *\"$2\": \([0-9.e+-]*\),*\$/\1/p" "$1/results.json" | head -n 1; }
@@ -59,8 +61,8 @@ if [ -n "${BACKBONE:-}" ]; then
     tune adapter_plus --method adapter_plus --rank 8 --epochs 5 --batch-size 32 --warmup-epochs 1
 else
     tune linear --method linear --epochs 200 --batch-size 20 --warmup-epochs 5 --lr 1e-2 --quiet
-    tune adapter_plus --method adapter_plus --rank 8 --epochs 100 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
-    tune full --method full --epochs 60 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
+    tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
+    tune full --method full --epochs 40 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
 fi
 echo "--- new images"
 find "$data/test" -type f | sort | awk 'NR % 200 == 7' | head -n 5 | xargs $inlay predict --backbone "$backbone" --adapter "$work/adapter_plus" --top-k 2
