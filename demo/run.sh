@@ -62,7 +62,7 @@ if [ -n "${BACKBONE:-}" ]; then
 else
     tune linear --method linear --epochs 200 --batch-size 20 --warmup-epochs 5 --lr 1e-2 --quiet
     tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
-    tune full --method full --epochs 40 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
+    tune full --method full --epochs 25 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
 fi
 echo "--- new images"
 find "$data/test" -type f | sort | awk 'NR % 200 == 7' | head -n 5 | xargs $inlay predict --backbone "$backbone" --adapter "$work/adapter_plus" --top-k 2

@@ -9,6 +9,7 @@
 #define ROWS_BYTES ((size_t)1 << 20)      /* scratch for MR rows behind the prologue */
 #define BLOCK_BYTES ((size_t)1 << 20)     /* for a packed block of the left operand */
 #define BLOCK_WANTED ((size_t)224 << 10)  /* what of it is used when a block has more than one panel of rows: half of a common L2 */
+#define MOST_PANELS 8                     /* rows' panels in a block at most: the block of the result stays in L2 while its columns are filled in */
 #define WIDE_BYTES ((size_t)2 << 20)      /* for a panel of bf16 weights as reals */
 #define WIDE_PANELS 8                     /* rows' panels in a block at least, so that widening a panel costs little beside its use */
 #define GROUP_BYTES (SCRATCH_SIZE - ROWS_BYTES - BLOCK_BYTES - WIDE_BYTES - 4096)
@@ -344,6 +345,8 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
     REAL *rows_room = (REAL *)(void *)scratch;
     unsigned char *left = scratch + ROWS_BYTES, *wide = left + BLOCK_BYTES;
 
+    if (block > MOST_PANELS)
+        block = MOST_PANELS;
     if (args->w->type == DTYPE_BF16 && block < WIDE_PANELS)
         block = (int64_t)(BLOCK_BYTES / left_bytes) < WIDE_PANELS ? (int64_t)(BLOCK_BYTES / left_bytes) : WIDE_PANELS;
 
