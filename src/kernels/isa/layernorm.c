@@ -8,36 +8,6 @@ typedef struct norm_job {
     const layernorm_args *args;
 } norm_job;
 
-static REAL sum_of(const REAL *x, int64_t n)
-{
-    vec total = v_zero();
-    int64_t c = 0;
-
-    for (; c + VW <= n; c += VW)
-        total = v_add(total, v_load(x + c));
-    if (c < n)
-        total = v_add(total, v_load_part(x + c, (int)(n - c)));
-    return v_sum(total);
-}
-
-static REAL squares_of(const REAL *x, REAL mean, int64_t n)
-{
-    vec total = v_zero(), centre = v_set1(mean);
-    int64_t c = 0;
-
-    for (; c + VW <= n; c += VW) {
-        vec d = v_sub(v_load(x + c), centre);
-        total = v_fma(d, d, total);
-    }
-    if (c < n) {
-        REAL rest[VW] = {0};
-        for (int64_t i = c; i < n; i++)
-            rest[i - c] = x[i] - mean;
-        total = v_fma(v_load(rest), v_load(rest), total);
-    }
-    return v_sum(total);
-}
-
 static inline vec load_n(const REAL *p, int n)
 {
     return n == VW ? v_load(p) : v_load_part(p, n);
@@ -49,6 +19,43 @@ static inline void store_n(REAL *p, vec v, int n)
         v_store(p, v);
     else
         v_store_part(p, v, n);
+}
+
+/* Four partial sums hide the latency of the additions; they are joined in a fixed order. */
+static REAL sum_of(const REAL *x, int64_t n)
+{
+    vec total[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+    int64_t c = 0;
+
+    for (; c + 4 * VW <= n; c += 4 * VW)
+        for (int j = 0; j < 4; j++)
+            total[j] = v_add(total[j], v_load(x + c + j * VW));
+    for (; c < n; c += VW)
+        total[0] = v_add(total[0], load_n(x + c, n - c < VW ? (int)(n - c) : VW));
+    return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
+}
+
+static REAL squares_of(const REAL *x, REAL mean, int64_t n)
+{
+    vec total[4] = {v_zero(), v_zero(), v_zero(), v_zero()}, centre = v_set1(mean);
+    int64_t c = 0;
+
+    for (; c + 4 * VW <= n; c += 4 * VW)
+        for (int j = 0; j < 4; j++) {
+            vec d = v_sub(v_load(x + c + j * VW), centre);
+            total[j] = v_fma(d, d, total[j]);
+        }
+    for (; c + VW <= n; c += VW) {
+        vec d = v_sub(v_load(x + c), centre);
+        total[0] = v_fma(d, d, total[0]);
+    }
+    if (c < n) {
+        REAL rest[VW] = {0};
+        for (int64_t i = c; i < n; i++)
+            rest[i - c] = x[i] - mean;
+        total[1] = v_fma(v_load(rest), v_load(rest), total[1]);
+    }
+    return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
 }
 
 static void norm_group(REAL *y, const REAL *x, const layernorm_args *a, REAL *mean_out, REAL *rstd_out)

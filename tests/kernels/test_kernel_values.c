@@ -1,0 +1,346 @@
+/* The kernels that move, scale and sum rows, and the loss, of every kernel set against plain loops in double precision: odd shapes, columns of wider
+ * buffers, bf16, sums into what is there. Scratch memory begins as NaN. */
+#include "kernel_sets.h"
+
+static struct {
+    void *data[64];
+    int count;
+} held;
+
+static mat make(const kernels *k, int64_t rows, int64_t cols, dtype type, int64_t extra, uint32_t seed)
+{
+    mat m = random_mat(k, rows, cols, type, extra, seed);
+
+    assert_true(held.count < 64);
+    return held.data[held.count++] = m.data, m;
+}
+
+/* Every set, with activations as reals and as bf16. */
+static void for_each_set(void (*check)(const kernels *k, compute *c, dtype type))
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    for (int s = 0; s < count; s++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            inlay_error err;
+            device d;
+            ASSERT_OK(device_open(&d, sets[s], 2, &err));
+            for (int thread = 0; thread < 2; thread++)
+                memset(d.c.scratch[thread], 0xff, (size_t)1 << 18);
+            check(sets[s], &d.c, bf16 ? DTYPE_BF16 : sets[s]->real);
+            while (held.count)
+                sets[s]->release(held.data[--held.count]);
+            device_close(&d);
+        }
+}
+
+static void near(const kernels *k, const mat *m, int64_t r, int64_t c, double expected, double times, const char *what)
+{
+    double found = get(m, r, c);
+
+    if (!(fabs(found - expected) <= times * slack(k, m, expected)))
+        fail_msg("%s: %s(%d, %d) is %.9g, expected %.9g", k->name, what, (int)r, (int)c, found, expected);
+}
+
+/* `m` was drawn from `seed`: what lies beside its columns is still that. */
+static void beside_untouched(const kernels *k, const mat *m, uint32_t seed)
+{
+    mat whole = make(k, m->rows, m->stride, m->type, 0, seed), now = *m;
+
+    now.cols = m->stride;
+    for (int64_t r = 0; r < m->rows; r++)
+        for (int64_t c = m->cols; c < m->stride; c++)
+            assert_true(get(&now, r, c) == get(&whole, r, c));
+}
+
+/* ---- affine ---- */
+
+static void check_affine(const kernels *k, compute *c, dtype type)
+{
+    int64_t rows = 131, cols = 37;
+    mat x = make(k, rows, cols, type, 1, 1), gamma = make(k, 1, cols, k->real, 0, 2), beta = make(k, 1, cols, k->real, 0, 3), dy = make(k, rows, cols, k->real, 0, 4);
+
+    for (int variant = 0; variant < 4; variant++) {
+        bool with_gamma = variant & 1, with_beta = variant & 2;
+        mat y = make(k, rows, cols, type, 2, 5), dx = make(k, rows, cols, k->real, 3, 6), dgamma = make(k, 1, cols, k->real, 0, 7), dbeta = make(k, 1, cols, k->real, 0, 8);
+        mat old_dx = make(k, rows, cols, k->real, 3, 6), old_dgamma = make(k, 1, cols, k->real, 0, 7);
+        affine_args a = {.y = y, .x = x, .gamma = with_gamma ? gamma.data : NULL, .beta = with_beta ? beta.data : NULL, .factor = 0.75, .dy = dy, .dx = dx,
+                         .accumulate = with_beta, .need_dx = true, .dgamma = dgamma.data, .dbeta = dbeta.data, .accumulate_params = with_gamma};
+        k->affine(c, &a);
+        k->affine_backward(c, &a);
+        for (int64_t j = 0; j < cols; j++) {
+            double g = with_gamma ? get(&gamma, 0, j) : 1, sum_g = with_gamma ? get(&old_dgamma, 0, j) : 0, sum_b = 0;
+            for (int64_t r = 0; r < rows; r++) {
+                near(k, &y, r, j, get(&x, r, j) * 0.75 * g + (with_beta ? get(&beta, 0, j) : 0), 1, "affine");
+                near(k, &dx, r, j, get(&dy, r, j) * 0.75 * g + (with_beta ? get(&old_dx, r, j) : 0), 1, "affine dx");
+                sum_g += get(&dy, r, j) * get(&x, r, j) * 0.75;
+                sum_b += get(&dy, r, j);
+            }
+            near(k, &dgamma, 0, j, sum_g, 10, "dgamma");
+            if (!with_gamma)
+                near(k, &dbeta, 0, j, sum_b, 10, "dbeta");
+        }
+        beside_untouched(k, &y, 5);
+        beside_untouched(k, &dx, 6);
+    }
+}
+
+static void test_affine(void **state)
+{
+    (void)state;
+    for_each_set(check_affine);
+}
+
+/* ---- add ---- */
+
+static void check_add(const kernels *k, compute *c, dtype type)
+{
+    int64_t rows = 42, cols = 29;
+    const float factors[3] = {1.25f, 0, 2};
+    mat a = make(k, rows, cols, type, 1, 1), b = make(k, rows, cols, type, 2, 2), narrow = make(k, rows, 9, k->real, 1, 3), table = make(k, 7, cols, k->real, 0, 4);
+    mat y = make(k, rows, cols, type, 4, 5), place = make(k, rows, cols, type, 2, 6), before = make(k, rows, cols, type, 2, 6), only = make(k, rows, cols, type, 0, 7);
+
+    k->add(c, &(add_args){.y = y, .a = a, .b = b, .row_scale = factors, .row_group = 14, .table = table.data, .table_rows = 7});
+    k->add(c, &(add_args){.y = place, .a = place, .b = narrow, .offset = 13, .row_group = 1});
+    k->add(c, &(add_args){.y = only, .a = a, .table = table.data, .table_rows = 7});
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < cols; j++) {
+            near(k, &y, r, j, get(&a, r, j) + (double)factors[r / 14] * get(&b, r, j) + get(&table, r % 7, j), 1, "add");
+            near(k, &place, r, j, get(&before, r, j) + (j >= 13 && j < 22 ? get(&narrow, r, j - 13) : 0), 1, "add at columns");
+            near(k, &only, r, j, get(&a, r, j) + get(&table, r % 7, j), 1, "add table");
+        }
+    beside_untouched(k, &y, 5);
+    beside_untouched(k, &place, 6);
+}
+
+static void test_add(void **state)
+{
+    (void)state;
+    for_each_set(check_add);
+}
+
+/* ---- dropout: the very elements that the stream names ---- */
+
+static void check_dropout(const kernels *k, compute *c, dtype type)
+{
+    int64_t rows = 23, cols = 31;
+    rng_stream stream = {.seed = 8, .purpose = RNG_DROPOUT, .site = 3, .step = 5};
+    mat x = make(k, rows, cols, type, 1, 1), y = make(k, rows, cols, type, 2, 2), dx = make(k, rows, cols, k->real, 2, 3), old = make(k, rows, cols, k->real, 2, 3);
+
+    k->dropout(c, &(dropout_args){.y = y, .x = x, .rate = 0.4, .stream = stream});
+    k->dropout(c, &(dropout_args){.y = dx, .x = x, .rate = 0.4, .stream = stream, .accumulate = true});
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < cols; j++) {
+            bool keep = (double)rng_u32(stream, (uint64_t)(r * cols + j)) >= 0.4 * 4294967296.0;
+            double e = keep ? get(&x, r, j) / (1 - 0.4) : 0;
+            near(k, &y, r, j, e, 1, "dropout");
+            near(k, &dx, r, j, e + get(&old, r, j), 1, "dropout backward");
+        }
+    beside_untouched(k, &y, 2);
+    beside_untouched(k, &dx, 3);
+}
+
+static void test_dropout_mask(void **state)
+{
+    (void)state;
+    for_each_set(check_dropout);
+}
+
+/* ---- activations of rows in wider buffers, gradients added ---- */
+
+static void check_map(const kernels *k, compute *c, dtype type)
+{
+    for (int act = ACT_NONE; act < ACT_COUNT; act++) {
+        mat x = make(k, 11, 21, type, 1, 1), y = make(k, 11, 21, type, 2, 2), dy = make(k, 11, 21, k->real, 0, 3);
+        mat dx = make(k, 11, 21, k->real, 1, 4), old = make(k, 11, 21, k->real, 1, 4);
+        map_args a = {.y = y, .x = x, .act = (activation)act, .dy = dy, .dx = dx, .accumulate = true};
+        k->map(c, &a);
+        k->map_backward(c, &a);
+        for (int64_t r = 0; r < 11; r++)
+            for (int64_t j = 0; j < 21; j++) {
+                double at = get(&x, r, j), e = get(&old, r, j) + get(&dy, r, j) * act_slope((activation)act, at);
+                near(k, &y, r, j, act_plain((activation)act, at), 2, activation_name((activation)act));
+                assert_true(fabs(get(&dx, r, j) - e) <= 4e-6); /* the slope is a difference quotient */
+            }
+        beside_untouched(k, &y, 2);
+        while (held.count)
+            k->release(held.data[--held.count]);
+    }
+}
+
+static void test_map(void **state)
+{
+    (void)state;
+    for_each_set(check_map);
+}
+
+/* ---- column sums ---- */
+
+static void check_column_sum(const kernels *k, compute *c, dtype type)
+{
+    int64_t rows = 5 * 83, cols = 19;
+    const float factors[5] = {1, 0, 0.5f, 2, 1};
+    mat dy = make(k, rows, cols, k->real, 2, 1), other = make(k, rows, cols, type, 1, 2);
+
+    for (int64_t modulo = 0; modulo <= 83; modulo += 83)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            int64_t slots = modulo ? modulo : 1;
+            mat out = make(k, slots, cols, k->real, 0, 3), old = make(k, slots, cols, k->real, 0, 3);
+            k->column_sum(c, &(column_sum_args){.out = out.data, .dy = dy, .other = other, .row_scale = factors, .row_group = 83, .modulo = modulo, .accumulate = accumulate});
+            for (int64_t slot = 0; slot < slots; slot++)
+                for (int64_t j = 0; j < cols; j++) {
+                    double e = accumulate ? get(&old, slot, j) : 0;
+                    for (int64_t r = slot; r < rows; r += slots)
+                        e += get(&dy, r, j) * get(&other, r, j) * (double)factors[r / 83];
+                    near(k, &out, slot, j, e, 10, "column sum");
+                }
+        }
+}
+
+static void test_column_sum(void **state)
+{
+    (void)state;
+    for_each_set(check_column_sum);
+}
+
+/* ---- rows copied and averaged ---- */
+
+static void check_rows(const kernels *k, compute *c, dtype type)
+{
+    mat x = make(k, 5 * 9, 11, type, 1, 1), y = make(k, 5 * 12, 11, k->real, 2, 2), old = make(k, 5 * 12, 11, k->real, 2, 2);
+    mat narrow = make(k, 5 * 12, 11, type, 2, 3), was = make(k, 5 * 12, 11, type, 2, 3), shared = make(k, 4, 11, k->real, 0, 4);
+    mat mean = make(k, 5, 11, type, 0, 5), dy = make(k, 5, 11, k->real, 0, 6), dx = make(k, 5 * 9, 11, k->real, 1, 7), sum = make(k, 5 * 9, 11, k->real, 1, 8);
+    mat before = make(k, 5 * 9, 11, k->real, 1, 8);
+
+    k->copy_rows(c, &(copy_rows_args){.y = y, .x = x, .samples = 5, .y_group = 12, .y_first = 2, .x_group = 9, .x_first = 1, .count = 7, .accumulate = true});
+    k->copy_rows(c, &(copy_rows_args){.y = narrow, .x = shared, .samples = 5, .y_group = 12, .y_first = 1, .x_group = 0, .x_first = 1, .count = 3});
+    k->mean_rows(c, &(mean_rows_args){.y = mean, .x = x, .samples = 5, .group = 9, .first = 1, .count = 8});
+    k->mean_rows(c, &(mean_rows_args){.y = dx, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true});
+    k->mean_rows(c, &(mean_rows_args){.y = sum, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true, .accumulate = true});
+    for (int64_t s = 0; s < 5; s++)
+        for (int64_t j = 0; j < 11; j++) {
+            double e = 0;
+            for (int64_t r = 0; r < 12; r++) {
+                near(k, &y, s * 12 + r, j, get(&old, s * 12 + r, j) + (r >= 2 && r < 9 ? get(&x, s * 9 + r - 1, j) : 0), 1, "copy added");
+                near(k, &narrow, s * 12 + r, j, r >= 1 && r < 4 ? get(&shared, r, j) : get(&was, s * 12 + r, j), 1, "shared rows copied");
+            }
+            for (int64_t r = 0; r < 9; r++) {
+                double share = r >= 1 ? get(&dy, s, j) / 8 : 0;
+                e += r >= 1 ? get(&x, s * 9 + r, j) / 8 : 0;
+                near(k, &dx, s * 9 + r, j, share, 1, "mean backward");
+                near(k, &sum, s * 9 + r, j, get(&before, s * 9 + r, j) + share, 1, "mean backward added");
+            }
+            near(k, &mean, s, j, e, 1, "mean");
+        }
+    beside_untouched(k, &y, 2);
+    beside_untouched(k, &narrow, 3);
+    beside_untouched(k, &dx, 7);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    for_each_set(check_rows);
+}
+
+/* ---- patches ---- */
+
+static void check_patchify(const kernels *k, compute *c, dtype type)
+{
+    enum { SAMPLES = 2, HEIGHT = 12, WIDTH = 8, CHANNELS = 3, PATCH = 4, DOWN = 3, ACROSS = 2 };
+    const float mean[CHANNELS] = {0.5f, 0.25f, 0.1f}, std[CHANNELS] = {0.5f, 0.2f, 0.3f};
+    uint8_t bytes[SAMPLES * HEIGHT * WIDTH * CHANNELS];
+    float floats[SAMPLES * HEIGHT * WIDTH * CHANNELS];
+    mat y = make(k, SAMPLES * DOWN * ACROSS, CHANNELS * PATCH * PATCH, type, 1, 1), z = make(k, SAMPLES * DOWN * ACROSS, CHANNELS * PATCH * PATCH, type, 0, 2);
+    patchify_args a = {.y = y, .pixels = bytes, .pixel_type = DTYPE_U8, .samples = SAMPLES, .height = HEIGHT, .width = WIDTH, .channels = CHANNELS, .patch = PATCH,
+                       .mean = mean, .std = std};
+
+    for (int i = 0; i < SAMPLES * HEIGHT * WIDTH * CHANNELS; i++) {
+        bytes[i] = (uint8_t)(i * 37 % 256);
+        floats[i] = (float)bytes[i] * 0.75f;
+    }
+    k->patchify(c, &a);
+    a.y = z;
+    a.pixels = floats;
+    a.pixel_type = DTYPE_F32;
+    k->patchify(c, &a);
+    for (int s = 0; s < SAMPLES; s++)
+        for (int py = 0; py < HEIGHT; py++)
+            for (int px = 0; px < WIDTH; px++)
+                for (int ch = 0; ch < CHANNELS; ch++) {
+                    int at = ((s * HEIGHT + py) * WIDTH + px) * CHANNELS + ch;
+                    int64_t row = (s * DOWN + py / PATCH) * ACROSS + px / PATCH, col = (ch * PATCH + py % PATCH) * PATCH + px % PATCH;
+                    near(k, &y, row, col, ((double)bytes[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of bytes");
+                    near(k, &z, row, col, ((double)floats[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of floats");
+                }
+    beside_untouched(k, &y, 1);
+}
+
+static void test_patchify(void **state)
+{
+    (void)state;
+    for_each_set(check_patchify);
+}
+
+/* ---- cross-entropy ---- */
+
+static void check_cross_entropy(const kernels *k, compute *c, dtype type)
+{
+    enum { ROWS = 21, CLASSES = 13 };
+    int32_t labels[ROWS];
+    mat z = make(k, ROWS, CLASSES, type, 2, 1), d = make(k, ROWS, CLASSES, k->real, 1, 2), loss = make(k, 1, 1, k->real, 0, 3), losses = make(k, 1, ROWS, k->real, 0, 4);
+    mat dloss = make(k, 1, 1, k->real, 0, 5);
+
+    for (int r = 0; r < ROWS; r++)
+        labels[r] = r * 5 % CLASSES;
+    for (int64_t i = 0; i < CLASSES; i++) { /* one row far beyond what exp can take */
+        if (type == DTYPE_BF16)
+            ((uint16_t *)z.data)[i] = f32_to_bf16((float)get(&z, 0, i) * 1000);
+        else if (type == DTYPE_F64)
+            ((double *)z.data)[i] *= 1000;
+        else
+            ((float *)z.data)[i] *= 1000;
+    }
+    for (double smoothing = 0; smoothing < 0.2; smoothing += 0.1) {
+        double total = 0;
+        cross_entropy_args a = {.logits = z, .labels = labels, .smoothing = smoothing, .loss = loss.data, .losses = losses.data, .dlogits = d, .dloss = dloss.data};
+        k->cross_entropy(c, &a);
+        for (int64_t r = 0; r < ROWS; r++) {
+            double top = -1e300, sum = 0, e = 0;
+            for (int64_t j = 0; j < CLASSES; j++)
+                top = fmax(top, get(&z, r, j));
+            for (int64_t j = 0; j < CLASSES; j++)
+                sum += exp(get(&z, r, j) - top);
+            for (int64_t j = 0; j < CLASSES; j++) {
+                double log_p = get(&z, r, j) - top - log(sum), target = smoothing / CLASSES + (j == labels[r] ? 1 - smoothing : 0);
+                e -= target * log_p;
+                near(k, &d, r, j, get(&dloss, 0, 0) / ROWS * (exp(log_p) - target), 1, "dlogits");
+            }
+            near(k, &losses, 0, r, e, 2, "loss of a sample");
+            total += e / ROWS;
+        }
+        near(k, &loss, 0, 0, total, 2, "loss");
+        a.dlogits.data = NULL;
+        a.losses = NULL;
+        k->cross_entropy(c, &a);
+        near(k, &loss, 0, 0, total, 2, "loss alone");
+    }
+    beside_untouched(k, &d, 2);
+}
+
+static void test_cross_entropy(void **state)
+{
+    (void)state;
+    for_each_set(check_cross_entropy);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_affine), cmocka_unit_test(test_add), cmocka_unit_test(test_dropout_mask), cmocka_unit_test(test_map),
+        cmocka_unit_test(test_column_sum), cmocka_unit_test(test_rows), cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
