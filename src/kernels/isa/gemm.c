@@ -283,11 +283,10 @@ static void finish_tile(const gemm_args *args, const REAL *tile, int64_t row, in
             vec v = v_load(tile + i * NR + j);
             if (bias)
                 v = v_add(v, load_n(bias + col + j, n));
-            if (e->act != ACT_NONE) {
-                if (e->pre.data)
-                    store_n(&e->pre, row + i, col + j, v, n);
+            if (e->pre.data)
+                store_n(&e->pre, row + i, col + j, v, n);
+            if (e->act != ACT_NONE)
                 v = e->act == ACT_GELU ? v_gelu(v) : v_activate(e->act, v);
-            }
             if (scale)
                 v = v_mul(v, load_n(scale + col + j, n));
             if (e->row_scale)
