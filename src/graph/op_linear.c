@@ -47,7 +47,7 @@ static void forward(const op_run *r)
     args.out.bias = rows_of(r, IN_B);
     args.out.act = op->a.act;
     if (op->aux[0] != NO_VALUE)
-        args.out.pre = op_aux(r, 0);
+        args.out.slope = op_aux(r, 0);
     args.out.col_scale = op_data(r, IN_GAMMA);
     args.out.row_scale = mask_of(r);
     args.out.row_group = args.y.rows / r->batch;
@@ -61,12 +61,12 @@ static void backward(const op_run *r)
     const op_node *op = r->op;
     mat dy = op_out_grad(r), x = op_in(r, IN_X), dx = op_in_grad(r, IN_X);
     int64_t group = dy.rows / r->batch;
-    gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask_of(r), .row_group = group, .act = op->a.act};
+    gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask_of(r), .row_group = group};
     mat room = {.data = r->workspace + align64((size_t)r->batch * sizeof(float)), .type = r->k->real, .rows = dy.rows, .cols = dy.cols, .stride = dy.cols};
     void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
 
-    if (in.act != ACT_NONE)
-        in.pre = op_aux(r, 0);
+    if (op->a.act != ACT_NONE)
+        in.slope = op_aux(r, 0);
     if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
         gemm_args again = {.y = room, .x = x, .w = op_panels(r), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
         r->k->gemm(r->c, &again);
@@ -74,7 +74,7 @@ static void backward(const op_run *r)
     }
     if (dw || db) {
         size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
-        if (in.col_scale || in.row_scale || in.act != ACT_NONE) {
+        if (in.col_scale || in.row_scale || in.slope.data) {
             r->k->apply_prologue(r->c, &room, &dy, &in);
             dy = room;
             in = (gemm_prologue){0};

@@ -160,11 +160,11 @@ void graph_finish(graph *g)
     mark_dependencies(g);
     if (g->weight_type == DTYPE_BF16)
         choose_types(g);
-    for (int i = 0; i < g->op_count; i++) { /* the pre-activation is kept beside a product whose epilogue has an activation */
+    for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
             continue;
-        value_info info = {.name = "pre", .kind = VALUE_AUX, .batched = true, .rows = g->values[op->out].rows, .cols = g->values[op->out].cols,
+        value_info info = {.name = "slope", .kind = VALUE_AUX, .batched = true, .rows = g->values[op->out].rows, .cols = g->values[op->out].cols,
                            .type = graph_weight_type(g, g->values[op->in[1]].p), .producer = i};
         ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
         op->aux[0] = g->value_count - 1;

@@ -58,21 +58,20 @@ typedef struct packed {
 typedef struct gemm_epilogue {
     const void *bias;      /* real [n] */
     activation act;
-    mat pre;               /* where to keep the value in front of act, [rows, n]; data NULL: not kept */
+    mat slope;             /* where to keep act' of the value in front of act, [rows, n], for the backward pass; data NULL: not kept */
     const void *col_scale; /* real [n] */
     const float *row_scale; /* one factor for each group of row_group rows (a sample): the drop-path mask divided by its keep rate */
     int64_t row_group;
     mat residual;          /* [rows, n]; may be y itself; data NULL: none */
 } gemm_epilogue;
 
-/* What is done to the left operand on its way in: x'[r,c] = x[r,c] * row_scale[r / row_group] * col_scale[c] * act'(pre[r,c]).
+/* What is done to the left operand on its way in: x'[r,c] = x[r,c] * row_scale[r / row_group] * col_scale[c] * slope[r,c].
  * So the backward pass through an epilogue needs no pass of its own. */
 typedef struct gemm_prologue {
     const void *col_scale; /* real [k] */
     const float *row_scale;
     int64_t row_group;
-    activation act;
-    mat pre; /* [rows, k] */
+    mat slope; /* [rows, k] */
 } gemm_prologue;
 
 typedef struct gemm_args {
@@ -240,6 +239,8 @@ typedef struct kernels {
     void (*gemm_outer)(compute *c, const gemm_outer_args *args);
     /* y = the left operand after the prologue, stored: for weight gradients */
     void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
+    /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the floating-point operations done. For benchmarks. */
+    double (*peak)(compute *c, dtype type, int64_t rounds);
     void (*layernorm)(compute *c, const layernorm_args *args);
     void (*layernorm_backward)(compute *c, const layernorm_args *args);
     void (*attention)(compute *c, const attention_args *args);

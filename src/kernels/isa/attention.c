@@ -1,51 +1,87 @@
-/* Attention, one head at a time, in blocks of query rows: the scores of a block live in the thread's scratch, the whole matrix nowhere. Both products of the
- * forward pass and all five of the backward pass run through one micro kernel that takes its left operand where it lies; keys and values are packed once for
- * each head. */
+/* Attention, one head at a time, in blocks of query rows: the scores of a block live in the thread's scratch, the whole matrix nowhere. All products run
+ * through the micro kernel of the matrix product; keys and values are packed once for each head. Queries, keys and values that are stored as bf16 are
+ * multiplied in pairs where the processor can: probabilities and gradients are then rounded to bf16 in front of their products, and every sum is f32 as ever. */
 #include <assert.h>
 
 #include "kernels/isa/gemm_micro.h"
 
-#define BLOCK_ROWS (48 / MR * MR) /* query rows in a block */
+#define BLOCK_ROWS (48 / MR * MR)      /* query rows whose scores are computed at a time */
+#define SPAN_BYTES ((size_t)512 << 10) /* probabilities and gradients of scores that are kept for the products with their transposes */
 
 typedef struct attention_job {
     compute *c;
     const attention_args *a;
 } attention_job;
 
-/* Scratch of a thread. Rows of scores are `stride` apart: an odd number of cache lines, so that a column of them spreads over the cache. */
+/* Scratch of a thread, in steps of the micro kernel: a real, or a pair of bf16. Where steps are reals, some operands are one another and need no room. */
 typedef struct rooms {
-    REAL *k_columns, *v_columns, *k_rows, *v_rows;      /* packed right operands */
-    REAL *q, *dout, *scores, *dscores, *out, *row;      /* of one block */
-    REAL *dk, *dv;                                      /* of one head */
-    int64_t keys, dims, stride;                         /* keys and dims: padded to whole panels of columns */
+    bool pairs;
+    int64_t keys, dims;          /* columns, padded to whole panels */
+    int64_t head, depth;         /* steps along a row of one head, and along a row of scores */
+    int64_t row;                 /* from row to row of one head, >= head */
+    int64_t stride;              /* from row to row of scores: an odd number of cache lines, so that a column of them spreads over the cache */
+    int64_t span;                /* query rows that the backward pass takes at a time, a multiple of BLOCK_ROWS */
+    step *k, *v, *q, *dout;      /* rows of one head, filled with zeros to whole panels and tiles */
+    step *k_columns, *v_columns; /* right operands of products with k^T, v^T: [keys / NR][head][NR] */
+    step *k_depth, *v_depth;     /* ... with k, v: [depth][dims] */
+    step *q_depth, *dout_depth;
+    step *scores, *dscores;      /* reals; of a block, or of a span where they are operands themselves */
+    step *weights;               /* a block's probabilities, or gradients of scores, as left operand: `stride` apart */
+    step *p_turned, *ds_turned;  /* ... of a span, as left operands of products with their transposes: [steps along the rows][stride] */
+    step *out, *dk, *dv;         /* reals, [rows][dims]: a block's result; of a head */
 } rooms;
 
-static int64_t round_up(int64_t n, int64_t step)
+static int64_t round_up(int64_t n, int64_t unit)
 {
-    return (n + step - 1) / step * step;
+    return (n + unit - 1) / unit * unit;
 }
 
 static void lay_out(rooms *m, const compute *c, int thread, const attention_args *a, bool backward)
 {
-    REAL *begin = KERNEL_SCRATCH(c, thread), *at = begin;
-    int64_t n = a->k_rows, d = a->head_dim, keys = round_up(n, NR), dims = round_up(d, NR), stride = round_up(keys + MR, 16) | 16;
+    step *begin = KERNEL_SCRATCH(c, thread), *at = begin;
+    bool pairs = HAVE_PAIRS && a->q.type == DTYPE_BF16;
+    int64_t n = a->k_rows, d = a->head_dim, fit, score_rows, rows;
 
-    *m = (rooms){.keys = keys, .dims = dims, .stride = stride};
+    *m = (rooms){.pairs = pairs, .keys = round_up(n, NR), .dims = round_up(d, NR), .head = pairs ? (d + 1) / 2 : d, .depth = pairs ? (n + 1) / 2 : n};
+    m->row = pairs ? round_up(m->head, 16) : m->dims;
+    m->stride = round_up(m->keys + MR, 16) | 16;
+    fit = (int64_t)(SPAN_BYTES / (size_t)m->stride / (pairs ? sizeof(step) : 2 * sizeof(step))) / BLOCK_ROWS * BLOCK_ROWS;
+    rows = round_up(a->q_rows, BLOCK_ROWS);
+    m->span = !backward || fit < BLOCK_ROWS ? BLOCK_ROWS : fit < rows ? fit : rows;
+    score_rows = pairs ? BLOCK_ROWS : m->span;
 #define TAKE(field, count) (m->field = at, at += round_up(count, 16))
-    TAKE(row, d);
-    TAKE(q, BLOCK_ROWS * dims);
-    TAKE(scores, BLOCK_ROWS * stride);
-    TAKE(out, BLOCK_ROWS * dims);
-    TAKE(k_columns, keys * d);
+    TAKE(q, m->span * m->row);
+    TAKE(k, m->keys * m->row);
+    TAKE(v, m->keys * m->row);
+    TAKE(k_columns, m->keys * m->head);
+    TAKE(scores, score_rows * m->stride);
+    TAKE(out, BLOCK_ROWS * m->dims);
+    m->weights = m->scores;
+    m->k_depth = m->k;
+    m->v_depth = m->v;
+    if (pairs) {
+        TAKE(weights, BLOCK_ROWS * m->stride);
+        TAKE(k_depth, m->depth * m->dims);
+        TAKE(v_depth, m->depth * m->dims);
+    }
     if (backward) {
-        TAKE(dout, BLOCK_ROWS * dims);
-        TAKE(dscores, BLOCK_ROWS * stride);
-        TAKE(v_columns, keys * d);
-        TAKE(k_rows, n * dims);
-        TAKE(dk, round_up(n, MR) * dims);
-        TAKE(dv, round_up(n, MR) * dims);
-    } else {
-        TAKE(v_rows, n * dims);
+        TAKE(dout, m->span * m->row);
+        TAKE(v_columns, m->keys * m->head);
+        TAKE(dscores, score_rows * m->stride);
+        TAKE(dk, round_up(n, MR) * m->dims);
+        TAKE(dv, round_up(n, MR) * m->dims);
+        m->p_turned = m->scores;
+        m->ds_turned = m->dscores;
+        m->q_depth = m->q;
+        m->dout_depth = m->dout;
+        if (pairs) {
+            TAKE(p_turned, m->span / 2 * m->stride);
+            TAKE(ds_turned, m->span / 2 * m->stride);
+            TAKE(q_depth, m->span / 2 * m->dims);
+            TAKE(dout_depth, m->span / 2 * m->dims);
+        } else {
+            m->weights = m->dscores;
+        }
     }
 #undef TAKE
     assert((size_t)(at - begin) * sizeof *at <= c->scratch_size);
@@ -54,143 +90,140 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
 
 /* ---- operands ---- */
 
-/* Row r of one head's part of `m`, as reals. */
-static const REAL *head_row(const mat *m, int64_t r, int64_t head, int64_t dim, REAL *room)
+/* Rows [first, first + count) of one head's part of `from`, in steps; zero rows follow up to `all`. */
+static void take_rows(step *out, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all, int64_t head, int64_t dim)
 {
-    mat part = *m;
+    mat part = *from;
 
-    part.data = (unsigned char *)m->data + (size_t)(head * dim) * dtype_size(m->type);
+    part.data = (unsigned char *)from->data + (size_t)(head * dim) * dtype_size(from->type);
     part.cols = dim;
-    return row_real(&part, r, room);
-}
-
-/* to[d * NR + 0..3] = rows 0..3 of `from`, which are `stride` apart */
-static void turn_four(REAL *to, const REAL *from, int64_t stride, int64_t dim)
-{
-    int64_t d = 0;
-
-#if defined(KERNEL_AVX2) || defined(KERNEL_AVX512)
-    for (; d + 4 <= dim; d += 4) {
-        __m128 r0 = _mm_loadu_ps(from + d), r1 = _mm_loadu_ps(from + stride + d), r2 = _mm_loadu_ps(from + 2 * stride + d),
-               r3 = _mm_loadu_ps(from + 3 * stride + d);
-        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-        _mm_storeu_ps(to + d * NR, r0);
-        _mm_storeu_ps(to + (d + 1) * NR, r1);
-        _mm_storeu_ps(to + (d + 2) * NR, r2);
-        _mm_storeu_ps(to + (d + 3) * NR, r3);
-    }
-#endif
-    for (; d < dim; d++)
-        for (int i = 0; i < 4; i++)
-            to[d * NR + i] = from[i * stride + d];
-}
-
-/* Panels for the right operand: out[ceil(n / NR)][dim][NR]. Rows of `m` become columns (a product with m^T)... */
-static void pack_columns(REAL *out, const mat *m, int64_t first, int64_t n, int64_t head, int64_t dim, REAL *room)
-{
-    int64_t i = 0;
-
-    if (n % NR)
-        memset(out + n / NR * NR * dim, 0, (size_t)(NR * dim) * sizeof *out);
-    if (m->type == REAL_TYPE)
-        for (; i + 4 <= n; i += 4)
-            turn_four(out + i / NR * NR * dim + i % NR, (const REAL *)m->data + (first + i) * m->stride + head * dim, m->stride, dim);
-    for (; i < n; i++) {
-        const REAL *row = head_row(m, first + i, head, dim, room);
-        REAL *to = out + i / NR * NR * dim + i % NR;
-        for (int64_t d = 0; d < dim; d++)
-            to[d * NR] = row[d];
-    }
-}
-
-/* ... or stay rows (a product with m): out[ceil(dim / NR)][n][NR]. */
-static void pack_depth(REAL *out, const mat *m, int64_t first, int64_t n, int64_t head, int64_t dim, REAL *room)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const REAL *row = head_row(m, first + i, head, dim, room);
-        for (int64_t from = 0; from < dim; from += NR) {
-            REAL *to = out + from * n + i * NR;
-            if (dim - from >= NR)
-                memcpy(to, row + from, NR * sizeof *to);
-            else
-                for (int64_t c = 0; c < NR; c++)
-                    to[c] = from + c < dim ? row[from + c] : 0;
+    for (int64_t i = 0; i < all; i++) {
+        step *to = out + i * m->row;
+        memset(to + m->head - 1, 0, (size_t)(m->row - m->head + 1) * sizeof *to);
+        if (i >= count) {
+            memset(to, 0, (size_t)m->head * sizeof *to);
+        } else if (m->pairs && part.type != DTYPE_BF16) {
+            mat pairs = {.data = to, .type = DTYPE_BF16, .rows = 1, .cols = dim, .stride = dim};
+            row_store(&pairs, 0, (const REAL *)part.data + (first + i) * part.stride);
+        } else if (m->pairs) {
+            memcpy(to, (const uint16_t *)part.data + (first + i) * part.stride, (size_t)dim * sizeof(uint16_t));
+        } else {
+            const REAL *row = row_real(&part, first + i, (REAL *)to);
+            if (row != (REAL *)to)
+                memcpy(to, row, (size_t)dim * sizeof *to);
         }
     }
 }
 
-/* A block's rows, `dims` apart, filled with zeros to whole panels of columns and of rows. */
-static void gather(REAL *out, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t head, int64_t dim)
+/* A right operand whose columns are rows: `all` of them, a multiple of NR. */
+static void turn_rows(step *out, const rooms *m, const step *rows, int64_t all)
 {
-    for (int64_t i = 0; i < round_up(count, MR); i++) {
-        int64_t used = i < count ? dim : 0;
-        if (used)
-            memcpy(out + i * m->dims, head_row(from, first + i, head, dim, m->row), (size_t)dim * sizeof *out);
-        memset(out + i * m->dims + used, 0, (size_t)(m->dims - used) * sizeof *out);
+    for (int64_t i = 0; i < all; i += VW) {
+        step *to = out + i / NR * NR * m->head + i % NR;
+        const step *from = rows + i * m->row;
+        int64_t s = 0;
+        for (; s + VW <= m->head; s += VW) {
+            vec square[VW];
+            for (int j = 0; j < VW; j++)
+                square[j] = v_load((const REAL *)(from + j * m->row + s));
+            v_transpose(square);
+            for (int j = 0; j < VW; j++)
+                v_store((REAL *)(to + (s + j) * NR), square[j]);
+        }
+        for (; s < m->head; s++)
+            for (int j = 0; j < VW; j++)
+                to[s * NR + j] = from[j * m->row + s];
     }
+}
+
+/* A right operand whose depth goes along rows: of pairs, each step holds two of them. */
+static void zip_rows(step *out, const rooms *m, const step *rows, int64_t count)
+{
+#if defined(KERNEL_BF16)
+    for (int64_t i = 0; m->pairs && i < count; i += 2) {
+        const step *first = rows + i * m->row, *second = first + m->row;
+        step *to = out + i / 2 * m->dims;
+        for (int64_t s = 0; s < m->dims / 2; s += VW) {
+            vec left, right;
+            v_zip_bf16(s < m->row ? v_load((const REAL *)(first + s)) : v_zero(), s < m->row && i + 1 < count ? v_load((const REAL *)(second + s)) : v_zero(), &left, &right);
+            v_store((REAL *)(to + 2 * s), left);
+            v_store((REAL *)(to + 2 * s + VW), right);
+        }
+    }
+#else
+    (void)out; /* the rows are the operand */
+    (void)m;
+    (void)rows;
+    (void)count;
+#endif
 }
 
 /* ---- products ---- */
 
-/* out[MR][NR] (+)= a b: row i of a at depth p is a[i * a_row + p * a_step], row p of b is b + p * b_step. Each element is one chain of fused multiply-adds
- * in rising depth. */
-static inline void micro(REAL *out, int64_t out_stride, const REAL *a, int64_t a_row, int64_t a_step, const REAL *b, int64_t b_step, int64_t depth, bool add)
-{
-    vec sum[MR][NV];
+/* A right operand: panel q of its columns begins at data + q * panel, its steps are `next` apart. */
+typedef struct right {
+    const step *data;
+    int64_t panel, next;
+} right;
 
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
-    for (int64_t p = 0; p < depth; p++) {
-        vec right[NV];
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            right[j] = v_load(b + p * b_step + j * VW);
-#pragma GCC unroll 12
-        for (int i = 0; i < MR; i++) {
-            vec left = v_set1(a[i * a_row + p * a_step]);
-#pragma GCC unroll 4
-            for (int j = 0; j < NV; j++)
-                sum[i][j] = v_fma(left, right[j], sum[i][j]);
+static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *out, int64_t out_stride, const step *left, int64_t left_stride, right r, int64_t count,
+                                                              int64_t cols, int64_t steps)
+{
+    for (int64_t q = 0; q * NR < cols; q++)
+        for (int64_t p = 0; p < count; p += MR) {
+            REAL *to = (REAL *)(out + p * out_stride + q * NR);
+            if (cols - q * NR <= VW)
+                micro(to, out_stride, left + p * left_stride, left_stride, 1, r.data + q * r.panel, r.next, steps, 1, pairs, false);
+            else
+                micro(to, out_stride, left + p * left_stride, left_stride, 1, r.data + q * r.panel, r.next, steps, NV, pairs, false);
         }
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            v_store(out + i * out_stride + j * VW, sum[i][j]);
 }
 
-/* out[count][panels * NR] = left[count][depth] * packed right; whole panels of rows are read and written */
-static void multiply(REAL *out, int64_t out_stride, const REAL *left, int64_t left_stride, const REAL *right, int64_t count, int64_t panels, int64_t depth)
+/* out[count][cols] = left[count][steps] * right; whole tiles of rows are read and written */
+static void multiply(const rooms *m, step *out, int64_t out_stride, const step *left, int64_t left_stride, right r, int64_t count, int64_t cols, int64_t steps)
 {
-    for (int64_t q = 0; q < panels; q++)
-        for (int64_t p = 0; p < count; p += MR)
-            micro(out + p * out_stride + q * NR, out_stride, left + p * left_stride, left_stride, 1, right + q * NR * depth, NR, depth, false);
+    if (m->pairs && HAVE_PAIRS)
+        multiply_as(true, out, out_stride, left, left_stride, r, count, cols, steps);
+    else
+        multiply_as(false, out, out_stride, left, left_stride, r, count, cols, steps);
 }
 
-/* total[n][dims] += scores[count][n]^T rows[count][dims]. The last panel may reach beyond column n of the scores: that lands in rows of `total` that nobody
- * reads. */
-static void add_transposed(REAL *total, const REAL *scores, const REAL *rows, const rooms *m, int64_t n, int64_t count)
+static inline __attribute__((always_inline)) void add_transposed_as(bool pairs, step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t steps)
 {
     for (int64_t q = 0; q < m->dims; q += NR)
         for (int64_t p = 0; p < n; p += MR)
-            micro(total + p * m->dims + q, m->dims, scores + p, 1, m->stride, rows + q, m->dims, count, true);
+            micro((REAL *)(total + p * m->dims + q), m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, NV, pairs, true);
+}
+
+/* total[n][dims] += turned^T rows over the rows of a span. The last tile may reach beyond column n of the scores: that lands in rows of `total` that nobody reads. */
+static void add_transposed(step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t count)
+{
+    if (m->pairs && HAVE_PAIRS)
+        add_transposed_as(true, total, turned, rows, m, n, (count + 1) / 2);
+    else
+        add_transposed_as(false, total, turned, rows, m, n, count);
+}
+
+/* Values of one vector, as reals or as bf16, at column c of a left operand's row. */
+static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
+{
+    if (m->pairs)
+        v_store_bf16((uint16_t *)(void *)row + c, v);
+    else
+        v_store((REAL *)(row + c), v);
 }
 
 /* ---- forward ---- */
 
-/* Scores of `count` rows become exp(scale * (score - largest)), columns from n up to a whole vector 0. sum: what each row adds up to, top: scale * largest.
- * The rows' chains of operations are independent, so each pass goes over all of them. */
-static void exponentials(REAL *scores, int64_t stride, int64_t count, int64_t n, REAL scale, REAL *sum, REAL *top)
+/* Scores of `count` rows become weights exp(scale * (score - largest)), columns from n up to a whole vector 0. sum: what each row adds up to, top: scale *
+ * largest. The rows' chains of operations are independent, so each pass goes over all of them. */
+static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, REAL *sum, REAL *top)
 {
     int64_t width = round_up(n, VW);
     vec factor = v_set1(scale);
 
     for (int64_t i = 0; i < count; i++) {
-        REAL *s = scores + i * stride;
+        REAL *s = (REAL *)(m->scores + i * m->stride);
         vec largest;
         for (int64_t c = n; c < width; c++)
             s[c] = (REAL)-1e30;
@@ -200,11 +233,11 @@ static void exponentials(REAL *scores, int64_t stride, int64_t count, int64_t n,
         top[i] = v_hmax(largest) * scale; /* scale > 0 */
     }
     for (int64_t i = 0; i < count; i++) {
-        REAL *s = scores + i * stride;
+        const REAL *s = (const REAL *)(m->scores + i * m->stride);
         vec total = v_zero(), shift = v_set1(top[i]);
         for (int64_t c = 0; c < width; c += VW) {
             vec e = v_exp(v_sub(v_mul(v_load(s + c), factor), shift));
-            v_store(s + c, e);
+            put_weights(m, m->weights + i * m->stride, c, e);
             total = v_add(total, e);
         }
         sum[i] = v_sum(total);
@@ -217,22 +250,31 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
     REAL sum[BLOCK_ROWS], top[BLOCK_ROWS], *lse = a->lse;
     mat out = a->out;
 
-    gather(m->q, m, &a->q, row, count, h, d);
-    multiply(m->scores, m->stride, m->q, m->dims, m->k_columns, count, m->keys / NR, d);
-    exponentials(m->scores, m->stride, count, n, (REAL)a->scale, sum, top);
+    take_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
+    multiply(m, m->scores, m->stride, m->q, m->row, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
+    exponentials(m, count, n, (REAL)a->scale, sum, top);
     if (lse)
         for (int64_t i = 0; i < count; i++)
             lse[(s * a->heads + h) * a->q_rows + first + i] = top[i] + (REAL)log((double)sum[i]);
-    multiply(m->out, m->dims, m->scores, m->stride, m->v_rows, count, m->dims / NR, n);
+    multiply(m, m->out, m->dims, m->weights, m->stride, (right){m->v_depth, NR, m->dims}, count, d, m->depth);
     out.data = (unsigned char *)out.data + (size_t)(h * d) * dtype_size(out.type);
     out.cols = d;
     for (int64_t i = 0; i < count; i++) {
-        REAL *o = m->out + i * m->dims;
+        REAL *o = (REAL *)(m->out + i * m->dims);
         vec inverse = v_set1(1 / sum[i]);
         for (int64_t c = 0; c < d; c += VW)
             v_store(o + c, v_mul(v_load(o + c), inverse));
         row_store(&out, row + i, o);
     }
+}
+
+static void pack_head(const attention_args *a, const rooms *m, int64_t s, int64_t h)
+{
+    int64_t n = a->k_rows;
+
+    take_rows(m->k, m, &a->k, s * n, n, m->keys, h, a->head_dim);
+    take_rows(m->v, m, &a->v, s * n, n, m->keys, h, a->head_dim);
+    turn_rows(m->k_columns, m, m->k, m->keys);
 }
 
 /* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of it. */
@@ -248,8 +290,8 @@ static void forward_task(void *argument, int thread, int threads)
     for (int64_t i = begin; i < end; i++) {
         int64_t s = i / (a->heads * blocks), h = i / blocks % a->heads, first = i % blocks * BLOCK_ROWS;
         if (i / blocks != packed_for) {
-            pack_columns(m.k_columns, &a->k, s * a->k_rows, a->k_rows, h, a->head_dim, m.row);
-            pack_depth(m.v_rows, &a->v, s * a->k_rows, a->k_rows, h, a->head_dim, m.row);
+            pack_head(a, &m, s, h);
+            zip_rows(m.v_depth, &m, m.v, a->k_rows);
             packed_for = i / blocks;
         }
         forward_block(a, &m, s, h, first, a->q_rows - first < BLOCK_ROWS ? a->q_rows - first : BLOCK_ROWS);
@@ -265,26 +307,34 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 
 /* ---- backward ---- */
 
-static void put(const mat *target, const REAL *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, REAL scale, bool add)
+static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, REAL scale, bool add)
 {
+    vec factor = v_set1(scale);
+    mat part = *target;
+
     if (!target->data)
         return;
+    part.data = (unsigned char *)target->data + (size_t)(head * dim) * dtype_size(target->type);
+    part.cols = dim;
     for (int64_t i = 0; i < count; i++) {
-        REAL *to = (REAL *)target->data + (first + i) * target->stride + head * dim;
-        for (int64_t c = 0; c < dim; c++)
-            to[c] = (add ? to[c] : 0) + scale * rows[i * stride + c];
+        REAL *row = (REAL *)(uintptr_t)(rows + i * stride), *to = (REAL *)part.data + (first + i) * part.stride;
+        for (int64_t c = 0; c < dim; c += VW)
+            v_store(row + c, v_mul(factor, v_load(row + c))); /* rows are whole vectors long */
+        for (int64_t c = 0; add && c < dim; c++)
+            row[c] += to[c];
+        row_store(&part, first + i, row);
     }
 }
 
-/* P from the kept log-sum-exp, in place of the scores; dS = P (dP - rowsum(P dP)), in place of dP */
-static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t count)
+/* Of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)). P goes to p_turned, dS to ds_turned and weights. */
+static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t first, int64_t count)
 {
-    int64_t n = a->k_rows, width = round_up(n, VW);
+    int64_t n = a->k_rows, width = round_up(n, VW), at = m->pairs ? 0 : first; /* where the scores of `first` lie */
     vec factor = v_set1((REAL)a->scale);
-    REAL sums[BLOCK_ROWS];
+    REAL sums[BLOCK_ROWS + 1];
 
     for (int64_t i = 0; i < count; i++) {
-        REAL *p = m->scores + i * m->stride, *dp = m->dscores + i * m->stride;
+        REAL *p = (REAL *)(m->scores + (at + i) * m->stride), *dp = (REAL *)(m->dscores + (at + i) * m->stride);
         vec sum = v_zero(), shift = v_set1(lse[i]);
         for (int64_t c = n; c < width; c++)
             p[c] = (REAL)-1e30;
@@ -296,55 +346,78 @@ static void backward_rows(const attention_args *a, const rooms *m, const REAL *l
         sums[i] = v_sum(sum);
     }
     for (int64_t i = 0; i < count; i++) {
-        REAL *p = m->scores + i * m->stride, *dp = m->dscores + i * m->stride;
+        REAL *p = (REAL *)(m->scores + (at + i) * m->stride), *dp = (REAL *)(m->dscores + (at + i) * m->stride);
         vec sum = v_set1(sums[i]);
-        for (int64_t c = 0; c < width; c += VW)
-            v_store(dp + c, v_mul(v_load(p + c), v_sub(v_load(dp + c), sum)));
-    }
-}
-
-static void backward_head(const attention_args *a, const rooms *m, int64_t s, int64_t h)
-{
-    int64_t d = a->head_dim, n = a->k_rows, total = round_up(n, MR) * m->dims;
-    const REAL *lse = (const REAL *)a->lse + (s * a->heads + h) * a->q_rows;
-
-    pack_columns(m->k_columns, &a->k, s * n, n, h, d, m->row);
-    pack_columns(m->v_columns, &a->v, s * n, n, h, d, m->row);
-    if (a->dq.data)
-        pack_depth(m->k_rows, &a->k, s * n, n, h, d, m->row);
-    memset(m->dk, 0, (size_t)total * sizeof *m->dk);
-    memset(m->dv, 0, (size_t)total * sizeof *m->dv);
-    for (int64_t first = 0; first < a->q_rows; first += BLOCK_ROWS) {
-        int64_t count = a->q_rows - first < BLOCK_ROWS ? a->q_rows - first : BLOCK_ROWS, row = s * a->q_rows + first;
-        gather(m->q, m, &a->q, row, count, h, d);
-        gather(m->dout, m, &a->dout, row, count, h, d);
-        multiply(m->scores, m->stride, m->q, m->dims, m->k_columns, count, m->keys / NR, d);
-        multiply(m->dscores, m->stride, m->dout, m->dims, m->v_columns, count, m->keys / NR, d);
-        backward_rows(a, m, lse + first, count);
-        if (a->dv.data)
-            add_transposed(m->dv, m->scores, m->dout, m, n, count);
-        if (a->dk.data)
-            add_transposed(m->dk, m->dscores, m->q, m, n, count);
-        if (a->dq.data) {
-            multiply(m->out, m->dims, m->dscores, m->stride, m->k_rows, count, m->dims / NR, n);
-            put(&a->dq, m->out, m->dims, row, count, h, d, (REAL)a->scale, a->accumulate_q);
+        for (int64_t c = 0; c < width; c += VW) {
+            vec ds = v_mul(v_load(p + c), v_sub(v_load(dp + c), sum));
+            v_store(dp + c, ds);
+            if (m->pairs)
+                v_store_bf16((uint16_t *)(void *)(m->weights + i * m->stride) + c, ds);
         }
     }
-    put(&a->dk, m->dk, m->dims, s * n, n, h, d, (REAL)a->scale, a->accumulate_k);
-    put(&a->dv, m->dv, m->dims, s * n, n, h, d, 1, a->accumulate_v);
+#if defined(KERNEL_BF16)
+    for (int64_t i = 0; m->pairs && i < count; i += 2) {
+        const REAL *p = (const REAL *)(m->scores + i * m->stride), *ds = (const REAL *)(m->dscores + i * m->stride);
+        REAL *p_to = (REAL *)(m->p_turned + (first + i) / 2 * m->stride), *ds_to = (REAL *)(m->ds_turned + (first + i) / 2 * m->stride);
+        bool two = i + 1 < count;
+        for (int64_t c = 0; c < width; c += VW) {
+            v_store(p_to + c, v_pair_bf16(v_load(p + c), two ? v_load(p + m->stride + c) : v_zero()));
+            v_store(ds_to + c, v_pair_bf16(v_load(ds + c), two ? v_load(ds + m->stride + c) : v_zero()));
+        }
+    }
+#endif
+}
+
+/* Query rows [first, first + count) of a head, whose keys and values are packed. */
+static void backward_span(const attention_args *a, const rooms *m, int64_t s, int64_t h, int64_t first, int64_t count)
+{
+    int64_t d = a->head_dim, n = a->k_rows, row = s * a->q_rows + first;
+    const REAL *lse = (const REAL *)a->lse + (s * a->heads + h) * a->q_rows + first;
+
+    take_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
+    take_rows(m->dout, m, &a->dout, row, count, round_up(count, MR), h, d);
+    for (int64_t i = 0; i < count; i += BLOCK_ROWS) {
+        int64_t rows = count - i < BLOCK_ROWS ? count - i : BLOCK_ROWS, at = m->pairs ? 0 : i * m->stride;
+        multiply(m, m->scores + at, m->stride, m->q + i * m->row, m->row, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
+        multiply(m, m->dscores + at, m->stride, m->dout + i * m->row, m->row, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
+        backward_rows(a, m, lse + i, i, rows);
+        if (a->dq.data) {
+            multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d, m->depth);
+            put(&a->dq, m->out, m->dims, row + i, rows, h, d, (REAL)a->scale, a->accumulate_q);
+        }
+    }
+    if (a->dv.data) {
+        zip_rows(m->dout_depth, m, m->dout, count);
+        add_transposed(m->dv, m->p_turned, m->dout_depth, m, n, count);
+    }
+    if (a->dk.data) {
+        zip_rows(m->q_depth, m, m->q, count);
+        add_transposed(m->dk, m->ds_turned, m->q_depth, m, n, count);
+    }
 }
 
 static void backward_task(void *argument, int thread, int threads)
 {
     const attention_job *job = argument;
     const attention_args *a = job->a;
-    int64_t begin, end;
+    int64_t n = a->k_rows, d = a->head_dim, begin, end;
     rooms m;
 
     lay_out(&m, job->c, thread, a, true);
     pool_share(a->samples * a->heads, thread, threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        backward_head(a, &m, i / a->heads, i % a->heads);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t s = i / a->heads, h = i % a->heads, total = round_up(n, MR) * m.dims;
+        pack_head(a, &m, s, h);
+        turn_rows(m.v_columns, &m, m.v, m.keys);
+        if (a->dq.data)
+            zip_rows(m.k_depth, &m, m.k, n);
+        memset(m.dk, 0, (size_t)total * sizeof *m.dk);
+        memset(m.dv, 0, (size_t)total * sizeof *m.dv);
+        for (int64_t first = 0; first < a->q_rows; first += m.span)
+            backward_span(a, &m, s, h, first, a->q_rows - first < m.span ? a->q_rows - first : m.span);
+        put(&a->dk, m.dk, m.dims, s * n, n, h, d, (REAL)a->scale, a->accumulate_k);
+        put(&a->dv, m.dv, m.dims, s * n, n, h, d, 1, a->accumulate_v);
+    }
 }
 
 void KERNEL(attention_backward)(compute *c, const attention_args *args)

@@ -62,6 +62,59 @@ static inline simde__m256i emulate_cvtepi32_epi16(simde__m512i a)
     return simde_mm256_loadu_si256((simde__m256i *)(void *)narrow);
 }
 
+static inline simde__m512i emulate_cvttps_epi32(simde__m512 a)
+{
+    float lane[16];
+    int32_t whole[16];
+
+    simde_mm512_storeu_ps(lane, a);
+    for (int i = 0; i < 16; i++)
+        whole[i] = isnan(lane[i]) ? INT32_MIN : (int32_t)lane[i];
+    return simde_mm512_loadu_si512(whole);
+}
+
+static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
+{
+    int32_t whole[16];
+    float lane[16];
+
+    simde_mm512_storeu_si512(whole, a);
+    for (int i = 0; i < 16; i++)
+        lane[i] = (float)whole[i];
+    return simde_mm512_loadu_ps(lane);
+}
+
+static inline simde__m512 emulate_permutexvar_ps(simde__m512i at, simde__m512 a)
+{
+    float lane[16], chosen[16];
+    int32_t index[16];
+
+    simde_mm512_storeu_ps(lane, a);
+    simde_mm512_storeu_si512(index, at);
+    for (int i = 0; i < 16; i++)
+        chosen[i] = lane[index[i] & 15];
+    return simde_mm512_loadu_ps(chosen);
+}
+
+static inline simde__m512 emulate_shuffle_f32x4(simde__m512 a, simde__m512 b, int how)
+{
+    float one[16], two[16], chosen[16];
+
+    simde_mm512_storeu_ps(one, a);
+    simde_mm512_storeu_ps(two, b);
+    for (int i = 0; i < 4; i++)
+        memcpy(chosen + 4 * i, (i < 2 ? one : two) + 4 * (how >> 2 * i & 3), 4 * sizeof *chosen);
+    return simde_mm512_loadu_ps(chosen);
+}
+
+#undef _mm512_cvttps_epi32
+#undef _mm512_permutexvar_ps
+#undef _mm512_shuffle_f32x4
+#undef _mm512_cvtepi32_ps
+#define _mm512_cvtepi32_ps(a) emulate_cvtepi32_ps(a)
+#define _mm512_cvttps_epi32(a) emulate_cvttps_epi32(a)
+#define _mm512_permutexvar_ps(at, a) emulate_permutexvar_ps(at, a)
+#define _mm512_shuffle_f32x4(a, b, how) emulate_shuffle_f32x4(a, b, how)
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_mask_storeu_ps
 #undef _mm512_cvtps_epi32

@@ -1,5 +1,8 @@
-/* The inner loops of the matrix product: MR rows times NR columns, accumulated in registers over the whole depth. Each output element is one chain of
- * fused multiply-adds in rising order, so its bits depend neither on its neighbours nor on how the work is split - and in f32 not on the kernel set. */
+/* The inner loop of every matrix product: MR rows times NR columns, accumulated in registers over the whole depth. Each output element is one chain of fused
+ * multiply-adds in rising order, so its bits depend neither on its neighbours nor on how the work is split - and in f32 not on the kernel set.
+ *
+ * The depth goes in steps of one real or, where the processor multiplies them, of one pair of bf16. Both are as wide as a real, so that operands are laid
+ * out and walked in the same way. */
 #ifndef INLAY_KERNELS_ISA_GEMM_MICRO_H
 #define INLAY_KERNELS_ISA_GEMM_MICRO_H
 
@@ -17,124 +20,62 @@
 #endif
 #define NR (NV * VW)
 
-/* tile[MR][NR] = a[k][MR] * b[k][NR] */
-static inline void micro_real(REAL *tile, const REAL *a, const REAL *b, int64_t k)
+#if defined(KERNEL_BF16)
+#define HAVE_PAIRS true
+#else
+#define HAVE_PAIRS false
+#endif
+
+typedef REAL __attribute__((may_alias)) step; /* a real or a pair of bf16 */
+
+static inline vec micro_multiply(vec left, vec right, vec sum, bool pairs)
 {
+#if defined(KERNEL_BF16)
+    if (pairs)
+        return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(left), (__m512bh)_mm512_castps_si512(right));
+#endif
+    (void)pairs;
+    return v_fma(left, right, sum);
+}
+
+/* out[MR][vectors * VW] (+)= a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs`, `add` and
+ * `vectors` are constants where it is called. */
+static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
+                                                        int64_t steps, int vectors, bool pairs, bool add)
+{
+    const step *rows[(MR + 2) / 3]; /* every third: the two between are reached by one and two strides */
     vec sum[MR][NV];
 
+#pragma GCC unroll 4
+    for (int i = 0; i < (MR + 2) / 3; i++)
+        rows[i] = a + 3 * i * a_row;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
-    for (int64_t p = 0; p < k; p++) {
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
+    for (int64_t p = 0; p < steps; p++) {
         vec right[NV];
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            right[j] = v_load(b + j * VW);
+        for (int j = 0; j < vectors; j++)
+            right[j] = v_load((const REAL *)(b + j * VW));
 #pragma GCC unroll 12
         for (int i = 0; i < MR; i++) {
-            vec left = v_set1(a[i]);
+            vec left = v_set1(rows[i / 3][i % 3 * a_row]);
 #pragma GCC unroll 4
-            for (int j = 0; j < NV; j++)
-                sum[i][j] = v_fma(left, right[j], sum[i][j]);
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] = micro_multiply(left, right[j], sum[i][j], pairs);
         }
-        a += MR;
-        b += NR;
+#pragma GCC unroll 4
+        for (int i = 0; i < (MR + 2) / 3; i++)
+            rows[i] += a_step;
+        b += b_step;
     }
 #pragma GCC unroll 12
     for (int i = 0; i < MR; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            v_store(tile + i * NR + j * VW, sum[i][j]);
-}
-
-#if defined(KERNEL_BF16)
-
-/* Both operands as pairs along the depth: a[pairs][MR], b[pairs][NR]. */
-static inline void micro_bf16(REAL *tile, const uint32_t *a, const uint16_t *b, int64_t pairs)
-{
-    vec sum[MR][NV];
-
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
-    for (int64_t p = 0; p < pairs; p++) {
-        __m512i right[NV];
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            right[j] = _mm512_loadu_si512((const void *)(b + j * VW * 2));
-#pragma GCC unroll 12
-        for (int i = 0; i < MR; i++) {
-            __m512i left = _mm512_set1_epi32((int)a[i]);
-#pragma GCC unroll 4
-            for (int j = 0; j < NV; j++)
-                sum[i][j] = _mm512_dpbf16_ps(sum[i][j], (__m512bh)left, (__m512bh)right[j]);
-        }
-        a += MR;
-        b += NR * 2;
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++)
-            v_store(tile + i * NR + j * VW, sum[i][j]);
-}
-
-#else
-
-/* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one runs on these. */
-static inline void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
-{
-    for (int64_t p = 0; p < pairs; p++, b += NR * 2, out += 2 * NR) {
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; j++) {
-#if defined(KERNEL_AVX512)
-            __m512i both = _mm512_loadu_si512((const void *)(b + j * VW * 2));
-            v_store(out + j * VW, _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
-            v_store(out + NR + j * VW, _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u))));
-#elif defined(KERNEL_AVX2)
-            __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(b + j * VW * 2));
-            v_store(out + j * VW, _mm256_castsi256_ps(_mm256_slli_epi32(both, 16)));
-            v_store(out + NR + j * VW, _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u))));
-#else
-            out[j] = (REAL)bf16_to_f32(b[2 * j]);
-            out[NR + j] = (REAL)bf16_to_f32(b[2 * j + 1]);
-#endif
-        }
-    }
-}
-
-#endif
-
-/* out[count][MR] from MR rows: transposed in blocks of four. `out` has room for four elements more. */
-static inline void interleave_rows(REAL *out, const REAL *const rows[MR], int64_t count)
-{
-    int64_t c = 0;
-
-#if defined(KERNEL_AVX2) || defined(KERNEL_AVX512)
-    for (; c + 4 <= count; c += 4) {
-        __m128 turned[(MR + 3) / 4][4];
-#pragma GCC unroll 3
-        for (int i = 0; i < (MR + 3) / 4; i++) {
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                turned[i][j] = 4 * i + j < MR ? _mm_loadu_ps(rows[4 * i + j < MR ? 4 * i + j : 0] + c) : _mm_setzero_ps();
-            _MM_TRANSPOSE4_PS(turned[i][0], turned[i][1], turned[i][2], turned[i][3]);
-        }
-        /* rising columns: what a store of four writes too far, the next column overwrites */
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-#pragma GCC unroll 3
-            for (int i = 0; i < (MR + 3) / 4; i++)
-                _mm_storeu_ps(out + (c + j) * MR + 4 * i, turned[i][j]);
-    }
-#endif
-    for (; c < count; c++)
-        for (int i = 0; i < MR; i++)
-            out[c * MR + i] = rows[i][c];
+        for (int j = 0; j < vectors; j++)
+            v_store(out + i * out_stride + j * VW, sum[i][j]);
 }
 
 #endif

@@ -65,6 +65,7 @@ const kernels KERNEL(kernels) = {
     .gemm = KERNEL(gemm),
     .gemm_outer = KERNEL(gemm_outer),
     .apply_prologue = KERNEL(apply_prologue),
+    .peak = KERNEL(peak),
     .layernorm = KERNEL(layernorm),
     .layernorm_backward = KERNEL(layernorm_backward),
     .attention = KERNEL(attention),

@@ -44,6 +44,42 @@ static inline vec v_abs(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm
 static inline vec v_select_negative(vec x, vec a, vec b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, v_zero(), _CMP_LT_OQ), a, b); }
 static inline vec v_round(vec a) { return _mm512_roundscale_ps(a, 8); }
 static inline vec v_pow2(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)); }
+/* Whole numbers of 0..15, and one of 16 table entries for each. */
+typedef __m512i v_index;
+static inline v_index v_truncate(vec a) { return _mm512_cvttps_epi32(a); }
+static inline vec v_whole(v_index a) { return _mm512_cvtepi32_ps(a); }
+static inline vec v_lookup(const REAL table[16], v_index at) { return _mm512_permutexvar_ps(at, _mm512_loadu_ps(table)); }
+/* r[i][j] and r[j][i] change places. */
+static inline void v_transpose(vec r[VW])
+{
+    __m512 t[16];
+
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
+            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* quarters: (a0 a1 a2 a3), b, c, d become (a0 b0 c0 d0), ... */
+        __m512 even = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
+        __m512 even2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88), odd2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
+        t[i] = _mm512_shuffle_f32x4(even, even2, 0x88);
+        t[4 + i] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+        t[8 + i] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+        t[12 + i] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        r[i] = t[i];
+}
 static inline vec v_load_bf16(const uint16_t *p)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
@@ -59,7 +95,36 @@ static inline __m512i v_bf16_bits_(vec a)
 static inline vec v_round_bf16(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(v_bf16_bits_(a), _mm512_set1_epi32((int)0xffff0000u))); }
 static inline void v_store_bf16(uint16_t *p, vec a)
 {
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(a)); /* takes subnormal numbers for 0 */
+#else
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v_bf16_bits_(a), 16)));
+#endif
+}
+/* Lanes that hold two bf16 each, the first in the lower half. */
+static inline vec v_pair_bf16(vec first, vec second)
+{
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first)));
+#else
+    __m512i low = _mm512_srli_epi32(v_bf16_bits_(first), 16), high = _mm512_and_si512(v_bf16_bits_(second), _mm512_set1_epi32((int)0xffff0000u));
+
+    return _mm512_castsi512_ps(_mm512_or_si512(low, high));
+#endif
+}
+/* Two rows of 32 bf16 become 32 pairs, one of each row: 16 in *left, 16 in *right. */
+static inline void v_zip_bf16(vec first, vec second, vec *left, vec *right)
+{
+    __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second), upper = _mm512_set1_epi32((int)0xffff0000u);
+    __m512 even = _mm512_castsi512_ps(_mm512_or_si512(_mm512_andnot_si512(upper, a), _mm512_slli_epi32(b, 16)));
+    __m512 odd = _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(upper, b)));
+    __m512 low = _mm512_unpacklo_ps(even, odd), high = _mm512_unpackhi_ps(even, odd);
+    __m512 front = _mm512_shuffle_f32x4(low, high, 0x44), back = _mm512_shuffle_f32x4(low, high, 0xee);
+
+    *left = _mm512_shuffle_f32x4(front, front, 0xd8);
+    *right = _mm512_shuffle_f32x4(back, back, 0xd8);
 }
 
 #elif defined(KERNEL_AVX2)
@@ -87,6 +152,40 @@ static inline vec v_abs(vec a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm
 static inline vec v_select_negative(vec x, vec a, vec b) { return _mm256_blendv_ps(a, b, _mm256_cmp_ps(x, v_zero(), _CMP_LT_OQ)); }
 static inline vec v_round(vec a) { return _mm256_round_ps(a, 8); }
 static inline vec v_pow2(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)); }
+typedef __m256i v_index;
+static inline v_index v_truncate(vec a) { return _mm256_cvttps_epi32(a); }
+static inline vec v_whole(v_index a) { return _mm256_cvtepi32_ps(a); }
+static inline vec v_lookup(const REAL table[16], v_index at)
+{
+    __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), at), high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), at);
+
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+}
+static inline void v_transpose(vec r[VW])
+{
+    __m256 t[8];
+
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
+            r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
+        t[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        r[i] = t[i];
+}
 static inline vec v_load_bf16(const uint16_t *p)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
@@ -122,6 +221,7 @@ static inline vec v_zero(void) { return 0; }
 static inline vec v_set1(REAL a) { return a; }
 static inline vec v_load(const REAL *p) { return *p; }
 static inline void v_store(REAL *p, vec a) { *p = a; }
+static inline void v_transpose(vec r[VW]) { (void)r; }
 static inline vec v_load_part(const REAL *p, int n) { return n > 0 ? *p : 0; }
 static inline void v_store_part(REAL *p, vec a, int n)
 {
@@ -147,6 +247,10 @@ static inline vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
 static inline vec v_sqrt(vec a) { return sqrtf(a); }
 static inline vec v_abs(vec a) { return fabsf(a); }
 static inline vec v_round(vec a) { return nearbyintf(a); }
+typedef int v_index;
+static inline v_index v_truncate(vec a) { return isnan(a) ? 0 : (int)a; }
+static inline vec v_whole(v_index a) { return (vec)a; }
+static inline vec v_lookup(const REAL table[16], v_index at) { return table[at]; }
 static inline vec v_pow2(vec a)
 {
     int32_t bits;
@@ -194,7 +298,11 @@ static inline REAL v_hmax(vec a)
 
 static inline vec v_exp(vec x) { return exp(x); }
 static inline vec v_gelu(vec x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
-static inline vec v_gelu_grad(vec x) { return 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794; }
+static inline vec v_gelu_slope(vec x, vec *slope)
+{
+    *slope = 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+    return v_gelu(x);
+}
 
 #else
 
@@ -217,39 +325,60 @@ static inline vec v_exp(vec x)
     return v_select_negative(v_add(x, v_set1(87.33f)), y, v_zero());
 }
 
-/* Phi(x) and, shared with it, exp(-x^2 / 2). erfc(z) = exp(-z^2) Q(t - 1) with t = 1 / (1 + 0.34 z), z = |x| / sqrt(2); Q fitted by us, |error| < 2e-9 in
- * exact arithmetic. Around t = 1 (x = 0) because there every rounding would count in full. Measured in f32 over [-12, 12]: |gelu - exact| < 1.1e-7 max(1, |x|),
- * |gelu' - exact| < 1.4e-7. */
-static inline vec v_phi_(vec x, vec *bell)
-{
-    /* 0.34 z, at most 8: far beyond where the bell is 0, and finite */
-    vec z = v_min(v_set1(8.0f), v_mul(v_abs(x), v_set1(0.34f * 0.70710678f))), u = v_neg(v_div(z, v_add(v_set1(1.0f), z))), q, tail;
+/* gelu(x) = max(x, 0) - H(|x|) with H(z) = z Phi(-z): on each of 16 equal parts of [0, 6] a polynomial of degree 6 in the place within the part, fitted by us
+ * to H and its slope; gelu_table[i] has the coefficients of power i. Measured in f32: |gelu - exact| < 1.1e-7 |x|, |gelu' - exact| < 1e-7. */
+static const float gelu_table[7][16] = {
+    {0.0f, 0.132686332f, 0.169970512f, 0.146581337f, 0.100210801f, 0.056993179f, 0.0275050644f, 0.0113726771f,
+     0.00404969417f, 0.00124563975f, 0.000331564806f, 7.64640426e-05f, 1.528953e-05f, 2.65220638e-06f, 3.99260529e-07f, 5.21741406e-08f},
+    {0.1875f, 0.080394201f, 0.00029034671f, -0.0405250117f, -0.0478009395f, -0.0369667113f, -0.0221961532f, -0.0109006995f,
+     -0.00447961874f, -0.00155894947f, -0.000462681142f, -0.000117634612f, -2.56983694e-05f, -4.83416579e-06f, -7.84266661e-07f, -1.09861645e-07f},
+    {-0.0561011247f, -0.0486148894f, -0.0304369833f, -0.0109405005f, 0.00227644807f, 0.00733023789f, 0.00683456287f, 0.00437554345f,
+     0.00218133908f, 0.000885523739f, 0.000299050647f, 8.50298675e-05f, 2.05082379e-05f, 4.21685127e-06f, 7.41795134e-07f, 1.11928557e-07f},
+    {-1.20952632e-06f, 0.00472672656f, 0.0068216729f, 0.00572909275f, 0.00298984442f, 0.000550101162f, -0.000666872482f, -0.000848973927f,
+     -0.000584570284f, -0.000294104684f, -0.000116928299f, -3.79782832e-05f, -1.02564572e-05f, -2.32764182e-06f, -4.47012127e-07f, -7.29994483e-08f},
+    {0.00131881167f, 0.000940429978f, 0.000100176054f, -0.000570581993f, -0.000719042495f, -0.000470917497f, -0.000152043649f, 3.52607349e-05f,
+     8.12781436e-05f, 5.99922205e-05f, 2.99897456e-05f, 1.14895793e-05f, 3.53407654e-06f, 8.93315473e-07f, 1.88112764e-07f, 3.32927641e-08f},
+    {-5.67119969e-06f, -0.000157764604f, -0.000179239942f, -8.12827493e-05f, 2.84233429e-05f, 7.15912902e-05f, 5.36024891e-05f, 1.94479981e-05f,
+     -1.48285028e-06f, -6.78592187e-06f, -4.96140137e-06f, -2.33948549e-06f, -8.29708483e-07f, -2.3370869e-07f, -5.36987308e-08f, -1.0221739e-08f},
+    {-2.44672592e-05f, -4.52645418e-06f, 1.48458057e-05f, 1.77557904e-05f, 7.64269134e-06f, -2.41765702e-06f, -5.48175331e-06f, -3.56127634e-06f,
+     -9.99532631e-07f, 2.49218573e-07f, 4.29688242e-07f, 2.58419021e-07f, 1.04895399e-07f, 3.24033209e-08f, 7.98313238e-09f, 1.60688174e-09f},
+};
 
-    *bell = v_exp(v_mul(v_set1(-0.5f), v_mul(x, x)));
-    q = v_set1(-0.24698211870719441f);
-    q = v_fma(q, u, v_set1(-0.64126670196039f));
-    q = v_fma(q, u, v_set1(0.08804425446302003f));
-    q = v_fma(q, u, v_set1(2.626028148457274f));
-    q = v_fma(q, u, v_set1(5.156677391691803f));
-    q = v_fma(q, u, v_set1(5.331740067233548f));
-    q = v_fma(q, u, v_set1(3.3187619855708954f));
-    q = v_fma(q, u, v_set1(1.0f));
-    tail = v_mul(v_mul(v_set1(0.5f), q), *bell); /* Phi(-|x|) */
-    return v_select_negative(x, v_sub(v_set1(1.0f), tail), tail);
+static inline vec v_gelu_part_(vec x, v_index *part)
+{
+    /* of NaN and a number v_min takes the second */
+    vec place = v_min(v_set1(15.999999f), v_mul(v_abs(x), v_set1(16.0f / 6.0f)));
+
+    *part = v_truncate(place);
+    return v_sub(place, v_whole(*part));
 }
 
 static inline vec v_gelu(vec x)
 {
-    vec bell;
+    v_index part;
+    vec f = v_gelu_part_(x, &part), h = v_lookup(gelu_table[6], part);
 
-    return v_mul(x, v_phi_(x, &bell));
+#pragma GCC unroll 6
+    for (int i = 5; i >= 0; i--)
+        h = v_fma(h, f, v_lookup(gelu_table[i], part));
+    return v_sub(v_max(v_zero(), x), h);
 }
 
-static inline vec v_gelu_grad(vec x)
+/* gelu(x), and gelu'(x) in *slope. */
+static inline vec v_gelu_slope(vec x, vec *slope)
 {
-    vec bell, phi = v_phi_(x, &bell);
+    v_index part;
+    vec f = v_gelu_part_(x, &part), h = v_lookup(gelu_table[6], part), rise = h;
 
-    return v_fma(v_mul(x, v_set1(0.39894228f)), bell, phi);
+    h = v_fma(h, f, v_lookup(gelu_table[5], part));
+#pragma GCC unroll 5
+    for (int i = 4; i >= 0; i--) {
+        rise = v_fma(rise, f, h);
+        h = v_fma(h, f, v_lookup(gelu_table[i], part));
+    }
+    rise = v_mul(rise, v_set1(16.0f / 6.0f));
+    *slope = v_select_negative(x, v_sub(v_set1(1.0f), rise), rise);
+    return v_sub(v_max(v_zero(), x), h);
 }
 
 #endif
@@ -317,7 +446,8 @@ static inline vec v_activate_grad(activation act, vec x)
     case ACT_RELU:
         return v_select_negative(v_neg(x), v_zero(), one);
     case ACT_GELU:
-        return v_gelu_grad(x);
+        v_gelu_slope(x, &s);
+        return s;
     case ACT_GELU_TANH: {
         vec t = v_tanh(v_gelu_tanh_inner_(x)), half = v_set1((REAL)0.5);
         vec inner = v_mul(v_set1((REAL)0.79788456080286535588), v_fma(v_mul(v_mul(x, x), v_set1(3)), v_set1((REAL)0.044715), one));
