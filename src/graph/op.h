@@ -34,6 +34,7 @@ typedef struct op_desc {
      * through its own f32 arithmetic; and whether the result may be bf16. */
     unsigned bf16_inputs;
     bool bf16_result;
+    unsigned bf16_gradients; /* inputs (bits) whose gradient it can write as bf16; it must read its result's gradient in either type */
 } op_desc;
 
 #define OP(name) extern const op_desc op_##name;

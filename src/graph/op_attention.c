@@ -82,4 +82,5 @@ const op_desc op_attention = {
     .passes = -1,
     .bf16_inputs = 1u << IN_Q | 1u << IN_K | 1u << IN_V,
     .bf16_result = true,
+    .bf16_gradients = 1u << IN_Q | 1u << IN_K | 1u << IN_V,
 };

@@ -122,4 +122,5 @@ const op_desc op_linear = {
     .passes = IN_RESIDUAL,
     .bf16_inputs = 1u << IN_X,
     .bf16_result = true,
+    .bf16_gradients = 1u << IN_X,
 };

@@ -30,6 +30,7 @@ struct program {
     layout_buffer *buffers;
     int buffer_count;
     int *home, *grad_home; /* for each value: its buffer, -1: none */
+    dtype *grad_type;      /* of each value's gradient */
     bool *wanted, *given;
     value loss;
     unsigned char *block, *workspace;
@@ -163,6 +164,29 @@ static void place_values(program *p, const int *last)
     }
 }
 
+/* A gradient is stored as its value is when one operation produces it whole and can write that type; where several add to it, or others do, it is real. */
+static void choose_gradient_types(program *p)
+{
+    const graph *g = p->g;
+    int *writers = ARENA_ARRAY(p->memory, int, g->value_count);
+
+    for (value v = 0; v < g->value_count; v++)
+        p->grad_type[v] = g->values[v].type;
+    for (int s = 0; s < p->count; s++) {
+        const op_node *op = &g->ops[p->steps[s].op];
+        for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++) {
+            bool again = false;
+            if (op->in[j] == NO_VALUE)
+                continue;
+            for (int i = 0; i < j; i++)
+                again |= op->in[i] == op->in[j];
+            writers[op->in[j]] += !again;
+            if (!(op_table[op->kind]->bf16_gradients >> j & 1) || writers[op->in[j]] > 1)
+                p->grad_type[op->in[j]] = g->real;
+        }
+    }
+}
+
 static void place_gradients(program *p)
 {
     const graph *g = p->g;
@@ -184,11 +208,11 @@ static void place_gradients(program *p)
                 step->clear[j] = step->accumulate[j] = true;
             if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM || p->grad_home[v] >= 0)
                 continue;
-            if (j == desc->passes && !g->values[op->out].kept && value_bytes(g, v, 1) / dtype_size(g->values[v].type) ==
-                value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
+            if (j == desc->passes && !g->values[op->out].kept && p->grad_type[v] == p->grad_type[op->out] &&
+                value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
                 p->grad_home[v] = p->grad_home[op->out];
             } else {
-                p->grad_home[v] = new_buffer(p, v, g->real, backward_time(p, s), 0);
+                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], backward_time(p, s), 0);
             }
             end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
             for (int producer = 0; producer < s && !g->values[v].kept; producer++)
@@ -242,6 +266,7 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
     place_values(p, last);
     if (request->backward) {
         p->grad_home[p->loss] = new_buffer(p, p->loss, g->real, p->count, 2 * p->count);
+        choose_gradient_types(p);
         place_gradients(p);
     }
     p->block_size = layout_assign(p->buffers, p->buffer_count);
@@ -267,6 +292,7 @@ inlay_status program_new(program **out, graph *g, const program_request *request
     *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE};
     p->home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_home = ARENA_ARRAY(memory, int, g->value_count);
+    p->grad_type = ARENA_ARRAY(memory, dtype, g->value_count);
     p->wanted = ARENA_ARRAY(memory, bool, g->value_count);
     p->given = ARENA_ARRAY(memory, bool, g->value_count);
     for (value v = 0; v < g->value_count; v++)
@@ -311,7 +337,7 @@ mat program_value(program *p, value v, int64_t batch)
 
 mat program_grad(program *p, value v, int64_t batch)
 {
-    return matrix(p, p->grad_home[v], v, p->g->real, batch);
+    return matrix(p, p->grad_home[v], v, p->grad_type[v], batch);
 }
 
 static op_run begin_run(program *p, const step_plan *step, int64_t batch, const step_info *info)
@@ -341,7 +367,7 @@ void program_backward(program *p, int64_t batch, const step_info *info)
         for (int j = 0; j < OP_INPUTS; j++)
             if (p->steps[s].clear[j]) {
                 mat dx = op_in_grad(&r, j);
-                p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * real);
+                p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * dtype_size(dx.type));
             }
         op_table[r.op->kind]->backward(&r);
     }

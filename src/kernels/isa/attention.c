@@ -307,7 +307,7 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 
 /* ---- backward ---- */
 
-static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, REAL scale, bool add)
+static void put(const mat *target, step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, REAL scale, bool add)
 {
     vec factor = v_set1(scale);
     mat part = *target;
@@ -317,11 +317,18 @@ static void put(const mat *target, const step *rows, int64_t stride, int64_t fir
     part.data = (unsigned char *)target->data + (size_t)(head * dim) * dtype_size(target->type);
     part.cols = dim;
     for (int64_t i = 0; i < count; i++) {
-        REAL *row = (REAL *)(uintptr_t)(rows + i * stride), *to = (REAL *)part.data + (first + i) * part.stride;
-        for (int64_t c = 0; c < dim; c += VW)
-            v_store(row + c, v_mul(factor, v_load(row + c))); /* rows are whole vectors long */
-        for (int64_t c = 0; add && c < dim; c++)
-            row[c] += to[c];
+        REAL *row = (REAL *)(rows + i * stride), old[VW];
+        for (int64_t c = 0; c < dim; c += VW) { /* `rows` are whole vectors long */
+            int64_t n = dim - c < VW ? dim - c : VW;
+            vec v = v_mul(factor, v_load(row + c));
+            if (add) {
+                mat piece = part;
+                piece.data = (unsigned char *)part.data + (size_t)c * dtype_size(part.type);
+                piece.cols = n;
+                v = v_add(v, v_load_part(row_real(&piece, first + i, old), (int)n));
+            }
+            v_store(row + c, v);
+        }
         row_store(&part, first + i, row);
     }
 }

@@ -14,12 +14,12 @@
 #define WIDE_TILES 8                     /* ... and at least where panels are widened for it, so that this costs little beside its use */
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
-static inline vec load_n(const REAL *p, int n)
+static inline __attribute__((always_inline)) vec load_n(const REAL *p, int n)
 {
     return n == VW ? v_load(p) : v_load_part(p, n);
 }
 
-static inline void store_n(const mat *m, int64_t r, int64_t c, vec v, int n)
+static inline __attribute__((always_inline)) void store_n(const mat *m, int64_t r, int64_t c, vec v, int n)
 {
     if (m->type == REAL_TYPE) {
         REAL *to = (REAL *)m->data + r * m->stride + c;
@@ -38,7 +38,7 @@ static inline void store_n(const mat *m, int64_t r, int64_t c, vec v, int n)
     }
 }
 
-static inline vec load_mat(const mat *m, int64_t r, int64_t c, int n)
+static inline __attribute__((always_inline)) vec load_mat(const mat *m, int64_t r, int64_t c, int n)
 {
     uint16_t room[VW] = {0};
 
@@ -156,9 +156,8 @@ typedef struct tile_place {
 } tile_place;
 
 /* n columns (at most VW) of one row, from the sums to the result */
-static inline __attribute__((always_inline)) void finish_vector(const gemm_args *args, vec v, int64_t row, int64_t col, vec factor, int n)
+static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, int64_t row, int64_t col, vec factor, int n)
 {
-    const gemm_epilogue *e = &args->out;
     vec slope = v_set1(1);
 
     if (e->bias)
@@ -178,25 +177,37 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_args 
         v = v_mul(v, factor);
     if (e->residual.data)
         v = v_add(v, load_mat(&e->residual, row, col, n));
-    store_n(&args->y, row, col, v, n);
+    store_n(y, row, col, v, n);
 }
 
 static void finish_tile(const gemm_args *args, const REAL *tile, tile_place at)
 {
-    const float *scale = args->out.row_scale;
-    int64_t group = args->out.row_group, cols = args->y.cols - at.col;
+    const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
+    const mat y = args->y;
+    const float *scale = e.row_scale;
+    int64_t group = e.row_group, cols = y.cols - at.col;
 
     for (int64_t i = 0; i < at.rows; i++) {
         vec factor = v_set1(scale ? (REAL)scale[(at.row + i) / group] : 1);
         if (cols >= NR) {
 #pragma GCC unroll 4
             for (int j = 0; j < NV; j++)
-                finish_vector(args, v_load(tile + i * NR + j * VW), at.row + i, at.col + j * VW, factor, VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j * VW), at.row + i, at.col + j * VW, factor, VW);
         } else {
             for (int64_t j = 0; j < cols; j += VW)
-                finish_vector(args, v_load(tile + i * NR + j), at.row + i, at.col + j, factor, cols - j < VW ? (int)(cols - j) : VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j), at.row + i, at.col + j, factor, cols - j < VW ? (int)(cols - j) : VW);
         }
     }
+}
+
+/* What the epilogue will read comes closer while the sums are made. */
+static void expect_tile(const mat *residual, tile_place at)
+{
+    size_t size = dtype_size(residual->type);
+
+    for (int64_t i = 0; residual->data && i < at.rows; i++)
+        for (size_t line = 0; line < NR * size; line += 64)
+            __builtin_prefetch((const unsigned char *)residual->data + (size_t)((at.row + i) * residual->stride + at.col) * size + line);
 }
 
 /* ---- the product ---- */
@@ -211,6 +222,7 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
     _Alignas(64) REAL tile[MR * NR];
     bool narrow = args->y.cols - at.col <= VW;
 
+    expect_tile(&args->out.residual, at);
 #if defined(KERNEL_BF16)
     if (l->pairs) {
         if (narrow)
