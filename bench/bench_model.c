@@ -33,7 +33,7 @@ static double measure(program *p, const model *m, const adapter *a, device *d, i
     for (int64_t i = 0; training && i < batch; i++)
         ((int32_t *)program_value(p, m->labels, batch).data)[i] = (int32_t)(i % CLASSES);
     for (int run = 0; run <= RUNS; run++) {
-        step_info step = {1, (uint32_t)run};
+        step_info step = {.seed = 1, .step = (uint32_t)run};
         double begun = monitor_seconds(), seconds;
         program_forward(p, batch, &step);
         if (training) {

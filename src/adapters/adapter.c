@@ -1,6 +1,5 @@
 #include "adapters/adapter.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,7 +85,7 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 static void list_param(adapter *a, param *p, init_rule init, bool of_backbone)
 {
-    adapter_param item = {p, init, of_backbone, p->source, p->source_type};
+    adapter_param item = {.p = p, .init = init, .of_backbone = of_backbone, .source = p->source, .source_type = p->source_type, .stream = (uint32_t)a->param_count};
 
     p->trainable = a->trainable;
     p->exact = true;
@@ -99,6 +98,44 @@ param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *
 
     list_param(a, p, init, false);
     return p;
+}
+
+static adapter_param *item_of(const adapter *a, const param *p)
+{
+    int i = 0;
+
+    while (a->params[i].p != p)
+        i++;
+    return &a->params[i];
+}
+
+void adapter_begin_as(adapter *a, const param *p, const param *other)
+{
+    item_of(a, p)->stream = item_of(a, other)->stream;
+}
+
+void adapter_fix(adapter *a, param *p, const float *values)
+{
+    item_of(a, p)->fixed = true;
+    p->trainable = false;
+    p->source = values;
+    p->source_type = DTYPE_F32;
+}
+
+void adapter_mask(adapter *a, const param *p, mask_rule rule)
+{
+    item_of(a, p)->mask = rule;
+}
+
+void adapter_peak_lr(adapter *a, param *p, double lr)
+{
+    (void)a;
+    p->peak_lr = lr;
+}
+
+param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw)
+{
+    return count == 1 ? of[0] : param_choose(a->memory, of, count, draw);
 }
 
 void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context)
@@ -132,6 +169,22 @@ param *adapter_find(const adapter *a, const char *name)
     return NULL;
 }
 
+/* The option `drop_layers`, of methods that have it: a number of layers from below, or "random". */
+static inlay_status read_dropped(adapter *a, inlay_error *err)
+{
+    const char *text = options_has(a->settings, "drop_layers") ? options_string(a->settings, "drop_layers") : "0";
+    char *end;
+    long layers = strtol(text, &end, 10);
+
+    a->drop_random = strcmp(text, "random") == 0;
+    if (a->drop_random)
+        return INLAY_OK;
+    if (*end || end == text || layers < 0 || layers > a->shape->depth)
+        FAIL(err, INLAY_ERR_USAGE, "drop_layers: expected 'random' or a number of layers from 0 to %lld, found '%s'", (long long)a->shape->depth, text);
+    a->first_layer = (int)layers;
+    return INLAY_OK;
+}
+
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -143,7 +196,9 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = arena_strdup(memory, labels[i]);
-    status = a->method->plan(a, err);
+    status = read_dropped(a, err);
+    if (status == INLAY_OK)
+        status = a->method->plan(a, err);
     a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});
     a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
     if (status != INLAY_OK) {
@@ -163,6 +218,7 @@ void adapter_free(adapter *a, const device *d)
         if (d)
             param_release(p, d);
         p->trainable = p->exact = false;
+        p->peak_lr = 0;
         p->source = a->params[i].source;
         p->source_type = a->params[i].source_type;
     }
@@ -174,15 +230,59 @@ void adapter_free(adapter *a, const device *d)
     arena_free(a->memory);
 }
 
+/* mask[i] = whether entry i belongs to the rule's part; `count` entries that lie `stride` apart. */
+static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride, const mask_rule *rule, rng_stream stream)
+{
+    rng_permutation(order, count, stream);
+    for (int rank = 0; rank < count; rank++)
+        mask[order[rank] * stride] = rank >= (int64_t)rule->part * count / rule->parts && rank < ((int64_t)rule->part + 1) * count / rule->parts;
+}
+
+static inlay_status make_mask(const adapter_param *item, device *d, uint64_t seed, inlay_error *err)
+{
+    param *p = item->p;
+    const mask_rule *rule = &item->mask;
+    int64_t rows = p->ndim > 1 ? p->dims[0] : 1, cols = p->count / rows;
+    unsigned char *mask = malloc((size_t)p->count), *there;
+    int *order = malloc((size_t)p->count * sizeof *order);
+    rng_stream stream = {.seed = seed, .purpose = RNG_MASK, .site = rule->site};
+
+    there = d->k->alloc((size_t)p->count);
+    if (!mask || !order || !there) {
+        free(mask);
+        free(order);
+        d->k->release(there);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: the mask of '%s'", p->name);
+    }
+    if (rule->kind == MASK_ALL)
+        draw_mask(mask, order, (int)p->count, 1, rule, stream);
+    for (int64_t r = 0; rule->kind == MASK_ROW && r < rows; r++) {
+        stream.step = (uint32_t)r;
+        draw_mask(mask + r * cols, order, (int)cols, 1, rule, stream);
+    }
+    for (int64_t c = 0; rule->kind == MASK_COLUMN && c < cols; c++) {
+        stream.step = (uint32_t)c;
+        draw_mask(mask + c, order, (int)rows, cols, rule, stream);
+    }
+    d->k->copy_in(there, mask, (size_t)p->count);
+    p->mask = there;
+    p->decay_masked = rule->decay_masked;
+    free(mask);
+    free(order);
+    return INLAY_OK;
+}
+
 inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err)
 {
     for (int i = 0; i < a->param_count; i++) {
         const adapter_param *item = &a->params[i];
         uint64_t count = (uint64_t)item->p->count;
-        rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .site = (uint32_t)i};
+        rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .site = item->stream};
         float *values;
         TRY(param_materialise(item->p, d, err));
-        if (item->of_backbone)
+        if (item->mask.parts)
+            TRY(make_mask(item, d, seed, err));
+        if (item->of_backbone || item->fixed)
             continue;
         values = calloc(count, sizeof *values);
         if (!values)
@@ -193,6 +293,14 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
         case INIT_CONSTANT:
             for (uint64_t j = 0; j < count; j++)
                 values[j] = (float)item->init.a;
+            break;
+        case INIT_DIAGONAL:
+            for (uint64_t j = 0; j < count; j++)
+                values[j] = (float)(j / (uint64_t)item->p->dims[1] == j % (uint64_t)item->p->dims[1] ? item->init.a : item->init.b);
+            break;
+        case INIT_FIRST:
+            for (uint64_t j = 0; j < count; j++)
+                values[j] = (float)(j == 0 ? item->init.a : item->init.b);
             break;
         case INIT_NORMAL:
             rng_fill_normal(values, count, item->init.a, item->init.b, stream);
@@ -220,72 +328,16 @@ int64_t adapter_param_total(const adapter *a, bool with_head)
     return total;
 }
 
-/* ---- listening at the sites ---- */
-
-typedef struct listener {
-    site_hooks hooks;
-    const adapter *a;
-    bool training;
-    value *seen; /* by layer + 1 and kind */
-} listener;
-
-static bool same(site a, site b)
+int64_t adapter_trained_total(const adapter *a, bool with_head)
 {
-    return a.kind == b.kind && a.layer == b.layer;
-}
+    int64_t total = 0;
 
-/* The source of an edge, with no more tokens than the target has. */
-static value source_of(listener *l, graph *g, const edge *e, site here, value v)
-{
-    value x = same(e->from, here) ? v : l->seen[(e->from.layer + 1) * SITE_COUNT + e->from.kind];
-
-    assert(x != NO_VALUE);
-    return g->values[x].rows > g->values[v].rows ? graph_select_tokens(g, x, 0, g->values[v].rows) : x;
-}
-
-static value reach(void *context, graph *g, site s, value v, int64_t offset, int64_t width)
-{
-    listener *l = context;
-    const adapter *a = l->a;
-
-    for (int i = 0; i < a->transform_count; i++)
-        if (same(a->transforms[i].at, s))
-            v = a->transforms[i].function(a, g, v, a->transforms[i].context, l->training);
-    for (int i = 0; i < a->edge_count; i++) {
-        const edge *e = &a->edges[i];
-        value y;
-        if (!same(e->to, s))
+    for (int i = 0; i < a->param_count; i++) {
+        const adapter_param *item = &a->params[i];
+        if (item->fixed || (!with_head && (item->p == a->head_weight || item->p == a->head_bias)))
             continue;
-        y = e->function(a, g, source_of(l, g, e, s, v), e->context, l->training);
-        v = width < g->values[v].cols ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
+        total += item->mask.parts ? ((int64_t)item->mask.part + 1) * item->p->count / item->mask.parts - (int64_t)item->mask.part * item->p->count / item->mask.parts
+                                  : item->p->count;
     }
-    l->seen[(s.layer + 1) * SITE_COUNT + s.kind] = v;
-    return v;
-}
-
-static bool listens(void *context, site s)
-{
-    const adapter *a = ((listener *)context)->a;
-
-    for (int i = 0; i < a->transform_count; i++)
-        if (same(a->transforms[i].at, s))
-            return true;
-    for (int i = 0; i < a->edge_count; i++)
-        if (same(a->edges[i].from, s) || same(a->edges[i].to, s))
-            return true;
-    return false;
-}
-
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training)
-{
-    listener *l = ARENA_NEW(g->memory, listener);
-    int64_t places = (a->shape->depth + 1) * SITE_COUNT;
-
-    l->a = a;
-    l->training = training;
-    l->seen = ARENA_ARRAY(g->memory, value, places);
-    for (int64_t i = 0; i < places; i++)
-        l->seen[i] = NO_VALUE;
-    l->hooks = (site_hooks){.context = l, .reach = reach, .listens = listens};
-    return &l->hooks;
+    return total;
 }

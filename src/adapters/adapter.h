@@ -11,12 +11,23 @@
 
 typedef struct adapter adapter;
 
-/* How a fresh parameter is filled. `a`, `b`: mean and std (normal; truncated at +-2 std), low and high (uniform), the constant in `a`. */
-typedef enum init_kind { INIT_ZERO, INIT_CONSTANT, INIT_NORMAL, INIT_TRUNC_NORMAL, INIT_UNIFORM } init_kind;
+/* How a fresh parameter is filled. `a`, `b`: mean and std (normal; truncated at +-2 std), low and high (uniform), the constant in `a`, the
+ * value on the diagonal and beside it (diagonal), of the first element and of the others (first). */
+typedef enum init_kind { INIT_ZERO, INIT_CONSTANT, INIT_NORMAL, INIT_TRUNC_NORMAL, INIT_UNIFORM, INIT_DIAGONAL, INIT_FIRST } init_kind;
 typedef struct init_rule {
     init_kind kind;
     double a, b;
 } init_rule;
+
+/* What of a parameter is trained: part `part` of `parts` of a random partition of all its entries, or of each of its rows or columns. The partition is drawn
+ * from the run's seed and `site`; parameters with the same site have the parts of one partition. parts 0: all of it. */
+typedef enum mask_kind { MASK_ALL, MASK_ROW, MASK_COLUMN } mask_kind;
+typedef struct mask_rule {
+    mask_kind kind;
+    int part, parts;
+    uint32_t site;
+    bool decay_masked; /* weight decay reaches the rest as well */
+} mask_rule;
 
 /* Builds the function of an edge, or of a transform, on `x` at layer `layer`. `training`: dropout and drop path are on. */
 typedef value (*adapter_function)(const adapter *a, graph *g, value x, const void *context, bool training);
@@ -43,6 +54,9 @@ typedef struct fold_target {
     float *(*bias)(void *context, const char *name, int64_t count, inlay_error *err);
 } fold_target;
 
+/* A forward pass of a training step: what its graph gave. Passes differ in what they draw. */
+typedef build_result pass_result;
+
 typedef struct method {
     const char *name;
     const char *summary;  /* one line */
@@ -53,6 +67,11 @@ typedef struct method {
     double lr;        /* learning rate by default */
     inlay_status (*plan)(adapter *a, inlay_error *err);
     inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */
+    int passes; /* forward passes of a training step; 0: one */
+    /* The loss of a training step over its passes; NULL: the cross-entropy of the first. */
+    value (*loss)(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing);
+    /* What is evaluated and saved in place of what was trained: a plain adapter with the trained values' merge. NULL: what was trained itself. */
+    inlay_status (*merge)(adapter **out, const adapter *a, device *d, inlay_error *err);
 } method;
 
 /* Another set of defaults for a method, by name. */
@@ -72,6 +91,9 @@ typedef struct adapter_param {
     param *p;
     init_rule init;
     bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
+    bool fixed;       /* saved with the adapter, but never trained */
+    uint32_t stream;  /* of its initial values: parameters with the same stream begin equal */
+    mask_rule mask;
     const void *source; /* its value in the checkpoint */
     dtype source_type;
 } adapter_param;
@@ -94,6 +116,8 @@ struct adapter {
     const char **labels; /* [classes] */
     tensor_set *file;    /* a loaded adapter's values */
     bool trainable;
+    int first_layer;  /* layers below it have no adapters */
+    bool drop_random; /* each training step draws the first layer whose adapters are active */
 };
 
 /* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the method's options. Parameters are
@@ -105,19 +129,41 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
 inlay_status adapter_settings(options **out, const char *name, inlay_error *err);
 
 int64_t adapter_param_total(const adapter *a, bool with_head);
-/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. */
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training);
+int64_t adapter_trained_total(const adapter *a, bool with_head); /* without what masks leave out and what is fixed */
+/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of layers below `skip_layers` are left out. */
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers);
+/* Whether layers of it can be left out: all that it does is done by edges. */
+bool adapter_can_skip(const adapter *a);
+/* What is evaluated and saved: the method's merge, or `a` itself. Free with adapter_free when it is not `a`. */
+inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err);
 
 /* For methods: */
-/* Own parameter, trainable; name is printf-like over the layer. */
+/* Own parameter, trainable. */
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
+/* It begins with the values of `other`, a parameter of the same shape and rule. */
+void adapter_begin_as(adapter *a, const param *p, const param *other);
+/* It is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the caller. */
+void adapter_fix(adapter *a, param *p, const float *values);
+void adapter_mask(adapter *a, const param *p, mask_rule rule);
+/* A learning rate of its own, on the schedule of the run. */
+void adapter_peak_lr(adapter *a, param *p, double lr);
+/* One of `count` parameters, drawn for each step and pass; those with the same `draw` draw together. */
+param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
 void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context);
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
 /* Makes every weight of the backbone's encoder (not its head) whose name contains `part` trainable; "" is all. */
 void adapter_unfreeze(adapter *a, const char *part);
 param *adapter_find(const adapter *a, const char *name);
+/* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head as `a`. Options named in `same` (ended by
+ * NULL) are a's; `settings` gives others (name, text; ended by NULL; may be NULL). */
+inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same, const char *const (*settings)[2], device *d, inlay_error *err);
+/* to = factor * the sum of `count` parameters */
+inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err);
 
 /* ---- on disk: adapter.safetensors and adapter.json ---- */
+
+/* The text of one option of a saved adapter of that method, as it would be given on the command line. */
+inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err);
 
 /* Everything that a loaded adapter needs beside its weights. `record`: a json_t * object with the training's figures, may be NULL. `input`: the preprocessing. */
 inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing, const void *record, inlay_error *err);

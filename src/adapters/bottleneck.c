@@ -4,55 +4,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapters/adapter.h"
-#include "adapters/method.h"
+#include "adapters/bottleneck.h"
 
-typedef struct bottleneck {
-    param *down, *down_bias, *up, *up_bias, *scaling, *norm, *norm_bias;
-    activation act;
-    double factor, dropout, drop_path;
-} bottleneck;
-
-/* Where each position reads and adds, in the order of the forward pass. */
-typedef struct position {
-    const char *name;
-    struct {
-        const char *slot;
-        site_kind from, to;
-    } at[2];
-} position;
-
-static const position positions[] = {
+static const bottleneck_position positions[] = {
     {"post", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
     {"pre", {{"adapter", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}}},
     {"parallel", {{"adapter", SITE_ATTN_RESIDUAL, SITE_BLOCK_OUTPUT}}},
     {"intermediate", {{"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
     {"houlsby", {{"adapter_attn", SITE_ATTN_OUTPUT, SITE_ATTN_OUTPUT}, {"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
     {"pfeiffer", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
+    {"pre_post", {{"adapter_attn", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}, {"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
+    {NULL, {{NULL, SITE_COUNT, SITE_COUNT}}},
 };
 
 static const option_spec option_table[] = {
-    {"position", OPTION_CHOICE, "post", "post|pre|parallel|intermediate|houlsby|pfeiffer", 0, 0, NULL, "where in the block the adapter reads and adds", false},
-    {"rank", OPTION_INT, "8", NULL, 1, 65536, "N", "width of the bottleneck", false},
-    {"activation", OPTION_CHOICE, "gelu", "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", 0, 0, NULL, "between the two projections", false},
+    OPTION_POSITION("post"),
+    OPTION_RANK("8"),
+    OPTION_ACTIVATION("gelu"),
     {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front of the down-projection", false},
     {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
     {"scaling", OPTION_CHOICE, "none", "none|fixed|learned|channel", 0, 0, NULL, "factor on the adapter's output: fixed, one learned number, or one for each channel", false},
     {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned ones", false},
-    {"init", OPTION_CHOICE, "houlsby", "houlsby|lora|bert", 0, 0, NULL, "truncated normal 0.01; Kaiming-uniform down and zero up; normal 0.02", false},
-    {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the bottleneck's activation", false},
+    OPTION_INIT("houlsby"),
+    OPTION_DROPOUT("0"),
     {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    OPTION_DROP_LAYERS,
     {0},
 };
 
 /* act(LN(x) Wd + bd) Wu + bu, times the scaling */
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
     const bottleneck *b = context;
 
     if (b->norm)
         x = graph_layernorm(g, x, b->norm, b->norm_bias, a->shape->eps);
-    x = graph_activation(g, graph_linear(g, x, b->down, b->down_bias, 0, 0), b->act);
+    x = graph_linear(g, x, b->down, b->down_bias, 0, 0);
+    x = b->numerator ? graph_rational(g, x, b->numerator, b->denominator, b->safe) : graph_activation(g, x, b->act);
     x = graph_dropout(g, x, training ? b->dropout : 0);
     x = graph_linear(g, x, b->up, b->up_bias, 0, 0);
     if (b->scaling || b->factor != 1)
@@ -60,7 +48,7 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
     return graph_drop_path(g, x, training ? b->drop_path : 0);
 }
 
-static void initial(const char *name, int64_t width, init_rule *down, init_rule *up)
+void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_rule *up)
 {
     double bound = 1 / sqrt((double)width); /* Kaiming-uniform with a = sqrt(5) */
 
@@ -83,7 +71,7 @@ static const bottleneck *make(adapter *a, int layer, const char *slot)
     init_rule down, up, zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0}, start = {INIT_CONSTANT, options_real(o, "scale"), 0};
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
-    initial(options_string(o, "init"), width, &down, &up);
+    bottleneck_initial(options_string(o, "init"), width, &down, &up);
     activation_from_name(options_string(o, "activation"), &b->act);
     b->dropout = options_real(o, "dropout");
     b->drop_path = options_real(o, "drop_path");
@@ -104,16 +92,23 @@ static const bottleneck *make(adapter *a, int layer, const char *slot)
     return b;
 }
 
+const bottleneck_position *bottleneck_place(const char *name)
+{
+    const bottleneck_position *p = positions;
+
+    while (p->name && strcmp(p->name, name) != 0)
+        p++;
+    return p;
+}
+
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const position *p = positions;
+    const bottleneck_position *p = bottleneck_place(options_string(a->settings, "position"));
 
     (void)err;
-    while (strcmp(p->name, options_string(a->settings, "position")) != 0)
-        p++;
-    for (int layer = 0; layer < a->shape->depth; layer++)
+    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
         for (int i = 0; i < 2 && p->at[i].slot; i++)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, apply, make(a, layer, p->at[i].slot));
+            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, bottleneck_apply, make(a, layer, p->at[i].slot));
     return INLAY_OK;
 }
 

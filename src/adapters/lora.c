@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapters/method.h"
+#include "adapters/experts.h"
+#include "adapters/low_rank.h"
 
 typedef struct low_rank {
-    param *a, *b;
+    param *a, *b; /* may stand for a choice of experts */
     double scale, dropout;
     const char *weight; /* the backbone's weight that it changes, and the first row of it */
     int64_t first;
@@ -29,10 +30,11 @@ static const struct target {
 #define TARGETS (sizeof targets / sizeof *targets)
 
 static const option_spec option_table[] = {
-    {"rank", OPTION_INT, "8", NULL, 1, 65536, "N", "rank of the change", false},
+    OPTION_RANK("8"),
     {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "the change is scaled by alpha / rank", false},
     {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the input of the change", false},
-    {"targets", OPTION_STRING, "q,v", NULL, 0, 0, "LIST", "products that are changed: any of q,k,v,proj,fc1,fc2", false},
+    OPTION_TARGETS,
+    OPTION_DROP_LAYERS,
     {0},
 };
 
@@ -47,25 +49,28 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
     return graph_affine(g, x, NULL, NULL, l->scale);
 }
 
-static void add(adapter *a, int layer, const struct target *t)
+static void add(adapter *a, int layer, const struct target *t, const low_rank_plan *plan, uint32_t draw)
 {
     int64_t width = a->shape->width, hidden = a->shape->hidden, rank = options_int(a->settings, "rank");
     int64_t in = t->from == SITE_FFN_HIDDEN ? hidden : width, out = t->to == SITE_FFN_PRE ? hidden : width;
     double bound = 1 / sqrt((double)in); /* Kaiming-uniform with a = sqrt(5) */
     low_rank *l = ARENA_NEW(a->memory, low_rank);
+    param **unused;
 
     l->scale = options_real(a->settings, "alpha") / (double)rank;
     l->dropout = options_real(a->settings, "dropout");
     l->weight = arena_printf(a->memory, "blocks.%d.%s", layer, t->weight);
     l->first = t->part * width;
-    l->a = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.lora_A.weight", layer, t->slot), 2, (int64_t[]){rank, in},
-                             (init_rule){INIT_UNIFORM, -bound, bound});
-    l->b = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.lora_B.weight", layer, t->slot), 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0});
+    l->a = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), "weight", 2, (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound},
+                       plan->experts_a, plan->equal, draw, &unused);
+    l->b = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), "weight", 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, plan->experts_b,
+                       plan->equal, draw + 1, &unused);
     adapter_add_edge(a, t->from, t->to, layer, apply, l);
 }
 
-static inlay_status plan(adapter *a, inlay_error *err)
+inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *err)
 {
+    uint32_t draw = 0;
     const char *text = options_string(a->settings, "targets");
     bool wanted[TARGETS] = {false};
 
@@ -78,13 +83,20 @@ static inlay_status plan(adapter *a, inlay_error *err)
         wanted[i] = true;
         text += length + (text[length] == ',');
     }
-    for (int layer = 0; layer < a->shape->depth; layer++)
+    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
         for (size_t i = 0; i < TARGETS; i++)
-            if (wanted[i])
-                add(a, layer, &targets[i]);
-    if (a->edge_count == 0)
+            if (wanted[i]) {
+                add(a, layer, &targets[i], plan, draw);
+                draw += 2;
+            }
+    if (*options_string(a->settings, "targets") == 0)
         FAIL(err, INLAY_ERR_USAGE, "targets: expected at least one of q, k, v, proj, fc1, fc2");
     return INLAY_OK;
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    return low_rank_add(a, &(low_rank_plan){.experts_a = 1, .experts_b = 1}, err);
 }
 
 /* W += scale * B A */

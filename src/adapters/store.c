@@ -195,20 +195,51 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
     return status;
 }
 
+/* adapter.json of a folder; release with json_decref. */
+static inlay_status read_description(json_t **out, const char *folder, const char *path, inlay_error *err)
+{
+    json_error_t where;
+
+    *out = NULL;
+    if (!file_exists(path))
+        FAIL(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
+    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    if (!*out)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    return INLAY_OK;
+}
+
+inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *path = path_join(memory, folder, "adapter.json"), *name, *text;
+    json_t *root;
+    inlay_status status = read_description(&root, folder, path, err);
+
+    if (status == INLAY_OK) {
+        name = json_string_value(json_object_get(root, "method"));
+        text = json_string_value(json_object_get(json_object_get(root, "options"), option));
+        if (!name || strcmp(name, method_name) != 0)
+            status = error_set(err, INLAY_ERR_MISMATCH, "%s: method '%s' is expected, found '%s'", path, method_name, name ? name : "none");
+        else if (!text || strlen(text) >= room)
+            status = error_set(err, INLAY_ERR_FORMAT, "%s: option '%s' is missing or too long", path, option);
+        else
+            snprintf(out, room, "%s", text);
+    }
+    json_decref(root);
+    arena_free(memory);
+    return status;
+}
+
 inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing, inlay_error *err)
 {
     arena *memory = arena_new();
     const char *path = path_join(memory, folder, "adapter.json");
-    json_error_t where;
-    json_t *root = NULL;
-    inlay_status status;
+    json_t *root;
+    inlay_status status = read_description(&root, folder, path, err);
 
     *out = NULL;
-    if (!file_exists(path))
-        status = error_set(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
-    else if (!(root = json_load_file(path, JSON_REJECT_DUPLICATES, &where)))
-        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
-    else
+    if (status == INLAY_OK)
         status = load(out, root, path, b, insist, err);
     if (status == INLAY_OK) {
         status = take_values(*out, path_join(memory, folder, "adapter.safetensors"), err);

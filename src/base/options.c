@@ -402,7 +402,9 @@ bool options_given(const options *o, const char *name)
 
 bool options_has(const options *o, const char *name)
 {
-    return expect(o, name)->count > 0;
+    const slot *s = find(o, name);
+
+    return s && s->count > 0;
 }
 
 bool options_flag(const options *o, const char *name)

@@ -45,7 +45,7 @@ const char *options_peek(const char *name, int argc, char *const *argv, int firs
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
 bool options_given(const options *o, const char *name);  /* set by the user: command line, environment or options_set */
-bool options_has(const options *o, const char *name);    /* has a value: given or by default */
+bool options_has(const options *o, const char *name);    /* is in a table and has a value, given or by default */
 bool options_flag(const options *o, const char *name);
 int64_t options_int(const options *o, const char *name);
 double options_real(const options *o, const char *name);

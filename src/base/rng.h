@@ -10,7 +10,7 @@
 void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
 /* What is being drawn. A stream is (purpose, site): no two uses share numbers. */
-typedef enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROP_PATH, RNG_DROPOUT, RNG_AUGMENT, RNG_METHOD, RNG_TEST } rng_purpose;
+typedef enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROP_PATH, RNG_DROPOUT, RNG_AUGMENT, RNG_CHOICE, RNG_GUMBEL, RNG_MASK, RNG_SKIP, RNG_TEST } rng_purpose;
 
 typedef struct rng_stream {
     uint64_t seed;

@@ -173,6 +173,7 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:f, s:f, s:f, s:f, s:f}", "lr", q->lr.lr, "warmup_lr", q->lr.start, "min_lr", q->lr.end,
                                            "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
                                            "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
+    json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
     json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", q->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -255,6 +256,8 @@ static void fill_request(train_request *q, const options *o, const method *m, in
     q->resume = options_flag(o, "resume");
     q->strict = options_flag(o, "strict");
     q->tensorboard = options_flag(o, "tensorboard");
+    q->move_untouched = options_flag(o, "move_untouched");
+    q->save_trained = options_flag(o, "save_trained");
     q->eval_every = (int)options_int(o, "eval_every");
 }
 

@@ -34,6 +34,8 @@
         {"feature_cache", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, NULL, "keep what lies below the lowest trained parameter, computed once for each image", false}, \
         {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "largest feature cache that auto takes", false},                                           \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
+        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "momentum and decay also move what a step had no gradient for: experts not drawn, layers dropped", false}, \
+        {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
         OPTION_WORKERS, OPTION_QUIET

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "graph/op.h"
 
@@ -22,6 +23,7 @@ void graph_free(graph *g)
         return;
     free(g->values);
     free(g->ops);
+    free(g->marks);
     arena_free(g->memory);
 }
 
@@ -58,10 +60,12 @@ value graph_param(graph *g, param *p)
 {
     int64_t rows = p->ndim >= 2 ? p->dims[0] : 1;
 
+    uint32_t pass = p->choice ? g->pass : 0;
+
     for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].kind == VALUE_PARAM && g->values[v].p == p)
+        if (g->values[v].kind == VALUE_PARAM && g->values[v].p == p && g->values[v].pass == pass)
             return v;
-    return new_value(g, (value_info){.name = p->name, .kind = VALUE_PARAM, .rows = rows, .cols = p->count / rows, .type = g->real, .p = p, .producer = -1});
+    return new_value(g, (value_info){.name = p->name, .kind = VALUE_PARAM, .rows = rows, .cols = p->count / rows, .type = g->real, .p = p, .pass = pass, .producer = -1});
 }
 
 static value optional_param(graph *g, param *p)
@@ -69,23 +73,48 @@ static value optional_param(graph *g, param *p)
     return p ? graph_param(g, p) : NO_VALUE;
 }
 
-/* A new operation over up to three inputs whose result has the given shape. */
+static bool equal_attributes(const op_attributes *a, const op_attributes *b)
+{
+    bool pixels = a->channels == b->channels && !a->mean == !b->mean;
+
+    for (int64_t c = 0; pixels && a->mean && c < a->channels; c++)
+        pixels = a->mean[c] == b->mean[c] && a->std[c] == b->std[c];
+    return pixels && a->act == b->act && a->eps == b->eps && a->scale == b->scale && a->rate == b->rate && a->groups == b->groups && a->width == b->width &&
+           a->offset == b->offset && a->first == b->first && a->count == b->count && a->heads == b->heads && a->head_dim == b->head_dim &&
+           a->q_offset == b->q_offset && a->k_offset == b->k_offset && a->v_offset == b->v_offset && a->site == b->site && a->height == b->height &&
+           a->image_width == b->image_width && a->patch == b->patch;
+}
+
+static value find_op(const graph *g, const op_node *op)
+{
+    for (int i = 0; i < g->op_count; i++)
+        if (g->ops[i].kind == op->kind && memcmp(g->ops[i].in, op->in, sizeof op->in) == 0 && equal_attributes(&g->ops[i].a, &op->a))
+            return g->ops[i].out;
+    return NO_VALUE;
+}
+
+/* The result of an operation over up to three inputs, with the given shape: a new one, unless it is there already. */
 static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
 {
     op_node op = {.kind = kind, .in = {a, b, c, NO_VALUE, NO_VALUE}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes};
 
+    op.out = find_op(g, &op);
+    if (op.out != NO_VALUE)
+        return op.out;
     op.out = new_value(g, (value_info){.name = op_table[kind]->name, .kind = VALUE_RESULT, .batched = true, .rows = rows, .cols = cols, .type = g->real,
                                        .producer = g->op_count});
     ARRAY_PUSH(g->ops, g->op_count, g->op_capacity, op);
     return op.out;
 }
 
-static void add_aux(graph *g, int index, int64_t rows, int64_t cols)
+/* What the operation that makes `out` keeps beside it. */
+static void add_aux(graph *g, value out, int index, int64_t rows, int64_t cols)
 {
-    value v = new_value(g, (value_info){.name = "aux", .kind = VALUE_AUX, .batched = true, .rows = rows, .cols = cols, .type = g->real,
-                                        .producer = g->op_count - 1});
+    op_node *op = &g->ops[g->values[out].producer];
 
-    g->ops[g->op_count - 1].aux[index] = v;
+    if (op->aux[index] == NO_VALUE)
+        op->aux[index] = new_value(g, (value_info){.name = "aux", .kind = VALUE_AUX, .batched = g->values[out].batched, .rows = rows, .cols = cols, .type = g->real,
+                                                   .producer = g->values[out].producer});
 }
 
 static value like(graph *g, int kind, value x, value b, value c, op_attributes attributes)
@@ -116,8 +145,8 @@ value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, 
 
     out = new_op(g, OP_layernorm, x, wv, bv, g->values[x].rows, groups * width,
                  (op_attributes){.eps = eps, .offset = offset, .groups = groups, .width = width});
-    add_aux(g, 0, g->values[x].rows, groups);
-    add_aux(g, 1, g->values[x].rows, groups);
+    add_aux(g, out, 0, g->values[x].rows, groups);
+    add_aux(g, out, 1, g->values[x].rows, groups);
     return out;
 }
 
@@ -132,20 +161,30 @@ value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_of
     value out = new_op(g, OP_attention, q, k, v, g->values[q].rows, heads * head_dim,
                        (op_attributes){.scale = scale, .heads = heads, .head_dim = head_dim, .q_offset = q_offset, .k_offset = k_offset, .v_offset = v_offset});
 
-    add_aux(g, 0, g->values[q].rows, heads);
+    add_aux(g, out, 0, g->values[q].rows, heads);
     return out;
 }
 
 value graph_add(graph *g, value a, value b)
 {
     assert(a != b && g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
-    return like(g, OP_add, a, b, NO_VALUE, (op_attributes){0});
+    return like(g, OP_add, a, b, NO_VALUE, (op_attributes){.scale = 1});
+}
+
+value graph_add_scaled(graph *g, value a, value b, double factor)
+{
+    value sum;
+
+    assert(a != b && g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols && g->values[a].batched == g->values[b].batched);
+    sum = like(g, OP_add, a, b, NO_VALUE, (op_attributes){.scale = factor});
+    g->values[sum].batched = g->values[a].batched;
+    return sum;
 }
 
 value graph_add_columns(graph *g, value a, value b, int64_t offset)
 {
     assert(a != b && g->values[a].rows == g->values[b].rows && offset + g->values[b].cols <= g->values[a].cols);
-    return like(g, OP_add, a, b, NO_VALUE, (op_attributes){.offset = offset});
+    return like(g, OP_add, a, b, NO_VALUE, (op_attributes){.offset = offset, .scale = 1});
 }
 
 value graph_add_table(graph *g, value x, param *table)
@@ -210,6 +249,21 @@ value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count)
     return new_op(g, OP_mean_tokens, x, NO_VALUE, NO_VALUE, 1, g->values[x].cols, (op_attributes){.first = first, .count = count});
 }
 
+/* A scalar over the whole batch. */
+static value new_loss(graph *g, int kind, value a, value b, double scale)
+{
+    value loss = new_op(g, kind, a, b, NO_VALUE, 1, 1, (op_attributes){.scale = scale});
+
+    g->values[loss].batched = false;
+    return loss;
+}
+
+static void add_batched_aux(graph *g, value loss, int64_t rows)
+{
+    add_aux(g, loss, 0, rows, 1);
+    g->values[g->ops[g->values[loss].producer].aux[0]].batched = true;
+}
+
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch, const float *mean, const float *std)
 {
     float *copy = ARENA_ARRAY(g->memory, float, 2 * channels);
@@ -224,11 +278,69 @@ value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int6
 
 value graph_cross_entropy(graph *g, value logits, value labels, double smoothing)
 {
-    value loss = new_op(g, OP_cross_entropy, logits, labels, NO_VALUE, 1, 1, (op_attributes){.scale = smoothing});
+    value loss = new_loss(g, OP_cross_entropy, logits, labels, smoothing);
 
-    g->values[loss].batched = false;
-    add_aux(g, 0, 1, 1);
+    add_batched_aux(g, loss, 1);
     return loss;
+}
+
+value graph_consistency(graph *g, value logits_a, value logits_b)
+{
+    return new_loss(g, OP_consistency, logits_a, logits_b, 0);
+}
+
+value graph_distance(graph *g, value a, value b)
+{
+    value loss = new_loss(g, OP_distance, a, b, 0);
+
+    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
+    add_batched_aux(g, loss, g->values[a].rows);
+    return loss;
+}
+
+value graph_identity_distance(graph *g, param *matrix)
+{
+    return new_loss(g, OP_identity_distance, graph_param(g, matrix), NO_VALUE, 0);
+}
+
+value graph_rational(graph *g, value x, param *numerator, param *denominator, bool safe)
+{
+    assert(numerator->count == 6 && denominator->count == 4);
+    return like(g, OP_rational, x, graph_param(g, numerator), graph_param(g, denominator), (op_attributes){.first = safe});
+}
+
+value graph_gate(graph *g, value x, param *logits, double high, double low)
+{
+    assert(logits->count == 2);
+    return like(g, OP_gate, x, graph_param(g, logits), NO_VALUE, (op_attributes){.rate = high, .scale = low, .site = g->sites++});
+}
+
+value graph_stack(graph *g, value others, value x, int64_t n, int64_t parts)
+{
+    assert((n == 0) == (others == NO_VALUE));
+    return new_op(g, OP_stack, x, others, NO_VALUE, g->values[x].rows * parts, g->values[x].cols, (op_attributes){.first = n, .count = parts});
+}
+
+value graph_mix(graph *g, value q, value k, value v, int64_t parts)
+{
+    value out = new_op(g, OP_mix, q, k, v, g->values[q].rows, g->values[v].cols, (op_attributes){.count = parts});
+
+    assert(g->values[k].rows == parts * g->values[q].rows && g->values[v].rows == g->values[k].rows && g->values[k].cols == g->values[q].cols);
+    add_aux(g, out, 0, g->values[q].rows, parts);
+    return out;
+}
+
+value graph_mix_weights(const graph *g, value mix)
+{
+    assert(g->ops[g->values[mix].producer].kind == OP_mix);
+    return g->ops[g->values[mix].producer].aux[0];
+}
+
+void graph_mark(graph *g, value v, const char *name, int layer)
+{
+    graph_mark_entry entry = {name, layer, v};
+
+    ARRAY_PUSH(g->marks, g->mark_count, g->mark_capacity, entry);
 }
 
 void graph_keep(graph *g, value v)

@@ -1,6 +1,9 @@
 /* A static graph of operations. A model, its adapters and its loss are built once; passes then fuse chains into the epilogues of matrix
  * products, choose the types of stored activations, and find what never changes. programs (program.h) run it.
  *
+ * Equal operations on equal inputs are one operation: a model that is built several times into one graph - for several passes, or for several tasks on the
+ * same images - computes what its copies have in common once.
+ *
  * A value is a matrix with `rows` rows for each sample of the batch and `cols` columns; samples lie one after the other. Parameters and the
  * loss have no batch. */
 #ifndef INLAY_GRAPH_GRAPH_H
@@ -23,6 +26,7 @@ typedef struct value_info {
     int64_t rows, cols; /* rows for each sample (of the whole, when not batched) */
     dtype type;
     param *p;           /* VALUE_PARAM */
+    uint32_t pass;      /* VALUE_PARAM that stands for a choice: the pass that draws */
     int producer;       /* op index, -1: input or parameter */
     bool needs_grad;    /* something trainable lies below */
     bool fixed;         /* a pure function of the inputs and of frozen weights */
@@ -48,6 +52,13 @@ typedef struct op_node {
     bool dead; /* merged into another */
 } op_node;
 
+/* A value that somebody may want to look at: what, and of which layer. */
+typedef struct graph_mark_entry {
+    const char *name;
+    int layer;
+    value v;
+} graph_mark_entry;
+
 typedef struct graph {
     arena *memory;
     dtype real;         /* of the device it will run on */
@@ -57,6 +68,9 @@ typedef struct graph {
     op_node *ops;
     int op_count, op_capacity;
     uint32_t sites;     /* random streams handed out */
+    graph_mark_entry *marks;
+    int mark_count, mark_capacity;
+    uint32_t pass;      /* number of the pass that is being built: choices draw anew in each */
 } graph;
 
 graph *graph_new(dtype real, dtype weight_type);
@@ -76,6 +90,7 @@ value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, 
 value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset, int64_t heads, int64_t head_dim,
                       double scale);
 value graph_add(graph *g, value a, value b);
+value graph_add_scaled(graph *g, value a, value b, double factor); /* a + factor * b; also of losses */
 value graph_add_columns(graph *g, value a, value b, int64_t offset); /* b is added at a's columns from offset */
 value graph_add_table(graph *g, value x, param *table);              /* table [rows, cols], the same for every sample */
 value graph_affine(graph *g, value x, param *gamma, param *beta, double factor); /* x * gamma * factor + beta; NULL: 1 and 0 */
@@ -87,8 +102,25 @@ value graph_replace_tokens(graph *g, value x, value rows, int64_t at); /* ... ta
 value graph_select_tokens(graph *g, value x, int64_t first, int64_t count);
 value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count);
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch, const float *mean, const float *std);
+/* act(x) = P(x) / Q(x): numerator [6], denominator [4]; safe: Q = 1 + |sum b_j x^j|, else Q = 1 + sum |b_j x^j| (arXiv 2205.01549). */
+value graph_rational(graph *g, value x, param *numerator, param *denominator, bool safe);
+/* x times the second of softmax((logits + Gumbel noise of the sample) / temperature); logits [2]. The temperature falls from `high` exponentially by epoch and
+ * is `low` from half of the run on. */
+value graph_gate(graph *g, value x, param *logits, double high, double low);
+/* x as part n of `parts`: row r becomes row r * parts + n of a value with `parts` times the rows. `others`: the value with the parts before it, NO_VALUE for n = 0. */
+value graph_stack(graph *g, value others, value x, int64_t n, int64_t parts);
+/* Row r: sum over n of softmax_n(q[r] . k[r * parts + n]) v[r * parts + n]. The softmax itself is graph_mix_weights(g, mix): [rows, parts]. */
+value graph_mix(graph *g, value q, value k, value v, int64_t parts);
+value graph_mix_weights(const graph *g, value mix);
+/* Losses, as graph_cross_entropy. Half the sum of the Kullback-Leibler divergences between two passes' predictions in both directions, mean over the batch, each
+ * with its target held constant in the gradient; the mean of the squared differences of two values; the sum of the squared differences of a matrix and the identity. */
+value graph_consistency(graph *g, value logits_a, value logits_b);
+value graph_distance(graph *g, value a, value b);
+value graph_identity_distance(graph *g, param *matrix);
 value graph_cross_entropy(graph *g, value logits, value labels, double smoothing); /* mean over the batch: not batched, [1, 1] */
 void graph_keep(graph *g, value v);
+/* Lists a value among g->marks under a name (a literal). */
+void graph_mark(graph *g, value v, const char *name, int layer);
 
 /* Call once after building: fuses, chooses types, marks what needs gradients and what is fixed. */
 void graph_finish(graph *g);

@@ -60,6 +60,7 @@ bool op_wants(const op_run *r, int input);
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
 const packed *op_panels(const op_run *r);
+const param *op_param(const op_run *r, int input);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);
 /* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */

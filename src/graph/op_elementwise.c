@@ -78,10 +78,13 @@ const op_desc op_affine = {
     .bf16_result = true,
 };
 
-/* ---- add: y = a + b, b perhaps at a range of a's columns ---- */
+/* ---- add: y = a + factor * b, b perhaps at a range of a's columns ---- */
 static void add_forward(const op_run *r)
 {
-    r->k->add(r->c, &(add_args){.y = op_out(r), .a = op_in(r, 0), .b = op_in(r, 1), .offset = r->op->a.offset, .row_group = 1});
+    mat y = op_out(r);
+    const float factor = (float)r->op->a.scale;
+
+    r->k->add(r->c, &(add_args){.y = y, .a = op_in(r, 0), .b = op_in(r, 1), .offset = r->op->a.offset, .row_scale = factor != 1 ? &factor : NULL, .row_group = y.rows});
 }
 
 static void add_backward(const op_run *r)
@@ -90,8 +93,11 @@ static void add_backward(const op_run *r)
 
     if (db.data) {
         mat dy = mat_columns(op_out_grad(r), r->op->a.offset, db.cols);
+        const float factor = (float)r->op->a.scale;
         if (r->accumulate[1])
-            r->k->add(r->c, &(add_args){.y = db, .a = db, .b = dy, .row_group = 1});
+            r->k->add(r->c, &(add_args){.y = db, .a = db, .b = dy, .row_scale = factor != 1 ? &factor : NULL, .row_group = dy.rows});
+        else if (factor != 1)
+            r->k->affine(r->c, &(affine_args){.y = db, .x = dy, .factor = (double)factor});
         else
             r->k->add(r->c, &(add_args){.y = db, .a = dy, .row_group = 1});
     }

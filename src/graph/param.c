@@ -40,7 +40,6 @@ param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
     p->name = arena_strdup(memory, name);
     p->ndim = ndim;
     p->count = 1;
-    p->lr_scale = 1;
     p->decay = ndim >= 2;
     for (int i = 0; i < ndim; i++) {
         p->dims[i] = dims[i];
@@ -49,9 +48,22 @@ param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
     return p;
 }
 
+param *param_choose(arena *memory, param *const *of, int count, uint32_t site)
+{
+    param *p = param_new(memory, of[0]->name, of[0]->ndim, of[0]->dims);
+    param_choice *c = ARENA_NEW(memory, param_choice);
+
+    *c = (param_choice){ARENA_ARRAY(memory, param *, count), count, site};
+    memcpy(c->of, of, (size_t)count * sizeof *of);
+    p->trainable = of[0]->trainable;
+    p->exact = of[0]->exact;
+    p->choice = c;
+    return p;
+}
+
 void param_release(param *p, const device *d)
 {
-    void **blocks[] = {&p->data, &p->grad, &p->m, &p->v};
+    void **blocks[] = {&p->data, &p->grad, &p->m, &p->v, (void **)(uintptr_t)&p->mask};
 
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         d->k->release(*blocks[i]);

@@ -15,6 +15,13 @@ typedef struct param_panel {
     struct param_panel *next;
 } param_panel;
 
+/* One of several parameters of the same shape, drawn anew for each step and pass: an expert. Choices with the same `site` draw the same number. */
+typedef struct param_choice {
+    struct param **of;
+    int count;
+    uint32_t site;
+} param_choice;
+
 typedef struct param {
     const char *name;
     int ndim;
@@ -22,7 +29,12 @@ typedef struct param {
     bool trainable;
     bool exact;      /* adapters and heads: never rounded to bf16 */
     bool decay;      /* weight decay applies */
-    double lr_scale; /* factor on the learning rate */
+    double peak_lr;  /* a learning rate of its own, on the run's schedule; 0: the run's */
+    const unsigned char *mask; /* [count] on the device, 0: that value is never trained; NULL: all are */
+    bool decay_masked; /* weight decay reaches what the mask leaves out, too */
+    bool touched;    /* the last backward pass had a gradient for it */
+    int64_t updates; /* steps of the optimiser */
+    const param_choice *choice; /* then nothing below is used: the parameter stands for one of several */
     const void *source; /* checkpoint bytes, [count] of source_type, kept by the owner of the checkpoint; NULL once the value is on the device only */
     dtype source_type;
     void *data, *grad, *m, *v; /* real [count] on the device; NULL until needed. m, v: AdamW's moments */
@@ -42,6 +54,8 @@ void device_close(device *d);
 
 /* A parameter in `memory`, without a value. dims: ndim of them. */
 param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims);
+/* One that stands for any of `count` parameters of the same shape. */
+param *param_choose(arena *memory, param *const *of, int count, uint32_t site);
 void param_release(param *p, const device *d); /* frees the device memory */
 
 /* Makes p->data exist: from `source`, else zero. A trainable parameter also gets grad, m and v. */

@@ -68,7 +68,7 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
         }
         break;
     case OP_add:
-        if (g->values[op->in[0]].cols == g->values[op->in[1]].cols && (linear = private_linear(g, readers, op->in[1], STAGE_RESIDUAL))) {
+        if (op->a.scale == 1 && g->values[op->in[0]].cols == g->values[op->in[1]].cols && (linear = private_linear(g, readers, op->in[1], STAGE_RESIDUAL))) {
             merged = *linear;
             merged.in[4] = op->in[0];
             absorb(g, index, linear, merged);

@@ -20,6 +20,13 @@ typedef struct step_plan {
     bool clear[OP_INPUTS];      /* ... because it is cleared first */
 } step_plan;
 
+/* Memory that several programs may share. */
+typedef struct program_room {
+    unsigned char *block, *workspace;
+    size_t block_size, workspace_size;
+    int users;
+} program_room;
+
 struct program {
     graph *g;
     device *dev;
@@ -33,8 +40,8 @@ struct program {
     dtype *grad_type;      /* of each value's gradient */
     bool *wanted, *given;
     value loss;
-    unsigned char *block, *workspace;
-    size_t block_size, workspace_size;
+    program_room *room;
+    size_t block_size, workspace_size; /* what this program needs of it */
     param **params; /* trainable ones that get a gradient */
     int param_count;
 };
@@ -224,28 +231,65 @@ static void place_gradients(program *p)
     }
 }
 
+/* One parameter that input j of step s may read. */
+static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_error *err)
+{
+    const op_node *op = &p->g->ops[p->steps[s].op];
+    const packed *unused;
+    bool listed = false;
+
+    for (int i = 0; i < p->param_count; i++)
+        listed |= p->params[i] == q;
+    if (q->trainable && p->steps[s].backward && !listed)
+        p->params[p->param_count++] = q;
+    if (q->trainable || !(op->kind == OP_linear && j == 1))
+        TRY(param_materialise(q, p->dev, err));
+    if (op->kind == OP_linear && j == 1)
+        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(p->g, q), &unused, err));
+    return INLAY_OK;
+}
+
 static inlay_status prepare_params(program *p, inlay_error *err)
 {
-    graph *g = p->g;
+    int most = 0;
 
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &g->ops[p->steps[s].op];
+    for (value v = 0; v < p->g->value_count; v++)
+        if (p->g->values[v].p)
+            most += p->g->values[v].p->choice ? p->g->values[v].p->choice->count : 1;
+    p->params = ARENA_ARRAY(p->memory, param *, most + 1);
+    for (int s = 0; s < p->count; s++)
         for (int j = 0; j < OP_INPUTS; j++) {
-            param *q = op->in[j] == NO_VALUE ? NULL : g->values[op->in[j]].p;
-            const packed *unused;
-            bool listed = false;
-            if (!q)
-                continue;
-            for (int i = 0; i < p->param_count; i++)
-                listed |= p->params[i] == q;
-            if (q->trainable && p->steps[s].backward && !listed)
-                p->params[p->param_count++] = q;
-            if (q->trainable || !(op->kind == OP_linear && j == 1))
-                TRY(param_materialise(q, p->dev, err));
-            if (op->kind == OP_linear && j == 1)
-                TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(g, q), &unused, err));
+            value v = p->g->ops[p->steps[s].op].in[j];
+            param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
+            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++)
+                TRY(prepare_param(p, s, j, q->choice ? q->choice->of[i] : q, err));
         }
+    return INLAY_OK;
+}
+
+/* Memory of its own, or a part in another program's, which grows when it must. */
+static inlay_status find_room(program *p, program *share, inlay_error *err)
+{
+    const kernels *k = p->dev->k;
+    program_room *r = share ? share->room : calloc(1, sizeof *r);
+
+    if (!r)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for a program");
+    p->room = r;
+    r->users++;
+    if (!r->block || r->block_size < p->block_size) {
+        k->release(r->block);
+        r->block = k->alloc(p->block_size + 64);
+        r->block_size = p->block_size;
     }
+    if (!r->workspace || r->workspace_size < p->workspace_size) {
+        k->release(r->workspace);
+        r->workspace = k->alloc(p->workspace_size + 64);
+        r->workspace_size = p->workspace_size;
+    }
+    if (!r->block || !r->workspace)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
+             (double)(p->block_size + p->workspace_size) / 1e6, (long long)p->max_batch);
     return INLAY_OK;
 }
 
@@ -257,7 +301,6 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
 
     find_steps(p);
     p->buffers = ARENA_ARRAY(p->memory, layout_buffer, 2 * g->value_count + 1);
-    p->params = ARENA_ARRAY(p->memory, param *, g->value_count + 1);
     if (request->backward) {
         p->loss = request->wanted[0];
         mark_backward(p, has_grad);
@@ -275,11 +318,7 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
         size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->max_batch, p->steps[s].backward) : 0;
         p->workspace_size = size > p->workspace_size ? size : p->workspace_size;
     }
-    p->block = p->dev->k->alloc(p->block_size + 64);
-    p->workspace = p->dev->k->alloc(p->workspace_size + 64);
-    if (!p->block || !p->workspace)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
-             (double)(p->block_size + p->workspace_size) / 1e6, (long long)p->max_batch);
+    TRY(find_room(p, request->share, err));
     return prepare_params(p, err);
 }
 
@@ -314,8 +353,11 @@ void program_free(program *p)
 {
     if (!p)
         return;
-    p->dev->k->release(p->block);
-    p->dev->k->release(p->workspace);
+    if (p->room && --p->room->users == 0) {
+        p->dev->k->release(p->room->block);
+        p->dev->k->release(p->room->workspace);
+        free(p->room);
+    }
     arena_free(p->memory);
 }
 
@@ -327,7 +369,7 @@ static mat matrix(const program *p, int home, value v, dtype type, int64_t batch
 
     if (home < 0)
         return (mat){0};
-    return (mat){.data = p->block + p->buffers[home].offset, .type = type, .rows = value_rows(p->g, v, batch), .cols = cols, .stride = cols};
+    return (mat){.data = p->room->block + p->buffers[home].offset, .type = type, .rows = value_rows(p->g, v, batch), .cols = cols, .stride = cols};
 }
 
 mat program_value(program *p, value v, int64_t batch)
@@ -342,7 +384,7 @@ mat program_grad(program *p, value v, int64_t batch)
 
 static op_run begin_run(program *p, const step_plan *step, int64_t batch, const step_info *info)
 {
-    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = batch, .step = info, .workspace = p->workspace,
+    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = batch, .step = info, .workspace = p->room->workspace,
                     .accumulate = step->accumulate};
 }
 
@@ -357,9 +399,13 @@ void program_forward(program *p, int64_t batch, const step_info *info)
 void program_backward(program *p, int64_t batch, const step_info *info)
 {
     size_t real = dtype_size(p->dev->k->real);
+    const float one = 1;
 
-    for (int i = 0; i < p->param_count; i++)
+    for (int i = 0; i < p->param_count; i++) {
         p->dev->k->zero(p->params[i]->grad, (size_t)p->params[i]->count * real);
+        p->params[i]->touched = false;
+    }
+    device_set_f32(p->dev, program_grad(p, p->loss, batch).data, &one, 1);
     for (int s = p->count - 1; s >= 0; s--) {
         op_run r = begin_run(p, &p->steps[s], batch, info);
         if (!p->steps[s].backward)
@@ -434,9 +480,20 @@ bool op_wants(const op_run *r, int input)
     return r->op->in[input] != NO_VALUE && r->p->g->values[r->op->in[input]].needs_grad;
 }
 
+/* The parameter at an input; of a choice, the one drawn for this step and the value's pass. */
 static param *param_of(const op_run *r, int input)
 {
-    return r->op->in[input] == NO_VALUE ? NULL : r->p->g->values[r->op->in[input]].p;
+    const value_info *info = r->op->in[input] == NO_VALUE ? NULL : &r->p->g->values[r->op->in[input]];
+    const param_choice *c = info && info->p ? info->p->choice : NULL;
+
+    if (!c)
+        return info ? info->p : NULL;
+    return c->of[rng_below((rng_stream){.seed = r->step->seed, .purpose = RNG_CHOICE, .site = c->site, .step = r->step->step}, info->pass, (uint32_t)c->count)];
+}
+
+const param *op_param(const op_run *r, int input)
+{
+    return param_of(r, input);
 }
 
 void *op_data(const op_run *r, int input)
@@ -450,7 +507,10 @@ void *op_param_grad(const op_run *r, int input)
 {
     param *q = param_of(r, input);
 
-    return q && q->trainable ? q->grad : NULL;
+    if (!q || !q->trainable)
+        return NULL;
+    q->touched = true;
+    return q->grad;
 }
 
 const packed *op_panels(const op_run *r)

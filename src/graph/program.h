@@ -8,6 +8,7 @@
 typedef struct step_info {
     uint64_t seed;
     uint32_t step;
+    int epoch, epochs; /* for what changes with the epoch: completed ones, and all of the run */
 } step_info;
 
 typedef struct program program;
@@ -20,6 +21,7 @@ typedef struct program_request {
     int wanted_count;
     const value *given;   /* values that the caller supplies; nothing below them runs. Inputs of the graph count as given */
     int given_count;
+    program *share;       /* another program, of the same device, that never runs while this one's values are in use: both live in the same memory. NULL: none */
 } program_request;
 
 inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err);
@@ -37,6 +39,6 @@ void program_backward(program *p, int64_t batch, const step_info *step);
 
 size_t program_memory(const program *p);                    /* bytes of the arena and workspace */
 double program_flops(const program *p, bool backward);      /* multiply-adds times two, for one sample */
-int program_params(const program *p, param **out, int room); /* trainable parameters that get a gradient */
+int program_params(const program *p, param **out, int room); /* trainable parameters that get a gradient; those of a choice all count */
 
 #endif

@@ -4,7 +4,7 @@
  * start, and one that computes everything in double precision: the reference for gradient checks.
  *
  * `real` is the device's working type: f32, or f64 on the reference device. Matrices of activations (mat) may be stored as real or as
- * bf16; biases, scales, gradients, parameters and statistics are always real. All sums are f32 (f64 on the reference device).
+ * bf16, and so may their gradients where an operation says that it takes them so; biases, scales, parameters, their gradients and statistics are always real. All sums are f32 (f64 on the reference device).
  *
  * Determinism: an output element is summed in an order that depends only on its own row's inputs and on the instruction set, never on the
  * number of threads nor on the number of rows. */
@@ -208,8 +208,65 @@ typedef struct cross_entropy_args {
     double smoothing;
     void *loss, *losses;
     mat dlogits; /* data NULL: forward only */
+    bool accumulate; /* dlogits += */
     const void *dloss; /* real [1], NULL: 1 */
 } cross_entropy_args;
+
+/* With p = softmax(a), q = softmax(b): loss = mean over the rows of (KL(p || q) + KL(q || p)) / 2, where in the gradient the first of each divergence is
+ * constant: da = dloss (p - q) / (2 rows), db = -da. */
+typedef struct consistency_args {
+    mat a, b;
+    void *loss;
+    mat da, db; /* data NULL: not wanted */
+    bool accumulate_a, accumulate_b;
+    const void *dloss; /* real [1], NULL: 1 */
+} consistency_args;
+
+/* loss = scale * sum of (a - b)^2; b may be absent: the identity. losses: real [rows], each row's share. */
+typedef struct distance_args {
+    mat a, b;
+    double scale;
+    void *loss, *losses;
+    mat da, db; /* data NULL: not wanted */
+    bool accumulate_a, accumulate_b;
+    const void *dloss; /* real [1] */
+} distance_args;
+
+/* y = P(x) / Q(x) with P = sum a_i x^i, i = 0..5, and Q = 1 + |sum b_j x^j| (safe) or 1 + sum |b_j x^j|, j = 1..4. The slope of |z| at 0 is taken as 1, so
+ * that coefficients that begin at 0 can move. Padé activation units: Molina et al., arXiv 1907.06732. */
+typedef struct rational_args {
+    mat y, x;
+    const void *numerator, *denominator; /* real [6], [4] */
+    bool safe;
+    /* backward only */
+    mat dy, dx; /* dx data NULL: not wanted */
+    bool accumulate;
+    void *dnumerator, *ddenominator; /* +=; NULL: not wanted */
+    void *terms; /* room: real [rows, 10] */
+} rational_args;
+
+/* y = w x, one w for each sample (group rows): w = 1 / (1 + exp(-(logits[1] - logits[0] + noise) / temperature)), the second of a softmax over two. */
+typedef struct gate_args {
+    mat y, x;
+    const void *logits;  /* real [2] */
+    const double *noise; /* [samples] */
+    double temperature;
+    int64_t group;
+    /* backward only; dx data and dlogits NULL: not wanted */
+    mat dy, dx;
+    bool accumulate;
+    void *dlogits;  /* +=; real [2] */
+    void *dweights; /* room: real [samples] */
+} gate_args;
+
+/* weights[r, n] = softmax over n of q[r] . k[r * parts + n]; y[r] = sum over n of weights[r, n] v[r * parts + n]. */
+typedef struct mix_args {
+    mat y, q, k, v, weights;
+    int64_t parts;
+    /* backward only; data NULL: not wanted */
+    mat dy, dq, dk, dv;
+    bool accumulate_q, accumulate_k, accumulate_v;
+} mix_args;
 
 /* torch.optim.AdamW, one tensor: decoupled decay, bias correction, eps outside the square root. step counts from 1. */
 typedef struct adamw_args {
@@ -217,6 +274,8 @@ typedef struct adamw_args {
     const void *grad;
     int64_t count, step;
     double lr, beta1, beta2, eps, weight_decay;
+    const unsigned char *mask; /* [count]; where it is 0 the gradient counts as 0; NULL: nowhere */
+    bool decay_masked;         /* ... but decay reaches those values as well */
 } adamw_args;
 
 typedef struct kernels {
@@ -256,6 +315,14 @@ typedef struct kernels {
     void (*mean_rows)(compute *c, const mean_rows_args *args);
     void (*patchify)(compute *c, const patchify_args *args);
     void (*cross_entropy)(compute *c, const cross_entropy_args *args);
+    void (*consistency)(compute *c, const consistency_args *args);
+    void (*distance)(compute *c, const distance_args *args);
+    void (*rational)(compute *c, const rational_args *args);
+    void (*rational_backward)(compute *c, const rational_args *args);
+    void (*gate)(compute *c, const gate_args *args);
+    void (*gate_backward)(compute *c, const gate_args *args);
+    void (*mix)(compute *c, const mix_args *args);
+    void (*mix_backward)(compute *c, const mix_args *args);
     void (*adamw)(compute *c, const adamw_args *args);
 } kernels;
 

@@ -20,7 +20,7 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
 {
     int *indices = calloc((size_t)q->batch, sizeof *indices), got, done = 0;
     int32_t *labels = calloc((size_t)q->batch, sizeof *labels);
-    step_info step = {0, 0};
+    step_info step = {0};
     inlay_status status = indices && labels ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
 
     while (status == INLAY_OK) {

@@ -13,31 +13,56 @@ static void *array_of(const param *p, int kind)
     return kind == 0 ? p->data : kind == 1 ? p->m : p->v;
 }
 
+/* How often the optimiser has moved each parameter, as text. */
+static const char *updates_text(arena *memory, const adapter *a)
+{
+    char *text = ARENA_ARRAY(memory, char, a->param_count * 21 + 1), *at = text;
+
+    for (int i = 0; i < a->param_count; i++)
+        at += snprintf(at, 22, "%" PRId64 " ", a->params[i].p->updates);
+    return text;
+}
+
+static inlay_status read_updates(const char *path, const char *text, adapter *a, inlay_error *err)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        char *end;
+        a->params[i].p->updates = text ? strtoll(text, &end, 10) : 0;
+        if (!text || end == text || a->params[i].p->updates < 0)
+            FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+        text = end;
+    }
+    return INLAY_OK;
+}
+
 inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err)
 {
     arena *memory = arena_new();
-    int count = a->param_count * KINDS, made = 0;
-    tensor_view *views = ARENA_ARRAY(memory, tensor_view, count);
-    float **values = ARENA_ARRAY(memory, float *, count);
+    int made = 0;
+    tensor_view *views = ARENA_ARRAY(memory, tensor_view, a->param_count * KINDS);
+    float **values = ARENA_ARRAY(memory, float *, a->param_count * KINDS);
     const char *position = arena_printf(memory, "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64 ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
                                         state->epoch, state->step_in_epoch, state->position, state->step, state->loss_sum, state->log_bytes);
-    const char *metadata[] = {"inlay.state", position, "inlay.run", run, NULL};
+    const char *metadata[] = {"inlay.state", position, "inlay.run", run, "inlay.updates", updates_text(memory, a), NULL};
     inlay_status status = INLAY_OK;
 
-    for (; made < count; made++) {
-        const param *p = a->params[made / KINDS].p;
+    for (int i = 0; i < a->param_count * KINDS; i++) {
+        const param *p = a->params[i / KINDS].p;
+        if (a->params[i / KINDS].fixed)
+            continue;
         values[made] = malloc((size_t)p->count * sizeof(float));
         if (!values[made]) {
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
             break;
         }
-        device_get_f32(d, values[made], array_of(p, made % KINDS), p->count);
-        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[made % KINDS], p->name), .type = DTYPE_F32, .ndim = p->ndim, .count = p->count,
+        device_get_f32(d, values[made], array_of(p, i % KINDS), p->count);
+        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[i % KINDS], p->name), .type = DTYPE_F32, .ndim = p->ndim, .count = p->count,
                                     .data = values[made]};
         memcpy(views[made].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
+        made++;
     }
     if (status == INLAY_OK)
-        status = safetensors_write(path, views, count, metadata, err);
+        status = safetensors_write(path, views, made, metadata, err);
     for (int i = 0; i < made; i++)
         free(values[i]);
     arena_free(memory);
@@ -89,6 +114,8 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
         char name[256];
         const tensor_view *t;
         float *values;
+        if (a->params[i / KINDS].fixed)
+            continue;
         snprintf(name, sizeof name, "%s.%s", kinds[i % KINDS], p->name);
         t = tensor_set_find(file, name);
         if (!t || t->type != DTYPE_F32 || t->count != p->count)
@@ -115,6 +142,8 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
     status = compare_runs(path, tensor_set_metadata(file, "inlay.run"), run, err);
     if (status == INLAY_OK)
         status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, err);
+    if (status == INLAY_OK)
+        status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)
         status = read_values(path, file, a, d, err);
     tensor_set_close(file);

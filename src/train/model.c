@@ -11,29 +11,58 @@ bool precision_from_name(const char *name, precision *out)
     return true;
 }
 
+static build_result build_one(model *m, const model_request *q, const adapter *a)
+{
+    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
+
+    if (a) {
+        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);
+        request.head_weight = a->head_weight;
+        request.head_bias = a->head_bias;
+    }
+    return q->b->desc->build(q->b, m->g, &request);
+}
+
+static value training_loss(model *m, const model_request *q)
+{
+    const method *method_ = q->a ? q->a->method : NULL;
+    int passes = q->training && method_ && method_->passes > 1 ? method_->passes : 1;
+    pass_result *results = ARENA_ARRAY(m->g->memory, pass_result, passes);
+
+    for (int i = 0; i < passes; i++) {
+        m->g->pass = (uint32_t)i;
+        results[i] = build_one(m, q, q->a);
+        graph_keep(m->g, results[i].logits);
+    }
+    m->features = results[0].features;
+    m->logits = results[0].logits;
+    m->blocks = results[0].blocks;
+    if (q->training && method_ && method_->loss)
+        return method_->loss(q->a, m->g, results, m->labels, q->label_smoothing);
+    return graph_cross_entropy(m->g, m->logits, m->labels, q->label_smoothing);
+}
+
 inlay_status model_build(model *m, const model_request *q, inlay_error *err)
 {
     const backbone_shape *s = &q->b->shape;
-    build_request request = {.training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
-    build_result built;
 
-    if (!q->a && s->classes == 0)
+    if (!q->a && !q->tasks && s->classes == 0)
         FAIL(err, INLAY_ERR_USAGE, "backbone '%s' has no head of its own: an adapter is needed", q->b->path);
     *m = (model){.g = graph_new(q->dev->k->real, q->prec == PRECISION_BF16 ? DTYPE_BF16 : q->dev->k->real)};
-    m->pixels = request.pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
+    m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
     m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
-    if (q->a) {
-        request.hooks = adapter_hooks(q->a, m->g, q->training);
-        request.head_weight = q->a->head_weight;
-        request.head_bias = q->a->head_bias;
+    if (q->tasks) {
+        m->task_logits = ARENA_ARRAY(m->g->memory, value, q->task_count);
+        for (int t = 0; t < q->task_count; t++) {
+            m->task_logits[t] = build_one(m, q, q->tasks[t]).logits;
+            graph_keep(m->g, m->task_logits[t]);
+        }
+        m->logits = m->task_logits[0];
+        m->loss = NO_VALUE;
+    } else {
+        m->loss = training_loss(m, q);
     }
-    built = q->b->desc->build(q->b, m->g, &request);
-    m->features = built.features;
-    m->logits = built.logits;
-    m->blocks = built.blocks;
-    m->classes = m->g->values[built.logits].cols;
-    graph_keep(m->g, m->logits);
-    m->loss = graph_cross_entropy(m->g, m->logits, m->labels, q->label_smoothing);
+    m->classes = m->g->values[m->logits].cols;
     graph_finish(m->g);
     return INLAY_OK;
 }
@@ -115,7 +144,7 @@ void *predictor_pixels(predictor *p)
 
 void predictor_run(predictor *p, int64_t count, float *logits)
 {
-    step_info step = {0, 0};
+    step_info step = {0};
 
     program_forward(p->p, count, &step);
     device_get_f32(p->dev, logits, program_value(p->p, p->m.logits, count).data, count * p->m.classes);

@@ -15,6 +15,9 @@ typedef struct model_request {
     device *dev;
     backbone *b;
     const adapter *a; /* NULL: the checkpoint's own head */
+    int skip_layers;  /* adapters of so many layers from below are left out */
+    const adapter *const *tasks; /* several adapters on the same images: what they share is computed once. NULL: `a` alone */
+    int task_count;
     precision prec;
     dtype pixel_type;
     bool training;
@@ -27,6 +30,7 @@ typedef struct model {
     value pixels, labels, features, logits, loss; /* labels, loss: NO_VALUE without a head */
     value *blocks;
     int64_t classes;
+    value *task_logits; /* [task_count]; the first is `logits` */
 } model;
 
 inlay_status model_build(model *m, const model_request *request, inlay_error *err);

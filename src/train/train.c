@@ -14,12 +14,19 @@
 #include "train/cache.h"
 #include "train/checkpoint.h"
 
+/* A model and the program that runs it. There are several when layers are dropped at random: one for each number of layers, in the same memory, so that a
+ * dropped layer costs nothing and the backward pass ends above it. */
+typedef struct plan {
+    model m;
+    program *p;
+} plan;
+
 typedef struct trainer {
     const train_request *q;
     train_result *result;
     arena *memory;
-    model m;
-    program *p;
+    plan *plans;
+    int plan_count;
     feature_cache cache;
     bool cached;
     predictor judge;
@@ -51,8 +58,9 @@ static bool asked_to_stop(const trainer *t)
 static inlay_status fill_cache(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    size_t size = q->augment ? 0 : feature_cache_size(t->m.g, t->m.loss, q->data->count);
-    cache_request request = {.g = t->m.g, .wanted = t->m.loss, .pixels = t->m.pixels, .dev = q->dev, .data = q->data, .prep = q->prep, .workers = q->workers,
+    const model *m = &t->plans[0].m;
+    size_t size = q->augment ? 0 : feature_cache_size(m->g, m->loss, q->data->count);
+    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .data = q->data, .prep = q->prep, .workers = q->workers,
                              .batch = q->batch < 16 ? q->batch : 16, .progress = q->observer.progress, .stop = q->observer.stop, .context = q->observer.context};
 
     t->cached = size > 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && size <= q->cache_limit));
@@ -69,12 +77,10 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
     return INLAY_OK;
 }
 
-static inlay_status plan(trainer *t, inlay_error *err)
+static inlay_status make_programs(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    value wanted[] = {t->m.loss};
-    program_request request = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted = wanted,
-                               .wanted_count = 1};
+    program_request request = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted_count = 1};
 
     t->usable_count = q->data->count - t->cache.bad_count;
     if (t->cached) {
@@ -86,9 +92,13 @@ static inlay_status plan(trainer *t, inlay_error *err)
     t->steps_per_epoch = t->usable_count / q->batch;
     if (t->usable_count % q->batch && (!q->drop_last || t->steps_per_epoch == 0))
         t->steps_per_epoch++;
-    TRY(program_new(&t->p, t->m.g, &request, err));
-    t->result->activation_bytes = program_memory(t->p);
-    NOTIFY(t, plan, program_memory(t->p), t->result->cache_bytes, t->steps_per_epoch * q->epochs, program_flops(t->p, true));
+    for (int i = 0; i < t->plan_count; i++) {
+        request.wanted = &t->plans[i].m.loss;
+        request.share = i ? t->plans[0].p : NULL;
+        TRY(program_new(&t->plans[i].p, t->plans[i].m.g, &request, err));
+    }
+    t->result->activation_bytes = program_memory(t->plans[0].p);
+    NOTIFY(t, plan, t->result->activation_bytes, t->result->cache_bytes, t->steps_per_epoch * q->epochs, program_flops(t->plans[0].p, true));
     return INLAY_OK;
 }
 
@@ -128,15 +138,20 @@ static inlay_status begin(trainer *t, inlay_error *err)
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
     t->labels = calloc((size_t)q->batch, sizeof *t->labels);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
-    if (!t->order || !t->labels || !t->indices)
+    t->plan_count = q->a->drop_random ? (int)q->b->shape.depth : 1;
+    t->plans = calloc((size_t)t->plan_count, sizeof *t->plans);
+    if (!t->order || !t->labels || !t->indices || !t->plans)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
     if (q->resume && file_exists(t->checkpoint))
         TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
-    TRY(model_build(&t->m, &request, err));
+    for (int i = 0; i < t->plan_count; i++) {
+        request.skip_layers = i;
+        TRY(model_build(&t->plans[i].m, &request, err));
+    }
     TRY(fill_cache(t, err));
-    TRY(plan(t, err));
+    TRY(make_programs(t, err));
     return open_log(t, err);
 }
 
@@ -148,15 +163,27 @@ static void update(trainer *t, double lr)
 
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
-        adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = t->state.step, .lr = lr * p->lr_scale,
-                           .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps, .weight_decay = p->decay ? q->weight_decay : 0};
+        adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates + 1,
+                           .lr = p->peak_lr > 0 ? lr / q->lr.lr * p->peak_lr : lr, .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps,
+                           .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
+        if (!p->trainable || (!p->touched && !q->move_untouched))
+            continue; /* an expert that was not drawn, a layer that was dropped */
         q->dev->k->adamw(&q->dev->c, &args);
+        p->updates++;
         p->version++;
     }
 }
 
+/* The model that this step trains. */
+static const plan *draw_plan(const trainer *t)
+{
+    rng_stream stream = {.seed = t->q->seed, .purpose = RNG_SKIP, .step = (uint32_t)t->state.step};
+
+    return &t->plans[t->plan_count > 1 ? rng_below(stream, 0, (uint32_t)t->plan_count) : 0];
+}
+
 /* Brings the next batch into the program's inputs; *got = 0 at the end of the epoch. */
-static inlay_status next_batch(trainer *t, loader *l, int *got, inlay_error *err)
+static inlay_status next_batch(trainer *t, const plan *now, loader *l, int *got, inlay_error *err)
 {
     const train_request *q = t->q;
     int left = t->usable_count - t->state.position;
@@ -169,30 +196,32 @@ static inlay_status next_batch(trainer *t, loader *l, int *got, inlay_error *err
     if (t->cached) {
         for (int i = 0; i < *got; i++) {
             int index = t->order[t->state.position + i];
-            feature_cache_load(&t->cache, t->p, q->dev->k, index, i);
+            feature_cache_load(&t->cache, now->p, q->dev->k, index, i);
             t->labels[i] = q->data->samples[index].label;
         }
         t->state.position += *got;
     } else {
-        TRY(loader_next(l, q->batch, program_value(t->p, t->m.pixels, q->batch).data, t->labels, t->indices, got, err));
+        TRY(loader_next(l, q->batch, program_value(now->p, now->m.pixels, q->batch).data, t->labels, t->indices, got, err));
         if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
             *got = 0;
         while (*got > 0 && t->order[t->state.position] != t->indices[*got - 1])
             t->state.position++;
         t->state.position++;
     }
-    q->dev->k->copy_in(program_value(t->p, t->m.labels, q->batch).data, t->labels, (size_t)*got * sizeof *t->labels);
+    q->dev->k->copy_in(program_value(now->p, now->m.labels, q->batch).data, t->labels, (size_t)*got * sizeof *t->labels);
     return INLAY_OK;
 }
 
-static inlay_status one_step(trainer *t, int got, double lr, inlay_error *err)
+static inlay_status one_step(trainer *t, const plan *now, int got, double lr, inlay_error *err)
 {
-    step_info info = {t->q->seed, (uint32_t)t->state.step};
+    step_info info = {.seed = t->q->seed, .step = (uint32_t)t->state.step, .epoch = t->state.epoch, .epochs = t->q->epochs};
     float loss;
 
-    program_forward(t->p, got, &info);
-    program_backward(t->p, got, &info);
-    device_get_f32(t->q->dev, &loss, program_value(t->p, t->m.loss, got).data, 1);
+    for (int i = 0; i < t->q->a->param_count; i++)
+        t->q->a->params[i].p->touched = false;
+    program_forward(now->p, got, &info);
+    program_backward(now->p, got, &info);
+    device_get_f32(t->q->dev, &loss, program_value(now->p, now->m.loss, got).data, 1);
     t->state.step++;
     t->state.step_in_epoch++;
     if (!isfinite(loss))
@@ -253,11 +282,12 @@ static const char *evaluation_message(const void *source, int index)
 static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inlay_error *err)
 {
     for (;;) {
+        const plan *now = draw_plan(t);
         int got;
-        TRY(next_batch(t, l, &got, err));
+        TRY(next_batch(t, now, l, &got, err));
         if (got == 0)
             return INLAY_OK;
-        TRY(one_step(t, got, lr, err));
+        TRY(one_step(t, now, got, lr, err));
         *images += got;
         if (asked_to_stop(t))
             return interrupted(t, err);
@@ -285,20 +315,37 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
 
 /* ---- judging ---- */
 
+/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next time. */
+static inlay_status evaluate_trained(trainer *t, evaluation *e, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    evaluate_request request = {.model = &t->judge, .data = q->eval_data, .prep = q->prep, .workers = q->workers, .progress = q->observer.progress,
+                                .context = q->observer.context};
+    adapter *merged;
+    inlay_status status;
+
+    TRY(adapter_merged(&merged, q->a, q->dev, err));
+    model_.a = merged;
+    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
+    t->has_judge = true;
+    if (status == INLAY_OK)
+        status = evaluate(e, &request, err);
+    if (merged != q->a) {
+        predictor_close(&t->judge);
+        t->has_judge = false;
+        adapter_free(merged, q->dev);
+    }
+    return status;
+}
+
 static inlay_status judge(trainer *t, int epoch, inlay_error *err)
 {
     const train_request *q = t->q;
-    model_request model_ = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    evaluate_request request = {.model = &t->judge, .data = q->eval_data, .prep = q->prep, .workers = q->workers, .progress = q->observer.progress,
-                                .context = q->observer.context};
     evaluation e;
 
-    if (!t->has_judge) {
-        t->has_judge = true;
-        TRY(predictor_open(&t->judge, &model_, 16, err));
-    }
     NOTIFY(t, phase, "evaluating", q->eval_data->count, "img");
-    TRY(evaluate(&e, &request, err));
+    TRY(evaluate_trained(t, &e, err));
     t->result->evaluated = true;
     t->result->top1 = e.top1;
     t->result->top5 = e.top5;
@@ -352,6 +399,22 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
     return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, err);
 }
 
+static inlay_status save(trainer *t, const void *preprocessing, const void *record, inlay_error *err)
+{
+    const train_request *q = t->q;
+    adapter *merged;
+    inlay_status status;
+
+    TRY(adapter_merged(&merged, q->a, q->dev, err));
+    status = adapter_save(merged, q->dev, q->output, preprocessing, record, err);
+    if (merged == q->a)
+        return status;
+    adapter_free(merged, q->dev);
+    if (status == INLAY_OK && q->save_trained)
+        status = adapter_save(q->a, q->dev, path_join(t->memory, q->output, "trained"), preprocessing, record, err);
+    return status;
+}
+
 static inlay_status finish(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -366,7 +429,7 @@ static inlay_status finish(trainer *t, inlay_error *err)
                                                             "top5", t->result->top5));
     }
     if (status == INLAY_OK)
-        status = adapter_save(q->a, q->dev, q->output, preprocessing, record, err);
+        status = save(t, preprocessing, record, err);
     if (status == INLAY_OK) {
         file_size(path_join(t->memory, q->output, "adapter.safetensors"), &t->result->adapter_bytes);
         unlink(t->checkpoint);
@@ -393,7 +456,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     trainer t = {.q = request, .result = out, .memory = arena_new()};
     inlay_status status;
 
-    *out = (train_result){.memory = arena_new(), .parameters = adapter_param_total(request->a, false)};
+    *out = (train_result){.memory = arena_new(), .parameters = adapter_trained_total(request->a, false)};
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
     out->steps = t.state.step;
@@ -404,9 +467,12 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     events_close(t.board);
     if (t.has_judge)
         predictor_close(&t.judge);
-    program_free(t.p);
+    for (int i = t.plans ? t.plan_count - 1 : -1; i >= 0; i--) {
+        program_free(t.plans[i].p);
+        model_free(&t.plans[i].m);
+    }
+    free(t.plans);
     feature_cache_free(&t.cache);
-    model_free(&t.m);
     free(t.order);
     free(t.labels);
     free(t.indices);

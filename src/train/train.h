@@ -43,6 +43,7 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
+    bool move_untouched; /* momentum and decay move parameters that a step gave no gradient, as PyTorch's optimisers do with gradients of zero */
     double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
     uint64_t seed;
     cache_mode cache;
@@ -52,6 +53,7 @@ typedef struct train_request {
     bool resume;
     bool strict; /* an image that cannot be read ends the run with an error */
     bool tensorboard;
+    bool save_trained; /* where a merge is saved, keep what was trained as well, in `output`/trained */
     train_observer observer;
 } train_request;
 

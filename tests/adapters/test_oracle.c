@@ -87,7 +87,7 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     model m;
     program *p;
     tensor_set *oracle, *pixels;
-    step_info step = {0, 0};
+    step_info step = {.seed = 0, .step = 0};
 
     snprintf(path, sizeof path, ORACLE "%s", json_string_value(json_object_get(item, "backbone")));
     ASSERT_OK(device_open(&d, k, 2, &err));
@@ -201,7 +201,7 @@ static void ten_steps(const char *name, const kernels *k, double loss_limit, dou
     pixels = tensor_set_find(oracle, "pixels");
     labels = tensor_set_find(oracle, "labels");
     for (int s = 0; s < 10; s++) {
-        step_info step = {0, (uint32_t)s};
+        step_info step = {.step = (uint32_t)s};
         size_t bytes = 32 * 32 * 3;
         float loss, expected = ((const float *)losses->data)[s];
         memcpy(program_value(p, m.pixels, BATCH).data, (const uint8_t *)pixels->data + (size_t)(s % 4) * BATCH * bytes, BATCH * bytes);
@@ -256,7 +256,7 @@ static void test_full(void **state)
     program *p;
     tensor_set *base;
     options *o;
-    step_info step = {0, 0};
+    step_info step = {.seed = 0, .step = 0};
 
     (void)state;
     ASSERT_OK(tensor_set_open(&base, ORACLE "base.safetensors", &err));

@@ -45,7 +45,7 @@ static void check(const char *path, const char *oracle_path, int64_t image_size,
     model m;
     program *p;
     tensor_set *oracle;
-    step_info step = {0, 0};
+    step_info step = {.seed = 0, .step = 0};
     value wanted[64];
     int count = 0;
     const tensor_view *pixels;

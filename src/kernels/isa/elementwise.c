@@ -287,7 +287,18 @@ static void adamw_task(void *argument, int thread, int threads)
     pool_share(a->count, thread, threads, &begin, &end);
     FOR_VECTORS (c, n, end - begin) {
         int64_t i = begin + c;
-        vec g = load_n(grad + i, n), mm = load_n(m + i, n), vv = load_n(v + i, n), denominator, p = v_mul(load_n(value + i, n), v_set1(decay));
+        vec g = load_n(grad + i, n), mm = load_n(m + i, n), vv = load_n(v + i, n), denominator, p = load_n(value + i, n);
+        if (a->mask) {
+            REAL room[VW] = {0};
+            vec open;
+            for (int j = 0; j < n; j++)
+                room[j] = a->mask[i + j];
+            open = v_load(room);
+            g = v_mul(g, open);
+            p = a->decay_masked ? v_mul(p, v_set1(decay)) : v_fma(v_mul(p, open), v_set1(decay - 1), p);
+        } else {
+            p = v_mul(p, v_set1(decay));
+        }
         mm = v_fma(v_sub(g, mm), v_set1(b1), mm);
         vv = v_fma(v_mul(g, g), v_set1(c2), v_mul(vv, v_set1(b2)));
         denominator = v_add(v_div(v_sqrt(vv), v_set1(root)), v_set1(eps));

@@ -29,6 +29,14 @@ void KERNEL(copy_rows)(compute *c, const copy_rows_args *args);
 void KERNEL(mean_rows)(compute *c, const mean_rows_args *args);
 void KERNEL(patchify)(compute *c, const patchify_args *args);
 void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *args);
+void KERNEL(consistency)(compute *c, const consistency_args *args);
+void KERNEL(distance)(compute *c, const distance_args *args);
+void KERNEL(rational)(compute *c, const rational_args *args);
+void KERNEL(rational_backward)(compute *c, const rational_args *args);
+void KERNEL(gate)(compute *c, const gate_args *args);
+void KERNEL(gate_backward)(compute *c, const gate_args *args);
+void KERNEL(mix)(compute *c, const mix_args *args);
+void KERNEL(mix_backward)(compute *c, const mix_args *args);
 void KERNEL(adamw)(compute *c, const adamw_args *args);
 
 #endif

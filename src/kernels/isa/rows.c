@@ -1,4 +1,4 @@
-/* Rows moved as wholes: copies between groups of rows, means over rows, patches of images; and the cross-entropy of rows of logits. */
+/* Rows moved as wholes: copies between groups of rows, means over rows, patches of images. */
 #include "kernels/isa/isa.h"
 
 typedef struct job {
@@ -110,45 +110,4 @@ void KERNEL(patchify)(compute *c, const patchify_args *args)
     job j = {c, args};
 
     pool_run(c->threads, patchify_task, &j);
-}
-
-/* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the label plus e / classes everywhere. */
-static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *room, REAL *out)
-{
-    const REAL *z = row_real(&a->logits, r, room);
-    int64_t classes = a->logits.cols;
-    double top = (double)z[0], sum = 0, mean = 0, lse, factor;
-
-    for (int64_t c = 1; c < classes; c++)
-        top = (double)z[c] > top ? (double)z[c] : top;
-    for (int64_t c = 0; c < classes; c++) {
-        sum += exp((double)z[c] - top);
-        mean += (double)z[c];
-    }
-    lse = log(sum) + top;
-    if (out) {
-        factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->logits.rows;
-        for (int64_t c = 0; c < classes; c++) {
-            double target = a->smoothing / (double)classes + (c == a->labels[r] ? 1 - a->smoothing : 0);
-            out[c] = (REAL)(factor * (exp((double)z[c] - lse) - target));
-        }
-    }
-    return lse - (1 - a->smoothing) * (double)z[a->labels[r]] - a->smoothing * mean / (double)classes;
-}
-
-void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *a)
-{
-    REAL *room = KERNEL_SCRATCH(c, 0), *out = room + a->logits.cols;
-    double total = 0;
-
-    for (int64_t r = 0; r < a->logits.rows; r++) {
-        double loss = cross_entropy_row(a, r, room, a->dlogits.data ? out : NULL);
-        if (a->dlogits.data)
-            row_store(&a->dlogits, r, out);
-        if (a->losses)
-            ((REAL *)a->losses)[r] = (REAL)loss;
-        total += loss;
-    }
-    if (a->loss)
-        *(REAL *)a->loss = (REAL)(total / (double)a->logits.rows);
 }

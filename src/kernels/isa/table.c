@@ -81,5 +81,13 @@ const kernels KERNEL(kernels) = {
     .mean_rows = KERNEL(mean_rows),
     .patchify = KERNEL(patchify),
     .cross_entropy = KERNEL(cross_entropy),
+    .consistency = KERNEL(consistency),
+    .distance = KERNEL(distance),
+    .rational = KERNEL(rational),
+    .rational_backward = KERNEL(rational_backward),
+    .gate = KERNEL(gate),
+    .gate_backward = KERNEL(gate_backward),
+    .mix = KERNEL(mix),
+    .mix_backward = KERNEL(mix_backward),
     .adamw = KERNEL(adamw),
 };

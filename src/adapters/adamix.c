@@ -1,0 +1,99 @@
+/* AdaMix (Wang et al., arXiv 2205.12410): every pass draws one of several down- and one of several up-projections in each layer; two passes a step are held
+ * together by the divergence of their predictions; at the end the experts are averaged. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/experts.h"
+#include "adapters/low_rank.h"
+
+static const option_spec option_table[] = {
+    {"kind", OPTION_CHOICE, "adapter", "adapter|lora", 0, 0, NULL, "what the experts are: bottleneck adapters, or low-rank changes of weights", false},
+    {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "experts on each side that is not shared", false},
+    {"share", OPTION_CHOICE, "up", "up|down|none", 0, 0, NULL, "side that has one projection for all experts (of lora: down is A, up is B)", false},
+    {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
+    OPTION_RANK("8"),
+    OPTION_POSITION("intermediate"),
+    OPTION_ACTIVATION("gelu"),
+    OPTION_INIT("bert"),
+    {"equal_experts", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "all experts begin with the same values", false},
+    OPTION_DROPOUT("0"),
+    {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "with lora: the change is scaled by alpha / rank", false},
+    OPTION_TARGETS,
+    OPTION_DROP_LAYERS,
+    {0},
+};
+
+static int experts_of(const adapter *a, const char *side)
+{
+    return strcmp(options_string(a->settings, "share"), side) == 0 ? 1 : (int)options_int(a->settings, "experts");
+}
+
+static const bottleneck *make(adapter *a, int layer, const char *slot, uint32_t draw)
+{
+    const options *o = a->settings;
+    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
+    bool equal = options_flag(o, "equal_experts");
+    bottleneck *b = ARENA_NEW(a->memory, bottleneck);
+    init_rule first, second, zero = {INIT_ZERO, 0, 0};
+    param **unused;
+
+    *b = (bottleneck){.factor = 1, .dropout = options_real(o, "dropout")};
+    bottleneck_initial(options_string(o, "init"), width, &first, &second);
+    activation_from_name(options_string(o, "activation"), &b->act);
+    b->down = experts_add(a, down, "weight", 2, (int64_t[]){rank, width}, first, experts_of(a, "down"), equal, draw, &unused);
+    b->down_bias = experts_add(a, down, "bias", 1, (int64_t[]){rank}, zero, experts_of(a, "down"), equal, draw, &unused);
+    b->up = experts_add(a, up, "weight", 2, (int64_t[]){width, rank}, second, experts_of(a, "up"), equal, draw + 1, &unused);
+    b->up_bias = experts_add(a, up, "bias", 1, (int64_t[]){width}, zero, experts_of(a, "up"), equal, draw + 1, &unused);
+    return b;
+}
+
+static inlay_status plan_lora(adapter *a, inlay_error *err)
+{
+    bool equal = strcmp(options_string(a->settings, "init"), "lora") == 0 || options_flag(a->settings, "equal_experts");
+    low_rank_plan plan = {.experts_a = experts_of(a, "down"), .experts_b = experts_of(a, "up"), .equal = equal};
+
+    return low_rank_add(a, &plan, err);
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    const bottleneck_position *p = bottleneck_place(options_string(a->settings, "position"));
+    uint32_t draw = 0;
+
+    if (strcmp(options_string(a->settings, "kind"), "lora") == 0)
+        return plan_lora(a, err);
+    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
+        for (int i = 0; i < 2 && p->at[i].slot; i++, draw += 2)
+            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, bottleneck_apply, make(a, layer, p->at[i].slot, draw));
+    return INLAY_OK;
+}
+
+static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
+{
+    return experts_loss(g, passes, labels, smoothing, 0, options_real(a->settings, "consistency"));
+}
+
+static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
+{
+    static const char *const bottleneck_options[] = {"rank", "position", "activation", "drop_layers", NULL};
+    static const char *const lora_options[] = {"rank", "alpha", "targets", "drop_layers", NULL};
+    bool lora = strcmp(options_string(a->settings, "kind"), "lora") == 0;
+
+    TRY(adapter_plain(out, a, lora ? "lora" : "bottleneck", lora ? lora_options : bottleneck_options, NULL, d, err));
+    return experts_merge(*out, a, false, d, err);
+}
+
+const method method_adamix = {
+    .name = "adamix",
+    .summary = "several adapters of which each pass draws one, held together by a consistency loss and averaged at the end",
+    .equation = "y = x + act(x Wd_i + bd_i) Wu_j + bu_j, i and j drawn for each layer and pass",
+    .cite = "arXiv 2205.12410",
+    .options = option_table,
+    .drop_path = 0.1,
+    .lr = 1e-3,
+    .passes = 2,
+    .plan = plan,
+    .loss = loss,
+    .merge = merge,
+};

@@ -1,0 +1,65 @@
+/* From what was trained to what is evaluated and saved. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/adapter.h"
+
+inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err)
+{
+    *out = a;
+    return a->method->merge ? a->method->merge(out, a, d, err) : INLAY_OK;
+}
+
+inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
+{
+    float *one = malloc((size_t)to->count * sizeof *one);
+    double *sum = calloc((size_t)to->count, sizeof *sum);
+
+    if (!one || !sum) {
+        free(one);
+        free(sum);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory merging '%s'", to->name);
+    }
+    for (int e = 0; e < count; e++) {
+        param_get(from[e], d, one);
+        for (int64_t i = 0; i < to->count; i++)
+            sum[i] += (double)one[i];
+    }
+    for (int64_t i = 0; i < to->count; i++)
+        one[i] = (float)(factor * sum[i]);
+    param_set(to, d, one);
+    free(one);
+    free(sum);
+    return INLAY_OK;
+}
+
+inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same, const char *const (*settings)[2], device *d, inlay_error *err)
+{
+    options *o;
+    inlay_status status = adapter_settings(&o, name, err);
+
+    *out = NULL;
+    TRY(status);
+    for (; status == INLAY_OK && *same; same++)
+        status = options_set(o, *same, strcmp(options_string(a->settings, *same), "random") == 0 ? "0" : options_string(a->settings, *same), "merging", err);
+    for (; status == INLAY_OK && settings && (*settings)[0]; settings++)
+        status = options_set(o, (*settings)[0], (*settings)[1], "merging", err);
+    if (status != INLAY_OK) {
+        options_free(o);
+        return status;
+    }
+    status = adapter_new(out, name, o, a->backbone, a->classes, a->labels, err);
+    for (int i = 0; status == INLAY_OK && i < (*out)->param_count; i++) {
+        (*out)->params[i].p->trainable = false;
+        status = param_materialise((*out)->params[i].p, d, err);
+    }
+    if (status == INLAY_OK)
+        status = adapter_average((*out)->head_weight, &a->head_weight, 1, 1, d, err);
+    if (status == INLAY_OK)
+        status = adapter_average((*out)->head_bias, &a->head_bias, 1, 1, d, err);
+    if (status != INLAY_OK) {
+        adapter_free(*out, d);
+        *out = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,83 @@
+/* How an adapter takes part in a backbone's graph: it listens at the sites. */
+#include <assert.h>
+
+#include "adapters/adapter.h"
+
+typedef struct listener {
+    site_hooks hooks;
+    const adapter *a;
+    bool training;
+    int skip_layers;
+    value *seen; /* by layer + 1 and kind */
+} listener;
+
+static bool same(site a, site b)
+{
+    return a.kind == b.kind && a.layer == b.layer;
+}
+
+/* The source of an edge, with no more tokens than the target has. */
+static value source_of(listener *l, graph *g, const edge *e, site here, value v)
+{
+    value x = same(e->from, here) ? v : l->seen[(e->from.layer + 1) * SITE_COUNT + e->from.kind];
+
+    assert(x != NO_VALUE);
+    return g->values[x].rows > g->values[v].rows ? graph_select_tokens(g, x, 0, g->values[v].rows) : x;
+}
+
+static value reach(void *context, graph *g, site s, value v, int64_t offset, int64_t width)
+{
+    listener *l = context;
+    const adapter *a = l->a;
+
+    for (int i = 0; i < a->transform_count; i++)
+        if (same(a->transforms[i].at, s))
+            v = a->transforms[i].function(a, g, v, a->transforms[i].context, l->training);
+    for (int i = 0; i < a->edge_count; i++) {
+        const edge *e = &a->edges[i];
+        value y;
+        if (!same(e->to, s) || e->to.layer < l->skip_layers)
+            continue;
+        y = e->function(a, g, source_of(l, g, e, s, v), e->context, l->training);
+        v = width < g->values[v].cols ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
+    }
+    l->seen[(s.layer + 1) * SITE_COUNT + s.kind] = v;
+    return v;
+}
+
+static bool listens(void *context, site s)
+{
+    const listener *l = context;
+    const adapter *a = l->a;
+
+    for (int i = 0; i < a->transform_count; i++)
+        if (same(a->transforms[i].at, s))
+            return true;
+    for (int i = 0; i < a->edge_count; i++)
+        if (a->edges[i].to.layer >= l->skip_layers && (same(a->edges[i].from, s) || same(a->edges[i].to, s)))
+            return true;
+    return false;
+}
+
+bool adapter_can_skip(const adapter *a)
+{
+    for (int i = 0; i < a->param_count; i++)
+        if (a->params[i].of_backbone)
+            return false;
+    return a->transform_count == 0;
+}
+
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers)
+{
+    listener *l = ARENA_NEW(g->memory, listener);
+    int64_t places = (a->shape->depth + 1) * SITE_COUNT;
+
+    l->a = a;
+    l->training = training;
+    l->skip_layers = skip_layers;
+    l->seen = ARENA_ARRAY(g->memory, value, places);
+    for (int64_t i = 0; i < places; i++)
+        l->seen[i] = NO_VALUE;
+    l->hooks = (site_hooks){.context = l, .reach = reach, .listens = listens};
+    return &l->hooks;
+}

@@ -1,0 +1,53 @@
+/* What the methods that are bottlenecks at heart have in common: y = s * (act(LN(x) Wd + bd) Wu + bu). */
+#ifndef INLAY_ADAPTERS_BOTTLENECK_H
+#define INLAY_ADAPTERS_BOTTLENECK_H
+
+#include "adapters/method.h"
+
+typedef struct bottleneck {
+    param *down, *down_bias, *up, *up_bias; /* may stand for a choice of experts */
+    param *scaling, *norm, *norm_bias;      /* may be NULL */
+    param *numerator, *denominator;         /* of a rational activation in place of `act`; may be NULL */
+    bool safe;
+    activation act;
+    double factor, dropout, drop_path;
+} bottleneck;
+
+/* Where a position reads and adds, in the order of the forward pass; the second may be missing (slot NULL). */
+typedef struct bottleneck_position {
+    const char *name;
+    struct {
+        const char *slot; /* in the names of parameters */
+        site_kind from, to;
+    } at[2];
+} bottleneck_position;
+
+const bottleneck_position *bottleneck_place(const char *name); /* of a name that OPTION_POSITION admits */
+/* An adapter_function whose context is a bottleneck. */
+value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
+/* The initialisations "houlsby", "lora", "bert" of the two projections. */
+void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_rule *up);
+
+#define OPTION_POSITION(value)                                                                                                                          \
+    {                                                                                                                                                   \
+        "position", OPTION_CHOICE, value, "post|pre|parallel|intermediate|houlsby|pfeiffer|pre_post", 0, 0, NULL, "where in the block the adapter reads and adds", \
+            false                                                                                                                                       \
+    }
+#define OPTION_RANK(value)                                                                        \
+    {                                                                                             \
+        "rank", OPTION_INT, value, NULL, 1, 65536, "N", "width of the bottleneck", false          \
+    }
+#define OPTION_ACTIVATION(value)                                                                                                                \
+    {                                                                                                                                           \
+        "activation", OPTION_CHOICE, value, "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", 0, 0, NULL, "between the two projections", false \
+    }
+#define OPTION_INIT(value)                                                                                                                       \
+    {                                                                                                                                            \
+        "init", OPTION_CHOICE, value, "houlsby|lora|bert", 0, 0, NULL, "truncated normal 0.01; Kaiming-uniform down and zero up; normal 0.02", false \
+    }
+#define OPTION_DROPOUT(value)                                                                               \
+    {                                                                                                       \
+        "dropout", OPTION_REAL, value, NULL, 0, 0.95, "P", "dropout on the bottleneck's activation", false  \
+    }
+
+#endif

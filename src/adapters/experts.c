@@ -1,0 +1,86 @@
+#include "adapters/experts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_EXPERTS 64
+
+param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init, int experts, bool equal, uint32_t draw, param ***of)
+{
+    *of = ARENA_ARRAY(a->memory, param *, experts);
+    for (int e = 0; e < experts; e++) {
+        (*of)[e] = adapter_add_param(a, experts > 1 ? arena_printf(a->memory, "%s.%d.%s", stem, e, part) : arena_printf(a->memory, "%s.%s", stem, part), ndim, dims, init);
+        if (equal)
+            adapter_begin_as(a, (*of)[e], (*of)[0]);
+    }
+    return adapter_choose(a, *of, experts, draw);
+}
+
+value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second, double consistency)
+{
+    value loss = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
+
+    if (second != 0)
+        loss = graph_add_scaled(g, loss, graph_cross_entropy(g, passes[1].logits, labels, smoothing), second);
+    if (consistency != 0)
+        loss = graph_add_scaled(g, loss, graph_consistency(g, passes[0].logits, passes[1].logits), consistency);
+    return loss;
+}
+
+/* The experts of a plain parameter's name. */
+static int find_experts(const adapter *a, const char *name, param **of)
+{
+    const char *part = strrchr(name, '.');
+    int count = 0;
+
+    of[0] = adapter_find(a, name);
+    if (of[0])
+        return 1;
+    while (count < MOST_EXPERTS) {
+        char full[256];
+        snprintf(full, sizeof full, "%.*s.%d%s", (int)(part - name), name, count, part);
+        of[count] = adapter_find(a, full);
+        if (!of[count])
+            break;
+        count++;
+    }
+    return count;
+}
+
+static inlay_status join_masked(param *to, param *const *from, int count, device *d, inlay_error *err)
+{
+    float *values = malloc((size_t)to->count * sizeof *values), *one = malloc((size_t)to->count * sizeof *one);
+    unsigned char *mask = malloc((size_t)to->count);
+    bool good = values && one && mask;
+
+    for (int e = 0; good && e < count; e++) {
+        param_get(from[e], d, one);
+        d->k->copy_out(mask, from[e]->mask, (size_t)to->count);
+        for (int64_t i = 0; i < to->count; i++)
+            if (mask[i])
+                values[i] = one[i];
+    }
+    if (good)
+        param_set(to, d, values);
+    free(values);
+    free(one);
+    free(mask);
+    if (!good)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory merging '%s'", to->name);
+    return INLAY_OK;
+}
+
+inlay_status experts_merge(adapter *plain, const adapter *a, bool join, device *d, inlay_error *err)
+{
+    for (int i = 0; i < plain->param_count; i++) {
+        param *to = plain->params[i].p, *of[MOST_EXPERTS];
+        int count = find_experts(a, to->name, of);
+        if (count == 0)
+            FAIL(err, INLAY_ERR_INTERNAL, "nothing to merge into '%s'", to->name);
+        if (join && count > 1 && of[0]->mask)
+            TRY(join_masked(to, of, count, d, err));
+        else
+            TRY(adapter_average(to, of, count, 1.0 / count, d, err));
+    }
+    return INLAY_OK;
+}

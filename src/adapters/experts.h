@@ -1,0 +1,18 @@
+/* What methods with experts have in common (AdaMix, MoSA): parameters of which each pass draws one, a loss over two passes, and the merge at the end. */
+#ifndef INLAY_ADAPTERS_EXPERTS_H
+#define INLAY_ADAPTERS_EXPERTS_H
+
+#include "adapters/bottleneck.h"
+
+/* `experts` parameters "<stem>.<i>.<part>" that begin as `init` says (equal: all alike), or one, "<stem>.<part>", when experts is 1; *of gets them. Returns what stands
+ * for one of them; parameters with the same `draw` are drawn together. */
+param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init, int experts, bool equal, uint32_t draw, param ***of);
+
+/* CE(z1) + second * CE(z2) + consistency * (KL(p2 || p1) + KL(p1 || p2)) / 2, each divergence's target held constant. */
+value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second, double consistency);
+
+/* Fills the plain adapter's parameters from the experts of the same stem and part: their mean; or, where they are masked and `join` says so, each entry from
+ * the expert that trained it. */
+inlay_status experts_merge(adapter *plain, const adapter *a, bool join, device *d, inlay_error *err);
+
+#endif

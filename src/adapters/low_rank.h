@@ -1,0 +1,20 @@
+/* Low-rank changes of weights, for LoRA and for methods with experts of that kind. */
+#ifndef INLAY_ADAPTERS_LOW_RANK_H
+#define INLAY_ADAPTERS_LOW_RANK_H
+
+#include "adapters/method.h"
+
+typedef struct low_rank_plan {
+    int experts_a, experts_b; /* 1: one for all */
+    bool equal;               /* experts begin alike */
+} low_rank_plan;
+
+/* Edges of x A^T B^T for every product that the option `targets` names, with the options rank, alpha and dropout. */
+inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *err);
+
+#define OPTION_TARGETS                                                                                                                    \
+    {                                                                                                                                     \
+        "targets", OPTION_STRING, "q,v", NULL, 0, 0, "LIST", "products that are changed: any of q,k,v,proj,fc1,fc2", false                \
+    }
+
+#endif

@@ -1,0 +1,141 @@
+/* Losses: scalars over the rows of a batch, summed in double precision and in the order of the rows. */
+#include "kernels/isa/isa.h"
+
+/* to[r] (+)= values; `room` holds a row */
+static void give_row(const mat *to, int64_t r, REAL *values, bool add, REAL *room)
+{
+    if (add) {
+        const REAL *old = row_real(to, r, room);
+        for (int64_t c = 0; c < to->cols; c++)
+            values[c] += old[c];
+    }
+    row_store(to, r, values);
+}
+
+/* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the label plus e / classes everywhere. */
+static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *room, REAL *out)
+{
+    const REAL *z = row_real(&a->logits, r, room);
+    int64_t classes = a->logits.cols;
+    double top = (double)z[0], sum = 0, mean = 0, lse, factor;
+
+    for (int64_t c = 1; c < classes; c++)
+        top = (double)z[c] > top ? (double)z[c] : top;
+    for (int64_t c = 0; c < classes; c++) {
+        sum += exp((double)z[c] - top);
+        mean += (double)z[c];
+    }
+    lse = log(sum) + top;
+    if (out) {
+        factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->logits.rows;
+        for (int64_t c = 0; c < classes; c++) {
+            double target = a->smoothing / (double)classes + (c == a->labels[r] ? 1 - a->smoothing : 0);
+            out[c] = (REAL)(factor * (exp((double)z[c] - lse) - target));
+        }
+    }
+    return lse - (1 - a->smoothing) * (double)z[a->labels[r]] - a->smoothing * mean / (double)classes;
+}
+
+void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *a)
+{
+    REAL *room = KERNEL_SCRATCH(c, 0), *out = room + a->logits.cols;
+    double total = 0;
+
+    for (int64_t r = 0; r < a->logits.rows; r++) {
+        double loss = cross_entropy_row(a, r, room, a->dlogits.data ? out : NULL);
+        if (a->dlogits.data)
+            give_row(&a->dlogits, r, out, a->accumulate, out + a->logits.cols);
+        if (a->losses)
+            ((REAL *)a->losses)[r] = (REAL)loss;
+        total += loss;
+    }
+    if (a->loss)
+        *(REAL *)a->loss = (REAL)(total / (double)a->logits.rows);
+}
+
+/* ---- consistency ---- */
+
+/* p[c] = log softmax(z) */
+static void log_softmax(double *p, const REAL *z, int64_t classes)
+{
+    double top = (double)z[0], sum = 0, lse;
+
+    for (int64_t c = 1; c < classes; c++)
+        top = (double)z[c] > top ? (double)z[c] : top;
+    for (int64_t c = 0; c < classes; c++)
+        sum += exp((double)z[c] - top);
+    lse = log(sum) + top;
+    for (int64_t c = 0; c < classes; c++)
+        p[c] = (double)z[c] - lse;
+}
+
+void KERNEL(consistency)(compute *c, const consistency_args *a)
+{
+    int64_t classes = a->a.cols;
+    double *p = KERNEL_SCRATCH(c, 0), *q = p + classes, total = 0;
+    double factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (2 * (double)a->a.rows);
+    REAL *room = (REAL *)(q + classes), *out = room + classes;
+
+    for (int64_t r = 0; r < a->a.rows; r++) {
+        log_softmax(p, row_real(&a->a, r, room), classes);
+        log_softmax(q, row_real(&a->b, r, room), classes);
+        for (int64_t i = 0; i < classes; i++)
+            total += (exp(p[i]) - exp(q[i])) * (p[i] - q[i]);
+        for (int side = 0; side < 2; side++) {
+            const mat *to = side ? &a->db : &a->da;
+            for (int64_t i = 0; i < classes; i++)
+                out[i] = (REAL)((side ? -factor : factor) * (exp(p[i]) - exp(q[i])));
+            if (to->data)
+                give_row(to, r, out, side ? a->accumulate_b : a->accumulate_a, room);
+        }
+    }
+    if (a->loss)
+        *(REAL *)a->loss = (REAL)(total / (2 * (double)a->a.rows));
+}
+
+/* ---- distance ---- */
+
+typedef struct distance_job {
+    compute *c;
+    const distance_args *a;
+} distance_job;
+
+static void distance_task(void *argument, int thread, int threads)
+{
+    const distance_job *job = argument;
+    const distance_args *a = job->a;
+    int64_t cols = a->a.cols, begin, end;
+    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_b = in + cols, *out = in_b + cols, *room = out + cols;
+    double factor = a->dloss ? 2 * a->scale * (double)*(const REAL *)a->dloss : 0;
+
+    pool_share(a->a.rows, thread, threads, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        const REAL *x = row_real(&a->a, r, in), *y = a->b.data ? row_real(&a->b, r, in_b) : NULL;
+        double sum = 0;
+        for (int64_t i = 0; i < cols; i++) {
+            double d = (double)x[i] - (y ? (double)y[i] : i == r ? 1 : 0);
+            sum += d * d;
+            out[i] = (REAL)(factor * d);
+        }
+        if (a->losses)
+            ((REAL *)a->losses)[r] = (REAL)(a->scale * sum);
+        for (int64_t i = 0; a->db.data && i < cols; i++)
+            in_b[i] = -out[i];
+        if (a->da.data)
+            give_row(&a->da, r, out, a->accumulate_a, room);
+        if (a->db.data)
+            give_row(&a->db, r, in_b, a->accumulate_b, room);
+    }
+}
+
+void KERNEL(distance)(compute *c, const distance_args *args)
+{
+    distance_job job = {c, args};
+    double total = 0;
+
+    pool_run(c->threads, distance_task, &job);
+    for (int64_t r = 0; args->loss && r < args->a.rows; r++)
+        total += (double)((const REAL *)args->losses)[r];
+    if (args->loss)
+        *(REAL *)args->loss = (REAL)total;
+}
