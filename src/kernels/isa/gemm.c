@@ -190,7 +190,7 @@ static void finish_tile(const gemm_args *args, const REAL *tile, tile_place at)
     for (int64_t i = 0; i < at.rows; i++) {
         vec factor = v_set1(scale ? (REAL)scale[(at.row + i) / group] : 1);
         if (cols >= NR) {
-#pragma GCC unroll 4
+UNROLL(4)
             for (int j = 0; j < NV; j++)
                 finish_vector(&e, &y, v_load(tile + i * NR + j * VW), at.row + i, at.col + j * VW, factor, VW);
         } else {
@@ -246,7 +246,7 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
 static void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
 {
     for (int64_t p = 0; p < pairs; p++, b += NR * 2, out += 2 * NR) {
-#pragma GCC unroll 4
+UNROLL(4)
         for (int j = 0; j < NV; j++) {
 #if defined(KERNEL_AVX512)
             __m512i both = _mm512_loadu_si512((const void *)(b + j * VW * 2));

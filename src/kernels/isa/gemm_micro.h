@@ -46,34 +46,34 @@ static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_s
     const step *rows[(MR + 2) / 3]; /* every third: the two between are reached by one and two strides */
     vec sum[MR][NV];
 
-#pragma GCC unroll 4
+UNROLL(4)
     for (int i = 0; i < (MR + 2) / 3; i++)
         rows[i] = a + 3 * i * a_row;
-#pragma GCC unroll 12
+UNROLL(12)
     for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
+UNROLL(4)
         for (int j = 0; j < vectors; j++)
             sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
     for (int64_t p = 0; p < steps; p++) {
         vec right[NV];
-#pragma GCC unroll 4
+UNROLL(4)
         for (int j = 0; j < vectors; j++)
             right[j] = v_load((const REAL *)(b + j * VW));
-#pragma GCC unroll 12
+UNROLL(12)
         for (int i = 0; i < MR; i++) {
             vec left = v_set1(rows[i / 3][i % 3 * a_row]);
-#pragma GCC unroll 4
+UNROLL(4)
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = micro_multiply(left, right[j], sum[i][j], pairs);
         }
-#pragma GCC unroll 4
+UNROLL(4)
         for (int i = 0; i < (MR + 2) / 3; i++)
             rows[i] += a_step;
         b += b_step;
     }
-#pragma GCC unroll 12
+UNROLL(12)
     for (int i = 0; i < MR; i++)
-#pragma GCC unroll 4
+UNROLL(4)
         for (int j = 0; j < vectors; j++)
             v_store(out + i * out_stride + j * VW, sum[i][j]);
 }

@@ -11,14 +11,14 @@ static inline __attribute__((always_inline)) void turn(int64_t rounds, bool pair
     vec sum[MR], left = v_set1((REAL)1e-3), right = v_set1((REAL)1e-3);
     volatile REAL sink;
 
-#pragma GCC unroll 12
+UNROLL(12)
     for (int i = 0; i < MR; i++)
         sum[i] = v_set1((REAL)i); /* different, or the compiler would do it once */
     for (int64_t r = 0; r < rounds; r++)
-#pragma GCC unroll 12
+UNROLL(12)
         for (int i = 0; i < MR; i++)
             sum[i] = micro_multiply(left, right, sum[i], pairs);
-#pragma GCC unroll 12
+UNROLL(12)
     for (int i = 1; i < MR; i++)
         sum[0] = v_add(sum[0], sum[i]);
     sink = v_sum(sum[0]);

@@ -12,6 +12,14 @@
 #define KERNEL_JOIN(name, set) KERNEL_JOIN_(name, set)
 #define KERNEL(name) KERNEL_JOIN(name, KERNEL_SET)
 
+/* In front of a loop whose body has to be written out n times, so that its arrays of vectors live in registers. Emulated vectors have none. */
+#if defined(KERNEL_SIMDE)
+#define UNROLL(n)
+#else
+#define UNROLL_TEXT_(text) _Pragma(#text)
+#define UNROLL(n) UNROLL_TEXT_(GCC unroll n)
+#endif
+
 #if defined(KERNEL_SIMDE)
 #include "kernels/isa/emulate.h"
 #elif defined(KERNEL_AVX2) || defined(KERNEL_AVX512)
@@ -54,20 +62,20 @@ static inline void v_transpose(vec r[VW])
 {
     __m512 t[16];
 
-#pragma GCC unroll 8
+UNROLL(8)
     for (int i = 0; i < 8; i++) {
         t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-#pragma GCC unroll 4
+UNROLL(4)
     for (int i = 0; i < 16; i += 4)
-#pragma GCC unroll 2
+UNROLL(2)
         for (int j = 0; j < 2; j++) {
             __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
             r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
             r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
         }
-#pragma GCC unroll 4
+UNROLL(4)
     for (int i = 0; i < 4; i++) { /* quarters: (a0 a1 a2 a3), b, c, d become (a0 b0 c0 d0), ... */
         __m512 even = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
         __m512 even2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88), odd2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
@@ -76,7 +84,7 @@ static inline void v_transpose(vec r[VW])
         t[8 + i] = _mm512_shuffle_f32x4(even, even2, 0xdd);
         t[12 + i] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
     }
-#pragma GCC unroll 16
+UNROLL(16)
     for (int i = 0; i < 16; i++)
         r[i] = t[i];
 }
@@ -165,24 +173,24 @@ static inline void v_transpose(vec r[VW])
 {
     __m256 t[8];
 
-#pragma GCC unroll 4
+UNROLL(4)
     for (int i = 0; i < 4; i++) {
         t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-#pragma GCC unroll 2
+UNROLL(2)
     for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 2
+UNROLL(2)
         for (int j = 0; j < 2; j++) {
             r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
             r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
         }
-#pragma GCC unroll 4
+UNROLL(4)
     for (int i = 0; i < 4; i++) {
         t[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
         t[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
     }
-#pragma GCC unroll 8
+UNROLL(8)
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
@@ -358,7 +366,7 @@ static inline vec v_gelu(vec x)
     v_index part;
     vec f = v_gelu_part_(x, &part), h = v_lookup(gelu_table[6], part);
 
-#pragma GCC unroll 6
+UNROLL(6)
     for (int i = 5; i >= 0; i--)
         h = v_fma(h, f, v_lookup(gelu_table[i], part));
     return v_sub(v_max(v_zero(), x), h);
@@ -371,7 +379,7 @@ static inline vec v_gelu_slope(vec x, vec *slope)
     vec f = v_gelu_part_(x, &part), h = v_lookup(gelu_table[6], part), rise = h;
 
     h = v_fma(h, f, v_lookup(gelu_table[5], part));
-#pragma GCC unroll 5
+UNROLL(5)
     for (int i = 4; i >= 0; i--) {
         rise = v_fma(rise, f, h);
         h = v_fma(h, f, v_lookup(gelu_table[i], part));
