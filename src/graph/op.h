@@ -27,7 +27,7 @@ typedef struct op_desc {
     double (*flops)(const graph *g, const op_node *op); /* of the forward pass, for one sample; NULL: negligible */
     bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
     int inplace;   /* input whose buffer the result may take over when nobody reads it later; -1: none */
-    int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
+    int passes;    /* input whose gradient is the result's gradient itself (same shape), which backward adds last; -1: none */
     /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never. */
     bool (*partial)(const graph *g, const op_node *op, int input);
     /* For the choice of types in bf16 mode: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them

@@ -171,6 +171,15 @@ static void place_values(program *p, const int *last)
     }
 }
 
+/* Whether an operation has the same value further in front among its inputs. */
+static bool listed_before(const op_node *op, int input)
+{
+    for (int i = 0; i < input; i++)
+        if (op->in[i] == op->in[input])
+            return true;
+    return false;
+}
+
 /* A gradient is stored as its value is when one operation produces it whole and can write that type; where several add to it, or others do, it is real. */
 static void choose_gradient_types(program *p)
 {
@@ -182,12 +191,9 @@ static void choose_gradient_types(program *p)
     for (int s = 0; s < p->count; s++) {
         const op_node *op = &g->ops[p->steps[s].op];
         for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++) {
-            bool again = false;
             if (op->in[j] == NO_VALUE)
                 continue;
-            for (int i = 0; i < j; i++)
-                again |= op->in[i] == op->in[j];
-            writers[op->in[j]] += !again;
+            writers[op->in[j]] += !listed_before(op, j);
             if (!(op_table[op->kind]->bf16_gradients >> j & 1) || writers[op->in[j]] > 1)
                 p->grad_type[op->in[j]] = g->real;
         }
@@ -210,7 +216,8 @@ static void place_gradients(program *p)
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = op->in[j];
             int end;
-            step->accumulate[j] = before[j];
+            /* what is passed on is added last: y = x + x W^T has written the gradient of x by then */
+            step->accumulate[j] = before[j] || (j == desc->passes && v != NO_VALUE && listed_before(op, j));
             if (v != NO_VALUE && !before[j] && desc->partial && desc->partial(g, op, j))
                 step->clear[j] = step->accumulate[j] = true;
             if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM || p->grad_home[v] >= 0)
