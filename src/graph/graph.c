@@ -158,7 +158,12 @@ value graph_layernorm(graph *g, value x, param *w, param *b, double eps)
 value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset, int64_t heads, int64_t head_dim,
                       double scale)
 {
-    value out = new_op(g, OP_attention, q, k, v, g->values[q].rows, heads * head_dim,
+    value out;
+
+    assert(q != k || llabs(q_offset - k_offset) >= heads * head_dim);
+    assert(q != v || llabs(q_offset - v_offset) >= heads * head_dim);
+    assert(k != v || llabs(k_offset - v_offset) >= heads * head_dim);
+    out = new_op(g, OP_attention, q, k, v, g->values[q].rows, heads * head_dim,
                        (op_attributes){.scale = scale, .heads = heads, .head_dim = head_dim, .q_offset = q_offset, .k_offset = k_offset, .v_offset = v_offset});
 
     add_aux(g, out, 0, g->values[q].rows, heads);
@@ -197,8 +202,16 @@ value graph_add_table(graph *g, value x, param *table)
 
 value graph_affine(graph *g, value x, param *gamma, param *beta, double factor)
 {
-    value gv = optional_param(g, gamma), bv = optional_param(g, beta);
+    value gv, bv;
 
+    assert((!gamma || gamma->count == 1 || gamma->count == g->values[x].cols) && (!beta || beta->count == g->values[x].cols));
+    if (gamma && beta && gamma->count != beta->count) { /* one factor for a whole row, one shift for each channel: two operations */
+        x = graph_affine(g, x, gamma, NULL, factor);
+        gamma = NULL;
+        factor = 1;
+    }
+    gv = optional_param(g, gamma);
+    bv = optional_param(g, beta);
     return like(g, OP_affine, x, gv, bv, (op_attributes){.scale = factor, .count = gamma ? gamma->count : 0});
 }
 
@@ -225,13 +238,13 @@ value graph_broadcast(graph *g, param *rows)
 
 value graph_insert_tokens(graph *g, value x, value rows, int64_t at)
 {
-    assert(g->values[x].cols == g->values[rows].cols && at <= g->values[x].rows);
+    assert(x != rows && g->values[x].cols == g->values[rows].cols && at <= g->values[x].rows);
     return new_op(g, OP_insert_tokens, x, rows, NO_VALUE, g->values[x].rows + g->values[rows].rows, g->values[x].cols, (op_attributes){.first = at});
 }
 
 value graph_replace_tokens(graph *g, value x, value rows, int64_t at)
 {
-    assert(g->values[x].cols == g->values[rows].cols && at + g->values[rows].rows <= g->values[x].rows);
+    assert(x != rows && g->values[x].cols == g->values[rows].cols && at + g->values[rows].rows <= g->values[x].rows);
     return like(g, OP_replace_tokens, x, rows, NO_VALUE, (op_attributes){.first = at});
 }
 

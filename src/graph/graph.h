@@ -86,14 +86,15 @@ value graph_activation(graph *g, value x, activation act);
 value graph_layernorm(graph *g, value x, param *w, param *b, double eps);
 /* Normalises `groups` slices of `width` columns that start at column `offset`; the result has groups * width columns. */
 value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, int64_t offset, int64_t groups, int64_t width);
-/* Heads of head_dim columns each, which start at the given column of q, k and v (often the same value). Result: q's rows, heads * head_dim columns. */
+/* Heads of head_dim columns each, which start at the given column of q, k and v, often columns of the same value that do not overlap. Result: q's rows,
+ * heads * head_dim columns. */
 value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset, int64_t heads, int64_t head_dim,
                       double scale);
 value graph_add(graph *g, value a, value b);
 value graph_add_scaled(graph *g, value a, value b, double factor); /* a + factor * b; also of losses */
 value graph_add_columns(graph *g, value a, value b, int64_t offset); /* b is added at a's columns from offset */
 value graph_add_table(graph *g, value x, param *table);              /* table [rows, cols], the same for every sample */
-value graph_affine(graph *g, value x, param *gamma, param *beta, double factor); /* x * gamma * factor + beta; NULL: 1 and 0 */
+value graph_affine(graph *g, value x, param *gamma, param *beta, double factor); /* x * gamma * factor + beta; NULL: 1 and 0. gamma may be one number */
 value graph_dropout(graph *g, value x, double rate);   /* rate 0: x itself */
 value graph_drop_path(graph *g, value x, double rate); /* whole samples; rate 0: x itself */
 value graph_broadcast(graph *g, param *rows);          /* a parameter [rows, cols] for every sample */
