@@ -1,0 +1,660 @@
+/* The backward pass of every operation against central differences, in double precision. A case builds one operation over values that the
+ * test gives; what follows makes its gradient another one for each element. A row of ops.def without a case fails. */
+#include "kernels/kernel_sets.h"
+
+#include "graph/op.h"
+
+#define CLASSES 3
+#define RATE 0.4
+#define MAX_ITEMS 8
+
+typedef struct shape {
+    int64_t batch, max_batch, rows, cols;
+} shape;
+
+static const shape shapes[] = {{2, 2, 3, 5}, {3, 4, 5, 7}, {2, 3, 1, 1}, {3, 3, 13, 19}};
+
+/* Whether something else reads what the operation reads. Backward passes run in reverse: behind the operation, that reader leaves a
+ * gradient which the operation has to add to. */
+typedef enum others { OTHERS_NONE, OTHERS_BEFORE, OTHERS_AFTER, OTHERS_COUNT } others;
+
+typedef struct op_case op_case;
+
+/* A graph around one operation. Its items are the parameters and the given values that may want a gradient. */
+typedef struct setup {
+    const op_case *row;
+    shape s;
+    int only; /* the one item that wants a gradient, -1: all do */
+    others readers;
+    bool live; /* what the operation reads is computed, and its memory is given away as soon as may be; else the test supplies it */
+    int items;
+    arena *memory;
+    graph *g;
+    param *params[MAX_ITEMS];
+    value filled[MAX_ITEMS], given[MAX_ITEMS], side[MAX_ITEMS]; /* what the test fills, what the operation reads, who reads that before */
+    int param_count, given_count;
+    uint32_t drawn; /* random arrays handed out */
+    value tested, pixels, labels, loss;
+    device dev;
+    program *p;
+} setup;
+
+struct op_case {
+    int kind;
+    const char *name;
+    value (*build)(setup *s, int variant); /* returns the operation's result; a loss stays as it is */
+    int variant;
+};
+
+/* ---- items ---- */
+
+static float *draw(setup *s, int64_t count)
+{
+    float *values = ARENA_ARRAY(s->memory, float, count);
+
+    rng_fill_normal(values, (uint64_t)count, 0, 0.6, (rng_stream){.seed = 9, .purpose = RNG_TEST, .site = s->drawn++});
+    return values;
+}
+
+static bool wanted(setup *s)
+{
+    int item = s->items++;
+
+    return s->only < 0 || s->only == item;
+}
+
+/* rows 0: a vector */
+static param *make_param(setup *s, int64_t rows, int64_t cols)
+{
+    param *p = param_new(s->memory, arena_printf(s->memory, "param%u", s->drawn), rows ? 2 : 1, rows ? (int64_t[]){rows, cols} : &cols);
+
+    p->source = draw(s, p->count);
+    p->source_type = DTYPE_F32;
+    return p;
+}
+
+static param *trained(setup *s, int64_t rows, int64_t cols)
+{
+    param *p = make_param(s, rows, cols);
+
+    assert_true(s->param_count < MAX_ITEMS);
+    p->trainable = wanted(s);
+    return s->params[s->param_count++] = p;
+}
+
+/* A value that the operation reads. It wants a gradient when something trained lies below it; that never runs where the test supplies the
+ * value. */
+static value given(setup *s, int64_t rows, int64_t cols)
+{
+    value input = graph_input(s->g, "given", DTYPE_F64, rows, cols), v = input;
+    int i = s->given_count++;
+
+    assert_true(i < MAX_ITEMS);
+    if (s->live) {
+        v = graph_affine(s->g, input, trained(s, 0, cols), NULL, 1);
+    } else if (wanted(s)) {
+        param *below = make_param(s, 0, cols);
+        below->trainable = true;
+        v = graph_affine(s->g, input, below, NULL, 1);
+        graph_keep(s->g, v);
+    }
+    if (s->readers == OTHERS_BEFORE)
+        s->side[i] = graph_activation(s->g, v, ACT_TANH);
+    s->filled[i] = s->live ? input : v;
+    return s->given[i] = v;
+}
+
+/* ---- the operations ---- */
+
+enum { BIAS = 1, ACT = 2, GAMMA = 4, FACTOR = 8, DROP = 16, RESIDUAL = 32, ROWS = 64, SELF = 128, SHARED = 256 };
+
+static value build_linear(setup *s, int variant)
+{
+    int64_t k = s->s.cols, n = variant & SELF ? k : k + 2, first = variant & ROWS ? 3 : 0;
+    value x = given(s, s->s.rows, k), y;
+    param *w = trained(s, variant & (ROWS | SHARED) ? n + 4 : n, k), *b = variant & BIAS ? trained(s, 0, w->dims[0]) : NULL;
+
+    y = graph_linear(s->g, x, w, b, first, variant & (ROWS | SHARED) ? n : 0);
+    if (variant & SHARED) /* another, overlapping part of the same matrix */
+        return graph_add(s->g, graph_linear(s->g, x, w, b, 2, n), y);
+    if (variant & ACT)
+        y = graph_activation(s->g, y, ACT_GELU);
+    if (variant & GAMMA)
+        y = graph_affine(s->g, y, trained(s, 0, n), NULL, 1);
+    if (variant & FACTOR)
+        y = graph_affine(s->g, y, NULL, NULL, 0.7);
+    if (variant & DROP)
+        y = graph_drop_path(s->g, y, RATE);
+    if (variant & RESIDUAL)
+        y = graph_add(s->g, given(s, s->s.rows, n), y);
+    return variant & SELF ? graph_add(s->g, x, y) : y;
+}
+
+static value build_activation(setup *s, int variant)
+{
+    return graph_activation(s->g, given(s, s->s.rows, s->s.cols), (activation)variant);
+}
+
+enum { NORM_PLAIN = 1, NORM_WEIGHT = 2, NORM_GROUPS = 4, NORM_OFFSET = 8 };
+
+static value build_layernorm(setup *s, int variant)
+{
+    int64_t width = s->s.cols + 2, groups = variant & NORM_GROUPS ? 3 : 1, offset = variant & NORM_OFFSET ? 2 : 0;
+    value x = given(s, s->s.rows, offset + groups * width + (offset ? 1 : 0));
+    param *w = variant & NORM_PLAIN ? NULL : trained(s, 0, width), *b = variant & (NORM_PLAIN | NORM_WEIGHT) ? NULL : trained(s, 0, width);
+
+    if (variant & (NORM_GROUPS | NORM_OFFSET))
+        return graph_layernorm_groups(s->g, x, w, b, 1e-3, offset, groups, width);
+    return graph_layernorm(s->g, x, w, b, 1e-3);
+}
+
+enum { QKV_FUSED, QKV_GAPS, QKV_SEPARATE, QKV_ROW, QKV_LONG };
+
+static value build_attention(setup *s, int variant)
+{
+    int64_t dim = s->s.cols, heads = 2, w = heads * dim,
+            rows = s->s.rows + (variant == QKV_LONG ? 50 : 1); /* of one key softmax is always 1 */
+    double scale = 1.5 / sqrt((double)dim);
+    value q, k, v;
+
+    if (variant == QKV_GAPS) { /* columns that attention leaves alone in front, between and behind */
+        q = given(s, rows, 3 * w + 6);
+        return graph_attention(s->g, q, 1, q, w + 3, q, 2 * w + 5, heads, dim, scale);
+    }
+    if (variant == QKV_FUSED || variant == QKV_LONG) {
+        q = given(s, rows, 3 * w);
+        return graph_attention(s->g, q, 0, q, w, q, 2 * w, heads, dim, scale);
+    }
+    if (variant == QKV_ROW) { /* one query, at columns of a wider value; keys and values side by side */
+        q = given(s, 1, w + 3);
+        k = given(s, rows + 2, 2 * w);
+        return graph_attention(s->g, q, 2, k, 0, k, w, heads, dim, scale);
+    }
+    q = given(s, rows, w);
+    k = given(s, rows, w);
+    v = given(s, rows, w);
+    return graph_attention(s->g, q, 0, k, 0, v, 0, heads, dim, scale);
+}
+
+static value build_add(setup *s, int variant)
+{
+    value a = given(s, s->s.rows, s->s.cols + (variant ? 5 : 0)), b = given(s, s->s.rows, s->s.cols);
+
+    return variant ? graph_add_columns(s->g, a, b, variant) : graph_add(s->g, a, b);
+}
+
+static value build_add_table(setup *s, int variant)
+{
+    (void)variant;
+    return graph_add_table(s->g, given(s, s->s.rows, s->s.cols), trained(s, s->s.rows, s->s.cols));
+}
+
+enum { CHANNEL = 1, SINGLE = 2, BETA = 4, FIXED = 8 };
+
+static value build_affine(setup *s, int variant)
+{
+    value x = given(s, s->s.rows, s->s.cols);
+    param *gamma = variant & (CHANNEL | SINGLE) ? trained(s, 0, variant & CHANNEL ? s->s.cols : 1) : NULL,
+          *beta = variant & BETA ? trained(s, 0, s->s.cols) : NULL;
+
+    return graph_affine(s->g, x, gamma, beta, variant & FIXED ? -1.3 : 1);
+}
+
+static value build_dropout(setup *s, int variant)
+{
+    (void)variant;
+    return graph_dropout(s->g, given(s, s->s.rows + 4, s->s.cols), RATE);
+}
+
+static value build_drop_path(setup *s, int variant)
+{
+    (void)variant;
+    return graph_drop_path(s->g, given(s, s->s.rows, s->s.cols), RATE);
+}
+
+static value build_broadcast(setup *s, int variant)
+{
+    (void)variant;
+    return graph_broadcast(s->g, trained(s, s->s.rows, s->s.cols));
+}
+
+enum { AT_START, AT_MIDDLE, AT_END, OF_PARAM };
+
+static int64_t place(int variant, int64_t room)
+{
+    return variant == AT_START ? 0 : variant == AT_END ? room : room / 2;
+}
+
+static value build_insert(setup *s, int variant)
+{
+    value x = given(s, s->s.rows, s->s.cols), rows;
+
+    rows = variant == OF_PARAM ? graph_broadcast(s->g, trained(s, 2, s->s.cols)) : given(s, 2, s->s.cols);
+    return graph_insert_tokens(s->g, x, rows, place(variant, s->s.rows));
+}
+
+static value build_replace(setup *s, int variant)
+{
+    value x = given(s, s->s.rows + 3, s->s.cols), rows;
+
+    rows = variant == OF_PARAM ? graph_broadcast(s->g, trained(s, 2, s->s.cols)) : given(s, 2, s->s.cols);
+    return graph_replace_tokens(s->g, x, rows, place(variant, s->s.rows + 1));
+}
+
+static value build_select(setup *s, int variant)
+{
+    return graph_select_tokens(s->g, given(s, s->s.rows + 2, s->s.cols), place(variant, 2), s->s.rows);
+}
+
+static value build_mean(setup *s, int variant)
+{
+    return graph_mean_tokens(s->g, given(s, s->s.rows + 2, s->s.cols), place(variant, 2), s->s.rows);
+}
+
+static value build_patchify(setup *s, int variant)
+{
+    static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
+    int64_t patch = s->s.rows > 3 ? 3 : 2, area = 3 * patch * patch;
+
+    s->pixels = graph_input(s->g, "pixels", (dtype)variant, 1, 6 * area);
+    s->tested = graph_patchify(s->g, s->pixels, 2 * patch, 3 * patch, 3, patch, mean, std);
+    return graph_linear(s->g, s->tested, trained(s, s->s.cols, area), NULL, 0, 0);
+}
+
+static value build_cross_entropy(setup *s, int variant)
+{
+    return graph_cross_entropy(s->g, given(s, 1, s->s.cols + 2), s->labels, variant / 100.0);
+}
+
+static const op_case cases[] = {
+    {OP_linear, "linear", build_linear, 0},
+    {OP_linear, "linear, bias", build_linear, BIAS},
+    {OP_linear, "linear, some rows", build_linear, ROWS},
+    {OP_linear, "linear, some rows with their bias", build_linear, BIAS | ROWS},
+    {OP_linear, "linear, two parts of one matrix", build_linear, BIAS | SHARED},
+    {OP_linear, "linear, activation", build_linear, BIAS | ACT},
+    {OP_linear, "linear, gamma", build_linear, BIAS | GAMMA},
+    {OP_linear, "linear, gamma without bias", build_linear, GAMMA},
+    {OP_linear, "linear, factor", build_linear, BIAS | FACTOR},
+    {OP_linear, "linear, drop path", build_linear, BIAS | DROP},
+    {OP_linear, "linear, residual", build_linear, BIAS | RESIDUAL},
+    {OP_linear, "linear, its own input as residual", build_linear, BIAS | SELF},
+    {OP_linear, "linear, its own input as residual behind all else", build_linear, BIAS | ACT | GAMMA | DROP | ROWS | SELF},
+    {OP_linear, "linear, activation, drop path, residual", build_linear, BIAS | ACT | DROP | RESIDUAL},
+    {OP_linear, "linear, activation, factor, drop path", build_linear, ACT | FACTOR | DROP},
+    {OP_linear, "linear, factor, drop path, residual", build_linear, BIAS | FACTOR | DROP | RESIDUAL},
+    {OP_linear, "linear, everything", build_linear, BIAS | ACT | GAMMA | DROP | RESIDUAL | ROWS},
+    {OP_activation, "relu", build_activation, ACT_RELU},
+    {OP_activation, "gelu", build_activation, ACT_GELU},
+    {OP_activation, "gelu_tanh", build_activation, ACT_GELU_TANH},
+    {OP_activation, "silu", build_activation, ACT_SILU},
+    {OP_activation, "tanh", build_activation, ACT_TANH},
+    {OP_activation, "sigmoid", build_activation, ACT_SIGMOID},
+    {OP_activation, "quick_gelu", build_activation, ACT_QUICK_GELU},
+    {OP_layernorm, "layernorm", build_layernorm, 0},
+    {OP_layernorm, "layernorm, weight only", build_layernorm, NORM_WEIGHT},
+    {OP_layernorm, "layernorm without weight and bias", build_layernorm, NORM_PLAIN},
+    {OP_layernorm, "layernorm of groups", build_layernorm, NORM_GROUPS},
+    {OP_layernorm, "layernorm of some columns", build_layernorm, NORM_OFFSET},
+    {OP_layernorm, "layernorm of groups from a column on", build_layernorm, NORM_GROUPS | NORM_OFFSET},
+    {OP_attention, "attention, one value", build_attention, QKV_FUSED},
+    {OP_attention, "attention, columns of one value", build_attention, QKV_GAPS},
+    {OP_attention, "attention, three values", build_attention, QKV_SEPARATE},
+    {OP_attention, "attention, one query", build_attention, QKV_ROW},
+    {OP_attention, "attention, many tokens", build_attention, QKV_LONG},
+    {OP_add, "add", build_add, 0},
+    {OP_add, "add_columns", build_add, 3},
+    {OP_add, "add_columns, the last", build_add, 5},
+    {OP_add_table, "add_table", build_add_table, 0},
+    {OP_affine, "affine, a factor for each channel", build_affine, CHANNEL},
+    {OP_affine, "affine, scale and shift", build_affine, CHANNEL | BETA},
+    {OP_affine, "affine, scale and shift behind a fixed factor", build_affine, CHANNEL | BETA | FIXED},
+    {OP_affine, "affine, shift", build_affine, BETA},
+    {OP_affine, "affine, one factor", build_affine, SINGLE},
+    {OP_affine, "affine, one factor and a fixed one", build_affine, SINGLE | FIXED},
+    {OP_affine, "affine, one factor and shift", build_affine, SINGLE | BETA | FIXED},
+    {OP_affine, "affine, a fixed factor", build_affine, FIXED},
+    {OP_dropout, "dropout", build_dropout, 0},
+    {OP_drop_path, "drop_path", build_drop_path, 0},
+    {OP_broadcast, "broadcast", build_broadcast, 0},
+    {OP_insert_tokens, "insert_tokens, in front", build_insert, AT_START},
+    {OP_insert_tokens, "insert_tokens, between", build_insert, AT_MIDDLE},
+    {OP_insert_tokens, "insert_tokens, behind", build_insert, AT_END},
+    {OP_insert_tokens, "insert_tokens, a parameter", build_insert, OF_PARAM},
+    {OP_replace_tokens, "replace_tokens, the first", build_replace, AT_START},
+    {OP_replace_tokens, "replace_tokens, between", build_replace, AT_MIDDLE},
+    {OP_replace_tokens, "replace_tokens, the last", build_replace, AT_END},
+    {OP_replace_tokens, "replace_tokens, by a parameter", build_replace, OF_PARAM},
+    {OP_select_tokens, "select_tokens, the first", build_select, AT_START},
+    {OP_select_tokens, "select_tokens, between", build_select, AT_MIDDLE},
+    {OP_mean_tokens, "mean_tokens, the first", build_mean, AT_START},
+    {OP_mean_tokens, "mean_tokens, the last", build_mean, AT_END},
+    {OP_patchify, "patchify, bytes", build_patchify, DTYPE_U8},
+    {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
+    {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},
+    {OP_cross_entropy, "cross_entropy, smoothed", build_cross_entropy, 15},
+};
+
+/* ---- from the operation's result to a loss ---- */
+
+static value add_logits(setup *s, value logits, value x)
+{
+    const value_info *info = &s->g->values[x];
+    value more = graph_linear(s->g, graph_mean_tokens(s->g, x, 0, info->rows), make_param(s, CLASSES, info->cols), NULL, 0, 0);
+
+    return logits == NO_VALUE ? more : graph_add(s->g, logits, more);
+}
+
+/* A table and tanh let the mean's gradient, the same for all rows, become another one for each element; and no product takes an add_table
+ * over. */
+static value to_loss(setup *s, value y)
+{
+    const value_info *info = &s->g->values[y];
+    value logits;
+
+    y = graph_add_table(s->g, y, make_param(s, info->rows, info->cols));
+    logits = add_logits(s, NO_VALUE, graph_activation(s->g, y, ACT_TANH));
+    for (int i = 0; i < s->given_count && s->readers != OTHERS_NONE; i++)
+        logits = add_logits(s, logits, s->readers == OTHERS_BEFORE ? s->side[i] : graph_activation(s->g, s->given[i], ACT_TANH));
+    return graph_cross_entropy(s->g, logits, s->labels, 0);
+}
+
+static void fill_inputs(setup *s)
+{
+    int32_t *labels = program_value(s->p, s->labels, s->s.batch).data;
+
+    for (int64_t i = 0; i < s->s.batch; i++)
+        labels[i] = (int32_t)((i + 1) % CLASSES);
+    for (int i = 0; i < s->given_count; i++) {
+        mat m = program_value(s->p, s->filled[i], s->s.batch);
+        device_set_f32(&s->dev, m.data, draw(s, m.rows * m.cols), m.rows * m.cols);
+    }
+    if (s->pixels != NO_VALUE) {
+        mat m = program_value(s->p, s->pixels, s->s.batch);
+        for (int64_t i = 0; i < m.rows * m.cols; i++) {
+            uint8_t byte = (uint8_t)(rng_u32((rng_stream){.seed = 4, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+            if (m.type == DTYPE_U8)
+                ((uint8_t *)m.data)[i] = byte;
+            else
+                ((float *)m.data)[i] = (float)byte + 0.25f;
+        }
+    }
+}
+
+static void open_setup(setup *s, const op_case *row, shape size, int only, others readers, bool live)
+{
+    inlay_error err;
+    value y;
+
+    *s = (setup){.row = row,
+                 .s = size,
+                 .only = only,
+                 .readers = readers,
+                 .live = live,
+                 .memory = arena_new(),
+                 .g = graph_new(DTYPE_F64, DTYPE_F64),
+                 .tested = NO_VALUE,
+                 .pixels = NO_VALUE};
+    ASSERT_OK(device_open(&s->dev, &kernels_reference, 1, &err));
+    s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
+    y = row->build(s, row->variant);
+    if (s->tested == NO_VALUE)
+        s->tested = y;
+    s->loss = row->kind == OP_cross_entropy ? y : to_loss(s, y);
+    graph_finish(s->g);
+    program_request request = {.dev = &s->dev,
+                               .max_batch = size.max_batch,
+                               .backward = true,
+                               .wanted = &s->loss,
+                               .wanted_count = 1,
+                               .given = s->given,
+                               .given_count = live ? 0 : s->given_count};
+    ASSERT_OK(program_new(&s->p, s->g, &request, &err));
+    fill_inputs(s);
+}
+
+static void close_setup(setup *s)
+{
+    program_free(s->p);
+    for (value v = 0; v < s->g->value_count; v++)
+        if (s->g->values[v].kind == VALUE_PARAM)
+            param_release(s->g->values[v].p, &s->dev);
+    graph_free(s->g);
+    arena_free(s->memory);
+    device_close(&s->dev);
+}
+
+/* ---- differences ---- */
+
+static const step_info step = {.seed = 13, .step = 3};
+
+static double loss_of(setup *s)
+{
+    program_forward(s->p, s->s.batch, &step);
+    return *(double *)program_value(s->p, s->loss, s->s.batch).data;
+}
+
+/* p: the parameter whose values these are, NULL: a given value's */
+static void check_differences(setup *s, const char *what, int index, double *x, const double *grad, int64_t count, param *p)
+{
+    int64_t stride = count / 20 + 1;
+    double largest = 0;
+
+    for (int64_t i = 0; i < count; i += stride) {
+        double kept = x[i], h = 1e-5, at[2], numeric;
+        for (int side = 0; side < 2; side++) {
+            x[i] = side ? kept - h : kept + h;
+            if (p)
+                p->version++;
+            at[side] = loss_of(s);
+        }
+        x[i] = kept;
+        numeric = (at[0] - at[1]) / (2 * h);
+        if (!(fabs(numeric - grad[i]) <= 1e-6 * (1e-3 + fabs(numeric))))
+            fail_msg("%s (%lld x %lld, others %d, only %d, live %d): gradient of %s %d [%lld] is %.9g, differences give %.9g", s->row->name,
+                     (long long)s->s.rows, (long long)s->s.cols, (int)s->readers, s->only, (int)s->live, what, index, (long long)i, grad[i],
+                     numeric);
+        largest = fabs(numeric) > largest ? fabs(numeric) : largest;
+    }
+    if (p)
+        p->version++;
+    if (largest < 1e-6)
+        fail_msg("%s (%lld x %lld): no gradient reaches %s %d", s->row->name, (long long)s->s.rows, (long long)s->s.cols, what, index);
+}
+
+static void check_params(setup *s)
+{
+    param *listed[MAX_ITEMS];
+    int count = program_params(s->p, listed, MAX_ITEMS), trainable = 0;
+
+    for (int i = 0; i < s->param_count; i++) {
+        param *p = s->params[i];
+        bool found = false;
+        for (int j = 0; j < count; j++)
+            found |= listed[j] == p;
+        assert_int_equal(found, p->trainable);
+        assert_int_equal(p->grad != NULL, p->trainable);
+        if (p->trainable)
+            check_differences(s, "parameter", i, p->data, p->grad, p->count, p);
+        trainable += p->trainable;
+    }
+    assert_int_equal(trainable, count);
+}
+
+/* What the graph became: the operation is there under its own name, or a product took all of it over. */
+static void check_form(const setup *s)
+{
+    const op_node *op = &s->g->ops[s->g->values[s->tested].producer];
+    int variant = s->row->variant;
+
+    if (op->kind != s->row->kind)
+        fail_msg("%s became '%s'", s->row->name, op_table[op->kind]->name);
+    if (op->kind != OP_linear)
+        return;
+    assert_int_equal(op->a.act, variant & ACT ? ACT_GELU : ACT_NONE);
+    assert_int_equal(op->in[3] != NO_VALUE, (variant & GAMMA) != 0);
+    assert_true(op->a.scale == (variant & FACTOR ? 0.7 : 1));
+    assert_true(op->a.rate == (variant & DROP ? RATE : 0));
+    assert_int_equal(op->in[4] != NO_VALUE, (variant & (RESIDUAL | SELF | SHARED)) != 0);
+}
+
+static int check_case(const op_case *row, shape size, int only, others readers, bool live)
+{
+    double *grads[MAX_ITEMS] = {0};
+    int items;
+    setup s;
+
+    open_setup(&s, row, size, only, readers, live);
+    check_form(&s);
+    loss_of(&s);
+    program_backward(s.p, s.s.batch, &step);
+    for (int i = 0; i < s.given_count && !live; i++) { /* forward passes write where gradients were */
+        mat grad = program_grad(s.p, s.given[i], s.s.batch);
+        int64_t count = grad.rows * grad.cols;
+        assert_int_equal(grad.data != NULL, s.g->values[s.given[i]].needs_grad);
+        if (grad.data)
+            grads[i] = memcpy(ARENA_ARRAY(s.memory, double, count), grad.data, (size_t)count * sizeof *grads[i]);
+    }
+    if (!op_table[row->kind]->backward) {
+        const op_node *op = &s.g->ops[s.g->values[s.tested].producer];
+        assert_null(program_grad(s.p, op->out, s.s.batch).data);
+        assert_null(program_grad(s.p, op->in[0], s.s.batch).data);
+    }
+    check_params(&s);
+    for (int i = 0; i < s.given_count; i++) {
+        mat m = program_value(s.p, s.given[i], s.s.batch);
+        if (grads[i])
+            check_differences(&s, "given value", i, m.data, grads[i], m.rows * m.cols, NULL);
+    }
+    items = s.items;
+    close_setup(&s);
+    return items;
+}
+
+static void check_shape(const op_case *row, shape size, bool live)
+{
+    int items = 0;
+
+    for (int readers = 0; readers < OTHERS_COUNT; readers++)
+        items = check_case(row, size, -1, (others)readers, live);
+    for (int only = 0; only < items && items > 1; only++)
+        check_case(row, size, only, OTHERS_NONE, live);
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t j = 0; j < sizeof shapes / sizeof *shapes; j++) {
+            check_shape(&cases[i], shapes[j], false);
+            check_shape(&cases[i], shapes[j], true);
+        }
+}
+
+/* Differences agree with whatever the forward pass computes; here the builder may choose among several forms, so the values are checked as
+ * well. */
+static void test_affine(void **state)
+{
+    static const int variants[] = {CHANNEL,        CHANNEL | BETA, CHANNEL | BETA | FIXED, BETA, BETA | FIXED, SINGLE,
+                                   SINGLE | FIXED, SINGLE | BETA,  SINGLE | BETA | FIXED,  FIXED};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+        int variant = variants[i], next = 0;
+        op_case row = {OP_affine, "affine", build_affine, variant};
+        const float *gamma = NULL, *beta = NULL;
+        inlay_error err;
+        program *p;
+        setup s;
+        open_setup(&s, &row, shapes[1], -1, OTHERS_NONE, false);
+        program_request request = {
+            .dev = &s.dev, .max_batch = 2, .wanted = &s.tested, .wanted_count = 1, .given = s.given, .given_count = 1};
+        ASSERT_OK(program_new(&p, s.g, &request, &err));
+        gamma = variant & (CHANNEL | SINGLE) ? s.params[next++]->source : NULL;
+        beta = variant & BETA ? s.params[next]->source : NULL;
+        mat x = program_value(p, s.given[0], 2), y = program_value(p, s.tested, 2);
+        device_set_f32(&s.dev, x.data, draw(&s, x.rows * x.cols), x.rows * x.cols);
+        program_forward(p, 2, &step);
+        for (int64_t r = 0; r < y.rows; r++)
+            for (int64_t c = 0; c < y.cols; c++) {
+                double scale = gamma ? (double)gamma[variant & SINGLE ? 0 : c] : 1,
+                       right = get(&x, r, c) * scale * (variant & FIXED ? -1.3 : 1) + (beta ? (double)beta[c] : 0);
+                if (fabs(get(&y, r, c) - right) > 1e-12)
+                    fail_msg("affine %d at %lld, %lld: %.9g instead of %.9g", variant, (long long)r, (long long)c, get(&y, r, c), right);
+            }
+        program_free(p);
+        close_setup(&s);
+    }
+}
+
+/* ---- the table ---- */
+
+static void test_every_row(void **state)
+{
+    bool covered[OP_COUNT] = {false}, activations[ACT_COUNT] = {[ACT_NONE] = true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        covered[cases[i].kind] = true;
+        if (cases[i].kind == OP_activation)
+            activations[cases[i].variant] = true;
+    }
+    for (int i = 0; i < OP_COUNT; i++)
+        if (!covered[i])
+            fail_msg("operation '%s' has no case", op_table[i]->name);
+    for (int i = 0; i < ACT_COUNT; i++)
+        if (!activations[i])
+            fail_msg("activation '%s' has no case", activation_name((activation)i));
+}
+
+/* The cases with drop path are worth something only when one sample is dropped and another is not. */
+static void test_masks(void **state)
+{
+    rng_stream stream = {.seed = step.seed, .purpose = RNG_DROP_PATH, .site = 0, .step = step.step};
+
+    (void)state;
+    assert_int_not_equal(rng_uniform(stream, 0) < RATE, rng_uniform(stream, 1) < RATE);
+}
+
+/* Nothing below an operation without a backward pass is trained, even when it is meant to be. */
+static void test_no_backward(void **state)
+{
+    static const float mean[] = {0.5f}, std[] = {0.25f};
+    arena *memory = arena_new();
+    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    param *pixels = param_new(memory, "pixels", 2, (int64_t[]){16, 1}), *w = param_new(memory, "w", 2, (int64_t[]){CLASSES, 4}), *listed[2];
+    value labels = graph_input(g, "labels", DTYPE_I32, 1, 1), x, y, loss;
+    inlay_error err;
+    device dev;
+    program *p;
+
+    (void)state;
+    pixels->trainable = w->trainable = true;
+    x = graph_broadcast(g, pixels);
+    y = graph_patchify(g, x, 4, 4, 1, 2, mean, std);
+    graph_keep(g, x);
+    graph_keep(g, y);
+    loss = graph_cross_entropy(g, graph_linear(g, graph_mean_tokens(g, y, 0, 4), w, NULL, 0, 0), labels, 0);
+    graph_finish(g);
+    ASSERT_OK(device_open(&dev, &kernels_reference, 1, &err));
+    program_request request = {.dev = &dev, .max_batch = 2, .backward = true, .wanted = &loss, .wanted_count = 1};
+    ASSERT_OK(program_new(&p, g, &request, &err));
+    assert_int_equal(program_params(p, listed, 2), 1);
+    assert_ptr_equal(listed[0], w);
+    assert_null(program_grad(p, x, 2).data);
+    assert_null(program_grad(p, y, 2).data);
+    program_free(p);
+    param_release(pixels, &dev);
+    param_release(w, &dev);
+    graph_free(g);
+    arena_free(memory);
+    device_close(&dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine), cmocka_unit_test(test_every_row),
+                                       cmocka_unit_test(test_masks), cmocka_unit_test(test_no_backward)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
