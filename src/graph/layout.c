@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/arena.h"
+
 static int by_size(const void *a, const void *b)
 {
     const layout_buffer *x = *(layout_buffer *const *)a, *y = *(layout_buffer *const *)b;
@@ -20,15 +22,15 @@ static int by_offset(const void *a, const void *b)
 
 size_t layout_assign(layout_buffer *buffers, int count)
 {
-    layout_buffer **order = malloc((size_t)(count + 1) * sizeof(*order)), **busy = malloc((size_t)(count + 1) * sizeof(*busy));
+    arena *memory = arena_new();
+    layout_buffer **order = ARENA_ARRAY(memory, layout_buffer *, count), **busy = ARENA_ARRAY(memory, layout_buffer *, count);
     size_t total = 0;
     int used = 0;
 
-    for (int i = 0; order && busy && i < count; i++)
+    for (int i = 0; i < count; i++)
         if (buffers[i].end >= buffers[i].start && buffers[i].size > 0)
             order[used++] = &buffers[i];
-    if (order && busy)
-        qsort(order, (size_t)used, sizeof(*order), by_size);
+    qsort(order, (size_t)used, sizeof *order, by_size);
     for (int i = 0; i < used; i++) {
         layout_buffer *b = order[i];
         size_t size = (b->size + 63) & ~(size_t)63, offset = 0;
@@ -36,7 +38,7 @@ size_t layout_assign(layout_buffer *buffers, int count)
         for (int j = 0; j < i; j++)
             if (order[j]->start <= b->end && b->start <= order[j]->end)
                 busy[neighbours++] = order[j];
-        qsort(busy, (size_t)neighbours, sizeof(*busy), by_offset);
+        qsort(busy, (size_t)neighbours, sizeof *busy, by_offset);
         for (int j = 0; j < neighbours && busy[j]->offset < offset + size; j++) {
             size_t end = busy[j]->offset + ((busy[j]->size + 63) & ~(size_t)63);
             if (end > offset)
@@ -46,7 +48,6 @@ size_t layout_assign(layout_buffer *buffers, int count)
         if (offset + size > total)
             total = offset + size;
     }
-    free(order);
-    free(busy);
+    arena_free(memory);
     return total;
 }
