@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-inlay_status error_set(inlay_error *err, inlay_status code, const char *format, ...)
+inlay_status error_write(inlay_error *err, inlay_status code, const char *format, ...)
 {
     if (err) {
         va_list args;
