@@ -196,7 +196,7 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = arena_strdup(memory, labels[i]);
-    status = read_dropped(a, err);
+    status = a->method ? read_dropped(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
     a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});

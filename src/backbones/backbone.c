@@ -105,7 +105,7 @@ static inlay_status read_config(const char *path, json_t **config, inlay_error *
 
 static inlay_status load(backbone *b, const char *path, int64_t image_size, inlay_error *err)
 {
-    const char *file, *folder, *config_path;
+    const char *file, *folder, *config_path, *known = "";
     json_t *config;
     inlay_status status = INLAY_OK;
 
@@ -114,13 +114,15 @@ static inlay_status load(backbone *b, const char *path, int64_t image_size, inla
     TRY(read_config(config_path, &config, err));
     status = tensor_set_open(&b->file, file, err);
     if (status == INLAY_OK) {
-        for (int i = 0; backbone_table[i] && !b->desc; i++)
+        for (int i = 0; backbone_table[i] && !b->desc; i++) {
             if (backbone_table[i]->recognises(b->file, config))
                 b->desc = backbone_table[i];
+            known = arena_printf(b->memory, "%s%s%s", known, i ? ", " : "", backbone_table[i]->name);
+        }
         if (b->desc)
             status = b->desc->load(b, config, config_path, image_size, err);
         else
-            status = error_set(err, INLAY_ERR_UNSUPPORTED, "%s: not a checkpoint of a known architecture (known: %s)", file, backbone_table[0]->name);
+            status = error_set(err, INLAY_ERR_UNSUPPORTED, "%s: not a checkpoint of a known architecture (known: %s)", file, known);
     }
     json_decref(config);
     return status;

@@ -362,6 +362,7 @@ static inlay_status fit_positions(backbone *b, int64_t image_size, inlay_error *
     const param *reg = backbone_param(b, "reg_token");
     vit_state *state = b->state = ARENA_NEW(b->memory, vit_state);
     int64_t rows, grid, old, prefix_rows;
+    inlay_status status;
 
     s->prefix_tokens = (backbone_param(b, "cls_token") != NULL) + (backbone_param(b, "dist_token") != NULL) + (reg ? reg->dims[1] : 0);
     if (!pos || pos->ndim != 3 || pos->dims[0] != 1 || pos->dims[2] != s->width)
@@ -395,8 +396,9 @@ static inlay_status fit_positions(backbone *b, int64_t image_size, inlay_error *
             FAIL(err, INLAY_ERR_NOMEM, "out of memory resampling position embeddings");
         }
         dtype_to_f32(in, pos->source, pos->source_type, (size_t)pos->count);
-        vit_resample_positions(out, grid, grid, in, old, prefix_rows, s->width);
+        status = vit_resample_positions(out, grid, grid, in, old, prefix_rows, s->width, err);
         free(in);
+        TRY(status);
         pos->source = out;
         pos->source_type = DTYPE_F32;
         pos->dims[1] = prefix_rows + grid * grid;
@@ -457,16 +459,22 @@ static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int
     return high - low;
 }
 
-void vit_resample_positions(float *out, int64_t rows, int64_t columns, const float *in, int64_t old, int64_t prefix, int64_t width)
+inlay_status vit_resample_positions(float *out, int64_t rows, int64_t columns, const float *in, int64_t old, int64_t prefix, int64_t width,
+                                    inlay_error *err)
 {
-    double *weights = malloc((size_t)(old + 8) * sizeof *weights);
-    float *wide = malloc((size_t)(old * columns * width) * sizeof *wide); /* [old, columns, width] */
+    double *weights = calloc((size_t)(old + 8), sizeof *weights);
+    float *wide = calloc((size_t)(old * columns * width), sizeof *wide); /* [old, columns, width] */
     int64_t first, count;
 
+    if (!weights || !wide) {
+        free(weights);
+        free(wide);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory resampling position embeddings");
+    }
     memcpy(out, in, (size_t)(prefix * width) * sizeof *out);
     in += prefix * width;
     out += prefix * width;
-    for (int64_t x = 0; weights && wide && x < columns; x++) {
+    for (int64_t x = 0; x < columns; x++) {
         count = taps(weights, &first, x, old, columns);
         for (int64_t y = 0; y < old; y++)
             for (int64_t c = 0; c < width; c++) {
@@ -476,7 +484,7 @@ void vit_resample_positions(float *out, int64_t rows, int64_t columns, const flo
                 wide[(y * columns + x) * width + c] = (float)sum;
             }
     }
-    for (int64_t y = 0; weights && wide && y < rows; y++) {
+    for (int64_t y = 0; y < rows; y++) {
         count = taps(weights, &first, y, old, rows);
         for (int64_t i = 0; i < columns * width; i++) {
             double sum = 0;
@@ -487,4 +495,5 @@ void vit_resample_positions(float *out, int64_t rows, int64_t columns, const flo
     }
     free(weights);
     free(wide);
+    return INLAY_OK;
 }

@@ -12,7 +12,9 @@
 
 inlay_status file_error(inlay_error *err, const char *verb, const char *path)
 {
-    FAIL(err, errno == ENOMEM ? INLAY_ERR_NOMEM : INLAY_ERR_IO, "cannot %s '%s': %s", verb, path, strerror(errno));
+    inlay_status code = errno == ENOMEM ? INLAY_ERR_NOMEM : INLAY_ERR_IO; /* writing the message may change errno */
+
+    FAIL(err, code, "cannot %s '%s': %s", verb, path, strerror(errno));
 }
 
 inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)

@@ -19,7 +19,7 @@ void csv_stop(csv *c)
 /* Reads one field, unquoted in place; *last says that the record ends behind it. */
 static inlay_status read_field(csv *c, bool *last, inlay_error *err)
 {
-    char *field = c->next, *in = c->next, *out = c->next;
+    char *field = c->next, *in = c->next, *out;
 
     if (in < c->end && *in == '"') {
         field = out = ++in;

@@ -115,8 +115,8 @@ static void row_to_rgb(const bmp *b, uint8_t *rgb, const uint8_t *row)
 
     for (int c = 0; c < 3; c++) {
         shifts[c] = 0;
-        tops[c] = b->masks[c];
-        while (tops[c] && !(tops[c] & 1)) {
+        tops[c] = b->masks[c] ? b->masks[c] : 1; /* with a palette there are no masks */
+        while (!(tops[c] & 1)) {
             tops[c] >>= 1;
             shifts[c]++;
         }

@@ -147,8 +147,8 @@ static inlay_status axis_plan_make(axis_plan *plan, const window *w, filter_shap
     double *exact = malloc(stride * sizeof *exact);
 
     *plan = (axis_plan){.count = count, .stride = (int)stride};
-    plan->first = malloc((size_t)count * sizeof *plan->first);
-    plan->taps = malloc((size_t)count * sizeof *plan->taps);
+    plan->first = calloc((size_t)count, sizeof *plan->first);
+    plan->taps = calloc((size_t)count, sizeof *plan->taps);
     plan->weights = calloc((size_t)count, stride * sizeof *plan->weights);
     if (!exact || !plan->first || !plan->taps || !plan->weights) {
         free(exact);
@@ -294,14 +294,16 @@ static inlay_status resample_filtered(image *out, const image *in, window x, win
 static inlay_status nearest_positions(int **out, window w, inlay_error *err)
 {
     double step = (double)(w.high - w.low) / w.out_size, at = w.low + step * 0.5;
-    int *positions = malloc((size_t)w.count * sizeof *positions);
+    int *positions = calloc((size_t)w.count, sizeof *positions);
 
     *out = positions;
     if (!positions)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory resizing an image to %d positions", w.out_size);
-    for (int i = 0; i < w.begin + w.count; i++, at += step)
+    for (int i = 0; i < w.begin + w.count; i++) {
         if (i >= w.begin)
             positions[i - w.begin] = at < 0.0 || at >= w.in_size ? -1 : (int)at;
+        at += step;
+    }
     return INLAY_OK;
 }
 

@@ -211,7 +211,7 @@ static char *make_header(const tensor_view *const *order, int count, const char 
         for (int d = 0; d < order[i]->ndim; d++)
             json_array_append_new(shape, json_integer(order[i]->dims[d]));
         json_object_set_new(root, order[i]->name,
-                            json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)(at + bytes)));
+                            json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)bytes));
         at += bytes;
     }
     text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);

@@ -17,8 +17,8 @@ static inline void store_n(REAL *p, vec v, int n)
 }
 
 #define FOR_VECTORS(c, n, count)                                       \
-    for (int64_t c = 0; c < (count); c += VW)                          \
-        for (int n = (count) - c < VW ? (int)((count) - c) : VW; n; n = 0)
+    for (int64_t c = 0; (c) < (count); (c) += VW)                      \
+        for (int32_t n = (count) - (c) < VW ? (int)((count) - (c)) : VW; n; (n) = 0)
 
 /* ---- map ---- */
 
