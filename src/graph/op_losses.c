@@ -11,14 +11,15 @@ static unsigned reads_both(const graph *g, const op_node *op)
 /* ---- cross_entropy: mean over the batch, with label smoothing. Inputs: logits, labels. Kept: each sample's loss ---- */
 static cross_entropy_args cross_entropy_arguments(const op_run *r)
 {
-    return (cross_entropy_args){.logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale, .loss = op_out(r).data,
-                                .losses = op_aux(r, 0).data};
+    return (cross_entropy_args){.logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale};
 }
 
 static void cross_entropy_forward(const op_run *r)
 {
     cross_entropy_args args = cross_entropy_arguments(r);
 
+    args.loss = op_out(r).data;
+    args.losses = op_aux(r, 0).data;
     r->k->cross_entropy(r->c, &args);
 }
 

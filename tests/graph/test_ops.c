@@ -266,6 +266,58 @@ static value build_cross_entropy(setup *s, int variant)
     return graph_cross_entropy(s->g, given(s, 1, s->s.cols + 2), s->labels, variant / 100.0);
 }
 
+static value build_add_scaled(setup *s, int variant)
+{
+    (void)variant;
+    return graph_add_scaled(s->g, given(s, s->s.rows, s->s.cols), given(s, s->s.rows, s->s.cols), -0.7);
+}
+
+static value build_distance(setup *s, int variant)
+{
+    (void)variant;
+    return graph_distance(s->g, given(s, s->s.rows, s->s.cols), given(s, s->s.rows, s->s.cols));
+}
+
+static value build_identity_distance(setup *s, int variant)
+{
+    (void)variant;
+    return graph_identity_distance(s->g, trained(s, s->s.cols, s->s.cols));
+}
+
+static value build_sum_of_losses(setup *s, int variant)
+{
+    value logits = given(s, 1, s->s.cols + 2), loss = graph_cross_entropy(s->g, logits, s->labels, 0);
+
+    (void)variant;
+    loss = graph_add_scaled(s->g, loss, graph_cross_entropy(s->g, given(s, 1, s->s.cols + 2), s->labels, 0.1), 0.3);
+    return graph_add_scaled(s->g, loss, graph_distance(s->g, logits, given(s, 1, s->s.cols + 2)), 2);
+}
+
+static value build_rational(setup *s, int variant)
+{
+    return graph_rational(s->g, given(s, s->s.rows, s->s.cols), trained(s, 0, 6), trained(s, 0, 4), variant);
+}
+
+static value build_gate(setup *s, int variant)
+{
+    (void)variant;
+    return graph_gate(s->g, given(s, s->s.rows, s->s.cols), trained(s, 0, 2), 0.5, 0.5);
+}
+
+static value build_stack(setup *s, int parts)
+{
+    value all = NO_VALUE;
+
+    for (int n = 0; n < parts; n++)
+        all = graph_stack(s->g, all, given(s, s->s.rows, s->s.cols), n, parts);
+    return all;
+}
+
+static value build_mix(setup *s, int parts)
+{
+    return graph_mix(s->g, given(s, s->s.rows, s->s.cols + 1), given(s, parts * s->s.rows, s->s.cols + 1), given(s, parts * s->s.rows, s->s.cols), parts);
+}
+
 static const op_case cases[] = {
     {OP_linear, "linear", build_linear, 0},
     {OP_linear, "linear, bias", build_linear, BIAS},
@@ -333,6 +385,16 @@ static const op_case cases[] = {
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},
     {OP_cross_entropy, "cross_entropy, smoothed", build_cross_entropy, 15},
+    {OP_add, "add, scaled", build_add_scaled, 0},
+    {OP_add, "add, losses", build_sum_of_losses, 0},
+    {OP_distance, "distance", build_distance, 0},
+    {OP_identity_distance, "identity_distance", build_identity_distance, 0},
+    {OP_rational, "rational, A", build_rational, false},
+    {OP_rational, "rational, B", build_rational, true},
+    {OP_gate, "gate", build_gate, 0},
+    {OP_stack, "stack", build_stack, 2},
+    {OP_stack, "stack of one", build_stack, 1},
+    {OP_mix, "mix", build_mix, 3},
 };
 
 /* ---- from the operation's result to a loss ---- */
@@ -363,7 +425,7 @@ static void fill_inputs(setup *s)
 {
     int32_t *labels = program_value(s->p, s->labels, s->s.batch).data;
 
-    for (int64_t i = 0; i < s->s.batch; i++)
+    for (int64_t i = 0; labels && i < s->s.batch; i++) /* not every loss has labels */
         labels[i] = (int32_t)((i + 1) % CLASSES);
     for (int i = 0; i < s->given_count; i++) {
         mat m = program_value(s->p, s->filled[i], s->s.batch);
@@ -400,7 +462,7 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
     y = row->build(s, row->variant);
     if (s->tested == NO_VALUE)
         s->tested = y;
-    s->loss = row->kind == OP_cross_entropy ? y : to_loss(s, y);
+    s->loss = s->g->values[y].batched ? to_loss(s, y) : y;
     graph_finish(s->g);
     program_request request = {.dev = &s->dev,
                                .max_batch = size.max_batch,
@@ -587,11 +649,75 @@ static void test_affine(void **state)
     }
 }
 
+/* ---- consistency: of its two divergences each has a target that counts as constant, so differences of the loss would show another gradient ---- */
+
+static void softmax(double *p, const double *z, int count)
+{
+    double sum = 0;
+
+    for (int i = 0; i < count; i++)
+        sum += exp(z[i]);
+    for (int i = 0; i < count; i++)
+        p[i] = exp(z[i]) / sum;
+}
+
+static void test_consistency(void **state)
+{
+    enum { SAMPLES = 2, WIDE = 4 };
+    static const double a[SAMPLES][WIDE] = {{0.3, -1.2, 2, 0}, {1, 1, -0.5, 0.25}}, b[SAMPLES][WIDE] = {{0, 0.7, 1, -2}, {0.5, 3, 0, 0}};
+    arena *memory = arena_new();
+    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    param *scale[2];
+    value in[2], z[2], loss;
+    inlay_error err;
+    device dev;
+    program *p;
+    double expected = 0;
+
+    (void)state;
+    for (int side = 0; side < 2; side++) { /* a trained factor on each side lets gradients reach the logits */
+        scale[side] = param_new(memory, side ? "right" : "left", 1, (int64_t[]){WIDE});
+        scale[side]->trainable = true;
+        in[side] = graph_input(g, "in", DTYPE_F64, 1, WIDE);
+        z[side] = graph_affine(g, in[side], scale[side], NULL, 1);
+        graph_keep(g, z[side]);
+    }
+    loss = graph_add_scaled(g, graph_distance(g, z[0], z[0]), graph_consistency(g, z[0], z[1]), 3);
+    graph_finish(g);
+    ASSERT_OK(device_open(&dev, &kernels_reference, 1, &err));
+    program_request request = {.dev = &dev, .max_batch = SAMPLES, .backward = true, .wanted = &loss, .wanted_count = 1};
+    ASSERT_OK(program_new(&p, g, &request, &err));
+    for (int side = 0; side < 2; side++) {
+        param_set(scale[side], &dev, (float[]){1, 1, 1, 1});
+        memcpy(program_value(p, in[side], SAMPLES).data, side ? b : a, sizeof a);
+    }
+    program_forward(p, SAMPLES, &step);
+    program_backward(p, SAMPLES, &step);
+    for (int s = 0; s < SAMPLES; s++) {
+        double pa[WIDE], pb[WIDE];
+        mat da = program_grad(p, z[0], SAMPLES), db = program_grad(p, z[1], SAMPLES);
+        softmax(pa, a[s], WIDE);
+        softmax(pb, b[s], WIDE);
+        for (int i = 0; i < WIDE; i++) {
+            expected += 3 * (pa[i] * log(pa[i] / pb[i]) + pb[i] * log(pb[i] / pa[i])) / (2 * SAMPLES);
+            assert_true(fabs(get(&da, s, i) - 3 * (pa[i] - pb[i]) / (2 * SAMPLES)) < 1e-12);
+            assert_true(fabs(get(&db, s, i) + 3 * (pa[i] - pb[i]) / (2 * SAMPLES)) < 1e-12);
+        }
+    }
+    assert_true(fabs(*(double *)program_value(p, loss, SAMPLES).data - expected) < 1e-12);
+    program_free(p);
+    param_release(scale[0], &dev);
+    param_release(scale[1], &dev);
+    graph_free(g);
+    arena_free(memory);
+    device_close(&dev);
+}
+
 /* ---- the table ---- */
 
 static void test_every_row(void **state)
 {
-    bool covered[OP_COUNT] = {false}, activations[ACT_COUNT] = {[ACT_NONE] = true};
+    bool covered[OP_COUNT] = {[OP_consistency] = true}, activations[ACT_COUNT] = {[ACT_NONE] = true};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -653,7 +779,7 @@ static void test_no_backward(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine), cmocka_unit_test(test_every_row),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine), cmocka_unit_test(test_consistency), cmocka_unit_test(test_every_row),
                                        cmocka_unit_test(test_masks), cmocka_unit_test(test_no_backward)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,7 @@ static void backward_task(void *argument, int thread, int threads)
     REAL *in_q = KERNEL_SCRATCH(job->c, thread), *in_dy = in_q + a->q.cols, *in = in_dy + a->v.cols, *dq = in + a->q.cols + a->v.cols, *dw = dq + a->q.cols;
     int64_t begin, end;
 
-    pool_share(a->y.rows, thread, threads, &begin, &end);
+    pool_share(a->q.rows, thread, threads, &begin, &end);
     for (int64_t r = begin; r < end; r++) {
         const REAL *q = row_real(&a->q, r, in_q), *dy = row_real(&a->dy, r, in_dy), *w = (const REAL *)a->weights.data + r * a->parts;
         REAL mean = 0;
