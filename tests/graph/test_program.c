@@ -418,7 +418,7 @@ static void test_bf16(void **state)
             }
             free(exact);
             free(rounded);
-            if (!(far < 0.03 * 0.03 * size) || far == 0)
+            if (!(far < 0.015 * 0.015 * size) || far == 0)
                 fail_msg("%s, trained %x: gradients with bf16 weights are %.3g away, in all", sets[i]->name, masks[j], sqrt(far / size));
         }
 }
