@@ -3,19 +3,27 @@
 
 enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
 
+#define PART_BYTES ((size_t)768 << 10)
+
 static size_t align64(size_t size)
 {
     return (size + 63) & ~(size_t)63;
 }
 
-/* Workspace: the mask; then, backward with trainable parts, one matrix of the result's shape. */
+/* Samples of so many bytes that the passes over the gradient of trained parts take at a time: what one of them writes the next one finds in the second cache. */
+static int64_t part_of(int64_t batch, size_t bytes)
+{
+    int64_t fit = (int64_t)(PART_BYTES / bytes);
+
+    return fit < 1 ? 1 : fit < batch ? fit : batch;
+}
+
+/* Workspace: the mask; then, backward, one part of a matrix of the result's shape. */
 static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
 {
-    size_t size = align64((size_t)batch * sizeof(float));
+    size_t size = align64((size_t)batch * sizeof(float)), bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
 
-    if (backward)
-        size += (size_t)value_rows(g, op->out, batch) * (size_t)g->values[op->out].cols * dtype_size(g->real);
-    return size;
+    return backward ? size + (size_t)part_of(batch, bytes) * bytes : size;
 }
 
 static const float *mask_of(const op_run *r)
@@ -56,40 +64,70 @@ static void forward(const op_run *r)
     r->k->gemm(r->c, &args);
 }
 
-static void backward(const op_run *r)
+static mat rows_from(mat m, int64_t first, int64_t count)
+{
+    if (m.data)
+        m.data = (unsigned char *)m.data + (size_t)(first * m.stride) * dtype_size(m.type);
+    m.rows = count;
+    return m;
+}
+
+/* Gradients of what is trained, from samples [first, first + count): W, b and gamma. `dy` becomes the gradient in front of the epilogue, and `in` nothing. */
+static void backward_params(const op_run *r, mat *dy, mat x, gemm_prologue *in)
+{
+    const op_node *op = r->op;
+    size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
+    mat room = {.data = r->workspace + align64((size_t)r->batch * sizeof(float)), .type = r->k->real, .rows = dy->rows, .cols = dy->cols, .stride = dy->cols};
+    void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
+
+    if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
+        gemm_args again = {.y = room, .x = x, .w = op_panels(r), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
+        r->k->gemm(r->c, &again);
+        r->k->column_sum(r->c, &(column_sum_args){.out = dgamma, .dy = *dy, .other = room, .row_scale = in->row_scale, .row_group = in->row_group, .accumulate = true});
+    }
+    if (!dw && !db)
+        return;
+    if (in->col_scale || in->row_scale || in->slope.data) {
+        r->k->apply_prologue(r->c, &room, dy, in);
+        *dy = room;
+        *in = (gemm_prologue){0};
+    }
+    if (dw)
+        r->k->gemm_outer(r->c, &(gemm_outer_args){.dw = (unsigned char *)dw + skip * (size_t)x.cols, .dy = *dy, .x = x, .accumulate = true});
+    if (db)
+        r->k->column_sum(r->c, &(column_sum_args){.out = (unsigned char *)db + skip, .dy = *dy, .row_group = 1, .accumulate = true});
+}
+
+static void backward_part(const op_run *r, const float *mask, int64_t first, int64_t count)
 {
     const op_node *op = r->op;
     mat dy = op_out_grad(r), x = op_in(r, IN_X), dx = op_in_grad(r, IN_X);
     int64_t group = dy.rows / r->batch;
-    gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask_of(r), .row_group = group};
-    mat room = {.data = r->workspace + align64((size_t)r->batch * sizeof(float)), .type = r->k->real, .rows = dy.rows, .cols = dy.cols, .stride = dy.cols};
-    void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
+    gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask ? mask + first : NULL, .row_group = group};
 
     if (op->a.act != ACT_NONE)
-        in.slope = op_aux(r, 0);
-    if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
-        gemm_args again = {.y = room, .x = x, .w = op_panels(r), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
-        r->k->gemm(r->c, &again);
-        r->k->column_sum(r->c, &(column_sum_args){.out = dgamma, .dy = dy, .other = room, .row_scale = in.row_scale, .row_group = group, .accumulate = true});
-    }
-    if (dw || db) {
-        size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
-        if (in.col_scale || in.row_scale || in.slope.data) {
-            r->k->apply_prologue(r->c, &room, &dy, &in);
-            dy = room;
-            in = (gemm_prologue){0};
-        }
-        if (dw)
-            r->k->gemm_outer(r->c, &(gemm_outer_args){.dw = (unsigned char *)dw + skip * (size_t)x.cols, .dy = dy, .x = x, .accumulate = true});
-        if (db)
-            r->k->column_sum(r->c, &(column_sum_args){.out = (unsigned char *)db + skip, .dy = dy, .row_group = 1, .accumulate = true});
-    }
+        in.slope = rows_from(op_aux(r, 0), first * group, count * group);
+    dy = rows_from(dy, first * group, count * group);
+    x = rows_from(x, first * group, count * group);
+    dx = rows_from(dx, first * group, count * group);
+    backward_params(r, &dy, x, &in);
     if (dx.data) {
         gemm_args args = {.y = dx, .x = dy, .w = op_panels(r), .transposed = true, .in = in};
         if (r->accumulate[IN_X])
             args.out.residual = dx;
         r->k->gemm(r->c, &args);
     }
+}
+
+static void backward(const op_run *r)
+{
+    bool trained = op_wants(r, IN_W) || op_wants(r, IN_B) || op_wants(r, IN_GAMMA);
+    mat dy = op_out_grad(r);
+    int64_t part = trained ? part_of(r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
+    const float *mask = mask_of(r);
+
+    for (int64_t first = 0; first < r->batch; first += part)
+        backward_part(r, mask, first, r->batch - first < part ? r->batch - first : part);
     op_pass_grad(r, IN_RESIDUAL);
 }
 
