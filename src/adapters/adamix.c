@@ -28,7 +28,7 @@ static int experts_of(const adapter *a, const char *side)
     return strcmp(options_string(a->settings, "share"), side) == 0 ? 1 : (int)options_int(a->settings, "experts");
 }
 
-static const bottleneck *make(adapter *a, int layer, const char *slot, uint32_t draw)
+static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = options_int(o, "rank");
@@ -58,14 +58,9 @@ static inlay_status plan_lora(adapter *a, inlay_error *err)
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const bottleneck_position *p = bottleneck_place(options_string(a->settings, "position"));
-    uint32_t draw = 0;
-
     if (strcmp(options_string(a->settings, "kind"), "lora") == 0)
         return plan_lora(a, err);
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot; i++, draw += 2)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, bottleneck_apply, make(a, layer, p->at[i].slot, draw));
+    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
     return INLAY_OK;
 }
 

@@ -41,12 +41,13 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
     return s->logits ? graph_gate(g, x, s->logits, s->high, s->low) : x;
 }
 
-static const switched *make(adapter *a, int layer, const char *slot)
+static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = options_int(o, "rank") ? options_int(o, "rank") : width / 16 > 0 ? width / 16 : 1;
     switched *s = ARENA_NEW(a->memory, switched);
     init_rule down, up, zero = {INIT_ZERO, 0, 0};
+    (void)draw;
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
     *s = (switched){.b = {.factor = 1, .dropout = options_real(o, "dropout"), .safe = options_string(o, "version")[0] == 'B'},
@@ -105,15 +106,11 @@ static inlay_status focus(adapter *a, inlay_error *err)
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const bottleneck_position *p = bottleneck_place(options_string(a->settings, "position"));
-    bool *chosen = ARENA_ARRAY(a->memory, bool, a->shape->depth), switches;
+    bool *chosen = ARENA_ARRAY(a->memory, bool, a->shape->depth);
 
     TRY(focus(a, err));
     TRY(read_layers(a, options_string(a->settings, "layers"), chosen, err));
-    switches = options_flag(a->settings, "switches");
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot && (switches || chosen[layer]); i++)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, apply, make(a, layer, p->at[i].slot));
+    bottleneck_add(a, options_string(a->settings, "position"), options_flag(a->settings, "switches") ? NULL : chosen, apply, make);
     return INLAY_OK;
 }
 

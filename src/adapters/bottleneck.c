@@ -6,7 +6,16 @@
 
 #include "adapters/bottleneck.h"
 
-static const bottleneck_position positions[] = {
+/* Where each position reads and adds, in the order of the forward pass. */
+typedef struct position {
+    const char *name;
+    struct {
+        const char *slot; /* in the names of parameters */
+        site_kind from, to;
+    } at[2];
+} position;
+
+static const position positions[] = {
     {"post", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
     {"pre", {{"adapter", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}}},
     {"parallel", {{"adapter", SITE_ATTN_RESIDUAL, SITE_BLOCK_OUTPUT}}},
@@ -14,7 +23,6 @@ static const bottleneck_position positions[] = {
     {"houlsby", {{"adapter_attn", SITE_ATTN_OUTPUT, SITE_ATTN_OUTPUT}, {"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
     {"pfeiffer", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
     {"pre_post", {{"adapter_attn", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}, {"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
-    {NULL, {{NULL, SITE_COUNT, SITE_COUNT}}},
 };
 
 static const option_spec option_table[] = {
@@ -62,13 +70,14 @@ void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_r
     }
 }
 
-static const bottleneck *make(adapter *a, int layer, const char *slot)
+static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = options_int(o, "rank");
     const char *scaling = options_string(o, "scaling");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     init_rule down, up, zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0}, start = {INIT_CONSTANT, options_real(o, "scale"), 0};
+    (void)draw;
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
     bottleneck_initial(options_string(o, "init"), width, &down, &up);
@@ -92,23 +101,22 @@ static const bottleneck *make(adapter *a, int layer, const char *slot)
     return b;
 }
 
-const bottleneck_position *bottleneck_place(const char *name)
+void bottleneck_add(adapter *a, const char *name, const bool *chosen, adapter_function function, bottleneck_maker maker)
 {
-    const bottleneck_position *p = positions;
+    const position *p = positions;
+    uint32_t draw = 0;
 
-    while (p->name && strcmp(p->name, name) != 0)
+    while (strcmp(p->name, name) != 0)
         p++;
-    return p;
+    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
+        for (int i = 0; i < 2 && p->at[i].slot && (!chosen || chosen[layer]); i++, draw += 2)
+            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, function, maker(a, layer, p->at[i].slot, draw));
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const bottleneck_position *p = bottleneck_place(options_string(a->settings, "position"));
-
     (void)err;
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot; i++)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, bottleneck_apply, make(a, layer, p->at[i].slot));
+    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
     return INLAY_OK;
 }
 

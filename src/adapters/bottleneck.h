@@ -13,16 +13,11 @@ typedef struct bottleneck {
     double factor, dropout, drop_path;
 } bottleneck;
 
-/* Where a position reads and adds, in the order of the forward pass; the second may be missing (slot NULL). */
-typedef struct bottleneck_position {
-    const char *name;
-    struct {
-        const char *slot; /* in the names of parameters */
-        site_kind from, to;
-    } at[2];
-} bottleneck_position;
+/* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the edge's context. */
+typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot, uint32_t draw);
 
-const bottleneck_position *bottleneck_place(const char *name); /* of a name that OPTION_POSITION admits */
+/* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer from a->first_layer on. chosen [depth]: in those layers only; NULL: in all. */
+void bottleneck_add(adapter *a, const char *position, const bool *chosen, adapter_function function, bottleneck_maker make);
 /* An adapter_function whose context is a bottleneck. */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
 /* The initialisations "houlsby", "lora", "bert" of the two projections. */

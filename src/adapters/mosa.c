@@ -55,7 +55,7 @@ static void add_side(adapter *a, const char *stem, int64_t rows, int64_t cols, i
                                            .decay_masked = options_flag(a->settings, "decay_masked")});
 }
 
-static const bottleneck *make(adapter *a, int layer, const char *slot, uint32_t draw)
+static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const struct style *s = style_of(a);
     const char *split = options_string(a->settings, "split");
@@ -77,13 +77,8 @@ static const bottleneck *make(adapter *a, int layer, const char *slot, uint32_t 
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const bottleneck_position *p = bottleneck_place(style_of(a)->position);
-    uint32_t draw = 0;
-
     (void)err;
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot; i++, draw += 2)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, bottleneck_apply, make(a, layer, p->at[i].slot, draw));
+    bottleneck_add(a, style_of(a)->position, NULL, bottleneck_apply, make);
     return INLAY_OK;
 }
 
