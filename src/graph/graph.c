@@ -24,6 +24,7 @@ void graph_free(graph *g)
     free(g->values);
     free(g->ops);
     free(g->marks);
+    free(g->branches);
     arena_free(g->memory);
 }
 
@@ -96,7 +97,7 @@ static value find_op(const graph *g, const op_node *op)
 /* The result of an operation over up to three inputs, with the given shape: a new one, unless it is there already. */
 static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
 {
-    op_node op = {.kind = kind, .in = {a, b, c, NO_VALUE, NO_VALUE}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes};
+    op_node op = {.kind = kind, .in = {a, b, c, NO_VALUE, NO_VALUE}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
 
     op.out = find_op(g, &op);
     if (op.out != NO_VALUE)

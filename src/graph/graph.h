@@ -50,6 +50,7 @@ typedef struct op_node {
     value aux[OP_AUX]; /* kept from forward to backward */
     op_attributes a;
     bool dead; /* merged into another */
+    int branch; /* in graph.branches; -1: none */
 } op_node;
 
 /* A value that somebody may want to look at: what, and of which layer. */
@@ -70,6 +71,9 @@ typedef struct graph {
     uint32_t sites;     /* random streams handed out */
     graph_mark_entry *marks;
     int mark_count, mark_capacity;
+    int *branches;      /* each: the operation at which a branch of dropped samples ends */
+    int branch_count, branch_capacity;
+    bool mask_samples;  /* set before graph_finish: no branches; samples that drop path drops are computed and multiplied by 0 */
     uint32_t pass;      /* number of the pass that is being built: choices draw anew in each */
 } graph;
 

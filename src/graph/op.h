@@ -11,7 +11,9 @@ typedef struct op_run {
     const op_node *op;
     const kernels *k;
     compute *c;
-    int64_t batch;
+    int64_t batch;       /* samples that the operation works on */
+    int64_t all;         /* samples of the whole batch */
+    const int32_t *active; /* in a branch: which samples; NULL: all */
     const step_info *step;
     unsigned char *workspace; /* op_desc.workspace bytes */
     const bool *accumulate;   /* backward: for each input, whether its gradient already holds something */
@@ -63,6 +65,8 @@ const packed *op_panels(const op_run *r);
 const param *op_param(const op_run *r, int input);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);
+/* In a branch: rows of samples that are not active pass from an input to the result, which is not its own memory. */
+void op_copy_inactive(const op_run *r, int input);
 /* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */
 const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room);
 /* A column range of a matrix. */

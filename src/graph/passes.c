@@ -150,6 +150,73 @@ static void choose_types(graph *g)
     free(wide);
 }
 
+/* ---- branches: what drop path does to a branch of frozen operations, it can do by not computing it for the samples that it drops ---- */
+
+static bool trained_inside(const graph *g, const op_node *op)
+{
+    for (int j = 0; j < OP_INPUTS; j++)
+        if (op->in[j] != NO_VALUE && g->values[op->in[j]].kind == VALUE_PARAM && g->values[op->in[j]].needs_grad)
+            return true;
+    return false;
+}
+
+/* Whether the operation at `index` feeds only operations of the branch that ends at `last`, and the end itself not by its residual. */
+static bool feeds_only(const graph *g, int index, int last)
+{
+    value v = g->ops[index].out;
+
+    for (int i = index + 1; i < g->op_count; i++)
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (!g->ops[i].dead && g->ops[i].in[j] == v && (g->ops[i].branch != g->ops[last].branch || (i == last && j > 0)))
+                return false;
+    return !g->values[v].kept && g->values[v].batched;
+}
+
+/* An operation of a branch reads values from outside only where its kernel finds the rows of some samples; the end's residual is one of these. */
+static bool reads_allowed(const graph *g, int index, int branch)
+{
+    const op_node *op = &g->ops[index];
+
+    for (int j = 0; j < OP_INPUTS; j++) {
+        const value_info *info = op->in[j] == NO_VALUE ? NULL : &g->values[op->in[j]];
+        bool outside = info && info->kind != VALUE_PARAM && (info->producer < 0 || g->ops[info->producer].branch != branch);
+        if (outside && !((op->kind == OP_layernorm || op->kind == OP_linear) && (j == 0 || index == g->branches[branch])))
+            return false;
+    }
+    return true;
+}
+
+static void find_branch(graph *g, int last)
+{
+    int branch = g->branch_count;
+    bool good = true;
+
+    ARRAY_PUSH(g->branches, g->branch_count, g->branch_capacity, last);
+    g->ops[last].branch = branch;
+    for (int i = last - 1; i >= 0; i--) {
+        op_node *op = &g->ops[i];
+        bool kind = op->kind == OP_layernorm || op->kind == OP_linear || op->kind == OP_attention || op->kind == OP_select_tokens;
+        if (!op->dead && kind && op->branch < 0 && op->in[4] == NO_VALUE && !trained_inside(g, op) && !(op_table[op->kind]->random && op_table[op->kind]->random(op)) &&
+            feeds_only(g, i, last))
+            op->branch = branch;
+    }
+    for (int i = 0; i <= last; i++)
+        good &= g->ops[i].dead || g->ops[i].branch != branch || reads_allowed(g, i, branch);
+    if (good)
+        return;
+    for (int i = 0; i <= last; i++)
+        if (g->ops[i].branch == branch)
+            g->ops[i].branch = -1;
+    g->branch_count--;
+}
+
+static void find_branches(graph *g)
+{
+    for (int i = 0; i < g->op_count; i++)
+        if (!g->ops[i].dead && g->ops[i].kind == OP_linear && g->ops[i].a.rate > 0 && g->ops[i].in[4] != NO_VALUE && !trained_inside(g, &g->ops[i]))
+            find_branch(g, i);
+}
+
 void graph_finish(graph *g)
 {
     int *readers = count_readers(g);
@@ -158,6 +225,8 @@ void graph_finish(graph *g)
         fuse_into_linear(g, i, readers);
     free(readers);
     mark_dependencies(g);
+    if (!g->mask_samples)
+        find_branches(g);
     if (g->weight_type == DTYPE_BF16)
         choose_types(g);
     for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */

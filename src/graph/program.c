@@ -36,6 +36,10 @@ struct program {
     int count;
     layout_buffer *buffers;
     int buffer_count;
+    bool *whole;      /* for each branch of the graph: some of it is given, so all samples go through it */
+    int32_t *active;  /* for each branch: the samples of this step that are not dropped, [max_batch] */
+    int *active_count;
+    bool *compact;    /* for each value: it holds its branch's active samples only */
     int *home, *grad_home; /* for each value: its buffer, -1: none */
     dtype *grad_type;      /* of each value's gradient */
     bool *wanted, *given;
@@ -200,6 +204,13 @@ static void choose_gradient_types(program *p)
     }
 }
 
+/* In a branch, the gradient of what lies outside is written for the active samples only. */
+static bool writes_some_samples(const program *p, const op_node *op, int input)
+{
+    return op->branch >= 0 && !p->whole[op->branch] && !p->compact[op->in[input]] && input != op_table[op->kind]->passes &&
+           p->g->values[op->in[input]].kind != VALUE_PARAM;
+}
+
 static void place_gradients(program *p)
 {
     const graph *g = p->g;
@@ -218,7 +229,7 @@ static void place_gradients(program *p)
             int end;
             /* what is passed on is added last: y = x + x W^T has written the gradient of x by then */
             step->accumulate[j] = before[j] || (j == desc->passes && v != NO_VALUE && listed_before(op, j));
-            if (v != NO_VALUE && !before[j] && desc->partial && desc->partial(g, op, j))
+            if (v != NO_VALUE && !before[j] && ((desc->partial && desc->partial(g, op, j)) || writes_some_samples(p, op, j)))
                 step->clear[j] = step->accumulate[j] = true;
             if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM || p->grad_home[v] >= 0)
                 continue;
@@ -300,6 +311,30 @@ static inlay_status find_room(program *p, program *share, inlay_error *err)
     return INLAY_OK;
 }
 
+/* Which branches can leave dropped samples out here, and which values then hold fewer samples. */
+static void plan_branches(program *p)
+{
+    graph *g = p->g;
+
+    p->whole = ARENA_ARRAY(p->memory, bool, g->branch_count + 1);
+    p->active = ARENA_ARRAY(p->memory, int32_t, g->branch_count * p->max_batch + 1);
+    p->active_count = ARENA_ARRAY(p->memory, int, g->branch_count + 1);
+    p->compact = ARENA_ARRAY(p->memory, bool, g->value_count);
+    for (value v = 0; v < g->value_count; v++)
+        if ((p->given[v] || p->wanted[v]) && g->values[v].producer >= 0 && g->ops[g->values[v].producer].branch >= 0 &&
+            g->values[v].producer != g->branches[g->ops[g->values[v].producer].branch])
+            p->whole[g->ops[g->values[v].producer].branch] = true;
+    for (int i = 0; i < g->op_count; i++) {
+        const op_node *op = &g->ops[i];
+        if (op->dead || op->branch < 0 || p->whole[op->branch])
+            continue;
+        p->compact[op->out] = i != g->branches[op->branch];
+        for (int j = 0; j < OP_AUX; j++)
+            if (op->aux[j] != NO_VALUE)
+                p->compact[op->aux[j]] = true;
+    }
+}
+
 static inlay_status plan(program *p, const program_request *request, inlay_error *err)
 {
     const graph *g = p->g;
@@ -307,6 +342,7 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
     int *last = ARENA_ARRAY(p->memory, int, g->value_count);
 
     find_steps(p);
+    plan_branches(p);
     p->buffers = ARENA_ARRAY(p->memory, layout_buffer, 2 * g->value_count + 1);
     if (request->backward) {
         p->loss = request->wanted[0];
@@ -391,15 +427,39 @@ mat program_grad(program *p, value v, int64_t batch)
 
 static op_run begin_run(program *p, const step_plan *step, int64_t batch, const step_info *info)
 {
-    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = batch, .step = info, .workspace = p->room->workspace,
+    int branch = p->g->ops[step->op].branch;
+    bool some = branch >= 0 && !p->whole[branch];
+
+    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = some ? p->active_count[branch] : batch, .all = batch,
+                    .active = some ? p->active + branch * p->max_batch : NULL, .step = info, .workspace = p->room->workspace,
                     .accumulate = step->accumulate};
+}
+
+static bool dropped(const step_info *info, double rate, uint32_t site, int64_t sample)
+{
+    return rng_uniform((rng_stream){.seed = info->seed, .purpose = RNG_DROP_PATH, .site = site, .step = info->step}, (uint64_t)sample) < rate;
+}
+
+static void draw_active(program *p, int64_t batch, const step_info *info)
+{
+    for (int b = 0; b < p->g->branch_count; b++) {
+        const op_node *end = &p->g->ops[p->g->branches[b]];
+        p->active_count[b] = 0;
+        for (int64_t i = 0; i < batch; i++)
+            if (!dropped(info, end->a.rate, end->a.site, i))
+                p->active[b * p->max_batch + p->active_count[b]++] = (int32_t)i;
+    }
 }
 
 void program_forward(program *p, int64_t batch, const step_info *info)
 {
+    draw_active(p, batch, info);
     for (int s = 0; s < p->count; s++) {
         op_run r = begin_run(p, &p->steps[s], batch, info);
-        op_table[r.op->kind]->forward(&r);
+        if (r.batch > 0)
+            op_table[r.op->kind]->forward(&r);
+        if (r.active && p->steps[s].op == p->g->branches[r.op->branch])
+            op_copy_inactive(&r, 4);
     }
 }
 
@@ -419,10 +479,13 @@ void program_backward(program *p, int64_t batch, const step_info *info)
             continue;
         for (int j = 0; j < OP_INPUTS; j++)
             if (p->steps[s].clear[j]) {
-                mat dx = op_in_grad(&r, j);
+                mat dx = program_grad(p, r.op->in[j], p->compact[r.op->in[j]] ? r.batch : batch);
                 p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * dtype_size(dx.type));
             }
-        op_table[r.op->kind]->backward(&r);
+        if (r.batch > 0)
+            op_table[r.op->kind]->backward(&r);
+        else if (op_table[r.op->kind]->passes >= 0) /* all samples are dropped: what goes past the branch is all there is */
+            op_pass_grad(&r, op_table[r.op->kind]->passes);
     }
 }
 
@@ -457,14 +520,24 @@ int program_params(const program *p, param **out, int room)
 
 /* ---- what operations ask of the program ---- */
 
+/* In a branch, what lies outside has the rows of all samples: those of the active ones are taken. */
+static mat of_samples(const op_run *r, mat m, value v)
+{
+    if (r->active && m.data && r->p->g->values[v].batched && !r->p->compact[v]) {
+        m.samples = r->active;
+        m.group = r->p->g->values[v].rows;
+    }
+    return m;
+}
+
 mat op_in(const op_run *r, int input)
 {
-    return program_value(r->p, r->op->in[input], r->batch);
+    return of_samples(r, program_value(r->p, r->op->in[input], r->batch), r->op->in[input]);
 }
 
 mat op_out(const op_run *r)
 {
-    return program_value(r->p, r->op->out, r->batch);
+    return of_samples(r, program_value(r->p, r->op->out, r->batch), r->op->out);
 }
 
 mat op_aux(const op_run *r, int index)
@@ -474,12 +547,12 @@ mat op_aux(const op_run *r, int index)
 
 mat op_out_grad(const op_run *r)
 {
-    return program_grad(r->p, r->op->out, r->batch);
+    return of_samples(r, program_grad(r->p, r->op->out, r->batch), r->op->out);
 }
 
 mat op_in_grad(const op_run *r, int input)
 {
-    return program_grad(r->p, r->op->in[input], r->batch);
+    return of_samples(r, program_grad(r->p, r->op->in[input], r->batch), r->op->in[input]);
 }
 
 bool op_wants(const op_run *r, int input)
@@ -532,11 +605,11 @@ const packed *op_panels(const op_run *r)
 
 void op_pass_grad(const op_run *r, int input)
 {
-    mat dx, dy = op_out_grad(r);
+    mat dx, dy = program_grad(r->p, r->op->out, r->all); /* of all samples, whether their branch was dropped or not */
 
     if (!op_wants(r, input))
         return;
-    dx = op_in_grad(r, input);
+    dx = program_grad(r->p, r->op->in[input], r->all);
     if (dx.data == dy.data)
         return;
     if (r->accumulate[input])
@@ -547,11 +620,23 @@ void op_pass_grad(const op_run *r, int input)
 
 const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room)
 {
-    rng_stream stream = {.seed = r->step->seed, .purpose = RNG_DROP_PATH, .site = site, .step = r->step->step};
-
     for (int64_t i = 0; i < r->batch; i++)
-        room[i] = rng_uniform(stream, (uint64_t)i) < rate ? 0.0f : (float)(1.0 / (1.0 - rate));
+        room[i] = !r->active && dropped(r->step, rate, site, i) ? 0.0f : (float)(1.0 / (1.0 - rate));
     return room;
+}
+
+void op_copy_inactive(const op_run *r, int input)
+{
+    mat y = program_value(r->p, r->op->out, r->all), x = program_value(r->p, r->op->in[input], r->all);
+    int64_t group = y.rows / r->all, next = 0;
+
+    for (int64_t s = 0; s < r->all && y.data != x.data; s++) {
+        if (next < r->batch && r->active[next] == s) {
+            next++;
+            continue;
+        }
+        r->k->copy_rows(r->c, &(copy_rows_args){.y = y, .x = x, .samples = 1, .y_first = s * group, .x_first = s * group, .count = group});
+    }
 }
 
 mat mat_columns(mat m, int64_t first, int64_t count)

@@ -21,6 +21,8 @@ typedef struct mat {
     dtype type;      /* real or DTYPE_BF16 (images: DTYPE_U8) */
     int64_t rows, cols;
     int64_t stride;  /* elements from row to row, >= cols */
+    const int32_t *samples; /* then row r is row samples[r / group] * group + r % group of what lies at data: some samples of a batch. Taken by gemm (y, x, residual) */
+    int64_t group;          /* and layernorm (x, dx) only; NULL: all rows */
 } mat;
 
 typedef enum activation {

@@ -423,6 +423,95 @@ static void test_bf16(void **state)
         }
 }
 
+/* ---- branches: a sample that drop path drops does not enter, and the bits are those of computing it and multiplying by 0 ---- */
+
+#define DROPPED 0.5
+#define MANY 7
+
+/* Two frozen blocks with trained parts before, between and behind them; the last one, like a ViT's, goes on with the first token only. */
+static value build_dropping(bench *s)
+{
+    graph *g = s->g;
+    value x = graph_input(g, "x", g->real, 5, 16), y;
+
+    x = graph_affine(g, x, make_param(s, 0, 16), NULL, 1);
+    for (int block = 0; block < 2; block++) {
+        value norm_ = norm(s, x), first = block ? graph_select_tokens(g, norm_, 0, 1) : norm_;
+        y = product(s, first, 16, false);
+        y = graph_attention(g, y, 0, product(s, norm_, 32, false), 0, graph_select_tokens(g, product(s, norm_, 16, false), 0, 5), 0, 2, 8, 0.4);
+        x = block ? graph_select_tokens(g, x, 0, 1) : x;
+        x = graph_add(g, x, graph_drop_path(g, product(s, y, 16, false), DROPPED));
+        y = graph_activation(g, product(s, norm(s, x), 40, false), ACT_GELU);
+        x = graph_add(g, x, graph_drop_path(g, product(s, y, 16, false), DROPPED));
+        x = graph_add(g, x, product(s, x, 16, false)); /* trained */
+    }
+    return to_loss(s, x);
+}
+
+static double *bits_of(const kernels *k, dtype weight_type, bool masked, uint32_t at, size_t *count)
+{
+    step_info now = {.seed = 3, .step = at};
+    double *bits = NULL;
+    value loss;
+    bench s;
+    mat x;
+
+    open_bench(&s, k, 2, weight_type, 1u | 1u << 11 | 1u << 22);
+    s.g->mask_samples = masked;
+    loss = build_dropping(&s);
+    graph_finish(s.g);
+    assert_int_equal(s.g->branch_count, masked ? 0 : 4);
+    program_request request = {.dev = &s.dev, .max_batch = MANY, .backward = true, .wanted = &loss, .wanted_count = 1};
+    inlay_error err;
+    ASSERT_OK(program_new(&s.p, s.g, &request, &err));
+    for (value v = 0; v < s.g->value_count; v++)
+        if (s.g->values[v].kind == VALUE_INPUT && v != s.labels) {
+            x = program_value(s.p, v, MANY);
+            float *values = ARENA_ARRAY(s.memory, float, x.rows * x.cols);
+            rng_fill_normal(values, (uint64_t)(x.rows * x.cols), 0, 1, (rng_stream){.purpose = RNG_TEST, .site = 99});
+            device_set_f32(&s.dev, x.data, values, x.rows * x.cols);
+        }
+    for (int i = 0; i < MANY; i++)
+        ((int32_t *)program_value(s.p, s.labels, MANY).data)[i] = i % CLASSES;
+    program_forward(s.p, MANY, &now);
+    program_backward(s.p, MANY, &now);
+    *count = 1;
+    for (int i = 0; i < s.param_count; i++)
+        *count += s.params[i]->trainable ? (size_t)s.params[i]->count : 0;
+    bits = calloc(*count, sizeof *bits);
+    bits[0] = k->real == DTYPE_F64 ? *(double *)program_value(s.p, loss, MANY).data : (double)*(float *)program_value(s.p, loss, MANY).data;
+    size_t next = 1;
+    for (int i = 0; i < s.param_count; i++)
+        for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
+            bits[next++] = k->real == DTYPE_F64 ? ((double *)s.params[i]->grad)[j] : (double)((float *)s.params[i]->grad)[j];
+    close_bench(&s);
+    return bits;
+}
+
+static void test_branches(void **state)
+{
+    const kernels *sets[8];
+    int set_count = kernel_sets(sets);
+
+    (void)state;
+    for (int i = 0; i < set_count; i++)
+        for (int bf16 = 0; bf16 < 2; bf16++)
+            for (uint32_t at = 0; at < 6; at++) {
+                dtype type = bf16 ? DTYPE_BF16 : sets[i]->real;
+                size_t count, same;
+                double *left_out = bits_of(sets[i], type, false, at, &count), *multiplied = bits_of(sets[i], type, true, at, &same), norm_ = 0;
+                assert_int_equal(count, same);
+                for (size_t n = 0; n < count; n++) {
+                    norm_ += fabs(left_out[n]);
+                    if (left_out[n] != multiplied[n])
+                        fail_msg("%s, %s, step %u: value %zu is %.9g, with masks %.9g", sets[i]->name, dtype_name(type), at, n, left_out[n], multiplied[n]);
+                }
+                assert_true(norm_ > 0);
+                free(left_out);
+                free(multiplied);
+            }
+}
+
 /* ---- buffers ---- */
 
 static uint32_t below(uint32_t round, uint64_t i, uint32_t limit)
@@ -711,7 +800,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frozen), cmocka_unit_test(test_memory),    cmocka_unit_test(test_no_allocation),
-        cmocka_unit_test(test_bf16),   cmocka_unit_test(test_layout),    cmocka_unit_test(test_layout_reuse),
+        cmocka_unit_test(test_bf16),   cmocka_unit_test(test_branches), cmocka_unit_test(test_layout),    cmocka_unit_test(test_layout_reuse),
         cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
     };
 

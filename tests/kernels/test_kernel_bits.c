@@ -338,7 +338,7 @@ static void differ_layernorm(run *r)
 {
     const kernels *k = r->k;
     mat x = draw(r, 3, 14, k->real, 1, 1), dy = draw(r, 3, 14, k->real, 0, 2), dx = draw(r, 3, 14, k->real, 0, 3), y = draw(r, 3, 14, k->real, 0, 4);
-    mat w = {array(r, 7, 5), k->real, 1, 7, 7}, b = {array(r, 7, 6), k->real, 1, 7, 7}, dw = {array(r, 7, 7), k->real, 1, 7, 7}, db = {array(r, 7, 8), k->real, 1, 7, 7};
+    mat w = {.data = array(r, 7, 5), .type = k->real, .rows = 1, .cols = 7, .stride = 7}, b = {.data = array(r, 7, 6), .type = k->real, .rows = 1, .cols = 7, .stride = 7}, dw = {.data = array(r, 7, 7), .type = k->real, .rows = 1, .cols = 7, .stride = 7}, db = {.data = array(r, 7, 8), .type = k->real, .rows = 1, .cols = 7, .stride = 7};
     layernorm_args a = {.y = y, .x = x, .weight = w.data, .bias = b.data, .eps = 1e-3, .groups = 2, .width = 7, .mean = array(r, 6 * SAMPLES, 9),
                         .rstd = array(r, 6 * SAMPLES, 10), .dy = dy, .dx = dx, .need_dx = true, .dweight = dw.data, .dbias = db.data};
     slope s = {r->c, forward_layernorm, &a, &y, &dy};
@@ -367,7 +367,7 @@ static void differ_affine(run *r)
 {
     const kernels *k = r->k;
     mat x = draw(r, 4, 9, k->real, 0, 1), dy = draw(r, 4, 9, k->real, 0, 2), dx = draw(r, 4, 9, k->real, 0, 3), y = draw(r, 4, 9, k->real, 0, 4);
-    mat g = {array(r, 9, 5), k->real, 1, 9, 9}, b = {array(r, 9, 6), k->real, 1, 9, 9}, dg = {array(r, 9, 7), k->real, 1, 9, 9}, db = {array(r, 9, 8), k->real, 1, 9, 9};
+    mat g = {.data = array(r, 9, 5), .type = k->real, .rows = 1, .cols = 9, .stride = 9}, b = {.data = array(r, 9, 6), .type = k->real, .rows = 1, .cols = 9, .stride = 9}, dg = {.data = array(r, 9, 7), .type = k->real, .rows = 1, .cols = 9, .stride = 9}, db = {.data = array(r, 9, 8), .type = k->real, .rows = 1, .cols = 9, .stride = 9};
     affine_args a = {.y = y, .x = x, .gamma = g.data, .beta = b.data, .factor = 1.5, .dy = dy, .dx = dx, .need_dx = true, .dgamma = dg.data, .dbeta = db.data};
     slope s = {r->c, forward_affine, &a, &y, &dy};
 
@@ -381,7 +381,7 @@ static void differ_cross_entropy(run *r)
 {
     const kernels *k = r->k;
     const int32_t labels[SAMPLES] = {3, 0, 6, 2, 2};
-    mat logits = draw(r, 1, 7, k->real, 2, 1), d = draw(r, 1, 7, k->real, 0, 2), loss = {array(r, 1, 3), k->real, 1, 1, 1}, dloss = {array(r, 1, 4), k->real, 1, 1, 1};
+    mat logits = draw(r, 1, 7, k->real, 2, 1), d = draw(r, 1, 7, k->real, 0, 2), loss = {.data = array(r, 1, 3), .type = k->real, .rows = 1, .cols = 1, .stride = 1}, dloss = {.data = array(r, 1, 4), .type = k->real, .rows = 1, .cols = 1, .stride = 1};
     cross_entropy_args a = {.logits = logits, .labels = labels, .smoothing = 0.2, .loss = loss.data, .dlogits = d, .dloss = dloss.data};
     slope s = {r->c, forward_cross_entropy, &a, &loss, &dloss};
     cross_entropy_args alone = a;

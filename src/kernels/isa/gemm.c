@@ -62,11 +62,11 @@ static void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_prologue
 {
     const REAL *scale = in->col_scale;
     vec factor = v_set1(in->row_scale ? (REAL)in->row_scale[r / in->row_group] : 1);
-    int64_t cols = x->cols;
+    int64_t cols = x->cols, place = row_place(x, r);
 
     for (int64_t c = 0; c < cols; c += VW) {
         int n = cols - c < VW ? (int)(cols - c) : VW;
-        vec v = v_mul(load_mat(x, r, c, n), factor);
+        vec v = v_mul(load_mat(x, place, c, n), factor);
         if (scale)
             v = v_mul(v, load_n(scale + c, n));
         if (in->slope.data)
@@ -96,7 +96,7 @@ static left find_left(const gemm_args *args, unsigned char *scratch)
     left l = {.steps = steps, .pairs = pairs, .room = (step *)(void *)scratch};
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    l.in_place = !has_prologue(&args->in) && row % 4096 && (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 : !bf16 && x->type == REAL_TYPE);
+    l.in_place = !has_prologue(&args->in) && !x->samples && row % 4096 && (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 : !bf16 && x->type == REAL_TYPE);
     if (l.in_place) {
         l.rows = x->data;
         l.stride = pairs ? x->stride / 2 : x->stride;
@@ -120,7 +120,7 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
     }
     if (l->pairs && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
         out[l->steps - 1] = 0;
-        memcpy(out, (const uint16_t *)x->data + r * x->stride, (size_t)depth * sizeof(uint16_t));
+        memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof(uint16_t));
         return;
     }
     if (has_prologue(&args->in)) {
@@ -155,8 +155,14 @@ typedef struct tile_place {
     int64_t row, col, rows;
 } tile_place;
 
+/* One row of a tile: where it lies in each matrix, and its factor. */
+typedef struct tile_row {
+    int64_t y, slope, residual;
+    vec factor;
+} tile_row;
+
 /* n columns (at most VW) of one row, from the sums to the result */
-static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, int64_t row, int64_t col, vec factor, int n)
+static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, const tile_row *at, int64_t col, int n)
 {
     vec slope = v_set1(1);
 
@@ -170,14 +176,14 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
         v = v_activate(e->act, v);
     }
     if (e->slope.data)
-        store_n(&e->slope, row, col, slope, n);
+        store_n(&e->slope, at->slope, col, slope, n);
     if (e->col_scale)
         v = v_mul(v, load_n((const REAL *)e->col_scale + col, n));
     if (e->row_scale)
-        v = v_mul(v, factor);
+        v = v_mul(v, at->factor);
     if (e->residual.data)
-        v = v_add(v, load_mat(&e->residual, row, col, n));
-    store_n(y, row, col, v, n);
+        v = v_add(v, load_mat(&e->residual, at->residual, col, n));
+    store_n(y, at->y, col, v, n);
 }
 
 static void finish_tile(const gemm_args *args, const REAL *tile, tile_place at)
@@ -188,14 +194,15 @@ static void finish_tile(const gemm_args *args, const REAL *tile, tile_place at)
     int64_t group = e.row_group, cols = y.cols - at.col;
 
     for (int64_t i = 0; i < at.rows; i++) {
-        vec factor = v_set1(scale ? (REAL)scale[(at.row + i) / group] : 1);
+        int64_t r = at.row + i;
+        tile_row row = {row_place(&y, r), r, e.residual.data ? row_place(&e.residual, r) : 0, v_set1(scale ? (REAL)scale[r / group] : 1)};
         if (cols >= NR) {
 UNROLL(4)
             for (int j = 0; j < NV; j++)
-                finish_vector(&e, &y, v_load(tile + i * NR + j * VW), at.row + i, at.col + j * VW, factor, VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j * VW), &row, at.col + j * VW, VW);
         } else {
             for (int64_t j = 0; j < cols; j += VW)
-                finish_vector(&e, &y, v_load(tile + i * NR + j), at.row + i, at.col + j, factor, cols - j < VW ? (int)(cols - j) : VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, cols - j < VW ? (int)(cols - j) : VW);
         }
     }
 }
@@ -207,7 +214,7 @@ static void expect_tile(const mat *residual, tile_place at)
 
     for (int64_t i = 0; residual->data && i < at.rows; i++)
         for (size_t line = 0; line < NR * size; line += 64)
-            __builtin_prefetch((const unsigned char *)residual->data + (size_t)((at.row + i) * residual->stride + at.col) * size + line);
+            __builtin_prefetch((const unsigned char *)residual->data + (size_t)(row_place(residual, at.row + i) * residual->stride + at.col) * size + line);
 }
 
 /* ---- the product ---- */

@@ -480,12 +480,19 @@ static inline vec v_activate_grad(activation act, vec x)
 
 /* ---- rows of matrices that may be stored as bf16 ---- */
 
+/* Where row r of a matrix lies. */
+static inline int64_t row_place(const mat *m, int64_t r)
+{
+    return m->samples ? m->samples[r / m->group] * m->group + r % m->group : r;
+}
+
 /* A row's values: straight from the matrix when it is real, else converted into `room` (cols values). */
 static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
 {
     const uint16_t *from;
     int64_t c = 0;
 
+    r = row_place(m, r);
     if (m->type == REAL_TYPE)
         return (const REAL *)m->data + r * m->stride;
     from = (const uint16_t *)m->data + r * m->stride;
@@ -499,7 +506,7 @@ static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
 /* Where to write a row: the matrix itself when it is real, else `room`; row_done brings it home. */
 static inline REAL *row_begin(const mat *m, int64_t r, REAL *room)
 {
-    return m->type == REAL_TYPE ? (REAL *)m->data + r * m->stride : room;
+    return m->type == REAL_TYPE ? (REAL *)m->data + row_place(m, r) * m->stride : room;
 }
 
 static inline void row_store(const mat *m, int64_t r, const REAL *values)
@@ -507,6 +514,7 @@ static inline void row_store(const mat *m, int64_t r, const REAL *values)
     uint16_t *to;
     int64_t c = 0;
 
+    r = row_place(m, r);
     if (m->type == REAL_TYPE) {
         REAL *row = (REAL *)m->data + r * m->stride;
         if (row != values)
