@@ -173,7 +173,7 @@ value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_of
 
 value graph_add(graph *g, value a, value b)
 {
-    assert(a != b && g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
+    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
     return like(g, OP_add, a, b, NO_VALUE, (op_attributes){.scale = 1});
 }
 
@@ -181,7 +181,7 @@ value graph_add_scaled(graph *g, value a, value b, double factor)
 {
     value sum;
 
-    assert(a != b && g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols && g->values[a].batched == g->values[b].batched);
+    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols && g->values[a].batched == g->values[b].batched);
     sum = like(g, OP_add, a, b, NO_VALUE, (op_attributes){.scale = factor});
     g->values[sum].batched = g->values[a].batched;
     return sum;
@@ -189,7 +189,7 @@ value graph_add_scaled(graph *g, value a, value b, double factor)
 
 value graph_add_columns(graph *g, value a, value b, int64_t offset)
 {
-    assert(a != b && g->values[a].rows == g->values[b].rows && offset + g->values[b].cols <= g->values[a].cols);
+    assert(g->values[a].rows == g->values[b].rows && offset + g->values[b].cols <= g->values[a].cols);
     return like(g, OP_add, a, b, NO_VALUE, (op_attributes){.offset = offset, .scale = 1});
 }
 
@@ -239,13 +239,13 @@ value graph_broadcast(graph *g, param *rows)
 
 value graph_insert_tokens(graph *g, value x, value rows, int64_t at)
 {
-    assert(x != rows && g->values[x].cols == g->values[rows].cols && at <= g->values[x].rows);
+    assert(g->values[x].cols == g->values[rows].cols && at <= g->values[x].rows);
     return new_op(g, OP_insert_tokens, x, rows, NO_VALUE, g->values[x].rows + g->values[rows].rows, g->values[x].cols, (op_attributes){.first = at});
 }
 
 value graph_replace_tokens(graph *g, value x, value rows, int64_t at)
 {
-    assert(x != rows && g->values[x].cols == g->values[rows].cols && at + g->values[rows].rows <= g->values[x].rows);
+    assert(g->values[x].cols == g->values[rows].cols && at + g->values[rows].rows <= g->values[x].rows);
     return like(g, OP_replace_tokens, x, rows, NO_VALUE, (op_attributes){.first = at});
 }
 
@@ -300,6 +300,7 @@ value graph_cross_entropy(graph *g, value logits, value labels, double smoothing
 
 value graph_consistency(graph *g, value logits_a, value logits_b)
 {
+    assert(g->values[logits_a].rows == g->values[logits_b].rows && g->values[logits_a].cols == g->values[logits_b].cols);
     return new_loss(g, OP_consistency, logits_a, logits_b, 0);
 }
 

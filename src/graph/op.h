@@ -29,8 +29,9 @@ typedef struct op_desc {
     double (*flops)(const graph *g, const op_node *op); /* of the forward pass, for one sample; NULL: negligible */
     bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
     int inplace;   /* input whose buffer the result may take over when nobody reads it later; -1: none */
-    int passes;    /* input whose gradient is the result's gradient itself (same shape), which backward adds last; -1: none */
-    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never. */
+    int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
+    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never; but that of a value which stands
+     * at several inputs is cleared, too, and each adds to it. An operation that has this function writes other columns at each of its inputs. */
     bool (*partial)(const graph *g, const op_node *op, int input);
     /* For the choice of types in bf16 mode: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them
      * through its own f32 arithmetic; and whether the result may be bf16. */

@@ -211,6 +211,15 @@ static bool writes_some_samples(const program *p, const op_node *op, int input)
            p->g->values[op->in[input]].kind != VALUE_PARAM;
 }
 
+/* Whether another input of the operation is the same value: y = x + x W^T. */
+static bool listed_twice(const op_node *op, int input)
+{
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (i != input && op->in[i] == op->in[input])
+            return true;
+    return false;
+}
+
 static void place_gradients(program *p)
 {
     const graph *g = p->g;
@@ -226,14 +235,16 @@ static void place_gradients(program *p)
             before[j] = op->in[j] != NO_VALUE && p->grad_home[op->in[j]] >= 0;
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = op->in[j];
+            bool twice = v != NO_VALUE && listed_twice(op, j);
             int end;
-            /* what is passed on is added last: y = x + x W^T has written the gradient of x by then */
-            step->accumulate[j] = before[j] || (j == desc->passes && v != NO_VALUE && listed_before(op, j));
-            if (v != NO_VALUE && !before[j] && ((desc->partial && desc->partial(g, op, j)) || writes_some_samples(p, op, j)))
-                step->clear[j] = step->accumulate[j] = true;
-            if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM || p->grad_home[v] >= 0)
+            if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM)
                 continue;
-            if (j == desc->passes && !g->values[op->out].kept && p->grad_type[v] == p->grad_type[op->out] &&
+            step->accumulate[j] = before[j];
+            if (!before[j] && ((desc->partial ? desc->partial(g, op, j) : twice) || writes_some_samples(p, op, j)))
+                step->clear[j] = step->accumulate[j] = true;
+            if (p->grad_home[v] >= 0)
+                continue;
+            if (j == desc->passes && !twice && !g->values[op->out].kept && p->grad_type[v] == p->grad_type[op->out] &&
                 value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
                 p->grad_home[v] = p->grad_home[op->out];
             } else {

@@ -183,6 +183,13 @@ static value build_add(setup *s, int variant)
     return variant ? graph_add_columns(s->g, a, b, variant) : graph_add(s->g, a, b);
 }
 
+static value build_double(setup *s, int scaled)
+{
+    value x = given(s, s->s.rows, s->s.cols);
+
+    return scaled ? graph_add_scaled(s->g, x, x, 0.3) : graph_add(s->g, x, x);
+}
+
 static value build_add_table(setup *s, int variant)
 {
     (void)variant;
@@ -239,6 +246,13 @@ static value build_replace(setup *s, int variant)
 
     rows = variant == OF_PARAM ? graph_broadcast(s->g, trained(s, 2, s->s.cols)) : given(s, 2, s->s.cols);
     return graph_replace_tokens(s->g, x, rows, place(variant, s->s.rows + 1));
+}
+
+static value build_insert_itself(setup *s, int variant)
+{
+    value x = given(s, s->s.rows, s->s.cols);
+
+    return graph_insert_tokens(s->g, x, x, place(variant, s->s.rows));
 }
 
 static value build_select(setup *s, int variant)
@@ -315,7 +329,16 @@ static value build_stack(setup *s, int parts)
 
 static value build_mix(setup *s, int parts)
 {
-    return graph_mix(s->g, given(s, s->s.rows, s->s.cols + 1), given(s, parts * s->s.rows, s->s.cols + 1), given(s, parts * s->s.rows, s->s.cols), parts);
+    return graph_mix(s->g, given(s, s->s.rows, s->s.cols + 1), given(s, parts * s->s.rows, s->s.cols + 1),
+                     given(s, parts * s->s.rows, s->s.cols), parts);
+}
+
+/* The keys are what is mixed. */
+static value build_mix_keys(setup *s, int parts)
+{
+    value k = given(s, parts * s->s.rows, s->s.cols);
+
+    return graph_mix(s->g, given(s, s->s.rows, s->s.cols), k, k, parts);
 }
 
 static const op_case cases[] = {
@@ -395,6 +418,10 @@ static const op_case cases[] = {
     {OP_stack, "stack", build_stack, 2},
     {OP_stack, "stack of one", build_stack, 1},
     {OP_mix, "mix", build_mix, 3},
+    {OP_mix, "mix of its own keys", build_mix_keys, 2},
+    {OP_add, "add, x + x", build_double, false},
+    {OP_add, "add, x + 0.3 x", build_double, true},
+    {OP_insert_tokens, "insert_tokens, into itself", build_insert_itself, AT_MIDDLE},
 };
 
 /* ---- from the operation's result to a loss ---- */
@@ -649,7 +676,8 @@ static void test_affine(void **state)
     }
 }
 
-/* ---- consistency: of its two divergences each has a target that counts as constant, so differences of the loss would show another gradient ---- */
+/* ---- consistency: of its two divergences each has a target that counts as constant, so differences of the loss would show another
+ * gradient ---- */
 
 static void softmax(double *p, const double *z, int count)
 {
@@ -742,45 +770,10 @@ static void test_masks(void **state)
     assert_int_not_equal(rng_uniform(stream, 0) < RATE, rng_uniform(stream, 1) < RATE);
 }
 
-/* Nothing below an operation without a backward pass is trained, even when it is meant to be. */
-static void test_no_backward(void **state)
-{
-    static const float mean[] = {0.5f}, std[] = {0.25f};
-    arena *memory = arena_new();
-    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
-    param *pixels = param_new(memory, "pixels", 2, (int64_t[]){16, 1}), *w = param_new(memory, "w", 2, (int64_t[]){CLASSES, 4}), *listed[2];
-    value labels = graph_input(g, "labels", DTYPE_I32, 1, 1), x, y, loss;
-    inlay_error err;
-    device dev;
-    program *p;
-
-    (void)state;
-    pixels->trainable = w->trainable = true;
-    x = graph_broadcast(g, pixels);
-    y = graph_patchify(g, x, 4, 4, 1, 2, mean, std);
-    graph_keep(g, x);
-    graph_keep(g, y);
-    loss = graph_cross_entropy(g, graph_linear(g, graph_mean_tokens(g, y, 0, 4), w, NULL, 0, 0), labels, 0);
-    graph_finish(g);
-    ASSERT_OK(device_open(&dev, &kernels_reference, 1, &err));
-    program_request request = {.dev = &dev, .max_batch = 2, .backward = true, .wanted = &loss, .wanted_count = 1};
-    ASSERT_OK(program_new(&p, g, &request, &err));
-    assert_int_equal(program_params(p, listed, 2), 1);
-    assert_ptr_equal(listed[0], w);
-    assert_null(program_grad(p, x, 2).data);
-    assert_null(program_grad(p, y, 2).data);
-    program_free(p);
-    param_release(pixels, &dev);
-    param_release(w, &dev);
-    graph_free(g);
-    arena_free(memory);
-    device_close(&dev);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine), cmocka_unit_test(test_consistency), cmocka_unit_test(test_every_row),
-                                       cmocka_unit_test(test_masks), cmocka_unit_test(test_no_backward)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine), cmocka_unit_test(test_consistency),
+                                       cmocka_unit_test(test_every_row), cmocka_unit_test(test_masks)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

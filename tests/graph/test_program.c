@@ -1,15 +1,10 @@
-/* Passes and planner: what is frozen costs nothing, running allocates nothing, buffers do not overlap, what is kept stays, and what is
- * fixed can be given from outside. The build lets the linker send this program's allocations through the counters below. */
-#include "kernels/kernel_sets.h"
+/* The planner: what is frozen costs nothing, running allocates nothing, rounding stays rounding, buffers do not overlap, and memory is
+ * shared. The build lets the linker send this program's allocations through the counters below. */
+#include "graph/graph_bench.h"
 
 #include <stdatomic.h>
 
 #include "graph/layout.h"
-#include "graph/op.h"
-
-#define BATCH 3
-#define CLASSES 5
-#define MAX_PARAMS 32
 
 /* ---- counted allocations ---- */
 
@@ -56,106 +51,7 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
     return __real_posix_memalign(out, alignment, size);
 }
 
-/* ---- a graph, its parameters and a program ---- */
-
-typedef struct bench {
-    device dev;
-    arena *memory;
-    graph *g;
-    param *params[MAX_PARAMS];
-    int param_count;
-    unsigned trained; /* bit i: parameter i */
-    value labels;
-    program *p;
-} bench;
-
-static const step_info step = {.seed = 3, .step = 5};
-
-static void open_bench(bench *s, const kernels *k, int threads, dtype weight_type, unsigned trained)
-{
-    inlay_error err;
-
-    *s = (bench){.memory = arena_new(), .g = graph_new(k->real, weight_type), .trained = trained};
-    ASSERT_OK(device_open(&s->dev, k, threads, &err));
-    s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
-}
-
-static void close_bench(bench *s)
-{
-    program_free(s->p);
-    for (int i = 0; i < s->param_count; i++)
-        param_release(s->params[i], &s->dev);
-    graph_free(s->g);
-    arena_free(s->memory);
-    device_close(&s->dev);
-}
-
-/* rows 0: a vector */
-static param *make_param(bench *s, int64_t rows, int64_t cols)
-{
-    param *p =
-        param_new(s->memory, arena_printf(s->memory, "param%d", s->param_count), rows ? 2 : 1, rows ? (int64_t[]){rows, cols} : &cols);
-    float *values = ARENA_ARRAY(s->memory, float, p->count);
-
-    assert_true(s->param_count < MAX_PARAMS);
-    rng_fill_normal(values, (uint64_t)p->count, 0, 0.3, (rng_stream){.purpose = RNG_TEST, .site = (uint32_t)s->param_count});
-    p->source = values;
-    p->source_type = DTYPE_F32;
-    p->trainable = s->trained >> s->param_count & 1;
-    return s->params[s->param_count++] = p;
-}
-
-static program *make_program(bench *s, bool backward, const value *wanted, int wanted_count, const value *given, int given_count)
-{
-    program_request request = {.dev = &s->dev,
-                               .max_batch = BATCH,
-                               .backward = backward,
-                               .wanted = wanted,
-                               .wanted_count = wanted_count,
-                               .given = given,
-                               .given_count = given_count};
-    inlay_error err;
-    program *p;
-
-    ASSERT_OK(program_new(&p, s->g, &request, &err));
-    return p;
-}
-
-static void fill_labels(const bench *s, program *p)
-{
-    int32_t *labels = program_value(p, s->labels, BATCH).data;
-
-    for (int i = 0; i < BATCH; i++)
-        labels[i] = (i + 1) % CLASSES;
-}
-
-static void fill_reals(const bench *s, program *p, value v)
-{
-    mat m = program_value(p, v, BATCH);
-    int64_t count = m.rows * m.cols;
-    float *values = ARENA_ARRAY(s->memory, float, count);
-
-    rng_fill_normal(values, (uint64_t)count, 0, 1, (rng_stream){.seed = 2, .purpose = RNG_TEST});
-    device_set_f32(&s->dev, m.data, values, count);
-}
-
-static double loss_of(const bench *s, program *p, value loss)
-{
-    program_forward(p, BATCH, &step);
-    return real_at(s->dev.k, program_value(p, loss, BATCH).data, 0);
-}
-
-static value to_loss(bench *s, value x)
-{
-    value features = graph_mean_tokens(s->g, x, 0, s->g->values[x].rows);
-
-    return graph_cross_entropy(s->g, graph_linear(s->g, features, make_param(s, CLASSES, s->g->values[x].cols), NULL, 0, 0), s->labels, 0);
-}
-
 /* ---- frozen means free ---- */
-
-#define ROWS 6
-#define WIDTH 8
 
 /* Four products, one behind the other: parameters 0, 1, 2 and, of the head, 3. at[i]: the result of product i. */
 typedef struct tower {
@@ -215,7 +111,7 @@ static void test_frozen(void **state)
 }
 
 /* trained 0: inference */
-static size_t memory_of(unsigned trained)
+static size_t memory_of(uint64_t trained)
 {
     size_t size;
     tower t;
@@ -331,7 +227,7 @@ static void train_step(bench *s, int64_t number)
     }
 }
 
-static void check_allocations(const kernels *k, dtype weight_type, unsigned trained)
+static void check_allocations(const kernels *k, dtype weight_type, uint64_t trained)
 {
     long before = allocations;
     bench s;
@@ -359,7 +255,7 @@ static void test_no_allocation(void **state)
 
     (void)state;
     for (int i = 0; i < count; i++) {
-        check_allocations(sets[i], sets[i]->real, ~0u);
+        check_allocations(sets[i], sets[i]->real, EVERYTHING);
         check_allocations(sets[i], sets[i]->real, 1u << 16);
         if (sets[i]->real == DTYPE_F32)
             check_allocations(sets[i], DTYPE_BF16, 0x25a5au);
@@ -369,7 +265,7 @@ static void test_no_allocation(void **state)
 /* ---- bf16 ---- */
 
 /* The gradients of a training step, all in one array. */
-static double *gradients_of(const kernels *k, dtype weight_type, unsigned trained, size_t *count)
+static double *gradients_of(const kernels *k, dtype weight_type, uint64_t trained, size_t *count)
 {
     double *all = NULL;
     bench s;
@@ -572,236 +468,46 @@ static void test_layout_reuse(void **state)
     assert_int_equal(layout_assign(chain, 0), 0);
 }
 
-/* ---- fusion ---- */
-
-static int live_ops(const graph *g)
+/* Two programs that never run at once live in the same memory, and each finds its own way in it. */
+static void test_share(void **state)
 {
-    int count = 0;
-
-    for (int i = 0; i < g->op_count; i++)
-        count += !g->ops[i].dead;
-    return count;
-}
-
-/* The results of a product with all that it can take over: W, activation, gamma, drop path, residual. */
-typedef struct chain {
-    param *w, *b;
-    value input, at[5], loss;
-} chain;
-
-static chain build_chain(bench *s)
-{
-    chain c = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
-
-    c.w = make_param(s, WIDTH, WIDTH);
-    c.b = make_param(s, 0, WIDTH);
-    c.at[0] = graph_linear(s->g, c.input, c.w, c.b, 0, 0);
-    c.at[1] = graph_activation(s->g, c.at[0], ACT_SILU);
-    c.at[2] = graph_affine(s->g, c.at[1], make_param(s, 0, WIDTH), NULL, 1);
-    c.at[3] = graph_drop_path(s->g, c.at[2], 0.4);
-    c.at[4] = graph_add(s->g, c.input, c.at[3]);
-    c.loss = to_loss(s, c.at[4]);
-    return c;
-}
-
-/* Value `kept` of the chain (-1: none) is kept: it exists, and so does its gradient; nothing else changes. */
-static void check_kept(int kept, double *loss, double gradients[MAX_PARAMS])
-{
-    value wanted[2];
+    program *small;
+    double loss, again;
+    inlay_error err;
+    size_t alone;
+    tower t;
     bench s;
-    chain c;
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, ~0u);
-    c = build_chain(&s);
-    if (kept >= 0)
-        graph_keep(s.g, c.at[kept]);
-    graph_finish(s.g);
-    /* mean, head, loss, and the chain: one product up to what is kept, and what comes behind as it was built */
-    assert_int_equal(live_ops(s.g), kept < 0 ? 4 : 4 + 4 - kept);
-    wanted[0] = c.loss;
-    wanted[1] = kept >= 0 ? c.at[kept] : c.loss;
-    s.p = make_program(&s, true, wanted, 2, NULL, 0);
-    fill_labels(&s, s.p);
-    fill_reals(&s, s.p, c.input);
-    *loss = loss_of(&s, s.p, c.loss);
-    program_backward(s.p, BATCH, &step);
-    for (int i = 0; i < s.param_count; i++) {
-        gradients[i] = 0;
-        for (int64_t j = 0; j < s.params[i]->count; j++)
-            gradients[i] += (double)(j % 7 + 1) * real_at(s.dev.k, s.params[i]->grad, j);
-    }
-    for (int i = 0; i < 5; i++) {
-        if (i == kept) {
-            mat y = program_value(s.p, c.at[i], BATCH), dy = program_grad(s.p, c.at[i], BATCH);
-            assert_int_equal(y.rows, BATCH * ROWS);
-            assert_non_null(dy.data);
-            if (i == 0) { /* it is what it is called: x W^T + b */
-                mat x = program_value(s.p, c.input, BATCH);
-                double sum = real_at(s.dev.k, c.b->data, 2);
-                for (int64_t j = 0; j < WIDTH; j++)
-                    sum += get(&x, 4, j) * real_at(s.dev.k, c.w->data, 2 * WIDTH + j);
-                assert_true(fabs(get(&y, 4, 2) - sum) < 1e-12);
-            }
-        } else if (i < (kept < 0 ? 4 : kept)) { /* merged: there is no such buffer */
-            assert_null(program_value(s.p, c.at[i], BATCH).data);
-        }
-    }
-    close_bench(&s);
-}
-
-static void test_keep(void **state)
-{
-    double loss, gradients[MAX_PARAMS] = {0};
 
     (void)state;
-    check_kept(-1, &loss, gradients);
-    for (int kept = 0; kept < 5; kept++) {
-        double again, others[MAX_PARAMS] = {0};
-        check_kept(kept, &again, others);
-        assert_true(fabs(again - loss) < 1e-12);
-        for (int i = 0; i < MAX_PARAMS; i++)
-            assert_true(fabs(others[i] - gradients[i]) < 1e-10);
-    }
-}
-
-/* What somebody else reads as well, and what comes out of order, stays an operation of its own. */
-static void test_not_fused(void **state)
-{
-    bench s;
-    value x, y, z;
-
-    (void)state;
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, ~0u);
-    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
-    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
-    z = graph_activation(s.g, y, ACT_GELU);
-    graph_finish(s.g);
-    assert_int_equal(live_ops(s.g), 1);
-    close_bench(&s);
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, ~0u);
-    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
-    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
-    z = graph_activation(s.g, y, ACT_GELU);
-    graph_add(s.g, y, z); /* reads y again */
-    graph_finish(s.g);
-    assert_int_equal(live_ops(s.g), 3);
-    close_bench(&s);
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, ~0u);
-    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
-    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
-    y = graph_affine(s.g, graph_activation(s.g, y, ACT_GELU), NULL, NULL, 0.5);
-    y = graph_activation(s.g, y, ACT_TANH);    /* behind a factor */
-    y = graph_affine(s.g, y, NULL, NULL, 0.5); /* behind what did not fit */
-    graph_finish(s.g);
-    assert_int_equal(live_ops(s.g), 3);
-    close_bench(&s);
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, ~0u);
-    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
-    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
-    z = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
-    graph_add(s.g, x, graph_add(s.g, y, z)); /* one residual each: z takes y, and then nobody is left for x */
-    graph_finish(s.g);
-    assert_int_equal(live_ops(s.g), 3);
-    close_bench(&s);
-}
-
-/* ---- the fixed frontier ---- */
-
-enum { TRAIN_LATE = 1, TRAIN_NOTHING = 2, TRAIN_FIRST = 4, EARLY_DROPOUT = 8, READ_INPUT = 16 };
-
-/* Two frozen products, then one that may be trained, with a residual from the first or from the input. at: the frozen products' results. */
-typedef struct late {
-    value input, at[2], loss;
-} late;
-
-static late build_late(bench *s, int variant)
-{
-    late l = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
-    param *first, *second, *third;
-    value x;
-
-    s->trained = variant & TRAIN_LATE ? 1u << 2 : variant & TRAIN_FIRST ? 1u : 0;
-    first = make_param(s, WIDTH, WIDTH);
-    second = make_param(s, WIDTH, WIDTH);
-    third = make_param(s, WIDTH, WIDTH);
-    x = variant & EARLY_DROPOUT ? graph_dropout(s->g, l.input, 0.2) : l.input;
-    l.at[0] = graph_layernorm(s->g, graph_linear(s->g, x, first, NULL, 0, 0), NULL, NULL, 1e-6);
-    l.at[1] = graph_activation(s->g, graph_linear(s->g, l.at[0], second, NULL, 0, 0), ACT_GELU);
-    x = graph_add(s->g, variant & READ_INPUT ? l.input : l.at[0], graph_linear(s->g, l.at[1], third, NULL, 0, 0));
-    l.loss = to_loss(s, graph_activation(s->g, x, ACT_TANH));
-    graph_finish(s->g);
-    return l;
-}
-
-static int count_frontier(int variant)
-{
-    value frontier[4];
-    int count;
-    bench s;
-    late l;
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
-    l = build_late(&s, variant);
-    count = graph_fixed_frontier(s.g, l.loss, frontier, 4);
-    close_bench(&s);
-    return count;
-}
-
-static void test_frontier(void **state)
-{
-    value frontier[4] = {NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE}, one[2] = {NO_VALUE, NO_VALUE};
-    program *whole;
-    double loss;
-    bench s;
-    late l;
-
-    (void)state;
-    assert_int_equal(count_frontier(TRAIN_NOTHING), 0); /* nothing that is not fixed reads anything */
-    assert_int_equal(count_frontier(TRAIN_FIRST), 0);   /* the input is read by what is trained */
-    assert_int_equal(count_frontier(TRAIN_LATE | READ_INPUT), 0);
-    assert_int_equal(count_frontier(TRAIN_LATE | EARLY_DROPOUT), 0);
-
-    open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
-    l = build_late(&s, TRAIN_LATE);
-    assert_int_equal(graph_fixed_frontier(s.g, l.loss, frontier, 4), 2); /* in the order of the product's inputs: x, residual */
-    assert_int_equal(frontier[0], l.at[1]);
-    assert_int_equal(frontier[1], l.at[0]);
-    assert_int_equal(graph_fixed_frontier(s.g, l.loss, one, 1), 2); /* the number is the whole one, with room for less */
-    assert_int_equal(one[0], l.at[1]);
-    assert_int_equal(one[1], NO_VALUE);
-    assert_int_equal(graph_fixed_frontier(s.g, l.at[1], frontier, 4), 0);
-
-    /* the values themselves, given to a program, are as good as what lies below them; they are still there after a step */
-    whole = make_program(&s, false, (value[]){l.loss, frontier[0], frontier[1]}, 3, NULL, 0);
-    fill_labels(&s, whole);
-    fill_reals(&s, whole, l.input);
-    loss = loss_of(&s, whole, l.loss);
-    s.p = make_program(&s, true, &l.loss, 1, frontier, 2);
-    fill_labels(&s, s.p);
-    for (int i = 0; i < 2; i++)
-        memcpy(program_value(s.p, frontier[i], BATCH).data, program_value(whole, frontier[i], BATCH).data,
-               value_bytes(s.g, frontier[i], BATCH));
-    assert_null(program_value(s.p, l.input, BATCH).data);
-    assert_true(program_flops(s.p, false) == program_flops(whole, false) - 2 * 2.0 * ROWS * WIDTH * WIDTH);
-    for (int i = 0; i < 3; i++) {
-        assert_true(loss_of(&s, s.p, l.loss) == loss);
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    t = build_tower(&s);
+    small = make_program(&s, false, &t.loss, 1, NULL, 0);
+    alone = program_memory(small);
+    program_request request = {.dev = &s.dev, .max_batch = BATCH, .backward = true, .wanted = &t.loss, .wanted_count = 1, .share = small};
+    ASSERT_OK(program_new(&s.p, s.g, &request, &err)); /* needs more: the memory of both grows */
+    assert_int_equal(program_memory(small), alone);
+    for (int i = 0; i < 2; i++) {
+        fill_labels(&s, s.p);
+        fill_reals(&s, s.p, t.input);
+        loss = loss_of(&s, s.p, t.loss);
         program_backward(s.p, BATCH, &step);
-        assert_null(program_grad(s.p, frontier[0], BATCH).data);
+        fill_labels(&s, small);
+        fill_reals(&s, small, t.input);
+        again = loss_of(&s, small, t.loss);
+        assert_true(loss == again);
     }
-    assert_non_null(s.params[2]->grad);
-    program_free(whole);
+    program_free(small); /* the other one still has the memory */
+    fill_labels(&s, s.p);
+    fill_reals(&s, s.p, t.input);
+    assert_true(loss_of(&s, s.p, t.loss) == loss);
     close_bench(&s);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frozen), cmocka_unit_test(test_memory),    cmocka_unit_test(test_no_allocation),
-        cmocka_unit_test(test_bf16),   cmocka_unit_test(test_branches), cmocka_unit_test(test_layout),    cmocka_unit_test(test_layout_reuse),
-        cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
+        cmocka_unit_test(test_frozen),   cmocka_unit_test(test_memory), cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_branches), cmocka_unit_test(test_layout), cmocka_unit_test(test_layout_reuse),  cmocka_unit_test(test_share),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

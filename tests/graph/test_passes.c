@@ -1,0 +1,351 @@
+/* What happens to a graph while it is built and when it is finished: equal operations become one, products take over what follows them
+ * unless it is kept, and what is fixed can be given from outside. */
+#include "graph/graph_bench.h"
+
+/* ---- equal operations ---- */
+
+static void test_merged(void **state)
+{
+    param *w, *b;
+    value x, y;
+    bench s;
+
+    (void)state;
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    w = make_param(&s, WIDTH, WIDTH);
+    b = make_param(&s, 0, WIDTH);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    y = graph_linear(s.g, x, w, b, 0, 0);
+    assert_int_equal(graph_linear(s.g, x, w, b, 0, 0), y);
+    assert_int_equal(graph_linear(s.g, x, w, b, 0, WIDTH), y);
+    assert_int_not_equal(graph_linear(s.g, x, w, NULL, 0, 0), y);
+    assert_int_not_equal(graph_linear(s.g, x, w, b, 1, WIDTH - 1), y);
+    assert_int_equal(graph_layernorm(s.g, y, b, NULL, 1e-6), graph_layernorm(s.g, y, b, NULL, 1e-6));
+    assert_int_not_equal(graph_layernorm(s.g, y, b, NULL, 1e-6), graph_layernorm(s.g, y, b, NULL, 1e-5));
+    assert_int_equal(graph_select_tokens(s.g, y, 1, 2), graph_select_tokens(s.g, y, 1, 2));
+    assert_int_not_equal(graph_select_tokens(s.g, y, 1, 2), graph_select_tokens(s.g, y, 2, 2));
+    assert_int_not_equal(graph_dropout(s.g, y, 0.5), graph_dropout(s.g, y, 0.5)); /* draw numbers of their own */
+    assert_int_not_equal(graph_drop_path(s.g, y, 0.5), graph_drop_path(s.g, y, 0.5));
+    close_bench(&s);
+}
+
+/* ---- parameters that stand for one of several ---- */
+
+static double loss_with(bench *s, param *w, const step_info *at)
+{
+    value input = graph_input(s->g, "input", DTYPE_F64, ROWS, WIDTH), loss;
+
+    loss = to_loss(s, graph_linear(s->g, input, w, NULL, 0, 0));
+    graph_finish(s->g);
+    s->p = make_program(s, true, &loss, 1, NULL, 0);
+    fill_labels(s, s->p);
+    fill_reals(s, s->p, input);
+    program_forward(s->p, BATCH, at);
+    program_backward(s->p, BATCH, at);
+    return real_at(s->dev.k, program_value(s->p, loss, BATCH).data, 0);
+}
+
+enum { EXPERTS = 3 };
+
+static void make_experts(bench *s, param *experts[EXPERTS])
+{
+    open_bench(s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    for (int i = 0; i < EXPERTS; i++)
+        experts[i] = make_param(s, WIDTH, WIDTH);
+}
+
+static void test_choice(void **state)
+{
+    bool drawn[EXPERTS] = {false};
+
+    (void)state;
+    for (uint32_t number = 0; number < 12; number++) {
+        step_info at = {.seed = 6, .step = number};
+        param *experts[EXPERTS], *listed[MAX_PARAMS];
+        int chosen = -1;
+        double loss;
+        bench s;
+        make_experts(&s, experts);
+        loss = loss_with(&s, param_choose(s.memory, experts, EXPERTS, 4), &at);
+        assert_int_equal(program_params(s.p, listed, MAX_PARAMS), EXPERTS + 1); /* and the head */
+        for (int i = 0; i < EXPERTS; i++) {
+            double size = 0;
+            for (int64_t j = 0; j < experts[i]->count; j++)
+                size += fabs(real_at(s.dev.k, experts[i]->grad, j));
+            assert_int_equal(size > 0, experts[i]->touched);
+            if (experts[i]->touched) {
+                assert_int_equal(chosen, -1);
+                chosen = i;
+            }
+        }
+        assert_in_range(chosen, 0, EXPERTS - 1);
+        drawn[chosen] = true;
+        close_bench(&s);
+
+        make_experts(&s, experts); /* the same with that one alone */
+        assert_true(loss_with(&s, experts[chosen], &at) == loss);
+        close_bench(&s);
+    }
+    for (int i = 0; i < EXPERTS; i++)
+        assert_true(drawn[i]);
+}
+
+/* ---- dependencies ---- */
+
+/* Nothing below an operation without a backward pass is trained, even when it is meant to be. */
+static void test_no_backward(void **state)
+{
+    static const float mean[] = {0.5f}, std[] = {0.25f};
+    param *listed[MAX_PARAMS];
+    value x, y, loss;
+    bench s;
+
+    (void)state;
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_broadcast(s.g, make_param(&s, 16, 1));
+    y = graph_patchify(s.g, x, 4, 4, 1, 2, mean, std);
+    graph_keep(s.g, x);
+    graph_keep(s.g, y);
+    loss = to_loss(&s, y);
+    graph_finish(s.g);
+    s.p = make_program(&s, true, &loss, 1, NULL, 0);
+    assert_int_equal(program_params(s.p, listed, MAX_PARAMS), 1);
+    assert_ptr_equal(listed[0], s.params[1]); /* the head */
+    assert_null(program_grad(s.p, x, BATCH).data);
+    assert_null(program_grad(s.p, y, BATCH).data);
+    close_bench(&s);
+}
+
+/* ---- fusion ---- */
+
+static int live_ops(const graph *g)
+{
+    int count = 0;
+
+    for (int i = 0; i < g->op_count; i++)
+        count += !g->ops[i].dead;
+    return count;
+}
+
+/* The results of a product with all that it can take over: W, activation, gamma, drop path, residual. */
+typedef struct chain {
+    param *w, *b;
+    value input, at[5], loss;
+} chain;
+
+static chain build_chain(bench *s)
+{
+    chain c = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
+
+    c.w = make_param(s, WIDTH, WIDTH);
+    c.b = make_param(s, 0, WIDTH);
+    c.at[0] = graph_linear(s->g, c.input, c.w, c.b, 0, 0);
+    c.at[1] = graph_activation(s->g, c.at[0], ACT_SILU);
+    c.at[2] = graph_affine(s->g, c.at[1], make_param(s, 0, WIDTH), NULL, 1);
+    c.at[3] = graph_drop_path(s->g, c.at[2], 0.4);
+    c.at[4] = graph_add(s->g, c.input, c.at[3]);
+    c.loss = to_loss(s, c.at[4]);
+    return c;
+}
+
+/* Value `kept` of the chain (-1: none) is kept: it exists, and so does its gradient; nothing else changes. */
+static void check_kept(int kept, double *loss, double gradients[MAX_PARAMS])
+{
+    value wanted[2];
+    bench s;
+    chain c;
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    c = build_chain(&s);
+    if (kept >= 0)
+        graph_keep(s.g, c.at[kept]);
+    graph_finish(s.g);
+    /* mean, head, loss, and the chain: one product up to what is kept, and what comes behind as it was built */
+    assert_int_equal(live_ops(s.g), kept < 0 ? 4 : 4 + 4 - kept);
+    wanted[0] = c.loss;
+    wanted[1] = kept >= 0 ? c.at[kept] : c.loss;
+    s.p = make_program(&s, true, wanted, 2, NULL, 0);
+    fill_labels(&s, s.p);
+    fill_reals(&s, s.p, c.input);
+    *loss = loss_of(&s, s.p, c.loss);
+    program_backward(s.p, BATCH, &step);
+    for (int i = 0; i < s.param_count; i++) {
+        gradients[i] = 0;
+        for (int64_t j = 0; j < s.params[i]->count; j++)
+            gradients[i] += (double)(j % 7 + 1) * real_at(s.dev.k, s.params[i]->grad, j);
+    }
+    for (int i = 0; i < 5; i++) {
+        if (i == kept) {
+            mat y = program_value(s.p, c.at[i], BATCH), dy = program_grad(s.p, c.at[i], BATCH);
+            assert_int_equal(y.rows, BATCH * ROWS);
+            assert_non_null(dy.data);
+            if (i == 0) { /* it is what it is called: x W^T + b */
+                mat x = program_value(s.p, c.input, BATCH);
+                double sum = real_at(s.dev.k, c.b->data, 2);
+                for (int64_t j = 0; j < WIDTH; j++)
+                    sum += get(&x, 4, j) * real_at(s.dev.k, c.w->data, 2 * WIDTH + j);
+                assert_true(fabs(get(&y, 4, 2) - sum) < 1e-12);
+            }
+        } else if (i < (kept < 0 ? 4 : kept)) { /* merged: there is no such buffer */
+            assert_null(program_value(s.p, c.at[i], BATCH).data);
+        }
+    }
+    close_bench(&s);
+}
+
+static void test_keep(void **state)
+{
+    double loss, gradients[MAX_PARAMS] = {0};
+
+    (void)state;
+    check_kept(-1, &loss, gradients);
+    for (int kept = 0; kept < 5; kept++) {
+        double again, others[MAX_PARAMS] = {0};
+        check_kept(kept, &again, others);
+        assert_true(fabs(again - loss) < 1e-12);
+        for (int i = 0; i < MAX_PARAMS; i++)
+            assert_true(fabs(others[i] - gradients[i]) < 1e-10);
+    }
+}
+
+/* What somebody else reads as well, and what comes out of order, stays an operation of its own. */
+static void test_not_fused(void **state)
+{
+    bench s;
+    value x, y, z;
+
+    (void)state;
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
+    z = graph_activation(s.g, y, ACT_GELU);
+    graph_finish(s.g);
+    assert_int_equal(live_ops(s.g), 1);
+    close_bench(&s);
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
+    z = graph_activation(s.g, y, ACT_GELU);
+    graph_add(s.g, y, z); /* reads y again */
+    graph_finish(s.g);
+    assert_int_equal(live_ops(s.g), 3);
+    close_bench(&s);
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
+    y = graph_affine(s.g, graph_activation(s.g, y, ACT_GELU), NULL, NULL, 0.5);
+    y = graph_activation(s.g, y, ACT_TANH);    /* behind a factor */
+    y = graph_affine(s.g, y, NULL, NULL, 0.5); /* behind what did not fit */
+    graph_finish(s.g);
+    assert_int_equal(live_ops(s.g), 3);
+    close_bench(&s);
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    y = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
+    z = graph_linear(s.g, x, make_param(&s, WIDTH, WIDTH), NULL, 0, 0);
+    graph_add(s.g, x, graph_add(s.g, y, z)); /* one residual each: z takes y, and then nobody is left for x */
+    graph_finish(s.g);
+    assert_int_equal(live_ops(s.g), 3);
+    close_bench(&s);
+}
+
+/* ---- the fixed frontier ---- */
+
+enum { TRAIN_LATE = 1, TRAIN_NOTHING = 2, TRAIN_FIRST = 4, EARLY_DROPOUT = 8, READ_INPUT = 16 };
+
+/* Two frozen products, then one that may be trained, with a residual from the first or from the input. at: the frozen products' results. */
+typedef struct late {
+    value input, at[2], loss;
+} late;
+
+static late build_late(bench *s, int variant)
+{
+    late l = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
+    param *first, *second, *third;
+    value x;
+
+    s->trained = variant & TRAIN_LATE ? 1u << 2 : variant & TRAIN_FIRST ? 1u : 0;
+    first = make_param(s, WIDTH, WIDTH);
+    second = make_param(s, WIDTH, WIDTH);
+    third = make_param(s, WIDTH, WIDTH);
+    x = variant & EARLY_DROPOUT ? graph_dropout(s->g, l.input, 0.2) : l.input;
+    l.at[0] = graph_layernorm(s->g, graph_linear(s->g, x, first, NULL, 0, 0), NULL, NULL, 1e-6);
+    l.at[1] = graph_activation(s->g, graph_linear(s->g, l.at[0], second, NULL, 0, 0), ACT_GELU);
+    x = graph_add(s->g, variant & READ_INPUT ? l.input : l.at[0], graph_linear(s->g, l.at[1], third, NULL, 0, 0));
+    l.loss = to_loss(s, graph_activation(s->g, x, ACT_TANH));
+    graph_finish(s->g);
+    return l;
+}
+
+static int count_frontier(int variant)
+{
+    value frontier[4];
+    int count;
+    bench s;
+    late l;
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
+    l = build_late(&s, variant);
+    count = graph_fixed_frontier(s.g, l.loss, frontier, 4);
+    close_bench(&s);
+    return count;
+}
+
+static void test_frontier(void **state)
+{
+    value frontier[4] = {NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE}, one[2] = {NO_VALUE, NO_VALUE};
+    program *whole;
+    double loss;
+    bench s;
+    late l;
+
+    (void)state;
+    assert_int_equal(count_frontier(TRAIN_NOTHING), 0); /* nothing that is not fixed reads anything */
+    assert_int_equal(count_frontier(TRAIN_FIRST), 0);   /* the input is read by what is trained */
+    assert_int_equal(count_frontier(TRAIN_LATE | READ_INPUT), 0);
+    assert_int_equal(count_frontier(TRAIN_LATE | EARLY_DROPOUT), 0);
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
+    l = build_late(&s, TRAIN_LATE);
+    assert_int_equal(graph_fixed_frontier(s.g, l.loss, frontier, 4), 2); /* in the order of the product's inputs: x, residual */
+    assert_int_equal(frontier[0], l.at[1]);
+    assert_int_equal(frontier[1], l.at[0]);
+    assert_int_equal(graph_fixed_frontier(s.g, l.loss, one, 1), 2); /* the number is the whole one, with room for less */
+    assert_int_equal(one[0], l.at[1]);
+    assert_int_equal(one[1], NO_VALUE);
+    assert_int_equal(graph_fixed_frontier(s.g, l.at[1], frontier, 4), 0);
+
+    /* the values themselves, given to a program, are as good as what lies below them; they are still there after a step */
+    whole = make_program(&s, false, (value[]){l.loss, frontier[0], frontier[1]}, 3, NULL, 0);
+    fill_labels(&s, whole);
+    fill_reals(&s, whole, l.input);
+    loss = loss_of(&s, whole, l.loss);
+    s.p = make_program(&s, true, &l.loss, 1, frontier, 2);
+    fill_labels(&s, s.p);
+    for (int i = 0; i < 2; i++)
+        memcpy(program_value(s.p, frontier[i], BATCH).data, program_value(whole, frontier[i], BATCH).data,
+               value_bytes(s.g, frontier[i], BATCH));
+    assert_null(program_value(s.p, l.input, BATCH).data);
+    assert_true(program_flops(s.p, false) == program_flops(whole, false) - 2 * 2.0 * ROWS * WIDTH * WIDTH);
+    for (int i = 0; i < 3; i++) {
+        assert_true(loss_of(&s, s.p, l.loss) == loss);
+        program_backward(s.p, BATCH, &step);
+        assert_null(program_grad(s.p, frontier[0], BATCH).data);
+    }
+    assert_non_null(s.params[2]->grad);
+    program_free(whole);
+    close_bench(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_merged), cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
+        cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
