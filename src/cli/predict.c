@@ -15,7 +15,7 @@ static const option_spec option_table[] = {
     {"top_k", OPTION_INT, "5", NULL, 1, 1000, "K", "classes to show for each image", false},
     {"logits", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also give all logits (with --json)", false},
     {"heatmap", OPTION_STRING, NULL, NULL, 0, 0, "FILE.png", "draw the token weights of an adapter_bias adapter over the one image that is given", false},
-    {"heatmap_layer", OPTION_INT, NULL, NULL, 0, 100000, "N", "those of layer N only; without it the mean over the layers", false},
+    {"heatmap_layer", OPTION_INT, NULL, NULL, 0, 1000000, "N", "those of layer N only; without it the mean over the layers", false},
     {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
     {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false},
     OPTIONS_PREPROCESS,
