@@ -246,6 +246,42 @@ static void test_nested(void **state)
     adapter_free(loaded, &dev);
 }
 
+/* Whatever adds to one site can be a part; the mixture has the widths of that place. */
+static void test_other_parts(void **state)
+{
+    static const char *const made[][2] = {{"adaptable rank=2 switches=false", "32 32"}, {"lora targets=proj rank=2", "32 32"}, {"lora targets=fc1 rank=2", "128 32"},
+                                          {"lora targets=fc2 rank=2", "32 128"}, {"adapter_bias norms=none", "32 128"}};
+    char text[400], shape[32];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        float alone[BATCH * CLASSES], fused[BATCH * CLASSES];
+        adapter *single, *fusion;
+        const param *q;
+        make_saved("other", made[i][0], 21);
+        single = load("other");
+        answer(single, alone);
+        snprintf(text, sizeof text, "fusion adapters=%s,%s", at("other"), at("other"));
+        fusion = make(text, 22);
+        q = adapter_find(fusion, "blocks.1.fusion.query.weight");
+        snprintf(shape, sizeof shape, "%d %d", (int)q->dims[0], (int)q->dims[1]);
+        assert_string_equal(shape, made[i][1]);
+        if (q->dims[0] == WIDTH) {
+            identity_values(fusion);
+            copy_head(fusion, single);
+            answer(fusion, fused);
+            for (int j = 0; j < BATCH * CLASSES; j++)
+                if (fabsf(alone[j] - fused[j]) > 1e-4f * (1 + fabsf(alone[j])))
+                    fail_msg("%s: logit %d is %g, the part alone gives %g", made[i][0], j, (double)fused[j], (double)alone[j]);
+        }
+        answer(fusion, fused);
+        for (int j = 0; j < BATCH * CLASSES; j++)
+            assert_true(isfinite(fused[j]));
+        adapter_free(single, &dev);
+        adapter_free(fusion, &dev);
+    }
+}
+
 /* `keep` with every part is no `keep`; with some, the others' weights are not there. */
 static void test_keep(void **state)
 {
@@ -498,7 +534,7 @@ static void test_regulariser(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_other_parts), cmocka_unit_test(test_keep),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_no_values), cmocka_unit_test(test_count), cmocka_unit_test(test_weights),
         cmocka_unit_test(test_marks), cmocka_unit_test(test_regulariser),
     };
