@@ -37,7 +37,8 @@ static value apply(const adapter *a, graph *g, value z, const void *context, boo
         const edge *e = f->edges[n];
         results = graph_stack(g, results, e->function(a->parts[f->parts[n]], g, z, e->context, false), n, f->count);
     }
-    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0), graph_linear(g, results, f->v, NULL, 0, 0), f->count);
+    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0), graph_linear(g, results, f->v, NULL, 0, 0),
+                    f->count);
     graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, f->layer);
     return mix;
 }
@@ -166,8 +167,9 @@ static inlay_status check_parts(const adapter *a, inlay_error *err)
             TRY(find_edge(a, 0, layer, &first, err));
             TRY(find_edge(a, n, layer, &e, err));
             if (e->from.kind != first->from.kind || e->from.layer != first->from.layer || e->to.kind != first->to.kind)
-                FAIL(err, INLAY_ERR_USAGE, "adapters: in layer %d part 0 ('%s') reads '%s' and adds to '%s', part %d ('%s') reads '%s' and adds to '%s': they must agree", layer,
-                     a->parts[0]->name, site_name(first->from.kind), site_name(first->to.kind), n, a->parts[n]->name, site_name(e->from.kind), site_name(e->to.kind));
+                FAIL(err, INLAY_ERR_USAGE, "adapters: in layer %d part 0 ('%s') reads '%s' and adds to '%s', part %d ('%s') reads '%s' and adds to '%s': they must agree",
+                     layer, a->parts[0]->name, site_name(first->from.kind), site_name(first->to.kind), n, a->parts[n]->name, site_name(e->from.kind),
+                     site_name(e->to.kind));
         }
     }
     return INLAY_OK;

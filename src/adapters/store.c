@@ -133,7 +133,8 @@ static inlay_status check_backbone(const json_t *root, const char *path, backbon
         return INLAY_OK;
     TRY(backbone_identify(b, err));
     if (strcmp(sha, b->sha256) != 0)
-        FAIL(err, INLAY_ERR_MISMATCH, "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and predict load it all the same with --force-backbone)",
+        FAIL(err, INLAY_ERR_MISMATCH,
+             "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and predict take it with --force-backbone)",
              path, trained ? trained : "?", sha, b->path, b->sha256);
     return INLAY_OK;
 }

@@ -72,7 +72,8 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
 /* Two settings as text, from a little before the place where they differ when they are long. */
 static inlay_status differ(const char *path, const char *key, const json_t *was, const json_t *is, inlay_error *err)
 {
-    char *a = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL, *b = json_dumps(is, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    const size_t style = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
+    char *a = was ? json_dumps(was, style) : NULL, *b = json_dumps(is, style);
     size_t same = 0, from;
 
     while (a && b && a[same] && a[same] == b[same])

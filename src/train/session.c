@@ -43,8 +43,8 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
             continue;
         was = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
         is = json_dumps(also, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
-        status = error_set(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: '%s' is %s and %s", first, other,
-                           key, was ? was : "?", is ? is : "?");
+        status = error_set(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: '%s' is %s and %s",
+                           first, other, key, was ? was : "?", is ? is : "?");
         free(was);
         free(is);
     }
@@ -70,8 +70,8 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
         preprocess prep;
         inlay_status status;
         if (i > 0 && !q->image_size && recorded_size(folders[i]) != recorded_size(folders[0]))
-            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images of %lld and %lld pixels", folders[0],
-                 folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
+            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images of %lld and %lld pixels",
+                 folders[0], folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
         TRY(adapter_load(&s->adapters[i], folders[i], s->b, q->force_backbone, &recorded, err));
         s->adapter_count = i + 1;
         status = preprocess_for(&prep, s->b, recorded, err);
@@ -84,7 +84,8 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
             TRY(same_preprocessing(folders[0], &s->prep, folders[i], &prep, err));
         for (int j = 0; count > 1 && j < s->adapters[i]->param_count; j++)
             if (s->adapters[i]->params[j].of_backbone)
-                FAIL(err, INLAY_ERR_USAGE, "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others", folders[i], s->adapters[i]->name);
+                FAIL(err, INLAY_ERR_USAGE, "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others", folders[i],
+                     s->adapters[i]->name);
     }
     s->a = s->adapters[0];
     return INLAY_OK;

@@ -534,8 +534,8 @@ static void test_regulariser(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_other_parts), cmocka_unit_test(test_keep),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_no_values), cmocka_unit_test(test_count), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_other_parts),
+        cmocka_unit_test(test_keep), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_values), cmocka_unit_test(test_count), cmocka_unit_test(test_weights),
         cmocka_unit_test(test_marks), cmocka_unit_test(test_regulariser),
     };
 

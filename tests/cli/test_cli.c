@@ -332,10 +332,11 @@ static void test_fusion(void **state)
     assert_string_equal(before, after);
     free(before);
     free(after);
-    snprintf(command, sizeof command, "cd '%s' && mv away/* . && { '%s' " TRAIN "--method fusion --adapters part0,part1 --epochs 3000 --output begun >out.txt 2>err.txt & echo $! > pid; }",
-             folder, INLAY_BINARY);
+    snprintf(command, sizeof command, "cd '%s' && mv away/* . && { '%s' " TRAIN "--method fusion --adapters part0,part1 --epochs 3000 --output begun "
+             ">out.txt 2>err.txt & echo $! > pid; }", folder, INLAY_BINARY);
     assert_int_equal(system(command), 0);
-    snprintf(command, sizeof command, "cd '%s'; for i in $(seq 600); do [ -f begun/checkpoint.safetensors ] && break; sleep 0.1; done; kill -TERM $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done", folder);
+    snprintf(command, sizeof command, "cd '%s'; for i in $(seq 600); do [ -f begun/checkpoint.safetensors ] && break; sleep 0.1; done; kill -TERM $(cat pid); "
+             "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done", folder);
     (void)!system(command);
     expect_error(inlay(TRAIN "--method fusion --adapters part0,part2 --epochs 3000 --output begun --resume"), 1, "'options.parts' was ...");
 }
