@@ -122,6 +122,35 @@ void adapter_fix(adapter *a, param *p, const float *values)
     p->source_type = DTYPE_F32;
 }
 
+void adapter_add_part(adapter *a, adapter *part)
+{
+    ARRAY_PUSH(a->parts, a->part_count, a->part_capacity, part);
+}
+
+/* The block whose parameter it is, as its name has it; -1: no block's. */
+static int layer_of(const param *p)
+{
+    const char *block = strstr(p->name, "blocks.");
+
+    return block ? (int)strtol(block + strlen("blocks."), NULL, 10) : -1;
+}
+
+void adapter_list_part(adapter *a, int n, const bool *layers)
+{
+    const adapter *part = a->parts[n];
+
+    for (int i = 0; i < part->param_count; i++) {
+        param *p = part->params[i].p;
+        int layer = layer_of(p);
+        if (p == part->head_weight || p == part->head_bias || (layer >= 0 && !layers[layer]))
+            continue;
+        p->name = arena_printf(a->memory, "parts.%d.%s", n, p->name);
+        list_param(a, p, part->params[i].init, false);
+        p->trainable = false;
+        a->params[a->param_count - 1].fixed = true;
+    }
+}
+
 void adapter_mask(adapter *a, const param *p, mask_rule rule)
 {
     item_of(a, p)->mask = rule;
@@ -222,6 +251,9 @@ void adapter_free(adapter *a, const device *d)
         p->source = a->params[i].source;
         p->source_type = a->params[i].source_type;
     }
+    for (int i = 0; i < a->part_count; i++)
+        adapter_free(a->parts[i], d);
+    free(a->parts);
     free(a->params);
     free(a->edges);
     free(a->transforms);
@@ -279,6 +311,8 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
         uint64_t count = (uint64_t)item->p->count;
         rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .site = item->stream};
         float *values;
+        if (item->fixed && !item->p->source && !item->p->data)
+            FAIL(err, INLAY_ERR_USAGE, "'%s' has no value: it belongs to a given adapter, and none is given", item->p->name);
         TRY(param_materialise(item->p, d, err));
         if (item->mask.parts)
             TRY(make_mask(item, d, seed, err));

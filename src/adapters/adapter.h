@@ -118,6 +118,8 @@ struct adapter {
     bool trainable;
     int first_layer;  /* layers below it have no adapters */
     bool drop_random; /* each training step draws the first layer whose adapters are active */
+    adapter **parts;  /* given adapters that it is made of: owned, saved with it, never trained */
+    int part_count, part_capacity;
 };
 
 /* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the method's options. Parameters are
@@ -144,6 +146,11 @@ param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *
 void adapter_begin_as(adapter *a, const param *p, const param *other);
 /* It is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the caller. */
 void adapter_fix(adapter *a, param *p, const float *values);
+/* Takes `part`, an adapter for the same backbone, over: it is freed with `a`. */
+void adapter_add_part(adapter *a, adapter *part);
+/* Lists part n's parameters among a's, all but its head, as "parts.n.<name>": they are saved with `a` and never trained. Those of layers that `layers` [depth] has
+ * false are left out: nothing may read them then. */
+void adapter_list_part(adapter *a, int n, const bool *layers);
 void adapter_mask(adapter *a, const param *p, mask_rule rule);
 /* A learning rate of its own, on the schedule of the run. */
 void adapter_peak_lr(adapter *a, param *p, double lr);

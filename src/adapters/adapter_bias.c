@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "adapters/method.h"
+#include "adapters/token_weight.h"
 
 typedef struct token_bias {
     param *vector, *weight, *offset;
@@ -24,7 +25,7 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 
     (void)a;
     (void)training;
-    graph_mark(g, alpha, "token weight", b->layer);
+    graph_mark(g, alpha, TOKEN_WEIGHT_MARK, b->layer);
     return graph_linear(g, alpha, b->vector, NULL, 0, 0);
 }
 

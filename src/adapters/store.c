@@ -39,8 +39,8 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_object_set_new(root, "backbone",
                         json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", b->path, "sha256",
                                   b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
-    json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_param_total(a, false), "with_head",
-                                                      (json_int_t)adapter_param_total(a, true)));
+    json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
+                                                      (json_int_t)adapter_trained_total(a, true)));
     json_object_set_new(root, "labels", labels);
     if (preprocessing)
         json_object_set(root, "preprocessing", (json_t *)(uintptr_t)preprocessing);
@@ -133,7 +133,8 @@ static inlay_status check_backbone(const json_t *root, const char *path, backbon
         return INLAY_OK;
     TRY(backbone_identify(b, err));
     if (strcmp(sha, b->sha256) != 0)
-        FAIL(err, INLAY_ERR_MISMATCH, "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (--force-backbone loads it all the same)",
+        FAIL(err, INLAY_ERR_MISMATCH,
+             "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and predict take it with --force-backbone)",
              path, trained ? trained : "?", sha, b->path, b->sha256);
     return INLAY_OK;
 }

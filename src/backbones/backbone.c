@@ -19,6 +19,13 @@ const char *site_name(site_kind kind)
     return names[kind];
 }
 
+int64_t site_width(const backbone_shape *shape, site_kind kind)
+{
+    if (kind == SITE_QKV)
+        return 3 * shape->width;
+    return kind == SITE_FFN_PRE || kind == SITE_FFN_HIDDEN ? shape->hidden : shape->width;
+}
+
 param *backbone_param(const backbone *b, const char *name)
 {
     for (int i = 0; i < b->param_count; i++)

@@ -67,6 +67,8 @@ typedef struct backbone_shape {
     activation act;
 } backbone_shape;
 
+int64_t site_width(const backbone_shape *shape, site_kind kind); /* columns of the activation there; of Q, K and V those of the one part */
+
 /* How images are brought to it, from the checkpoint's own configuration. */
 typedef struct backbone_input {
     float mean[3], std[3];

@@ -36,15 +36,22 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
     return INLAY_OK;
 }
 
-
 inlay_status open_session(session *s, const options *o, inlay_error *err)
 {
-    session_request request = {.backbone = options_string(o, "backbone"), .adapter = options_string(o, "adapter"), .image_size = options_int(o, "image_size"),
-                               .force_backbone = options_flag(o, "force_backbone"), .threads = (int)options_int(o, "threads"), .precision = options_string(o, "precision")};
-    inlay_status status;
+    arena *memory = arena_new();
+    int count = options_count(o, "adapter");
+    const char **folders = ARENA_ARRAY(memory, const char *, count + 1);
+    session_request request = {.backbone = options_string(o, "backbone"), .adapters = folders, .adapter_count = count, .image_size = options_int(o, "image_size"),
+                               .skip_layers = options_has(o, "skip_layers") ? (int)options_int(o, "skip_layers") : 0, .force_backbone = options_flag(o, "force_backbone"),
+                               .threads = (int)options_int(o, "threads"), .precision = options_string(o, "precision")};
+    inlay_status status = require(o, "backbone", err);
 
-    TRY(require(o, "backbone", err));
-    TRY(session_open(s, &request, err));
+    for (int i = 0; i < count; i++)
+        folders[i] = options_at(o, "adapter", i);
+    if (status == INLAY_OK)
+        status = session_open(s, &request, err);
+    arena_free(memory);
+    TRY(status);
     status = apply_preprocess_options(&s->prep, o, err);
     if (status != INLAY_OK)
         session_close(s);

@@ -1,5 +1,6 @@
 /* inlay eval: accuracy, per-class table, confusion matrix. */
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/monitor.h"
@@ -10,6 +11,7 @@
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
+    OPTION_SKIP_LAYERS,
     {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
     {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits", false},
     {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
@@ -111,32 +113,100 @@ static void report(const session *s, const dataset *d, const evaluation *e, cons
     printf("%d images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", e->count, 100 * e->top1, 100 * e->top5, e->loss);
 }
 
+/* One row an adapter. */
+static void report_tasks(const session *s, const evaluation *e, const options *o, double seconds)
+{
+    json_t *tasks = json_array();
+    text_table *t = text_table_new();
+
+    text_table_column(t, "adapter", TEXT_LEFT);
+    text_table_column(t, "images", TEXT_RIGHT);
+    text_table_column(t, "top-1 %", TEXT_RIGHT);
+    text_table_column(t, "top-5 %", TEXT_RIGHT);
+    text_table_column(t, "loss", TEXT_RIGHT);
+    for (int i = 0; i < session_tasks(s); i++) {
+        const char *folder = options_at(o, "adapter", i);
+        json_array_append_new(tasks, json_pack("{s:s, s:i, s:f, s:f, s:f, s:i}", "adapter", folder, "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss",
+                                               e[i].loss, "classes", (int)e[i].classes));
+        text_table_cell(t, "%s", folder);
+        text_table_cell(t, "%d", e[i].count);
+        text_table_cell(t, "%.2f", 100 * e[i].top1);
+        text_table_cell(t, "%.2f", 100 * e[i].top5);
+        text_table_cell(t, "%.4f", e[i].loss);
+        text_table_end_row(t);
+    }
+    if (options_flag(o, "json")) {
+        json_t *root = json_pack("{s:O, s:i, s:f, s:s, s:s, s:s}", "tasks", tasks, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0,
+                                 "precision", s->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", s->dev.k->name, "backbone", s->b->path);
+        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(root);
+    } else {
+        text_table_print(t, 0, stdout);
+    }
+    json_decref(tasks);
+    text_table_free(t);
+}
+
+/* Several adapters are judged on the same labels: they must mean the same classes. */
+static inlay_status check_labels(const session *s, const options *o, inlay_error *err)
+{
+    for (int t = 1; t < session_tasks(s); t++) {
+        const char *first = options_at(o, "adapter", 0), *other = options_at(o, "adapter", t);
+        if (session_task_classes(s, t) != session_classes(s))
+            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' cannot be judged on the same data: they have %lld and %lld classes", first, other,
+                 (long long)session_classes(s), (long long)session_task_classes(s, t));
+        for (int64_t c = 0; c < session_classes(s); c++) {
+            const char *a = session_label(s, c), *b = session_task_label(s, t, c);
+            if (strcmp(a ? a : "", b ? b : "") != 0)
+                FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' cannot be judged on the same data: class %lld is '%s' and '%s'", first, other, (long long)c, a ? a : "",
+                     b ? b : "");
+        }
+    }
+    if (session_tasks(s) > 1 && options_string(o, "confusion"))
+        FAIL(err, INLAY_ERR_USAGE, "--confusion writes the matrix of one adapter, %d are given", session_tasks(s));
+    return INLAY_OK;
+}
+
+static inlay_status conclude(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds, inlay_error *err)
+{
+    for (int i = 0; i < e->bad_count; i++)
+        fprintf(stderr, "left out: %s\n", e->bad[i]);
+    if (e->count == 0)
+        FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
+    if (e->bad_count && options_flag(o, "strict"))
+        FAIL(err, INLAY_ERR_IO, "%d images could not be read", e->bad_count);
+    if (session_tasks(s) > 1)
+        report_tasks(s, e, o, seconds);
+    else
+        report(s, d, e, o, seconds);
+    return options_string(o, "confusion") ? write_confusion(s, d, e, options_string(o, "confusion"), err) : INLAY_OK;
+}
+
 static inlay_status judge(session *s, const dataset *d, const options *o, inlay_error *err)
 {
     progress bar = {0};
     predictor answers;
-    evaluation e;
+    evaluation *e;
     double begun = monitor_seconds();
     evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = choose_workers(o), .progress = show_progress, .context = &bar};
     inlay_status status;
 
+    TRY(check_labels(s, o, err));
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
+    e = calloc((size_t)session_tasks(s), sizeof *e);
+    status = e ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
     progress_begin(&bar, progress_stream(o), "evaluating", d->count, "img");
-    status = evaluate(&e, &request, err);
+    if (status == INLAY_OK)
+        status = evaluate(e, &request, err);
     progress_end(&bar);
     predictor_close(&answers);
-    TRY(status);
-    for (int i = 0; i < e.bad_count; i++)
-        fprintf(stderr, "left out: %s\n", e.bad[i]);
-    if (e.count == 0)
-        status = error_set(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
-    else if (e.bad_count && options_flag(o, "strict"))
-        status = error_set(err, INLAY_ERR_IO, "%d images could not be read", e.bad_count);
-    if (status == INLAY_OK)
-        report(s, d, &e, o, monitor_seconds() - begun);
-    if (status == INLAY_OK && options_string(o, "confusion"))
-        status = write_confusion(s, d, &e, options_string(o, "confusion"), err);
-    evaluation_free(&e);
+    if (status == INLAY_OK) {
+        status = conclude(s, d, e, o, monitor_seconds() - begun, err);
+        for (int t = 0; t < session_tasks(s); t++)
+            evaluation_free(&e[t]);
+    }
+    free(e);
     return status;
 }
 
@@ -167,9 +237,10 @@ static inlay_status run(options *o, inlay_error *err)
 
 const command command_eval = {
     .name = "eval",
-    .usage = "--backbone DIR [--adapter DIR] --data DIR|labels.csv [--split test] [--json]",
+    .usage = "--backbone DIR [--adapter DIR]... --data DIR|labels.csv [--split test] [--json]",
     .summary = "measure accuracy on labelled images",
-    .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the checkpoint's own head answers.",
+    .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the checkpoint's own head answers. Several adapters with the "
+               "same classes are judged at once, a line for each; what they share of the backbone is computed once for each image.",
     .options = option_table,
     .run = run,
 };

@@ -19,7 +19,7 @@ static inlay_status count_params(const char *name, backbone *b, int64_t *count, 
 
     TRY(adapter_settings(&settings, name, err));
     TRY(adapter_new(&a, name, settings, b, 2, NULL, err));
-    *count = adapter_param_total(a, false);
+    *count = adapter_trained_total(a, false);
     adapter_free(a, NULL);
     return INLAY_OK;
 }
@@ -77,7 +77,7 @@ static void print_rows(const json_t *rows, bool counted)
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "name")));
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "method")));
         if (counted)
-            text_table_cell(t, "%s", text_count(count, json_integer_value(json_object_get(row, "parameters"))));
+            text_table_cell(t, "%s", json_object_get(row, "parameters") ? text_count(count, json_integer_value(json_object_get(row, "parameters"))) : "-");
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "summary")));
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "source")));
         text_table_end_row(t);

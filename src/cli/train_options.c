@@ -281,7 +281,7 @@ static void introduce(const train_request *q, FILE *out)
 
     if (out)
         fprintf(out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n", q->a->name,
-                text_count(a, adapter_param_total(q->a, false)), text_count(b, adapter_param_total(q->a, true)), q->data->count, (long long)q->a->classes,
+                text_count(a, adapter_trained_total(q->a, false)), text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
                 pool_threads(q->dev->c.threads), q->dev->k->name, q->prec == PRECISION_BF16 ? "bf16" : "f32");
 }
 

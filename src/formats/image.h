@@ -22,6 +22,8 @@ bool resample_from_pillow_code(int code, resample *out);
 inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, bool apply_orientation, inlay_error *err);
 inlay_status image_load(image *out, const char *path, bool apply_orientation, inlay_error *err);
 void image_free(image *img);
+/* An 8-bit RGB PNG; a reader never sees half of it. */
+inlay_status image_write_png(const image *img, const char *path, inlay_error *err);
 
 /* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top, right, bottom} in pixels of `in`,
  * NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */

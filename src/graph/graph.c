@@ -358,6 +358,17 @@ void graph_mark(graph *g, value v, const char *name, int layer)
     ARRAY_PUSH(g->marks, g->mark_count, g->mark_capacity, entry);
 }
 
+bool graph_draws(const graph *g)
+{
+    for (int i = 0; i < g->op_count; i++)
+        if (op_table[g->ops[i].kind]->random && op_table[g->ops[i].kind]->random(&g->ops[i]))
+            return true;
+    for (value v = 0; v < g->value_count; v++)
+        if (g->values[v].p && g->values[v].p->choice)
+            return true;
+    return false;
+}
+
 void graph_keep(graph *g, value v)
 {
     g->values[v].kept = true;

@@ -124,6 +124,8 @@ value graph_distance(graph *g, value a, value b);
 value graph_identity_distance(graph *g, param *matrix);
 value graph_cross_entropy(graph *g, value logits, value labels, double smoothing); /* mean over the batch: not batched, [1, 1] */
 void graph_keep(graph *g, value v);
+/* Whether anything in it draws random numbers, the choice among parameters included. */
+bool graph_draws(const graph *g);
 /* Lists a value among g->marks under a name (a literal). */
 void graph_mark(graph *g, value v, const char *name, int layer);
 

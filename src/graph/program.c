@@ -59,6 +59,9 @@ static void find_steps(program *p)
     int next;
 
     memcpy(needed, p->wanted, (size_t)g->value_count * sizeof *needed);
+    for (value v = 0; v < g->value_count; v++) /* what an operation keeps beside its result comes with the result */
+        if (p->wanted[v] && g->values[v].kind == VALUE_AUX)
+            needed[g->ops[g->values[v].producer].out] = true;
     for (int i = g->op_count - 1; i >= 0; i--) {
         const op_node *op = &g->ops[i];
         if (op->dead || !needed[op->out] || p->given[op->out])
@@ -131,7 +134,7 @@ static void find_last_reads(const program *p, int *last)
         if (last[op->out] < forward_time(s))
             last[op->out] = forward_time(s);
         for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE)
+            if (op->aux[j] != NO_VALUE && !p->wanted[op->aux[j]])
                 last[op->aux[j]] = p->steps[s].backward ? backward_time(p, s) : forward_time(s);
     }
 }

@@ -69,24 +69,52 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
     return status;
 }
 
-/* The two runs' settings must be the same: says which key is not. */
+/* Two settings as text, from a little before the place where they differ when they are long. */
+static inlay_status differ(const char *path, const char *key, const json_t *was, const json_t *is, inlay_error *err)
+{
+    const size_t style = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
+    char *a = was ? json_dumps(was, style) : NULL, *b = json_dumps(is, style);
+    size_t same = 0, from;
+
+    while (a && b && a[same] && a[same] == b[same])
+        same++;
+    from = same > 100 ? same - 20 : 0;
+    error_set(err, INLAY_ERR_MISMATCH, "%s: the run was begun with other settings: '%s' was %s%.200s, now %s%.200s", path, key, from ? "..." : "", a ? a + from : "absent",
+              from ? "..." : "", b ? b + from : "absent");
+    free(a);
+    free(b);
+    return INLAY_ERR_MISMATCH;
+}
+
+/* Names the first setting of `now` that is not the same in `saved`; those of an object by their own names, behind `prefix`. */
+static inlay_status compare_settings(const char *path, const char *prefix, const json_t *saved, json_t *now, inlay_error *err)
+{
+    json_t *item;
+    const char *key;
+    char full[160];
+
+    json_object_foreach(now, key, item)
+    {
+        const json_t *was = json_object_get(saved, key);
+        if (json_equal(item, was))
+            continue;
+        snprintf(full, sizeof full, "%s%s", prefix, key);
+        if (!*prefix && json_is_object(item) && json_is_object(was)) {
+            snprintf(full, sizeof full, "%s.", key);
+            TRY(compare_settings(path, full, was, item, err));
+            snprintf(full, sizeof full, "%s", key); /* a key too many */
+        }
+        return differ(path, full, was, item, err);
+    }
+    return INLAY_OK;
+}
+
+/* The two runs' settings must be the same. */
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
-    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL), *item;
-    const char *key;
-    inlay_status status = INLAY_OK;
+    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL);
+    inlay_status status = a ? compare_settings(path, "", a, b, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
 
-    if (!a)
-        status = error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
-    json_object_foreach(b, key, item)
-    {
-        if (status == INLAY_OK && !json_equal(item, json_object_get(a, key))) {
-            char *was = json_dumps(json_object_get(a, key), JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)), *is = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-            status = error_set(err, INLAY_ERR_MISMATCH, "%s: the run was begun with other settings: '%s' was %.200s, now %.200s", path, key, was ? was : "absent", is ? is : "absent");
-            free(was);
-            free(is);
-        }
-    }
     json_decref(a);
     json_decref(b);
     return status;

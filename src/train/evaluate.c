@@ -26,11 +26,11 @@ void softmax_top(float *logits, int64_t classes, int *order, int k)
         logits[c] = (float)(exp((double)logits[c] - top) / sum);
 }
 
-/* Adds one image's result; logits are used up. Returns its loss. */
-static double judge(evaluation *e, float *logits, int label, int *hits1, int *hits5)
+/* Adds one image's result: until the end, top1, top5 and loss are sums. */
+static void judge(evaluation *e, const float *logits, int label)
 {
     int better = 0, best = 0;
-    double top, sum = 0, loss;
+    double top, sum = 0;
 
     for (int64_t c = 0; c < e->classes; c++) {
         better += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
@@ -39,57 +39,76 @@ static double judge(evaluation *e, float *logits, int label, int *hits1, int *hi
     top = (double)logits[best];
     for (int64_t c = 0; c < e->classes; c++)
         sum += exp((double)logits[c] - top);
-    loss = log(sum) + top - (double)logits[label];
-    *hits1 += better == 0;
-    *hits5 += better < 5;
+    e->count++;
+    e->loss += log(sum) + top - (double)logits[label];
+    e->top1 += better == 0;
+    e->top5 += better < 5;
     e->confusion[label * e->classes + best]++;
-    return loss;
 }
 
-static inlay_status run(evaluation *e, const evaluate_request *q, loader *l, float *logits, int32_t *labels, int *indices, inlay_error *err)
+static inlay_status judge_task(evaluation *e, const evaluate_request *q, int task, float *logits, const int32_t *labels, const int *indices, int count, inlay_error *err)
 {
-    int hits1 = 0, hits5 = 0, got;
-    double loss = 0;
-
-    for (;;) {
-        TRY(loader_next(l, (int)q->model->batch, predictor_pixels(q->model), labels, indices, &got, err));
-        if (got == 0)
-            break;
-        predictor_run(q->model, got, logits);
-        for (int i = 0; i < got; i++) {
-            if (labels[i] < 0 || labels[i] >= e->classes)
-                FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes", q->data->samples[indices[i]].path, labels[i],
-                     (long long)e->classes);
-            loss += judge(e, logits + i * e->classes, labels[i], &hits1, &hits5);
-        }
-        e->count += got;
-        if (q->progress)
-            q->progress(q->context, e->count, q->data->count);
+    predictor_logits(q->model, task, count, logits);
+    for (int i = 0; i < count; i++) {
+        if (labels[i] < 0 || labels[i] >= e->classes)
+            FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes", q->data->samples[indices[i]].path, labels[i], (long long)e->classes);
+        judge(e, logits + i * e->classes, labels[i]);
     }
+    return INLAY_OK;
+}
+
+static void conclude(evaluation *e, const loader *l)
+{
     if (e->count > 0) {
-        e->top1 = (double)hits1 / e->count;
-        e->top5 = (double)hits5 / e->count;
-        e->loss = loss / e->count;
+        e->top1 /= e->count;
+        e->top5 /= e->count;
+        e->loss /= e->count;
     }
     e->bad_count = loader_bad_count(l);
     e->bad = ARENA_ARRAY(e->memory, const char *, e->bad_count + 1);
     for (int i = 0; i < e->bad_count; i++)
         e->bad[i] = arena_strdup(e->memory, loader_bad_message(l, i));
+}
+
+static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, float *logits, int32_t *labels, int *indices, inlay_error *err)
+{
+    int got;
+
+    for (;;) {
+        TRY(loader_next(l, (int)q->model->batch, predictor_pixels(q->model), labels, indices, &got, err));
+        if (got == 0)
+            break;
+        predictor_forward(q->model, got);
+        for (int t = 0; t < q->model->m.task_count; t++)
+            TRY(judge_task(&out[t], q, t, logits, labels, indices, got, err));
+        if (q->progress)
+            q->progress(q->context, out->count, q->data->count);
+    }
+    for (int t = 0; t < q->model->m.task_count; t++)
+        conclude(&out[t], l);
     return INLAY_OK;
 }
 
 inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *err)
 {
-    int64_t batch = q->model->batch, classes = q->model->m.classes;
+    int64_t batch = q->model->batch, most = 0;
+    int tasks = q->model->m.task_count;
     int *order = calloc((size_t)q->data->count + 1, sizeof *order), *indices = calloc((size_t)batch, sizeof *indices);
     int32_t *labels = calloc((size_t)batch, sizeof *labels);
-    float *logits = calloc((size_t)(batch * classes), sizeof *logits);
+    float *logits;
     loader *l = NULL;
-    inlay_status status = order && indices && labels && logits ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
+    inlay_status status = INLAY_OK;
 
-    *out = (evaluation){.memory = arena_new(), .classes = classes};
-    if (status == INLAY_OK)
-        status = memory_alloc((void **)&out->confusion, (size_t)(classes * classes) * sizeof *out->confusion, "the confusion matrix", err);
+    for (int t = 0; t < tasks; t++) {
+        int64_t classes = predictor_classes(q->model, t);
+        out[t] = (evaluation){.memory = arena_new(), .classes = classes};
+        most = classes > most ? classes : most;
+        if (status == INLAY_OK)
+            status = memory_alloc((void **)&out[t].confusion, (size_t)(classes * classes) * sizeof *out->confusion, "the confusion matrix", err);
+    }
+    logits = calloc((size_t)(batch * most), sizeof *logits);
+    if (status == INLAY_OK && (!order || !indices || !labels || !logits))
+        status = error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
     for (int i = 0; order && i < q->data->count; i++)
         order[i] = i;
     if (status == INLAY_OK) {
@@ -103,8 +122,8 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
     free(indices);
     free(labels);
     free(logits);
-    if (status != INLAY_OK)
-        evaluation_free(out);
+    for (int t = 0; status != INLAY_OK && t < tasks; t++)
+        evaluation_free(&out[t]);
     return status;
 }
 

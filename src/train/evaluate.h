@@ -17,14 +17,14 @@ typedef struct evaluation {
 
 typedef struct evaluate_request {
     predictor *model;
-    const dataset *data; /* labels are indices of the model's classes */
+    const dataset *data; /* labels are indices of the classes, of every task */
     const preprocess *prep;
     int workers;
     void (*progress)(void *context, int done, int total); /* may be NULL */
     void *context;
 } evaluate_request;
 
-/* Fails when a label is not a class of the model. */
+/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the model. */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 

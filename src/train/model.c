@@ -51,16 +51,22 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
     *m = (model){.g = graph_new(q->dev->k->real, q->prec == PRECISION_BF16 ? DTYPE_BF16 : q->dev->k->real)};
     m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
     m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
-    if (q->tasks) {
-        m->task_logits = ARENA_ARRAY(m->g->memory, value, q->task_count);
-        for (int t = 0; t < q->task_count; t++) {
-            m->task_logits[t] = build_one(m, q, q->tasks[t]).logits;
-            graph_keep(m->g, m->task_logits[t]);
+    m->task_count = q->tasks ? q->task_count : 1;
+    m->task_logits = ARENA_ARRAY(m->g->memory, value, m->task_count);
+    m->loss = NO_VALUE;
+    for (int t = 0; q->tasks && t < q->task_count; t++) {
+        build_result result = build_one(m, q, q->tasks[t]);
+        m->task_logits[t] = result.logits;
+        graph_keep(m->g, result.logits);
+        if (t == 0) {
+            m->features = result.features;
+            m->logits = result.logits;
+            m->blocks = result.blocks;
         }
-        m->logits = m->task_logits[0];
-        m->loss = NO_VALUE;
-    } else {
+    }
+    if (!q->tasks) {
         m->loss = training_loss(m, q);
+        m->task_logits[0] = m->logits;
     }
     m->classes = m->g->values[m->logits].cols;
     graph_finish(m->g);
@@ -124,10 +130,12 @@ void *preprocess_record(const preprocess *p)
 
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err)
 {
-    program_request plan = {.dev = request->dev, .max_batch = batch, .wanted = &out->m.logits, .wanted_count = 1};
+    program_request plan = {.dev = request->dev, .max_batch = batch};
 
     *out = (predictor){.batch = batch, .dev = request->dev};
     TRY(model_build(&out->m, request, err));
+    plan.wanted = out->m.task_logits;
+    plan.wanted_count = out->m.task_count;
     return program_new(&out->p, out->m.g, &plan, err);
 }
 
@@ -142,10 +150,23 @@ void *predictor_pixels(predictor *p)
     return program_value(p->p, p->m.pixels, p->batch).data;
 }
 
+void predictor_forward(predictor *p, int64_t count)
+{
+    program_forward(p->p, count, &(step_info){0});
+}
+
+int64_t predictor_classes(const predictor *p, int task)
+{
+    return p->m.g->values[p->m.task_logits[task]].cols;
+}
+
+void predictor_logits(const predictor *p, int task, int64_t count, float *logits)
+{
+    device_get_f32(p->dev, logits, program_value(p->p, p->m.task_logits[task], count).data, count * predictor_classes(p, task));
+}
+
 void predictor_run(predictor *p, int64_t count, float *logits)
 {
-    step_info step = {0};
-
-    program_forward(p->p, count, &step);
-    device_get_f32(p->dev, logits, program_value(p->p, p->m.logits, count).data, count * p->m.classes);
+    predictor_forward(p, count);
+    predictor_logits(p, 0, count, logits);
 }

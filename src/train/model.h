@@ -30,7 +30,8 @@ typedef struct model {
     value pixels, labels, features, logits, loss; /* labels, loss: NO_VALUE without a head */
     value *blocks;
     int64_t classes;
-    value *task_logits; /* [task_count]; the first is `logits` */
+    value *task_logits; /* [task_count], at least one; the first is `logits` */
+    int task_count;
 } model;
 
 inlay_status model_build(model *m, const model_request *request, inlay_error *err);
@@ -54,5 +55,9 @@ void predictor_close(predictor *p);
 /* Room for the pixels of the next batch; then logits [count, classes] of its first `count` images. */
 void *predictor_pixels(predictor *p);
 void predictor_run(predictor *p, int64_t count, float *logits);
+/* The same in two steps, for models of several tasks. */
+void predictor_forward(predictor *p, int64_t count);
+void predictor_logits(const predictor *p, int task, int64_t count, float *logits);
+int64_t predictor_classes(const predictor *p, int task);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. */
@@ -27,21 +28,86 @@ precision precision_choose(const char *name, const device *d)
     return strcmp(d->k->name, "avx512bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
 }
 
+/* Both read images in the same way, or the message says what differs. */
+static inlay_status same_preprocessing(const char *first, const preprocess *a, const char *other, const preprocess *b, inlay_error *err)
+{
+    json_t *x = preprocess_record(a), *y = preprocess_record(b), *item;
+    const char *key;
+    inlay_status status = INLAY_OK;
+
+    json_object_foreach(x, key, item)
+    {
+        const json_t *also = json_object_get(y, key);
+        char *was, *is;
+        if (status != INLAY_OK || json_equal(item, also))
+            continue;
+        was = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+        is = json_dumps(also, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+        status = error_set(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: '%s' is %s and %s",
+                           first, other, key, was ? was : "?", is ? is : "?");
+        free(was);
+        free(is);
+    }
+    json_decref(x);
+    json_decref(y);
+    return status;
+}
+
+static inlay_status check_skip(const session *s, const adapter *a, const char *folder, inlay_error *err)
+{
+    if (s->skip_layers > 0 && !adapter_can_skip(a))
+        FAIL(err, INLAY_ERR_USAGE, "layers of '%s' cannot be skipped: a '%s' adapter transforms activations or trains weights of the backbone", folder, a->name);
+    return INLAY_OK;
+}
+
+static inlay_status open_adapters(session *s, const session_request *q, const char *const *folders, int count, inlay_error *err)
+{
+    s->adapters = calloc((size_t)count + 1, sizeof(*s->adapters));
+    if (!s->adapters)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for %d adapters", count);
+    for (int i = 0; i < count; i++) {
+        void *recorded = NULL;
+        preprocess prep;
+        inlay_status status;
+        if (i > 0 && !q->image_size && recorded_size(folders[i]) != recorded_size(folders[0]))
+            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images of %lld and %lld pixels",
+                 folders[0], folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
+        TRY(adapter_load(&s->adapters[i], folders[i], s->b, q->force_backbone, &recorded, err));
+        s->adapter_count = i + 1;
+        status = preprocess_for(&prep, s->b, recorded, err);
+        json_decref(recorded);
+        TRY(status);
+        TRY(check_skip(s, s->adapters[i], folders[i], err));
+        if (i == 0)
+            s->prep = prep;
+        else
+            TRY(same_preprocessing(folders[0], &s->prep, folders[i], &prep, err));
+        for (int j = 0; count > 1 && j < s->adapters[i]->param_count; j++)
+            if (s->adapters[i]->params[j].of_backbone)
+                FAIL(err, INLAY_ERR_USAGE, "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others", folders[i],
+                     s->adapters[i]->name);
+    }
+    s->a = s->adapters[0];
+    return INLAY_OK;
+}
+
 inlay_status session_open(session *s, const session_request *request, inlay_error *err)
 {
+    const char *const *folders = request->adapters ? request->adapters : &request->adapter;
+    int count = request->adapters ? request->adapter_count : request->adapter != NULL;
     int64_t size = request->image_size;
-    void *recorded = NULL;
     inlay_status status;
 
-    *s = (session){0};
-    if (request->adapter && !size)
-        size = recorded_size(request->adapter);
+    *s = (session){.skip_layers = request->skip_layers};
+    if (count && !size)
+        size = recorded_size(folders[0]);
     status = backbone_open(&s->b, request->backbone, size, err);
-    if (status == INLAY_OK && request->adapter)
-        status = adapter_load(&s->a, request->adapter, s->b, request->force_backbone, &recorded, err);
+    if (status == INLAY_OK && s->skip_layers && !count)
+        status = error_set(err, INLAY_ERR_USAGE, "skip_layers: there is no adapter of which layers could be skipped");
+    if (status == INLAY_OK && s->skip_layers > s->b->shape.depth)
+        status = error_set(err, INLAY_ERR_USAGE, "skip_layers: '%s' has %lld layers, %d cannot be skipped", request->backbone, (long long)s->b->shape.depth, s->skip_layers);
     if (status == INLAY_OK)
-        status = preprocess_for(&s->prep, s->b, recorded, err);
-    json_decref(recorded);
+        status = count ? open_adapters(s, request, folders, count, err) : preprocess_for(&s->prep, s->b, NULL, err);
     if (status == INLAY_OK)
         status = device_open(&s->dev, NULL, request->threads, err);
     if (status != INLAY_OK) {
@@ -57,7 +123,9 @@ void session_close(session *s)
     if (s->b && s->dev.k)
         for (int i = 0; i < s->b->param_count; i++)
             param_release(s->b->params[i], &s->dev);
-    adapter_free(s->a, s->dev.k ? &s->dev : NULL);
+    for (int i = 0; i < s->adapter_count; i++)
+        adapter_free(s->adapters[i], s->dev.k ? &s->dev : NULL);
+    free(s->adapters);
     backbone_close(s->b);
     if (s->dev.k)
         device_close(&s->dev);
@@ -66,9 +134,14 @@ void session_close(session *s)
 
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err)
 {
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep)};
-    inlay_status status = predictor_open(out, &request, batch, err);
+    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep), .skip_layers = s->skip_layers};
+    inlay_status status;
 
+    if (session_tasks(s) > 1) {
+        request.tasks = (const adapter *const *)s->adapters;
+        request.task_count = s->adapter_count;
+    }
+    status = predictor_open(out, &request, batch, err);
     if (status != INLAY_OK)
         predictor_close(out);
     else
@@ -76,16 +149,34 @@ inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_
     return status;
 }
 
+int session_tasks(const session *s)
+{
+    return s->a ? s->adapter_count : 1;
+}
+
+int64_t session_task_classes(const session *s, int task)
+{
+    return s->a ? s->adapters[task]->classes : s->b->shape.classes;
+}
+
 int64_t session_classes(const session *s)
 {
-    return s->a ? s->a->classes : s->b->shape.classes;
+    return session_task_classes(s, 0);
+}
+
+const char *session_task_label(const session *s, int task, int64_t index)
+{
+    const char *label;
+
+    if (!s->a)
+        return s->b->labels ? s->b->labels[index] : NULL;
+    label = s->adapters[task]->labels[index];
+    return label && *label ? label : NULL;
 }
 
 const char *session_label(const session *s, int64_t index)
 {
-    if (s->a)
-        return s->a->labels[index] && *s->a->labels[index] ? s->a->labels[index] : NULL;
-    return s->b->labels ? s->b->labels[index] : NULL;
+    return session_task_label(s, 0, index);
 }
 
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err)

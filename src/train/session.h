@@ -1,4 +1,4 @@
-/* A model opened for inference: backbone, adapter, device, preprocessing. */
+/* A model opened for inference: backbone, adapter or several, device, preprocessing. */
 #ifndef INLAY_TRAIN_SESSION_H
 #define INLAY_TRAIN_SESSION_H
 
@@ -8,6 +8,9 @@
 typedef struct session_request {
     const char *backbone;
     const char *adapter;   /* NULL: the checkpoint's own head */
+    const char *const *adapters; /* several that answer for the same images, in place of `adapter`; NULL: none */
+    int adapter_count;
+    int skip_layers;       /* adapters of so many layers from below are left out */
     int64_t image_size;    /* 0: the adapter's, else the checkpoint's */
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
@@ -17,18 +20,25 @@ typedef struct session_request {
 typedef struct session {
     device dev;
     backbone *b;
-    adapter *a; /* NULL: the checkpoint's own head */
+    adapter *a; /* the first; NULL: the checkpoint's own head */
+    adapter **adapters;
+    int adapter_count;
+    int skip_layers;
     precision prec;
     preprocess prep;
 } session;
 
+/* Several adapters must have been trained with the same preprocessing, and leave the backbone's own weights alone. */
 inlay_status session_open(session *s, const session_request *request, inlay_error *err);
 void session_close(session *s);
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
-int64_t session_classes(const session *s);
+int session_tasks(const session *s); /* one for each adapter; the checkpoint's own head is one too */
+int64_t session_classes(const session *s); /* of the first task */
+int64_t session_task_classes(const session *s, int task);
 /* Name of a class, NULL when none is known. */
-const char *session_label(const session *s, int64_t index);
-/* A dataset whose labels are the classes of the session's model. */
+const char *session_label(const session *s, int64_t index); /* of the first task */
+const char *session_task_label(const session *s, int task, int64_t index);
+/* A dataset whose labels are the classes of the session's model, of its first task. */
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err);
 
 /* What "auto", "f32" or "bf16" means on a device. */

@@ -11,16 +11,18 @@
 
 static const char *backbone_path = TEST_DATA "/oracle/vit";
 
+static char given[160]; /* trained adapters, for methods that are made of such */
+
 /* Settings that make a row small enough for a backbone of width 32, where it has such options. `smooth`: such that its loss has the gradient that is passed back; of
  * the divergence between two passes each target counts as constant, which no difference of losses shows. */
 static options *small_settings(const char *name, bool smooth)
 {
-    static const char *const pairs[][2] = {{"rank", "4"}, {"prompts", "3"}, {"second_loss", "0.5"}, {"deep_regulariser", "true"}, {"consistency", "0"}};
+    const char *const pairs[][2] = {{"adapters", given}, {"rank", "4"}, {"prompts", "3"}, {"second_loss", "0.5"}, {"deep_regulariser", "true"}, {"consistency", "0"}};
     inlay_error err;
     options *o;
 
     ASSERT_OK(adapter_settings(&o, name, &err));
-    for (size_t i = 0; i + !smooth < sizeof pairs / sizeof *pairs; i++)
+    for (size_t i = *given ? 0 : 1; i + !smooth < sizeof pairs / sizeof *pairs; i++)
         for (const option_spec *spec = method_find(name, NULL)->options; spec->name; spec++)
             if (strcmp(spec->name, pairs[i][0]) == 0)
                 ASSERT_OK(options_set(o, pairs[i][0], pairs[i][1], "test", &err));
@@ -148,7 +150,8 @@ static void row_gradients(const char *name)
     loss_of(&s);
     program_backward(s.p, BATCH, &step);
     for (int i = 0; i < s.a->param_count; i++)
-        check_gradient(&s, name, s.a->params[i].p);
+        if (s.a->params[i].p->trainable)
+            check_gradient(&s, name, s.a->params[i].p);
     close_bench(&s);
 }
 
@@ -168,11 +171,12 @@ static float *run_bits(bench *s, size_t *size)
     program_forward(s->p, BATCH, &step);
     program_backward(s->p, BATCH, &step);
     *size = (size_t)(BATCH * CLASSES + adapter_param_total(s->a, true)) * sizeof *bits;
-    bits = malloc(*size);
+    bits = calloc(*size, 1);
     device_get_f32(&s->dev, bits, program_value(s->p, s->m.logits, BATCH).data, BATCH * CLASSES);
     at = BATCH * CLASSES;
     for (int i = 0; i < s->a->param_count; i++) {
-        device_get_f32(&s->dev, bits + at, s->a->params[i].p->grad, s->a->params[i].p->count);
+        if (s->a->params[i].p->trainable)
+            device_get_f32(&s->dev, bits + at, s->a->params[i].p->grad, s->a->params[i].p->count);
         at += (size_t)s->a->params[i].p->count;
     }
     return bits;
@@ -235,11 +239,17 @@ static void row_frozen(const char *name)
 {
     param *with_gradient[256];
     bench s;
-    int count;
+    int count, trained = 0;
 
     open_bench(&s, name, NULL, 1, true);
     count = program_params(s.p, with_gradient, 256);
-    assert_int_equal(count, s.a->param_count);
+    for (int i = 0; i < s.a->param_count; i++) {
+        assert_int_equal(s.a->params[i].p->trainable, !s.a->params[i].fixed);
+        trained += !s.a->params[i].fixed;
+        if (s.a->params[i].fixed && s.a->params[i].p->grad)
+            fail_msg("%s: given '%s' has a gradient", name, s.a->params[i].p->name);
+    }
+    assert_int_equal(count, trained);
     for (int i = 0; i < s.b->param_count; i++) {
         const param *p = s.b->params[i];
         bool ours = adapter_find(s.a, p->name) == p;
@@ -358,6 +368,32 @@ static void test_unknown(void **state)
     assert_non_null(strstr(err.message, "adapter_plus"));
 }
 
+/* Two small adapters in a folder, for methods that are made of given ones. */
+static int set_up(void **state)
+{
+    char *folder = strdup(support_folder());
+
+    *state = folder;
+    for (int n = 0; n < 2; n++) {
+        char path[80];
+        inlay_error err;
+        bench s;
+        open_bench(&s, n ? "adapter_plus" : "bottleneck", NULL, 1, false);
+        snprintf(path, sizeof path, "%s/%d", folder, n);
+        ASSERT_OK(adapter_save(s.a, &s.dev, path, NULL, NULL, &err));
+        close_bench(&s);
+    }
+    snprintf(given, sizeof given, "%s/0,%s/1", folder, folder);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    support_remove(*state);
+    free(*state);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,5 +401,5 @@ int main(void)
         cmocka_unit_test(test_store), cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts), cmocka_unit_test(test_unknown),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,6 +1,8 @@
 /* The command, used as a person would: every subcommand on a tiny checkpoint, wrong input, interruption, exit statuses. */
 #include "support.h"
 
+#include "formats/image.h"
+
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
@@ -97,7 +99,7 @@ static int tear_down(void **state)
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "pretrain", "unpack"};
+    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "prune", "pretrain", "unpack"};
 
     (void)state;
     expect(inlay("--help"), 0);
@@ -278,6 +280,207 @@ static void test_interrupt(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* ---- adapters together: fusion, pruning, several on the same images, layers left out, heat maps ---- */
+
+/* eval's JSON without what differs from run to run. */
+static char *eval_text(const char *arguments)
+{
+    json_t *root;
+    char *text;
+
+    expect(inlay("eval --backbone " VIT " --data data --split test --json --quiet %s", arguments), 0);
+    root = json_of("out.txt");
+    json_object_del(root, "images_per_second");
+    text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}
+
+static void same_eval(const char *a, const char *b)
+{
+    char *first = eval_text(a), *other = eval_text(b);
+
+    if (strcmp(first, other) != 0)
+        fail_msg("%s: %s\n%s: %s", a, first, b, other);
+    free(first);
+    free(other);
+}
+
+/* The parts may go away; --resume with others is refused. */
+static void test_fusion(void **state)
+{
+    char command[2048], *before, *after;
+    json_t *root;
+
+    (void)state;
+    expect(inlay(TRAIN "--method bottleneck --rank 4 --output part0"), 0);
+    expect(inlay(TRAIN "--method adapter_plus --rank 2 --output part1 --seed 2"), 0);
+    expect(inlay(TRAIN "--method bottleneck --rank 4 --output part2 --seed 3"), 0);
+    expect_error(inlay(TRAIN "--method fusion --output fused"), 2, "at least 2");
+    expect_error(inlay(TRAIN "--method fusion --adapters part0,nowhere --output fused"), 1, "part 1: 'nowhere'");
+    expect(inlay(TRAIN "--method fusion --adapters part0,part1,part2 --output fused --train-on train+val"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "top-1"));
+    expect(inlay("inspect fused --json"), 0);
+    root = json_of("out.txt");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(root, "options"), "adapters")), "");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "parameters"), "adapter")), 3 * (3 * 32 * 32 + 2 * 32));
+    json_decref(root);
+    before = eval_text("--adapter fused");
+    snprintf(command, sizeof command, "cd '%s' && mkdir away && mv part0 part1 part2 away/", folder);
+    assert_int_equal(system(command), 0);
+    after = eval_text("--adapter fused");
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+    snprintf(command, sizeof command, "cd '%s' && mv away/* . && { '%s' " TRAIN "--method fusion --adapters part0,part1 --epochs 3000 --output begun "
+             ">out.txt 2>err.txt & echo $! > pid; }", folder, INLAY_BINARY);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "cd '%s'; for i in $(seq 600); do [ -f begun/checkpoint.safetensors ] && break; sleep 0.1; done; kill -TERM $(cat pid); "
+             "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done", folder);
+    (void)!system(command);
+    expect_error(inlay(TRAIN "--method fusion --adapters part0,part2 --epochs 3000 --output begun --resume"), 1, "'options.parts' was ...");
+}
+
+static void test_prune(void **state)
+{
+    json_t *root, *layers;
+
+    (void)state;
+    expect(inlay("prune --backbone " VIT " --adapter fused --data data --keep 3 --output kept --quiet"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "part 2: bottleneck"));
+    assert_non_null(strstr(text_of("out.txt"), "0, 1, 2"));
+    same_eval("--adapter fused", "--adapter kept");
+    expect(inlay("prune --backbone " VIT " --adapter fused --data data --keep 1 --output pruned --quiet --json"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_integer_value(json_object_get(root, "images")), 18);
+    layers = json_object_get(root, "layers");
+    assert_int_equal(json_array_size(layers), 3);
+    for (size_t i = 0; i < 3; i++) {
+        json_t *weights = json_object_get(json_array_get(layers, i), "weights"), *kept = json_object_get(json_array_get(layers, i), "kept");
+        double best = 0;
+        assert_int_equal(json_array_size(kept), 1);
+        for (size_t n = 0; n < 3; n++)
+            best = fmax(best, json_real_value(json_array_get(weights, n)));
+        assert_true(json_real_value(json_array_get(weights, (size_t)json_integer_value(json_array_get(kept, 0)))) == best);
+    }
+    json_decref(root);
+    expect(inlay("eval --backbone " VIT " --adapter pruned --data data --quiet"), 0);
+    expect(inlay("prune --backbone " VIT " --adapter pruned --data data --keep 1 --output again --quiet"), 0); /* what is left can be pruned again */
+    same_eval("--adapter pruned", "--adapter again");
+    expect_error(inlay("prune --backbone " VIT " --adapter fused --data data --keep 4 --output x --quiet"), 2, "has 3 parts");
+    expect_error(inlay("prune --backbone " VIT " --adapter part0 --data data --output x --quiet"), 2, "only a fusion");
+    expect_error(inlay("prune --backbone " VIT " --adapter fused --data data --quiet"), 2, "--output is missing");
+}
+
+static void test_skip_layers(void **state)
+{
+    (void)state;
+    same_eval("--adapter part0", "--adapter part0 --skip-layers 0");
+    expect(inlay("predict --backbone " VIT " --adapter part0 data/test/class1 --json --logits --skip-layers 1"), 0);
+    expect(inlay("eval --backbone " VIT " --adapter fused --data data --quiet --skip-layers 3"), 0);
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 4"), 2, "has 3 layers, 4 cannot be skipped");
+    expect_error(inlay("eval --backbone " VIT " --data data --skip-layers 1"), 2, "there is no adapter");
+    expect(inlay(TRAIN "--method vpt --prompts 2 --output prompts"), 0);
+    expect_error(inlay("predict --backbone " VIT " --adapter prompts data/test --skip-layers 1"), 2, "a 'vpt' adapter transforms");
+}
+
+/* Several answer as each does alone. */
+static void test_several_adapters(void **state)
+{
+    static const char *const folders[] = {"part0", "prompts", "part1"};
+    json_t *alone[3], *root, *tasks;
+
+    (void)state;
+    for (int t = 0; t < 3; t++) {
+        expect(inlay("predict --backbone " VIT " --adapter %s data/test --json --logits --top-k 2", folders[t]), 0);
+        alone[t] = json_of("out.txt");
+    }
+    expect(inlay("predict --backbone " VIT " --adapter part0 --adapter prompts --adapter part1 data/test --json --logits --top-k 2"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_array_size(json_object_get(root, "results")), 9);
+    for (size_t i = 0; i < 9; i++) {
+        const json_t *answers = json_array_get(json_object_get(root, "results"), i);
+        tasks = json_object_get(answers, "tasks");
+        assert_int_equal(json_array_size(tasks), 3);
+        for (size_t t = 0; t < 3; t++) {
+            const json_t *one = json_array_get(json_object_get(alone[t], "results"), i), *task = json_array_get(tasks, t);
+            assert_string_equal(json_string_value(json_object_get(task, "adapter")), folders[t]);
+            assert_string_equal(json_string_value(json_object_get(answers, "path")), json_string_value(json_object_get(one, "path")));
+            assert_true(json_equal(json_object_get(one, "top"), json_object_get(task, "top")));
+            assert_true(json_equal(json_object_get(one, "logits"), json_object_get(task, "logits")));
+        }
+    }
+    for (int t = 0; t < 3; t++)
+        json_decref(alone[t]);
+    json_decref(root);
+    expect(inlay("predict --backbone " VIT " --adapter part0 --adapter part1 data/test/class1/00.ppm"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "\n  part1\n"));
+    expect(inlay("eval --backbone " VIT " --adapter part0 --adapter part1 --data data --json --quiet"), 0);
+    root = json_of("out.txt");
+    tasks = json_object_get(root, "tasks");
+    assert_int_equal(json_array_size(tasks), 2);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(tasks, 1), "count")), 9);
+    expect(inlay("eval --backbone " VIT " --adapter part1 --data data --json --quiet"), 0);
+    alone[0] = json_of("out.txt");
+    assert_true(json_equal(json_object_get(json_array_get(tasks, 1), "loss"), json_object_get(alone[0], "loss")));
+    assert_true(json_equal(json_object_get(json_array_get(tasks, 1), "top1"), json_object_get(alone[0], "top1")));
+    json_decref(alone[0]);
+    json_decref(root);
+    expect(inlay("eval --backbone " VIT " --adapter part0 --adapter part1 --data data --quiet"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "part1"));
+}
+
+static void test_several_refused(void **state)
+{
+    char path[300];
+
+    (void)state;
+    expect(inlay(TRAIN "--method bottleneck --crop-mode squash --output squashed"), 0);
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter squashed data/test"), 2, "'part0' and 'squashed' were trained with different preprocessing");
+    assert_non_null(strstr(text_of("err.txt"), "crop_mode"));
+    expect(inlay(TRAIN "--method bottleneck --image-size 48 --output larger"), 0);
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter larger data/test"), 2, "images of 32 and 48 pixels");
+    expect(inlay(TRAIN "--method bitfit --output biases"), 0);
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter biases data/test"), 2, "'biases' ('bitfit') has weights of the backbone");
+    path_in(path, "two");
+    support_images(path, "train", 2, 4, 40);
+    expect(inlay("train --backbone " VIT " --data two --epochs 1 --batch-size 4 --quiet --output two-classes --method bottleneck"), 0);
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter two-classes --data data --quiet"), 2, "they have 3 and 2 classes");
+    expect(inlay("predict --backbone " VIT " --adapter part0 --adapter two-classes data/test/class0 --json"), 0);
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter part1 --data data --quiet --confusion c.csv"), 2, "--confusion");
+}
+
+static void test_heatmap(void **state)
+{
+    char path[300];
+    image picture;
+    json_t *root;
+    inlay_error err;
+
+    (void)state;
+    expect(inlay(TRAIN "--method adapter_bias --output weights"), 0);
+    expect(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap seen.png"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "heat map in 'seen.png'"));
+    path_in(path, "seen.png");
+    ASSERT_OK(image_load(&picture, path, false, &err));
+    assert_int_equal(picture.width, 2 * 256 + 8);
+    assert_int_equal(picture.height, 256);
+    image_free(&picture);
+    expect(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap last.png --heatmap-layer 2 --json"), 0);
+    root = json_of("out.txt");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "heatmap"), "layers")), 1);
+    assert_true(json_real_value(json_object_get(json_object_get(root, "heatmap"), "high")) > json_real_value(json_object_get(json_object_get(root, "heatmap"), "low")));
+    json_decref(root);
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1 --heatmap x.png"), 2, "draws one image, 3 are given");
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 data/test/class1/00.ppm --heatmap x.png"), 2, "a 'bottleneck' adapter has no token weights");
+    expect_error(inlay("predict --backbone " VIT " data/test/class1/00.ppm --heatmap x.png"), 2, "there is no adapter");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap x.png --heatmap-layer 3"), 2, "layer 3 has no token weights");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap-layer 1"), 2, "--heatmap FILE.png is missing");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap nowhere/x.png"), 1, "cannot write 'nowhere/x.png'");
+    path_in(path, "x.png");
+    assert_false(file_exists(path));
+}
+
 static void test_real_checkpoint(void **state)
 {
     json_t *root;
@@ -304,7 +507,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help), cmocka_unit_test(test_train_eval_predict), cmocka_unit_test(test_inspect), cmocka_unit_test(test_fold),
         cmocka_unit_test(test_pretrain), cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_interrupt), cmocka_unit_test(test_real_checkpoint),
+        cmocka_unit_test(test_interrupt), cmocka_unit_test(test_fusion), cmocka_unit_test(test_prune), cmocka_unit_test(test_skip_layers),
+        cmocka_unit_test(test_several_adapters), cmocka_unit_test(test_several_refused), cmocka_unit_test(test_heatmap), cmocka_unit_test(test_real_checkpoint),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

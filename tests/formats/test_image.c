@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -212,6 +213,41 @@ static void test_flip(void **state)
     assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}), sizeof pixels);
 }
 
+/* What was written is read back; what cannot be written leaves nothing behind. */
+static void test_png_round_trip(void **state)
+{
+    char folder[] = "/tmp/inlay-test-XXXXXX", path[64], temporary[80];
+    static uint8_t pixels[13 * 7 * 3];
+    image img = {13, 7, pixels}, back;
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * 7919 >> 3);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/a.png", folder);
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    assert_int_equal(image_write_png(&img, path, &err), INLAY_OK);
+    assert_false(file_exists(temporary));
+    assert_int_equal(image_load(&back, path, false, &err), INLAY_OK);
+    assert_int_equal(back.width, 13);
+    assert_int_equal(back.height, 7);
+    assert_memory_equal(back.rgb, pixels, sizeof pixels);
+    image_free(&back);
+    img.height = 0;
+    assert_int_equal(image_write_png(&img, path, &err), INLAY_ERR_USAGE);
+    img.height = 7;
+    assert_int_equal(image_write_png(&img, "/nowhere/a.png", &err), INLAY_ERR_IO);
+    assert_int_equal(symlink("/dev/full", temporary), 0); /* a full disk */
+    assert_int_equal(image_write_png(&img, path, &err), INLAY_ERR_IO);
+    assert_non_null(strstr(err.message, "cannot write"));
+    assert_int_equal(image_load(&back, path, false, &err), INLAY_OK); /* the old file is still there */
+    image_free(&back);
+    unlink(temporary);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_crop_fills_the_outside_with_zeros),
         cmocka_unit_test(test_flip),
+        cmocka_unit_test(test_png_round_trip),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

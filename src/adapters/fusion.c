@@ -1,0 +1,307 @@
+/* AdapterFusion (Pfeiffer et al., arXiv 2005.00247; adapter-hub/adapters): given trained adapters stay as they are, and for every layer and token an attention
+ * over their results is learned. AdapterDrop (arXiv 2010.11918) prunes it: the option `keep` names the parts that are left. */
+#include "adapters/fusion.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/method.h"
+#include "base/file.h"
+
+/* One layer's mixture. */
+typedef struct fusion {
+    param *q, *q_bias, *k, *k_bias, *v;
+    int layer, count;
+    int *parts;         /* [count] */
+    const edge **edges; /* [count] their adapters in this layer */
+} fusion;
+
+static const option_spec option_table[] = {
+    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...", "folders of the trained adapters that are fused, at least two", false},
+    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X", "weight of the squared distance of each layer's value matrix from the identity", false},
+    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST", "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
+    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON", "methods and options of the fused adapters; written by the program", false},
+    OPTION_DROP_LAYERS,
+    {0},
+};
+
+/* softmax_n(q . k_n) v_n, q = z Q + bq, k_n = a_n K + bk, v_n = a_n V, a_n part n's function of z */
+static value apply(const adapter *a, graph *g, value z, const void *context, bool training)
+{
+    const fusion *f = context;
+    value results = NO_VALUE, mix;
+
+    (void)training;
+    for (int n = 0; n < f->count; n++) {
+        const edge *e = f->edges[n];
+        results = graph_stack(g, results, e->function(a->parts[f->parts[n]], g, z, e->context, false), n, f->count);
+    }
+    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0), graph_linear(g, results, f->v, NULL, 0, 0),
+                    f->count);
+    graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, f->layer);
+    return mix;
+}
+
+/* ---- the parts: from folders when a fusion begins, from the option `parts` when it is loaded ---- */
+
+static void add_option(void *context, const option_spec *spec, const char *text)
+{
+    json_object_set_new(context, spec->name, json_string(text));
+}
+
+/* The option `parts`: with the digest of its file, a part is known again when the run is resumed. */
+static inlay_status describe_parts(adapter *a, inlay_error *err)
+{
+    json_t *list = json_array();
+    char *text, digest[65];
+    inlay_status status = INLAY_OK;
+
+    for (int n = 0; n < a->part_count && status == INLAY_OK; n++) {
+        json_t *settings = json_object();
+        status = tensor_set_sha256(a->parts[n]->file, digest, err);
+        options_each(a->parts[n]->settings, NULL, add_option, settings);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "sha256", digest, "method", a->parts[n]->name, "options", settings));
+    }
+    text = json_dumps(list, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (status == INLAY_OK)
+        status = text ? options_set(a->settings, "parts", text, "fusion", err) : error_set(err, INLAY_ERR_NOMEM, "out of memory describing the parts");
+    free(text);
+    json_decref(list);
+    return status;
+}
+
+static inlay_status open_parts(adapter *a, const char *folders, inlay_error *err)
+{
+    while (*folders) {
+        size_t length = strcspn(folders, ",");
+        const char *folder = arena_printf(a->memory, "%.*s", (int)length, folders);
+        adapter *part;
+        if (adapter_load(&part, folder, a->backbone, false, NULL, err) != INLAY_OK)
+            return error_prefix(err, "adapters: part %d", a->part_count);
+        adapter_add_part(a, part);
+        folders += length + (folders[length] == ',');
+    }
+    TRY(describe_parts(a, err));
+    return options_set(a->settings, "adapters", "", "fusion", err);
+}
+
+static inlay_status make_part(adapter *a, const json_t *item, inlay_error *err)
+{
+    const char *name = json_string_value(json_object_get(item, "method")), *key;
+    json_t *settings = json_object_get(item, "options"), *text;
+    options *o;
+    adapter *part;
+
+    if (!name || !json_is_object(settings))
+        FAIL(err, INLAY_ERR_FORMAT, "parts: keys 'method' (text) and 'options' (object) are expected of part %d", a->part_count);
+    TRY(adapter_settings(&o, name, err));
+    json_object_foreach(settings, key, text)
+    {
+        inlay_status status = options_set(o, key, json_string_value(text) ? json_string_value(text) : "", "parts", err);
+        if (status != INLAY_OK) {
+            options_free(o);
+            return status;
+        }
+    }
+    TRY(adapter_new(&part, name, o, a->backbone, 1, NULL, err));
+    adapter_add_part(a, part);
+    return INLAY_OK;
+}
+
+static inlay_status make_parts(adapter *a, const char *text, inlay_error *err)
+{
+    json_error_t where;
+    json_t *list = json_loads(*text ? text : "[]", JSON_REJECT_DUPLICATES, &where);
+    inlay_status status = list ? INLAY_OK : error_set(err, INLAY_ERR_FORMAT, "parts: column %d: %s", where.column, where.text);
+
+    for (size_t i = 0; status == INLAY_OK && i < json_array_size(list); i++)
+        status = make_part(a, json_array_get(list, i), err);
+    json_decref(list);
+    return status;
+}
+
+/* ---- which of them fit together ---- */
+
+/* Experts and switches draw; what a run makes of them at its end does not. */
+static bool draws(const adapter *part, const edge *e)
+{
+    graph *g = graph_new(DTYPE_F32, DTYPE_F32);
+    bool found;
+
+    e->function(part, g, graph_input(g, "z", DTYPE_F32, 1, site_width(part->shape, e->from.kind)), e->context, false);
+    found = graph_draws(g);
+    graph_free(g);
+    return found;
+}
+
+/* The one adapter of part n in a layer. */
+static inlay_status find_edge(const adapter *a, int n, int layer, const edge **out, inlay_error *err)
+{
+    const adapter *part = a->parts[n];
+    int count = 0;
+
+    for (int i = 0; i < part->edge_count; i++)
+        if (part->edges[i].to.layer == layer) {
+            *out = &part->edges[i];
+            count++;
+        }
+    if (count != 1)
+        FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') has %d adapters in layer %d, but 1 is expected in every layer that is fused (drop_layers leaves layers out)", n,
+             part->name, count, layer);
+    if (draws(part, *out))
+        FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') draws experts or switches: the merge that its run saved is expected", n, part->name);
+    return INLAY_OK;
+}
+
+static inlay_status check_parts(const adapter *a, inlay_error *err)
+{
+    if (a->part_count < 2)
+        FAIL(err, INLAY_ERR_USAGE, "adapters: at least 2 folders of trained adapters are expected, with commas between, found %d", a->part_count);
+    for (int n = 0; n < a->part_count; n++) {
+        if (!adapter_can_skip(a->parts[n]))
+            FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') transforms activations or trains weights of the backbone: only adapters that add to a site can be fused", n,
+                 a->parts[n]->name);
+        for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
+            const edge *first, *e;
+            TRY(find_edge(a, 0, layer, &first, err));
+            TRY(find_edge(a, n, layer, &e, err));
+            if (e->from.kind != first->from.kind || e->from.layer != first->from.layer || e->to.kind != first->to.kind)
+                FAIL(err, INLAY_ERR_USAGE, "adapters: in layer %d part 0 ('%s') reads '%s' and adds to '%s', part %d ('%s') reads '%s' and adds to '%s': they must agree",
+                     layer, a->parts[0]->name, site_name(first->from.kind), site_name(first->to.kind), n, a->parts[n]->name, site_name(e->from.kind),
+                     site_name(e->to.kind));
+        }
+    }
+    return INLAY_OK;
+}
+
+/* The option `keep`: used[layer * parts + n] = whether part n is fused there. */
+static inlay_status read_kept(const adapter *a, bool *used, inlay_error *err)
+{
+    const char *text = options_string(a->settings, "keep"), *at = text;
+    int parts = a->part_count;
+
+    for (int i = 0; i < a->shape->depth * parts; i++)
+        used[i] = true;
+    while (*at) {
+        char *end;
+        long layer = strtol(at, &end, 10), n = -1;
+        bool good = end > at && *end == ':' && layer >= 0 && layer < a->shape->depth;
+        for (int i = 0; good && i < parts; i++)
+            used[layer * parts + i] = false;
+        do {
+            at = good ? end + 1 : at;
+            n = good ? strtol(at, &end, 10) : n;
+            good = good && end > at && n >= 0 && n < parts && !used[layer * parts + n] && (!*end || *end == ',' || *end == ';');
+            if (!good)
+                FAIL(err, INLAY_ERR_USAGE, "keep: expected a layer (0 to %lld) and its parts (0 to %d), say 0:0,2;1:1,2, found '%s' in '%s'", (long long)a->shape->depth - 1,
+                     parts - 1, at, text);
+            used[layer * parts + n] = true;
+        } while (*end == ',');
+        at = end + (*end == ';');
+    }
+    return INLAY_OK;
+}
+
+/* ---- the fusion ---- */
+
+static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *err)
+{
+    fusion *f = ARENA_NEW(a->memory, fusion);
+    const edge *e = NULL;
+    init_rule random = {INIT_NORMAL, 0, 0.02}, zero = {INIT_ZERO, 0, 0};
+    int64_t from, to;
+#define NAME(part) arena_printf(a->memory, "blocks.%d.fusion." part, layer)
+
+    f->layer = layer;
+    f->parts = ARENA_ARRAY(a->memory, int, a->part_count);
+    f->edges = ARENA_ARRAY(a->memory, const edge *, a->part_count);
+    for (int n = 0; n < a->part_count; n++)
+        if (used[n]) {
+            TRY(find_edge(a, n, layer, &e, err));
+            f->parts[f->count] = n;
+            f->edges[f->count++] = e;
+        }
+    from = site_width(a->shape, e->from.kind);
+    to = site_width(a->shape, e->to.kind);
+    f->q = adapter_add_param(a, NAME("query.weight"), 2, (int64_t[]){to, from}, random);
+    f->q_bias = adapter_add_param(a, NAME("query.bias"), 1, &to, zero);
+    f->k = adapter_add_param(a, NAME("key.weight"), 2, (int64_t[]){to, to}, random);
+    f->k_bias = adapter_add_param(a, NAME("key.bias"), 1, &to, zero);
+    f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
+    adapter_add_edge(a, e->from.kind, e->to.kind, layer, apply, f);
+#undef NAME
+    return INLAY_OK;
+}
+
+static inlay_status plan(adapter *a, inlay_error *err)
+{
+    const char *folders = options_string(a->settings, "adapters");
+    int64_t depth = a->shape->depth;
+    bool *used, *layers;
+
+    TRY(*folders ? open_parts(a, folders, err) : make_parts(a, options_string(a->settings, "parts"), err));
+    TRY(check_parts(a, err));
+    used = ARENA_ARRAY(a->memory, bool, depth * a->part_count);
+    layers = ARENA_ARRAY(a->memory, bool, depth);
+    TRY(read_kept(a, used, err));
+    for (int n = 0; n < a->part_count; n++) {
+        for (int layer = 0; layer < depth; layer++)
+            layers[layer] = layer >= a->first_layer && used[layer * a->part_count + n];
+        adapter_list_part(a, n, layers);
+    }
+    for (int layer = a->first_layer; layer < depth; layer++)
+        TRY(make(a, layer, used + (ptrdiff_t)layer * a->part_count, err));
+    return INLAY_OK;
+}
+
+/* A layer that a step drops is not in its graph, and then has no regulariser either. */
+static bool takes_part(const graph *g, const param *p)
+{
+    for (value v = 0; v < g->value_count; v++)
+        if (g->values[v].p == p)
+            return true;
+    return false;
+}
+
+static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
+{
+    double weight = options_real(a->settings, "regulariser");
+    value total = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
+
+    for (int i = 0; weight != 0 && i < a->edge_count; i++) {
+        const fusion *f = a->edges[i].context;
+        if (takes_part(g, f->v))
+            total = graph_add_scaled(g, total, graph_identity_distance(g, f->v), weight);
+    }
+    return total;
+}
+
+bool adapter_is_fusion(const adapter *a)
+{
+    return a->method->plan == plan;
+}
+
+int fusion_parts(const adapter *a, int layer, const int **parts)
+{
+    for (int i = 0; adapter_is_fusion(a) && i < a->edge_count; i++) {
+        const fusion *f = a->edges[i].context;
+        if (f->layer == layer) {
+            *parts = f->parts;
+            return f->count;
+        }
+    }
+    return 0;
+}
+
+const method method_fusion = {
+    .name = "fusion",
+    .summary = "an attention over the results of given trained adapters, for each layer and token",
+    .equation = "y = x + sum_n softmax_n((z Q + bq) . (a_n K + bk)) a_n V, a_n adapter n's function of z",
+    .cite = "arXiv 2005.00247",
+    .options = option_table,
+    .drop_path = 0.1,
+    .lr = 1e-4,
+    .plan = plan,
+    .loss = loss,
+};

@@ -1,0 +1,188 @@
+/* inlay prune: keeps the most used parts of a fusion of adapters. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/common.h"
+#include "compose/prune.h"
+
+static const option_spec option_table[] = {
+    OPTION_BACKBONE,
+    {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "fusion to prune", false},
+    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "what the fusion was trained on; where there are splits, train is taken", false},
+    {"keep", OPTION_INT, "2", NULL, 1, 1000000, "K", "parts that stay in every layer: those with most attention", false},
+    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for the pruned fusion", false},
+    {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
+    OPTION_PRECISION,
+    OPTION_THREADS,
+    OPTION_WORKERS,
+    OPTION_JSON,
+    OPTION_QUIET,
+    {0},
+};
+
+static void show_progress(void *context, int done, int total)
+{
+    (void)total;
+    progress_update(context, done, NULL);
+}
+
+static bool contains(const int *list, int count, int item)
+{
+    for (int i = 0; i < count; i++)
+        if (list[i] == item)
+            return true;
+    return false;
+}
+
+static void print_usage(const prune_usage *u, const adapter *a, int keep)
+{
+    arena *memory = arena_new();
+    int *kept = ARENA_ARRAY(memory, int, u->parts);
+    text_table *t = text_table_new();
+
+    for (int n = 0; n < u->parts; n++)
+        printf("part %d: %s\n", n, a->parts[n]->name);
+    putchar('\n');
+    text_table_column(t, "layer", TEXT_RIGHT);
+    for (int n = 0; n < u->parts; n++)
+        text_table_column(t, arena_printf(memory, "part %d", n), TEXT_RIGHT);
+    text_table_column(t, "kept", TEXT_LEFT);
+    for (int layer = 0; layer < u->layers; layer++) {
+        int count = prune_layer(u, layer, keep, kept);
+        const char *list = "";
+        text_table_cell(t, "%d", layer);
+        for (int n = 0; n < u->parts; n++) {
+            double mean = u->mean[layer * u->parts + n];
+            if (mean >= 0)
+                text_table_cell(t, "%.4f", mean);
+            else
+                text_table_cell(t, "-");
+        }
+        for (int i = 0; i < count; i++)
+            list = arena_printf(memory, "%s%s%d", list, i ? ", " : "", kept[i]);
+        text_table_cell(t, "%s", list);
+        text_table_end_row(t);
+    }
+    text_table_print(t, 0, stdout);
+    text_table_free(t);
+    arena_free(memory);
+}
+
+static void dump_usage(const prune_usage *u, const options *o, const char *text, int keep)
+{
+    arena *memory = arena_new();
+    int *kept = ARENA_ARRAY(memory, int, u->parts);
+    json_t *layers = json_array(), *root;
+
+    for (int layer = 0; layer < u->layers; layer++) {
+        int count = prune_layer(u, layer, keep, kept);
+        json_t *weights = json_array(), *list = json_array();
+        for (int n = 0; n < u->parts; n++) {
+            double mean = u->mean[layer * u->parts + n];
+            json_array_append_new(weights, mean >= 0 ? json_real(mean) : json_null());
+            if (contains(kept, count, n))
+                json_array_append_new(list, json_integer(n));
+        }
+        json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", layer, "weights", weights, "kept", list));
+    }
+    root = json_pack("{s:s, s:s, s:i, s:i, s:o}", "output", options_string(o, "output"), "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
+    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(root);
+    arena_free(memory);
+}
+
+/* The fusion's own record of its training goes on, with what was done to it. */
+static json_t *make_record(arena *memory, const options *o, const prune_usage *u)
+{
+    json_t *root = json_load_file(path_join(memory, options_string(o, "adapter"), "adapter.json"), 0, NULL), *record = json_deep_copy(json_object_get(root, "training"));
+
+    if (!record)
+        record = json_object();
+    json_object_set_new(record, "pruned", json_pack("{s:i, s:i}", "keep", (int)options_int(o, "keep"), "images", u->images));
+    json_decref(root);
+    return record;
+}
+
+static inlay_status write_pruned(session *s, const options *o, const prune_usage *u, inlay_error *err)
+{
+    arena *memory = arena_new();
+    int keep = (int)options_int(o, "keep");
+    const char *output = options_string(o, "output"), *text = prune_text(memory, u, keep);
+    json_t *record = make_record(memory, o, u);
+    void *preprocessing = preprocess_record(&s->prep);
+    inlay_status status = prune_write(s->a, &s->dev, text, output, preprocessing, record, err);
+
+    if (status == INLAY_OK && options_flag(o, "json")) {
+        dump_usage(u, o, text, keep);
+    } else if (status == INLAY_OK) {
+        size_t before = 0, after = 0;
+        char a[TEXT_SHORT], b[TEXT_SHORT];
+        file_size(path_join(memory, options_string(o, "adapter"), "adapter.safetensors"), &before);
+        file_size(path_join(memory, output, "adapter.safetensors"), &after);
+        print_usage(u, s->a, keep);
+        printf("\nmean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s\n", u->images, keep, u->parts, output, text_size(a, after),
+               text_size(b, before));
+    }
+    json_decref(preprocessing);
+    json_decref(record);
+    arena_free(memory);
+    return status;
+}
+
+static inlay_status prune(session *s, const options *o, inlay_error *err)
+{
+    const char *path = options_string(o, "data");
+    arena *memory = arena_new();
+    bool split = file_is_folder(path_join(memory, path, "train"));
+    progress bar = {0};
+    prune_request request = {.s = s, .batch = options_int(o, "batch_size"), .workers = choose_workers(o), .progress = show_progress, .context = &bar};
+    prune_usage usage;
+    dataset *d;
+    inlay_status status;
+
+    arena_free(memory);
+    if (s->a->part_count && options_int(o, "keep") > s->a->part_count)
+        FAIL(err, INLAY_ERR_USAGE, "--keep %lld: '%s' has %d parts", (long long)options_int(o, "keep"), options_string(o, "adapter"), s->a->part_count);
+    TRY(session_dataset(s, &d, path, split ? "train" : NULL, err));
+    request.data = d;
+    progress_begin(&bar, progress_stream(o), "measuring", d->count, "img");
+    status = prune_measure(&usage, &request, err);
+    progress_end(&bar);
+    if (status == INLAY_OK) {
+        for (int i = 0; i < usage.bad_count; i++)
+            fprintf(stderr, "left out: %s\n", usage.bad[i]);
+        status = write_pruned(s, o, &usage, err);
+        prune_free(&usage);
+    }
+    dataset_free(d);
+    return status;
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    static const char *const needed[] = {"backbone", "adapter", "data", "output"};
+    session_request request = {.backbone = options_string(o, "backbone"), .adapter = options_string(o, "adapter"), .threads = (int)options_int(o, "threads"),
+                               .precision = options_string(o, "precision")};
+    session s;
+    inlay_status status;
+
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+        TRY(require(o, needed[i], err));
+    TRY(session_open(&s, &request, err));
+    status = prune(&s, o, err);
+    session_close(&s);
+    return status;
+}
+
+const command command_prune = {
+    .name = "prune",
+    .usage = "--backbone DIR --adapter DIR --data DIR|labels.csv --output DIR [--keep 2]",
+    .summary = "keep the most used parts of a fusion of adapters",
+    .details = "Runs a fusion adapter over its training images, prints how much attention each of its parts gets in each layer, and writes a fusion in which every layer has "
+               "the --keep most used parts only; its softmax runs over these, nothing is trained again. What no layer uses any more is left out of the file.",
+    .options = option_table,
+    .run = run,
+};

@@ -1,0 +1,416 @@
+/* AdapterDrop (arXiv 2010.11918): layers left out at run time, in training, and shared by several tasks on the same images. */
+#include "support.h"
+
+#include <math.h>
+
+#include "train/session.h"
+#include "train/train.h"
+
+#define VIT TEST_DATA "/oracle/vit"
+#define CLASSES 3
+#define BATCH 2
+#define DEPTH 3
+#define EPOCHS 3
+
+static char folder[64];
+static device dev;
+static backbone *b;
+static uint8_t pixels[BATCH * 32 * 32 * 3];
+
+static int set_up(void **state)
+{
+    char data[300];
+    inlay_error err;
+
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", support_folder());
+    snprintf(data, sizeof data, "%s/data", folder);
+    support_images(data, "train", CLASSES, 7, 40);
+    ASSERT_OK(device_open(&dev, NULL, 2, &err));
+    ASSERT_OK(backbone_open(&b, VIT, 0, &err));
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, i) >> 24);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (int i = 0; i < b->param_count; i++)
+        param_release(b->params[i], &dev);
+    backbone_close(b);
+    device_close(&dev);
+    support_remove(folder);
+    return 0;
+}
+
+static adapter *make(const char *which, const char *drop, uint32_t seed)
+{
+    inlay_error err;
+    options *o;
+    adapter *a;
+
+    ASSERT_OK(adapter_settings(&o, which, &err));
+    ASSERT_OK(options_set(o, "rank", "4", "test", &err));
+    ASSERT_OK(options_set(o, "drop_layers", drop, "test", &err));
+    ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
+    for (int i = 0; i < a->param_count; i++) {
+        param *p = a->params[i].p;
+        float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
+        param_get(p, &dev, values);
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = seed, .purpose = RNG_TEST, .site = (uint32_t)i});
+        for (int64_t j = 0; j < p->count; j++)
+            values[j] += noise[j];
+        param_set(p, &dev, values);
+        free(values);
+        free(noise);
+    }
+    return a;
+}
+
+static void answer(const adapter *a, int skip, float logits[BATCH * CLASSES])
+{
+    model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .skip_layers = skip};
+    predictor p;
+    inlay_error err;
+
+    ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
+    memcpy(predictor_pixels(&p), pixels, sizeof pixels);
+    predictor_run(&p, BATCH, logits);
+    predictor_close(&p);
+}
+
+static void copy_values(adapter *to, const adapter *from)
+{
+    for (int i = 0; i < to->param_count; i++) {
+        param *p = to->params[i].p;
+        float *values = calloc((size_t)p->count, sizeof *values);
+        assert_non_null(adapter_find(from, p->name));
+        param_get(adapter_find(from, p->name), &dev, values);
+        param_set(p, &dev, values);
+        free(values);
+    }
+}
+
+/* Wu = bu = 0 in every adapter of layers below `layers`. */
+static void zero_up(adapter *a, int layers)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        param *p = a->params[i].p;
+        int layer;
+        if (sscanf(p->name, "blocks.%d.", &layer) == 1 && layer < layers && strstr(p->name, ".up.")) {
+            float *zeros = calloc((size_t)p->count, sizeof *zeros);
+            param_set(p, &dev, zeros);
+            free(zeros);
+        }
+    }
+}
+
+/* n = 0 changes no bit; n = L is the frozen backbone with the head; n = l is a zero up-projection below l; n in the settings is n at run time. */
+static void test_skipped(void **state)
+{
+    static const char *const methods[] = {"bottleneck", "adapter_plus", "parallel", "houlsby", "lora"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        adapter *a = make(methods[i], "0", 3);
+        float plain[BATCH * CLASSES], other[BATCH * CLASSES], before[BATCH * CLASSES] = {0};
+        answer(a, 0, plain);
+        for (int n = 0; n <= DEPTH; n++) {
+            char drop[8];
+            adapter *fixed, *zero = make(methods[i], "0", 3);
+            answer(a, n, plain);
+            assert_memory_not_equal(plain, before, sizeof plain);
+            memcpy(before, plain, sizeof before);
+            snprintf(drop, sizeof drop, "%d", n);
+            fixed = make(methods[i], drop, 4);
+            copy_values(fixed, a);
+            answer(fixed, 0, other);
+            if (memcmp(plain, other, sizeof plain) != 0)
+                fail_msg("%s: drop_layers %d and skipping %d layers differ", methods[i], n, n);
+            answer(fixed, n, other); /* what is not there can be skipped */
+            assert_memory_equal(plain, other, sizeof plain);
+            zero_up(zero, n);
+            answer(zero, 0, other);
+            for (int j = 0; j < BATCH * CLASSES && strcmp(methods[i], "lora") != 0; j++)
+                if (fabsf(plain[j] - other[j]) > 1e-6f * (1 + fabsf(plain[j])))
+                    fail_msg("%s: skipping %d layers gives %g, zero up-projections give %g", methods[i], n, (double)plain[j], (double)other[j]);
+            adapter_free(fixed, &dev);
+            adapter_free(zero, &dev);
+        }
+        adapter_free(a, &dev);
+    }
+}
+
+static void test_nothing_but_head(void **state)
+{
+    adapter *a = make("bottleneck", "0", 3), *head;
+    float plain[BATCH * CLASSES], other[BATCH * CLASSES];
+    options *o;
+    inlay_error err;
+
+    (void)state;
+    ASSERT_OK(adapter_settings(&o, "linear", &err));
+    ASSERT_OK(adapter_new(&head, "linear", o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_initialise(head, &dev, 1, &err));
+    copy_values(head, a);
+    answer(a, DEPTH, plain);
+    answer(head, 0, other);
+    assert_memory_equal(plain, other, sizeof plain);
+    adapter_free(a, &dev);
+    adapter_free(head, &dev);
+}
+
+/* Nothing below the first adapter has a gradient, and what is trained is (L - n) times an adapter. */
+static void test_no_gradient_below(void **state)
+{
+    (void)state;
+    for (int n = 0; n <= DEPTH; n++) {
+        char drop[8];
+        adapter *a;
+        model m;
+        program *p;
+        param *with_gradient[64];
+        inlay_error err;
+        int bn = 2 * 32 * 4 + 4 + 32, count;
+        snprintf(drop, sizeof drop, "%d", n);
+        a = make("bottleneck", drop, 3);
+        assert_int_equal(adapter_trained_total(a, false), (DEPTH - n) * bn);
+        model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true, .drop_path = 0.1};
+        ASSERT_OK(model_build(&m, &request, &err));
+        program_request plan = {.dev = &dev, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
+        ASSERT_OK(program_new(&p, m.g, &plan, &err));
+        count = program_params(p, with_gradient, 64);
+        assert_int_equal(count, 4 * (DEPTH - n) + 2);
+        for (int layer = 0; layer < DEPTH; layer++) {
+            assert_int_equal(m.g->values[m.blocks[layer]].needs_grad, layer >= n);
+            if (layer < n)
+                assert_null(program_grad(p, m.blocks[layer], BATCH).data);
+        }
+        program_free(p);
+        model_free(&m);
+        adapter_free(a, &dev);
+    }
+}
+
+/* ---- several tasks ---- */
+
+static double flops_until(const model_request *request, int block)
+{
+    model m;
+    program *p;
+    inlay_error err;
+    double flops;
+
+    ASSERT_OK(model_build(&m, request, &err));
+    program_request plan = {.dev = &dev, .max_batch = BATCH, .wanted = block < DEPTH ? &m.blocks[block] : &m.logits, .wanted_count = 1};
+    if (block > DEPTH) {
+        plan.wanted = m.task_logits;
+        plan.wanted_count = m.task_count;
+    }
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    flops = program_flops(p, false);
+    program_free(p);
+    model_free(&m);
+    return flops;
+}
+
+/* T tasks that share n layers cost (n + T (L - n)) / L of T passes' blocks, and T heads. An adapter behind a block leaves that block itself to all tasks, so n layers
+ * without adapters are n + 1 shared blocks. */
+static void test_tasks_cost(void **state)
+{
+    const adapter *tasks[4];
+
+    (void)state;
+    for (int t = 0; t < 4; t++)
+        tasks[t] = make("bottleneck", "0", 20 + (uint32_t)t);
+    model_request bare = {.dev = &dev, .b = b, .a = tasks[0], .pixel_type = DTYPE_U8, .keep_blocks = true, .skip_layers = DEPTH}, with = bare;
+    with.skip_layers = 0;
+    double block = flops_until(&bare, 1) - flops_until(&bare, 0), embedding = flops_until(&bare, 0) - block, head = flops_until(&bare, DEPTH) - flops_until(&bare, DEPTH - 1);
+    double function = flops_until(&with, 1) - flops_until(&with, 0) - block;
+    assert_true(block > 0 && head > 0 && function > 0);
+    for (int count = 2; count <= 4; count++)
+        for (int n = 0; n <= DEPTH; n++) {
+            model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = count, .pixel_type = DTYPE_U8, .keep_blocks = true, .skip_layers = n};
+            int shared = n < DEPTH ? n + 1 : DEPTH;
+            double blocks = shared + count * (DEPTH - shared), functions = count * (DEPTH - n);
+            double expected = embedding + blocks * block + functions * function + count * head;
+            double found = flops_until(&request, DEPTH + 1);
+            if (fabs(found - expected) > 1e-6 * expected)
+                fail_msg("%d tasks, %d layers skipped: %.0f operations, expected %.0f", count, n, found, expected);
+        }
+    for (int t = 0; t < 4; t++)
+        adapter_free((adapter *)(uintptr_t)tasks[t], &dev);
+}
+
+/* Each task answers as it does alone, bit for bit. */
+static void test_tasks_answers(void **state)
+{
+    const adapter *tasks[3] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32)};
+
+    (void)state;
+    for (int skip = 0; skip <= DEPTH; skip++) {
+        model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = 3, .pixel_type = DTYPE_U8, .skip_layers = skip};
+        predictor p;
+        inlay_error err;
+        ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
+        memcpy(predictor_pixels(&p), pixels, sizeof pixels);
+        predictor_forward(&p, BATCH);
+        for (int t = 0; t < 3; t++) {
+            float together[BATCH * CLASSES], alone[BATCH * CLASSES];
+            assert_int_equal(predictor_classes(&p, t), CLASSES);
+            predictor_logits(&p, t, BATCH, together);
+            answer(tasks[t], skip, alone);
+            if (memcmp(together, alone, sizeof alone) != 0)
+                fail_msg("task %d with %d layers skipped answers otherwise than alone", t, skip);
+        }
+        predictor_close(&p);
+    }
+    for (int t = 0; t < 3; t++)
+        adapter_free((adapter *)(uintptr_t)tasks[t], &dev);
+}
+
+/* ---- sessions ---- */
+
+static void test_session_refuses(void **state)
+{
+    static const char *const made[] = {"vpt", "bitfit", "bottleneck"};
+    char path[3][300];
+    session_request q = {.backbone = VIT, .threads = 1, .precision = "f32", .skip_layers = 1};
+    session s;
+    inlay_error err;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        options *o;
+        adapter *a;
+        snprintf(path[i], sizeof path[i], "%s/%s", folder, made[i]);
+        ASSERT_OK(adapter_settings(&o, made[i], &err));
+        ASSERT_OK(adapter_new(&a, made[i], o, b, CLASSES, NULL, &err));
+        ASSERT_OK(adapter_initialise(a, &dev, 1, &err));
+        ASSERT_OK(adapter_save(a, &dev, path[i], NULL, NULL, &err));
+        adapter_free(a, &dev);
+    }
+    for (int i = 0; i < 2; i++) {
+        q.adapter = path[i];
+        assert_int_equal(session_open(&s, &q, &err), INLAY_ERR_USAGE);
+        assert_non_null(strstr(err.message, "cannot be skipped"));
+        assert_non_null(strstr(err.message, made[i]));
+    }
+    q.adapter = path[2];
+    q.skip_layers = DEPTH;
+    ASSERT_OK(session_open(&s, &q, &err));
+    session_close(&s);
+    q.skip_layers = DEPTH + 1;
+    assert_int_equal(session_open(&s, &q, &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "has 3 layers, 4 cannot be skipped"));
+    q.adapter = NULL;
+    q.skip_layers = 1;
+    assert_int_equal(session_open(&s, &q, &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "there is no adapter"));
+}
+
+/* ---- robust training: every step drops a number of layers that it draws ---- */
+
+static int steps_left;
+
+static void count_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
+{
+    (void)context;
+    (void)epoch;
+    (void)step;
+    (void)steps;
+    (void)images;
+    (void)loss;
+    if (steps_left > 0)
+        steps_left--;
+}
+
+static bool ask_stop(void *context)
+{
+    return *(const int *)context > 0 && steps_left == 0;
+}
+
+static void robust_run(const char *name, int threads, int stop_after, bool resume)
+{
+    char path[300], output[300];
+    dataset_request request = {.path = path, .split = "train"};
+    device d;
+    backbone *own;
+    adapter *a;
+    dataset *data;
+    options *o;
+    preprocess prep;
+    train_result result;
+    inlay_error err;
+    inlay_status status;
+
+    snprintf(path, sizeof path, "%s/data", folder);
+    snprintf(output, sizeof output, "%s/%s", folder, name);
+    ASSERT_OK(device_open(&d, NULL, threads, &err));
+    ASSERT_OK(backbone_open(&own, VIT, 0, &err));
+    ASSERT_OK(backbone_identify(own, &err));
+    ASSERT_OK(dataset_open(&data, &request, &err));
+    ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
+    ASSERT_OK(options_set(o, "drop_layers", "random", "test", &err));
+    ASSERT_OK(adapter_new(&a, "adapter_plus", o, own, data->class_count, data->classes, &err));
+    assert_true(a->drop_random);
+    ASSERT_OK(preprocess_for(&prep, own, NULL, &err));
+    steps_left = stop_after;
+    train_request q = {.dev = &d, .b = own, .a = a, .data = data, .prep = &prep, .epochs = EPOCHS, .batch = 4, .workers = threads, .drop_last = true,
+                       .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 1, .epochs = EPOCHS}, .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+                       .drop_path = 0.2, .seed = 5, .cache_limit = (size_t)1 << 30, .output = output, .run = "{\"seed\": 5}", .resume = resume,
+                       .observer = {.context = &stop_after, .step = count_step, .stop = ask_stop}};
+    status = train(&result, &q, &err);
+    if (status != (stop_after ? INLAY_ERR_INTERRUPTED : INLAY_OK))
+        fail_msg("%s: %s", name, err.message);
+    train_result_free(&result);
+    for (int i = 0; i < own->param_count; i++)
+        param_release(own->params[i], &d);
+    adapter_free(a, &d);
+    dataset_free(data);
+    backbone_close(own);
+    device_close(&d);
+}
+
+static void same_weights(const char *a, const char *c)
+{
+    char pa[300], pb[300], *da, *db;
+    size_t na, nb;
+    inlay_error err;
+
+    snprintf(pa, sizeof pa, "%s/%s/adapter.safetensors", folder, a);
+    snprintf(pb, sizeof pb, "%s/%s/adapter.safetensors", folder, c);
+    ASSERT_OK(file_read(pa, 1 << 24, &da, &na, &err));
+    ASSERT_OK(file_read(pb, 1 << 24, &db, &nb, &err));
+    if (na != nb || memcmp(da, db, na) != 0)
+        fail_msg("'%s' and '%s' differ", a, c);
+    free(da);
+    free(db);
+}
+
+static void test_robust(void **state)
+{
+    (void)state;
+    robust_run("one", 1, 0, false);
+    robust_run("two", 2, 0, false);
+    same_weights("one", "two");
+    for (int stop = 1; stop < 12; stop += 5) {
+        char name[32];
+        snprintf(name, sizeof name, "stopped%d", stop);
+        robust_run(name, 2, stop, false);
+        robust_run(name, 1, 0, true);
+        same_weights("one", name);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_skipped), cmocka_unit_test(test_nothing_but_head), cmocka_unit_test(test_no_gradient_below), cmocka_unit_test(test_tasks_cost),
+        cmocka_unit_test(test_tasks_answers), cmocka_unit_test(test_session_refuses), cmocka_unit_test(test_robust),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
