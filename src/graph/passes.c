@@ -123,7 +123,7 @@ static bool exact_weights(const graph *g, const op_node *linear)
 }
 
 /* In bf16, a value is stored as bf16 when every reader takes it so: products with frozen weights round their input to bf16 anyway. Readers come later in
- * the order, so one sweep from the end decides. */
+ * the order, so one sweep from the end decides. What is not batched is a loss, or a term of one: it stays as it is. */
 static void choose_types(graph *g)
 {
     bool *wide = calloc((size_t)g->value_count + 1, sizeof *wide); /* some reader wants it as it is */
@@ -134,7 +134,7 @@ static void choose_types(graph *g)
         value_info *out = &g->values[op->out];
         if (op->dead)
             continue;
-        if (desc->bf16_result && !out->kept && !wide[op->out] && !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
+        if (desc->bf16_result && out->batched && !out->kept && !wide[op->out] && !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
             out->type = DTYPE_BF16;
         for (int j = 0; j < OP_INPUTS; j++) {
             bool takes = desc->bf16_inputs >> j & 1;
