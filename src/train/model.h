@@ -31,6 +31,8 @@ typedef struct model {
     value *blocks;
     int64_t classes;
     value *task_logits; /* [task_count]; the first is `logits` */
+    value *pass_logits; /* [passes], of a training step; the first is `logits` */
+    int passes;
 } model;
 
 inlay_status model_build(model *m, const model_request *request, inlay_error *err);

@@ -157,10 +157,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 
 /* ---- steps ---- */
 
-static void update(trainer *t, double lr)
+void train_update(const train_request *q, double lr)
 {
-    const train_request *q = t->q;
-
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
         adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates + 1,
@@ -226,7 +224,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
     t->state.step_in_epoch++;
     if (!isfinite(loss))
         FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help", t->state.step, t->state.epoch + 1);
-    update(t, lr);
+    train_update(t->q, lr);
     t->state.loss_sum += (double)loss;
     NOTIFY(t, step, t->state.epoch + 1, t->state.step, t->steps_per_epoch * t->q->epochs, got, (double)loss);
     return INLAY_OK;
