@@ -166,6 +166,8 @@ void train_update(const train_request *q, double lr)
                            .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
         if (!p->trainable || (!p->touched && !q->move_untouched))
             continue; /* an expert that was not drawn, a layer that was dropped */
+        if (!p->touched) /* it may still hold the gradient of the last step that had one */
+            q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         q->dev->k->adamw(&q->dev->c, &args);
         p->updates++;
         p->version++;
