@@ -3,6 +3,7 @@
   layouts     the same model read by transformers, by timm from .npz, and from shards gives the same weights and logits
   methods     a ViT written out in plain torch, with adapters as edges between named places, gives the same logits, losses and
               gradients; PEFT does for LoRA; scales and shifts folded into the weights do for SSF
+  training    the same ViT with the adapters that each pass draws, and the loss's gradient by formula where a target counts as constant
   steps       AdamW written out gives the same losses and parameters
   files       a second run of the generator gives the same tensors
 
@@ -49,7 +50,8 @@ def under(tensors, prefix):
 
 # ---- a ViT written out; adapters are edges (from, to): what is at `to` grows by a function of what is at `from` ----
 
-EDGES = {"post": [("output", "output", "adapter")], "pfeiffer": [("output", "output", "adapter")], "pre": [("middle", "middle", "adapter")],
+EDGES = {"pre_post": [("middle", "middle", "adapter_attn"), ("output", "output", "adapter")],
+         "post": [("output", "output", "adapter")], "pfeiffer": [("output", "output", "adapter")], "pre": [("middle", "middle", "adapter")],
          "parallel": [("middle", "output", "adapter")], "intermediate": [("ffn", "ffn", "adapter")],
          "houlsby": [("attention", "attention", "adapter_attn"), ("ffn", "ffn", "adapter")]}
 
@@ -67,12 +69,17 @@ def plain_adapter(p, slot, x, o):
     if slot + ".norm.weight" in p:
         x = layernorm(x, p[slot + ".norm.weight"], p[slot + ".norm.bias"])
     x = x @ p[slot + ".down.weight"].T + p.get(slot + ".down.bias", 0)
-    x = gelu(x) if o["activation"] == "gelu" else x.clamp_min(0) if o["activation"] == "relu" else x
+    if slot + ".numerator" in p:
+        top, low = p[slot + ".numerator"], p[slot + ".denominator"]
+        terms = torch.stack([b * x ** (j + 1) for j, b in enumerate(low)])
+        x = sum(a * x**j for j, a in enumerate(top)) / (1 + (terms.abs().sum(0) if o["version"] == "A" else terms.sum(0).abs()))
+    else:
+        x = {"gelu": gelu, "relu": lambda v: v.clamp_min(0), "silu": lambda v: v * torch.sigmoid(v), "none": lambda v: v}[o["activation"]](x)
     x = x @ p[slot + ".up.weight"].T + p.get(slot + ".up.bias", 0)
-    return x * p.get(slot + ".scaling", o["scale"] if o["scaling"] == "fixed" else 1.0)
+    return x * p.get(slot + ".scaling", o["scale"] if o.get("scaling") == "fixed" else 1.0) * p.get(slot + ".gate", 1.0)
 
 
-def plain_vit(weights, pixels, heads, p, method="linear", o=None):
+def plain_vit(weights, pixels, heads, p, method="linear", o=None, blocks=None):
     t = {**weights, **p}
     dtype = t["cls_token"].dtype
     x = (pixels.to(dtype) / 255 - 0.5) / 0.5
@@ -106,7 +113,7 @@ def plain_vit(weights, pixels, heads, p, method="linear", o=None):
         def edges(place, v, seen, b=b):
             seen[place] = v
             for source, target, slot in EDGES[o["position"]] if method == "bottleneck" else []:
-                if target == place:
+                if target == place and b + slot + ".down.weight" in p:
                     v = v + plain_adapter(p, b + slot, seen[source], o)
             seen[place] = v
             return v
@@ -119,8 +126,14 @@ def plain_vit(weights, pixels, heads, p, method="linear", o=None):
         score = (score - score.amax(-1, keepdim=True)).exp()
         y = (score / score.sum(-1, keepdim=True) @ v).transpose(1, 2).reshape(n, -1, d)
         x = edges("middle", x + edges("attention", linear(b + "attn.proj", y) * t.get(b + "ls1.gamma", 1.0), seen), seen)
-        y = linear(b + "mlp.fc2", gelu(linear(b + "mlp.fc1", norm(b + "norm2", x))))
-        x = edges("output", x + edges("ffn", y * t.get(b + "ls2.gamma", 1.0), seen), seen)
+        hidden = gelu(linear(b + "mlp.fc1", norm(b + "norm2", x)))
+        y = edges("ffn", linear(b + "mlp.fc2", hidden) * t.get(b + "ls2.gamma", 1.0), seen)
+        if b + "vector" in p:
+            alpha = "alpha" if "alpha.weight" in p else b + "alpha"
+            y = y + (hidden @ p[alpha + ".weight"].T + p[alpha + ".bias"]) * p[b + "vector"].flatten()
+        x = edges("output", x + y, seen)
+        if blocks is not None:
+            blocks.append(x)
     x = norm("fc_norm", x[:, 1:].mean(1)) if "fc_norm.weight" in t else norm("norm", x)[:, 0]
     return x @ t["head.weight"].T + t["head.bias"]
 
@@ -272,6 +285,96 @@ def check_variants(m):
         verify(row["name"] + " logits, loss, gradients", error, 1e-6)
 
 
+# ---- training steps ----
+
+
+def training_loss(m, frozen, row, p, pixels, labels, when):
+    """As oracle_training makes it, but for the adapters' and the divergence's formulas. Also returns the passes' logits."""
+    t, o, method, results = m.oracle_training, row["options"], row["method"], []
+    kind = "lora" if o.get("kind") == "lora" else "linear" if method == "adapter_bias" else "bottleneck"
+    for which in range(2 if method in ("adamix", "mosa") else 1):
+        q, options = dict(p), o if kind != "bottleneck" else t.plain_options(method, o)
+        if method in ("adamix", "mosa"):
+            depth, width = 1 + max(int(k.split(".")[1]) for k in frozen if k.startswith("blocks.")), frozen["cls_token"].shape[-1]
+            q = t.drawn(p, list(t.sides(method, o, depth, width)), when["seed"], when["step"], which)
+        switches = sorted((k for k in p if k.endswith(".switch")), key=lambda k: (k.split(".")[1], ".adapter." in k))  # in the order of the graph
+        for site, name in enumerate(switches):
+            noise = [t.philox.gumbel(when["seed"], site, when["step"], 2 * i + 1) - t.philox.gumbel(when["seed"], site, when["step"], 2 * i)
+                     for i in range(len(pixels))]
+            gate = torch.sigmoid((p[name][1] - p[name][0] + torch.tensor(noise, dtype=p[name].dtype)) / t.temperature(o, when))
+            q[name[:-7] + ".gate"] = gate.view(-1, 1, 1)
+        blocks = []
+        results.append((plain_vit(frozen, pixels, m.HEADS, q, kind, options, blocks), blocks))
+    z, smoothing = results[0][0], row.get("label_smoothing", 0.0)
+
+    def entropy(a):
+        return (1 - smoothing) * cross_entropy(a, labels) - smoothing * torch.log_softmax(a, -1).mean()
+
+    loss = entropy(z)
+    if len(results) == 2:
+        b = results[1][0]
+        gap = (torch.softmax(z, -1) - torch.softmax(b, -1)).detach()
+        value = (gap * (torch.log_softmax(z, -1) - torch.log_softmax(b, -1)).detach()).sum(-1).mean() / 2
+        towards = (gap * (z - z.detach() - b + b.detach())).sum(-1).mean() / 2  # zero, with the gradients of both divergences
+        loss = loss + o.get("second_loss", 0.0) * entropy(b) + o["consistency"] * (value + towards)
+        if o.get("deep_regulariser"):
+            near = [(x - y).square().mean() for x, y in zip(results[0][1][:-1], results[1][1][:-1])][:6]
+            loss = loss + o["consistency"] * 0.01 * sum(near) / len(results[0][1])
+    return loss, [r[0] for r in results]
+
+
+def check_training(m):
+    base, noise = load_file(m.path("base.safetensors")), []
+    for row in m.load_json("training.json"):
+        data, frozen = load_file(m.path(row["file"])), double(load_file(m.path(row["backbone"], "model.safetensors")))
+        values, want = under(data, "param."), under(data, "grad.")
+        p = {k: v.double().requires_grad_() for k, v in values.items()}
+        loss, logits = training_loss(m, frozen, row, p, base["pixels"], base["labels"], row["when"])
+        grads = torch.autograd.grad(loss, list(p.values()), allow_unused=True)
+        grads = {k: torch.zeros_like(p[k]) if g is None else g for k, g in zip(p, grads)}
+        error = max(apart(loss.detach().reshape(1), data["loss"]), apart_in_all(grads, want),
+                    *(apart(z.detach(), data[f"logits.{i}"]) for i, z in enumerate(logits)))
+        verify(f"{row['name']} logits, loss, gradients", error, 1e-6)
+        if len(logits) == 2:
+            verify(f"{row['name']} passes differ (negated)", -apart(logits[0].detach(), logits[1].detach()), -0.05)
+        got = m.oracle_training.evaluate(m, row, values, base, torch.float32)
+        noise.append((max(apart(z, data[f"logits.{i}"]) for i, z in enumerate(got[0])), apart_in_all(got[2], want)))
+    print(f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
+          f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value")
+
+
+def check_training_steps(m):
+    t, inputs, frozen = m.oracle_training, load_file(m.path("steps.safetensors")), double(load_file(m.path("vit/model.safetensors")))
+    for name in [row["name"] for row in t.step_table()]:
+        row, data = m.load_json(name + ".json"), load_file(m.path(name + ".safetensors"))
+        p, losses, count = double(under(data, "param.")), [], {}
+        mean, square = ({k: torch.zeros_like(v) for k, v in p.items()} for _ in range(2))
+        (b1, b2), eps, masks = row["betas"], row["eps"], under(data, "mask.")
+        for s in range(row["steps"]):
+            p = {k: v.detach().requires_grad_() for k, v in p.items()}
+            loss, _ = training_loss(m, frozen, row, p, inputs["pixels"][s % 4], inputs["labels"][s % 4], t.when_of(row, s))
+            losses.append(loss.item())
+            for k, g in zip(p, torch.autograd.grad(loss, list(p.values()), allow_unused=True)):
+                if g is None and not row["move_untouched"]:
+                    continue
+                open_, lr = masks.get(k, torch.ones(1)).double(), data["lr"][s].double() * (t.own_rate(row, k) / row["lr"])
+                g, n = (torch.zeros_like(p[k]) if g is None else g) * open_, count.get(k, 0) + 1
+                count[k], mean[k], square[k] = n, b1 * mean[k] + (1 - b1) * g, b2 * square[k] + (1 - b2) * g * g
+                decay = (row["weight_decay"] if g.ndim >= 2 else 0) * (1 if row["options"].get("decay_masked") else open_)
+                p[k] = (1 - lr * decay) * p[k].detach() - lr * (mean[k] / (1 - b1**n)) / ((square[k] / (1 - b2**n)).sqrt() + eps)
+        final = under(data, "final.")
+        verify(name + " losses", apart(losses, data["losses"]), 1e-6)
+        verify(name + " final parameters", apart_in_all({k: v.detach() for k, v in p.items()}, final), 1e-6)
+        verify(name + " steps of each parameter", sum(count.get(k, 0) != v for k, v in row["updates"].items()), 0)
+        parts = {}
+        for k, v in masks.items():
+            parts.setdefault(k.rsplit(".", 2)[0], []).append(v)
+        verify(name + " masks that do not make a partition", sum(not bool((sum(v.int() for v in of) == 1).all()) for of in parts.values()), 0)
+        single, end, _ = t.run_steps(m, row, under(data, "param."), masks, inputs, data["lr"], torch.float32)
+        print(f"     {name}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
+              f"parameters within {apart_in_all(end, final):.1e}")
+
+
 def cubic(size, out):
     """Weights [out, size] of bicubic resampling with a = -0.5 whose support grows when shrinking, as Pillow and torch with antialias do."""
     def kernel(x):
@@ -368,6 +471,7 @@ def check_files(m, assets):
         m.OUT = again
         for make in (m.make_main, m.make_base, m.make_variants, m.make_cases, m.make_steps, m.make_schedule):
             make()
+        m.oracle_training.make(m)
         if assets:
             m.make_real(assets)
         m.OUT = here
@@ -384,7 +488,7 @@ def check_files(m, assets):
                     print("     differs from a second run:", os.path.relpath(new, again))
     total = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(here) for name in names)
     print(f"     {same} of {count} files are the same bytes in a second run")
-    verify("bytes in all", total, 3e6)
+    verify("bytes in all", total, 4e6)
 
 
 def run(m, assets):
@@ -392,7 +496,9 @@ def run(m, assets):
     check_base(m)
     check_variants(m)
     check_cases(m)
+    check_training(m)
     check_steps(m)
+    check_training_steps(m)
     check_schedule(m)
     if assets:
         check_real(m, assets)

@@ -16,6 +16,8 @@ import sys
 import warnings
 import zlib
 
+import oracle_training
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
@@ -268,12 +270,12 @@ def bottleneck(p, prefix, x, o):
     if o["layernorm"]:
         x = F.layer_norm(x, x.shape[-1:], p[prefix + ".norm.weight"], p[prefix + ".norm.bias"], EPS)
     x = F.linear(x, p[prefix + ".down.weight"], p.get(prefix + ".down.bias"))
-    x = {"gelu": F.gelu, "relu": F.relu, "none": lambda v: v}[o["activation"]](x)
+    x = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "none": lambda v: v}[o["activation"]](x)
     x = F.linear(x, p[prefix + ".up.weight"], p.get(prefix + ".up.bias"))
     return x * (p[prefix + ".scaling"] if o["scaling"] in ("learned", "channel") else o["scale"] if o["scaling"] == "fixed" else 1)
 
 
-def bottleneck_block(block, i, p, o):
+def bottleneck_block(block, i, p, o, function=bottleneck):
     def attention(x):
         return block.ls1(block.attn(block.norm1(x)))
 
@@ -281,7 +283,7 @@ def bottleneck_block(block, i, p, o):
         return block.ls2(block.mlp(block.norm2(x)))
 
     def adapter(x, name="adapter"):
-        return bottleneck(p, f"blocks.{i}.{name}", x, o)
+        return function(p, f"blocks.{i}.{name}", x, o)
 
     def post(x):
         x = x + attention(x)
@@ -313,7 +315,14 @@ def bottleneck_block(block, i, p, o):
         s = ffn(y)
         return y + s + adapter(y + s)
 
-    forward = {"post": post, "pre": pre, "parallel": parallel, "intermediate": intermediate, "houlsby": houlsby, "pfeiffer": pfeiffer}
+    def pre_post(x):
+        x = x + attention(x)
+        x = x + adapter(x, "adapter_attn")
+        x = x + ffn(x)
+        return x + adapter(x)
+
+    forward = {"post": post, "pre": pre, "parallel": parallel, "intermediate": intermediate, "houlsby": houlsby, "pfeiffer": pfeiffer,
+               "pre_post": pre_post}
     return forward[o["position"]]
 
 
@@ -399,21 +408,24 @@ def parameters(name, method, o, state, depth):
     return p
 
 
-def tuned(checkpoint, method, o, p, dtype=torch.float64):
-    """pixels -> logits of timm's model with the method's parameters `p` (by name, read at each call)."""
+def tuned(checkpoint, method, o, p, dtype=torch.float64, block_forward=bottleneck_block, seen=None):
+    """pixels -> logits of timm's model with the method's parameters `p` (by name, read at each call). Of method "bottleneck",
+    `block_forward` makes the blocks' forward functions. `seen` is a list to which every block adds its output."""
     config = load_json(checkpoint, "config.json")
     model = build({k: v for k, v in config["model_args"].items() if k != "num_classes"})
     model.load_state_dict(load_file(path(checkpoint, "model.safetensors")), strict=True)
     model.to(dtype).requires_grad_(False)
     if method == "bottleneck":
         for i, block in enumerate(model.blocks):
-            block.forward = bottleneck_block(block, i, p, o)
+            block.forward = block_forward(block, i, p, o)
     elif method == "lora":
         hook_lora(model, p, o)
     elif method == "vpt":
         hook_vpt(model, p, o)
     elif method == "ssf":
         hook_ssf(model, p)
+    for block in model.blocks if seen is not None else []:
+        block.register_forward_hook(lambda m, a, out: seen.append(out))
     own = set(model.state_dict())
     return lambda pixels: torch.func.functional_call(model, {k: v for k, v in p.items() if k in own}, (normalised(pixels, dtype),))
 
@@ -576,6 +588,7 @@ def main():
         return check_oracles.run(sys.modules[__name__], a.assets)
     for make in (make_main, make_base, make_variants, make_cases, make_steps, make_schedule):
         make()
+    oracle_training.make(sys.modules[__name__])
     if a.assets:
         make_real(a.assets)
     return 0

@@ -26,12 +26,15 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
 static value training_loss(model *m, const model_request *q)
 {
     const method *method_ = q->a ? q->a->method : NULL;
-    int passes = q->training && method_ && method_->passes > 1 ? method_->passes : 1;
-    pass_result *results = ARENA_ARRAY(m->g->memory, pass_result, passes);
+    pass_result *results;
 
-    for (int i = 0; i < passes; i++) {
+    m->passes = q->training && method_ && method_->passes > 1 ? method_->passes : 1;
+    m->pass_logits = ARENA_ARRAY(m->g->memory, value, m->passes);
+    results = ARENA_ARRAY(m->g->memory, pass_result, m->passes);
+    for (int i = 0; i < m->passes; i++) {
         m->g->pass = (uint32_t)i;
         results[i] = build_one(m, q, q->a);
+        m->pass_logits[i] = results[i].logits;
         graph_keep(m->g, results[i].logits);
     }
     m->features = results[0].features;

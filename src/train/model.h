@@ -32,6 +32,8 @@ typedef struct model {
     int64_t classes;
     value *task_logits; /* [task_count], at least one; the first is `logits` */
     int task_count;
+    value *pass_logits; /* [passes], of a training step; the first is `logits` */
+    int passes;
 } model;
 
 inlay_status model_build(model *m, const model_request *request, inlay_error *err);

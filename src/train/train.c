@@ -157,10 +157,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 
 /* ---- steps ---- */
 
-static void update(trainer *t, double lr)
+void train_update(const train_request *q, double lr)
 {
-    const train_request *q = t->q;
-
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
         adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates + 1,
@@ -168,6 +166,8 @@ static void update(trainer *t, double lr)
                            .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
         if (!p->trainable || (!p->touched && !q->move_untouched))
             continue; /* an expert that was not drawn, a layer that was dropped */
+        if (!p->touched) /* it may still hold the gradient of the last step that had one */
+            q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         q->dev->k->adamw(&q->dev->c, &args);
         p->updates++;
         p->version++;
@@ -226,7 +226,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
     t->state.step_in_epoch++;
     if (!isfinite(loss))
         FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help", t->state.step, t->state.epoch + 1);
-    update(t, lr);
+    train_update(t->q, lr);
     t->state.loss_sum += (double)loss;
     NOTIFY(t, step, t->state.epoch + 1, t->state.step, t->steps_per_epoch * t->q->epochs, got, (double)loss);
     return INLAY_OK;

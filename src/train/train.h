@@ -77,4 +77,7 @@ typedef struct train_result {
 inlay_status train(train_result *out, const train_request *request, inlay_error *err);
 void train_result_free(train_result *r);
 
+/* One step of the optimiser: moves the parameters of request->a by the gradients of the last backward pass. Of the request it reads what a run's optimiser is. */
+void train_update(const train_request *request, double lr);
+
 #endif

@@ -1,0 +1,174 @@
+/* Training steps against PyTorch, on every device: methods that draw in each pass - logits of every pass, loss, gradients - and ten steps of the optimiser. The draws
+ * are those that Inlay makes for the seed and step of a row: tools/philox.py draws them once more. */
+#include "adapters/oracle.h"
+
+#include "train/train.h"
+
+/* ---- one step ---- */
+
+static void check_case(const json_t *item, const kernels *k, precision prec, tolerance limit)
+{
+    const json_t *when = json_object_get(item, "when");
+    step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(when, "seed")), .step = (uint32_t)json_integer_value(json_object_get(when, "step")),
+                      .epoch = (int)json_integer_value(json_object_get(when, "epoch")), .epochs = (int)json_integer_value(json_object_get(when, "epochs"))};
+    value wanted[3];
+    inlay_error err;
+    oracle_case c;
+    model m;
+    program *p;
+    tensor_set *base;
+
+    open_case(&c, item, json_string_value(json_object_get(item, "file")), k, step.seed);
+    ASSERT_OK(tensor_set_open(&base, ORACLE "base.safetensors", &err));
+    assert_int_equal(adapter_param_total(c.a, false), json_integer_value(json_object_get(item, "param_count")));
+    model_request request = {.dev = &c.d, .b = c.b, .a = c.a, .prec = prec, .pixel_type = DTYPE_U8, .training = json_is_true(json_object_get(item, "training")),
+                             .label_smoothing = json_number_value(json_object_get(item, "label_smoothing"))};
+    ASSERT_OK(model_build(&m, &request, &err));
+    assert_true(m.passes >= 1 && m.passes <= 2 && m.pass_logits[0] == m.logits);
+    wanted[0] = m.loss;
+    memcpy(wanted + 1, m.pass_logits, (size_t)m.passes * sizeof *wanted);
+    program_request plan = {.dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + m.passes};
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    set_inputs(p, &m, base);
+    program_forward(p, BATCH, &step);
+    program_backward(p, BATCH, &step);
+    for (int i = 0; i < m.passes; i++)
+        expect_close(&c.d, program_value(p, m.pass_logits[i], BATCH).data, c.oracle, "logits.", i ? "1" : "0", limit.logits, limit.euclidean, c.name);
+    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean, c.name);
+    expect_gradients(&c, limit);
+    program_free(p);
+    model_free(&m);
+    close_case(&c);
+    tensor_set_close(base);
+}
+
+static void each_case(const kernels *k, precision prec, tolerance limit)
+{
+    json_t *cases = json_load_file(ORACLE "training.json", 0, NULL);
+
+    assert_true(json_array_size(cases) >= 15);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        check_case(json_array_get(cases, i), k, prec, limit);
+    json_decref(cases);
+}
+
+static void test_step_f64(void **state)
+{
+    (void)state;
+    each_case(&kernels_reference, PRECISION_F32, tolerance_f64);
+}
+
+static void test_step_f32(void **state)
+{
+    (void)state;
+    each_device(each_case, PRECISION_F32, tolerance_f32);
+}
+
+static void test_step_bf16(void **state)
+{
+    (void)state;
+    each_device(each_case, PRECISION_BF16, tolerance_bf16);
+}
+
+/* ---- ten steps of AdamW ---- */
+
+/* The entries that an expert trains are those that the oracle's generator drew. */
+static void expect_masks(const oracle_case *c)
+{
+    for (int i = 0; i < c->a->param_count; i++) {
+        const param *p = c->a->params[i].p;
+        const tensor_view *t;
+        unsigned char *mask;
+        if (!p->mask)
+            continue;
+        t = oracle_tensor(c->oracle, "mask.", p->name, c->name);
+        mask = malloc((size_t)p->count);
+        c->d.k->copy_out(mask, p->mask, (size_t)p->count);
+        assert_memory_equal(mask, t->data, p->count);
+        free(mask);
+    }
+}
+
+static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
+{
+    const char *inputs_name = json_string_value(json_object_get(about, "inputs"));
+    step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(about, "seed")),
+                      .epochs = (int)json_integer_value(json_object_get(about, "epochs"))};
+    const float *losses = oracle_tensor(c->oracle, "", "losses", c->name)->data, *lr = oracle_tensor(c->oracle, "", "lr", c->name)->data;
+    char path[256];
+    inlay_error err;
+    model m;
+    program *p;
+    tensor_set *inputs = c->oracle;
+
+    if (inputs_name) {
+        snprintf(path, sizeof path, ORACLE "%s", inputs_name);
+        ASSERT_OK(tensor_set_open(&inputs, path, &err));
+    }
+    train_request q = {.dev = &c->d, .a = c->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .lr = {.lr = json_number_value(json_object_get(about, "lr"))},
+                       .weight_decay = json_number_value(json_object_get(about, "weight_decay")),
+                       .move_untouched = json_is_true(json_object_get(about, "move_untouched"))};
+    model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true};
+    ASSERT_OK(model_build(&m, &request, &err));
+    program_request plan = {.dev = &c->d, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    for (int s = 0; s < 10; s++) {
+        float loss;
+        step.step = (uint32_t)s;
+        step.epoch = s / 2;
+        set_step_inputs(p, &m, inputs, s);
+        program_forward(p, BATCH, &step);
+        program_backward(p, BATCH, &step);
+        device_get_f32(&c->d, &loss, program_value(p, m.loss, BATCH).data, 1);
+        if (!(fabs((double)loss - (double)losses[s]) <= loss_limit))
+            fail_msg("%s: loss of step %d is %.7f, PyTorch's %.7f", c->name, s, (double)loss, (double)losses[s]);
+        train_update(&q, (double)lr[s]);
+    }
+    program_free(p);
+    model_free(&m);
+    if (inputs_name)
+        tensor_set_close(inputs);
+}
+
+static void ten_steps(const char *name, const kernels *k, double loss_limit, double final_limit)
+{
+    char path[256], file[256];
+    json_t *about, *updates;
+    oracle_case c;
+
+    snprintf(path, sizeof path, ORACLE "%s.json", name);
+    snprintf(file, sizeof file, "%s.safetensors", name);
+    about = json_load_file(path, 0, NULL);
+    updates = json_object_get(about, "updates");
+    open_case(&c, about, file, k, (uint64_t)json_integer_value(json_object_get(about, "seed")));
+    c.name = name;
+    expect_masks(&c);
+    run_steps(&c, about, loss_limit);
+    for (int i = 0; i < c.a->param_count; i++) {
+        const param *p = c.a->params[i].p;
+        expect_close(&c.d, p->data, c.oracle, "final.", p->name, final_limit, false, name);
+        assert_int_equal(p->updates, updates ? json_integer_value(json_object_get(updates, p->name)) : 10);
+    }
+    close_case(&c);
+    json_decref(about);
+}
+
+static void test_steps(void **state)
+{
+    static const char *const names[] = {"steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        ten_steps(names[i], &kernels_reference, 1e-6, 2e-6);
+        ten_steps(names[i], NULL, 1e-4, 1e-3);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_step_f64), cmocka_unit_test(test_step_f32), cmocka_unit_test(test_step_bf16), cmocka_unit_test(test_steps),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,178 @@
+/* Whole training runs on the small ViT and a few images: for tests that compare what they leave behind. */
+#ifndef TESTS_TRAIN_RUNS_H
+#define TESTS_TRAIN_RUNS_H
+
+#include "support.h"
+
+#include "train/train.h"
+
+#define CLASSES 3
+#define PER_CLASS 7
+#define EPOCHS 4
+
+static const char *backbone_path = TEST_DATA "/oracle/vit";
+
+typedef struct setup {
+    const char *method;
+    const char *settings; /* "option=value option=value", may be NULL */
+    int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
+    cache_mode cache;
+    bool resume, augment, move_untouched, save_trained;
+} setup;
+
+static int steps_left;
+
+static inline void count_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
+{
+    (void)context;
+    (void)epoch;
+    (void)step;
+    (void)steps;
+    (void)images;
+    (void)loss;
+    if (steps_left > 0)
+        steps_left--;
+}
+
+static inline bool ask_stop(void *context)
+{
+    return *(const int *)context > 0 && steps_left == 0;
+}
+
+#define MUST(expression)                                        \
+    do {                                                        \
+        if ((expression) != INLAY_OK)                           \
+            fail_msg("%s: %s", #expression, err->message); \
+    } while (0)
+
+static inline void apply_settings(options *o, const char *text, inlay_error *err)
+{
+    while (text && *text) {
+        char name[64], setting[64];
+        size_t length = strcspn(text, " "), equals = strcspn(text, "=");
+        snprintf(name, sizeof name, "%.*s", (int)equals, text);
+        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
+        MUST(options_set(o, name, setting, "test", err));
+        text += length + (text[length] == ' ');
+    }
+}
+
+static inline inlay_status train_once(const char *data_folder, const char *output, setup s, train_result *result, inlay_error *err)
+{
+    device d;
+    backbone *b;
+    adapter *a;
+    dataset *data, *judged;
+    options *o;
+    preprocess prep;
+    dataset_request request = {.path = data_folder, .split = "train"}, val = {.path = data_folder, .split = "val"};
+    inlay_status status;
+
+    MUST(device_open(&d, NULL, s.threads, err));
+    MUST(backbone_open(&b, backbone_path, 0, err));
+    MUST(backbone_identify(b, err));
+    MUST(dataset_open(&data, &request, err));
+    MUST(dataset_open(&judged, &val, err));
+    MUST(adapter_settings(&o, s.method, err));
+    apply_settings(o, s.settings, err);
+    MUST(adapter_new(&a, s.method, o, b, data->class_count, data->classes, err));
+    MUST(preprocess_for(&prep, b, NULL, err));
+    if (s.augment) {
+        prep.scale_low = 0.3;
+        prep.scale_high = 1;
+        prep.ratio_low = 0.75;
+        prep.ratio_high = 1.33;
+        prep.flip = 0.5;
+    }
+    steps_left = s.stop_after;
+    train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
+                       .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
+                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2, .seed = 5, .cache = s.cache, .cache_limit = (size_t)1 << 30,
+                       .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
+                       .move_untouched = s.move_untouched, .save_trained = s.save_trained,
+                       .observer = {.context = &s.stop_after, .step = count_step, .stop = ask_stop}};
+    status = train(result, &q, err);
+    for (int i = 0; i < b->param_count; i++)
+        param_release(b->params[i], &d);
+    adapter_free(a, &d);
+    dataset_free(data);
+    dataset_free(judged);
+    backbone_close(b);
+    device_close(&d);
+    return status;
+}
+
+static char *folder;
+
+static inline void path_of(char out[300], const char *name)
+{
+    snprintf(out, 300, "%s/%s", folder, name);
+}
+
+static inline void same_bytes(const char *a, const char *b, const char *file)
+{
+    char pa[400], pb[400], *da, *db;
+    size_t na, nb;
+    inlay_error err;
+
+    snprintf(pa, sizeof pa, "%s/%s/%s", folder, a, file);
+    snprintf(pb, sizeof pb, "%s/%s/%s", folder, b, file);
+    ASSERT_OK(file_read(pa, 1 << 24, &da, &na, &err));
+    ASSERT_OK(file_read(pb, 1 << 24, &db, &nb, &err));
+    if (na != nb || memcmp(da, db, na) != 0)
+        fail_msg("%s of '%s' and '%s' differ", file, a, b);
+    free(da);
+    free(db);
+}
+
+/* Returns the mean loss of the last epoch. */
+static inline double run_to_end(const char *name, setup s)
+{
+    char data[300], output[300];
+    train_result result;
+    inlay_error err = {INLAY_OK, ""};
+    double loss;
+
+    path_of(data, "data");
+    path_of(output, name);
+    ASSERT_OK(train_once(data, output, s, &result, &err));
+    assert_int_equal(result.steps, EPOCHS * (CLASSES * PER_CLASS / 4));
+    assert_true(result.evaluated);
+    loss = result.loss;
+    train_result_free(&result);
+    return loss;
+}
+
+static inline void run_and_stop(const char *name, setup s)
+{
+    char data[300], output[300];
+    train_result result;
+    inlay_error err;
+
+    path_of(data, "data");
+    path_of(output, name);
+    assert_int_equal(train_once(data, output, s, &result, &err), INLAY_ERR_INTERRUPTED);
+    assert_non_null(strstr(err.message, "--resume"));
+    train_result_free(&result);
+}
+
+static inline int set_up(void **state)
+{
+    (void)state;
+    folder = strdup(support_folder());
+    char data[300];
+    path_of(data, "data");
+    support_images(data, "train", CLASSES, PER_CLASS, 40);
+    support_images(data, "val", CLASSES, 2, 40);
+    return 0;
+}
+
+static inline int tear_down(void **state)
+{
+    (void)state;
+    support_remove(folder);
+    free(folder);
+    return 0;
+}
+
+#endif
