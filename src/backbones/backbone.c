@@ -40,6 +40,7 @@ param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t
 
     p->source = data;
     p->source_type = type;
+    p->mapped = b->file && tensor_set_maps(b->file, data);
     ARRAY_PUSH(b->params, b->param_count, b->param_capacity, p);
     return p;
 }
@@ -56,7 +57,11 @@ void *backbone_buffer(backbone *b, size_t size)
 
 inlay_status backbone_identify(backbone *b, inlay_error *err)
 {
-    return b->sha256[0] ? INLAY_OK : tensor_set_sha256(b->file, b->sha256, err);
+    if (b->sha256[0])
+        return INLAY_OK;
+    TRY(tensor_set_sha256(b->file, b->sha256, err));
+    tensor_set_release(b->file); /* the weights are read again one by one */
+    return INLAY_OK;
 }
 
 int64_t backbone_param_total(const backbone *b, bool with_head)

@@ -58,6 +58,14 @@ void file_map_release(const file_map *map)
         madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED);
 }
 
+void file_part_release(const void *data, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
 {
     file_map map;

@@ -16,6 +16,8 @@ inlay_status file_map_open(file_map *map, const char *path, inlay_error *err);
 void file_map_close(file_map *map);
 /* Tells the system that the pages of the map are not needed for now; they are read again on the next access. */
 void file_map_release(const file_map *map);
+/* The same for the pages that lie wholly within a part of a map. */
+void file_part_release(const void *data, size_t size);
 
 /* Reads a whole file; *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);

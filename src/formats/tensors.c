@@ -169,6 +169,16 @@ void tensor_set_release(const tensor_set *set)
         file_map_release(&set->maps[i]);
 }
 
+bool tensor_set_maps(const tensor_set *set, const void *data)
+{
+    uintptr_t at = (uintptr_t)data;
+
+    for (int i = 0; i < set->file_count; i++)
+        if (at >= (uintptr_t)set->maps[i].data && at - (uintptr_t)set->maps[i].data < set->maps[i].size)
+            return true;
+    return false;
+}
+
 size_t tensor_set_bytes(const tensor_set *set)
 {
     size_t total = 0;

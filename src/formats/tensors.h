@@ -30,6 +30,8 @@ const tensor_view *tensor_set_find(const tensor_set *set, const char *name); /* 
 const char *tensor_set_metadata(const tensor_set *set, const char *key); /* safetensors __metadata__; NULL when absent */
 /* Drops the mapped pages from memory (they come back on access). */
 void tensor_set_release(const tensor_set *set);
+/* Whether an address lies in a mapped file (not in an unpacked tensor). */
+bool tensor_set_maps(const tensor_set *set, const void *data);
 /* sha256 (64 hex digits) that identifies the weights: of the file; of a sharded checkpoint, of its shards' digests in name order. */
 inlay_status tensor_set_sha256(const tensor_set *set, char hex[65], inlay_error *err);
 /* Total bytes of the files on disk. */

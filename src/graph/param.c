@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+
 inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err)
 {
     *d = (device){.k = k};
@@ -162,6 +164,8 @@ inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dty
         dtype from = p->data ? d->k->real : p->source_type;
         d->k->pack(&d->c, &panel->panels, bytes + (size_t)(first * columns) * dtype_size(from), from);
         panel->version = p->version;
+        if (!p->data && p->mapped)
+            file_part_release(bytes + (size_t)(first * columns) * dtype_size(from), (size_t)(count * columns) * dtype_size(from));
     }
     *out = &panel->panels;
     return INLAY_OK;

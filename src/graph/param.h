@@ -37,6 +37,7 @@ typedef struct param {
     const param_choice *choice; /* then nothing below is used: the parameter stands for one of several */
     const void *source; /* checkpoint bytes, [count] of source_type, kept by the owner of the checkpoint; NULL once the value is on the device only */
     dtype source_type;
+    bool mapped;        /* source lies in a mapped file: its pages are given back once they are packed */
     void *data, *grad, *m, *v; /* real [count] on the device; NULL until needed. m, v: AdamW's moments */
     int64_t version;           /* grows with every change of data */
     param_panel *panels;
