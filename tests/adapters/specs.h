@@ -56,7 +56,8 @@ static inline void toy_open(toy *t, int64_t width, int64_t hidden, const char *n
 {
     inlay_error err;
 
-    *t = (toy){.b = {.memory = arena_new(), .shape = {.width = width, .depth = 1, .heads = 1, .hidden = hidden, .patch = 1, .tokens = 5, .prefix_tokens = 1, .eps = 1e-6}}};
+    *t = (toy){.b = {.memory = arena_new(),
+                     .shape = {.width = width, .depth = 1, .heads = 1, .hidden = hidden, .patch = 1, .tokens = 5, .prefix_tokens = 1, .eps = 1e-6}}};
     ASSERT_OK(device_open(&t->d, &kernels_reference, 1, &err));
     t->a = new_adapter(&t->b, name, settings);
     ASSERT_OK(adapter_initialise(t->a, &t->d, 1, &err));

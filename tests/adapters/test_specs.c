@@ -1,5 +1,5 @@
-/* What the papers and codes of Adaptable Adapters (arXiv 2205.01549) and AdapterBias (arXiv 2205.00305) say that must hold, with their numbers; the parameter counts of
- * these two, AdaMix and MoSA; and what all of them have in common. */
+/* What the papers and codes of Adaptable Adapters (arXiv 2205.01549) and AdapterBias (arXiv 2205.00305) say that must hold, with their numbers; the
+ * parameter counts of these two, AdaMix and MoSA; and what all of them have in common. */
 #include "adapters/specs.h"
 
 /* ---- rational activations ---- */
@@ -404,7 +404,8 @@ static void test_bias_constant(void **state)
 static void test_bias_rank(void **state)
 {
     enum { TOKENS = 17, WIDTH = 32 };
-    double (*shifted)[WIDTH] = malloc(2 * sizeof(double[TOKENS][WIDTH])), (*plain)[WIDTH] = shifted + TOKENS, logits[LOGITS], most = 0, minor = 0;
+    double (*shifted)[WIDTH] = malloc(2 * sizeof(double[TOKENS][WIDTH])), (*plain)[WIDTH] = shifted + TOKENS;
+    double logits[LOGITS], most = 0, minor = 0;
 
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -435,7 +436,8 @@ static void test_bias_rank(void **state)
 /* A backbone that is a shape; `norms`: with its LayerNorms, which AdapterBias trains. */
 static backbone shape_of(int64_t width, int64_t depth, bool norms)
 {
-    backbone b = {.memory = arena_new(), .shape = {.width = width, .depth = depth, .heads = width / 64, .hidden = 4 * width, .patch = 16, .tokens = 197, .prefix_tokens = 1}};
+    backbone b = {.memory = arena_new(),
+                  .shape = {.width = width, .depth = depth, .heads = width / 64, .hidden = 4 * width, .patch = 16, .tokens = 197, .prefix_tokens = 1}};
 
     for (int layer = 0; norms && layer < depth; layer++)
         for (int i = 0; i < 4; i++) {
@@ -626,9 +628,9 @@ static void test_defaults(void **state)
         const char *name, *option;
         double value;
     } numbers[] = {
-        {"mosa", "experts", 4}, {"mosa", "consistency", 1}, {"mosa", "second_loss", 0}, {"mosa", "dropout", 0.1}, {"adamix", "experts", 4}, {"adamix", "consistency", 1},
-        {"adaptable", "denominator_init", 1e-3}, {"adaptable", "temperature", 0.1}, {"adaptable", "min_temperature", 0.1}, {"adaptable", "switch_lr", 0.05},
-        {"adaptable", "rational_lr", 0.01},
+        {"mosa", "experts", 4}, {"mosa", "consistency", 1}, {"mosa", "second_loss", 0}, {"mosa", "dropout", 0.1}, {"adamix", "experts", 4},
+        {"adamix", "consistency", 1}, {"adaptable", "denominator_init", 1e-3}, {"adaptable", "temperature", 0.1}, {"adaptable", "min_temperature", 0.1},
+        {"adaptable", "switch_lr", 0.05}, {"adaptable", "rational_lr", 0.01},
     };
     inlay_error err;
     options *o;

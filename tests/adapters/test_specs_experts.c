@@ -380,7 +380,8 @@ static void make_experts_equal(const tuned_vit *v)
 /* All experts equal: any routing is the merged model, and the divergence is 0. */
 static void test_equal_experts(void **state)
 {
-    static const char *const rows[] = {"share=up rank=4", "share=down rank=4 position=post experts=3", "share=none rank=4 position=houlsby", "kind=lora share=none rank=4"};
+    static const char *const rows[] = {"share=up rank=4", "share=down rank=4 position=post experts=3", "share=none rank=4 position=houlsby",
+                                       "kind=lora share=none rank=4"};
     double logits[LOGITS], merged[LOGITS], loss;
 
     (void)state;
