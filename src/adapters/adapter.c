@@ -224,7 +224,7 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
                    .shape = &b->shape, .classes = classes, .trainable = true};
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
-        a->labels[i] = arena_strdup(memory, labels[i]);
+        a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
     status = a->method ? read_dropped(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);

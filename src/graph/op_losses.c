@@ -27,7 +27,6 @@ static void cross_entropy_backward(const op_run *r)
 {
     cross_entropy_args args = cross_entropy_arguments(r);
 
-    args.loss = args.losses = NULL; /* a sum may have taken the loss's place by now */
     args.dlogits = op_in_grad(r, 0);
     args.accumulate = r->accumulate[0];
     args.dloss = op_out_grad(r).data;

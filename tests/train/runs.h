@@ -2,7 +2,7 @@
 #ifndef TESTS_TRAIN_RUNS_H
 #define TESTS_TRAIN_RUNS_H
 
-#include "support.h"
+#include "settings.h"
 
 #include "train/train.h"
 
@@ -45,18 +45,6 @@ static inline bool ask_stop(void *context)
             fail_msg("%s: %s", #expression, err->message); \
     } while (0)
 
-static inline void apply_settings(options *o, const char *text, inlay_error *err)
-{
-    while (text && *text) {
-        char name[64], setting[64];
-        size_t length = strcspn(text, " "), equals = strcspn(text, "=");
-        snprintf(name, sizeof name, "%.*s", (int)equals, text);
-        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
-        MUST(options_set(o, name, setting, "test", err));
-        text += length + (text[length] == ' ');
-    }
-}
-
 static inline inlay_status train_once(const char *data_folder, const char *output, setup s, train_result *result, inlay_error *err)
 {
     device d;
@@ -74,7 +62,7 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
     MUST(dataset_open(&data, &request, err));
     MUST(dataset_open(&judged, &val, err));
     MUST(adapter_settings(&o, s.method, err));
-    apply_settings(o, s.settings, err);
+    support_settings(o, s.settings);
     MUST(adapter_new(&a, s.method, o, b, data->class_count, data->classes, err));
     MUST(preprocess_for(&prep, b, NULL, err));
     if (s.augment) {
