@@ -153,6 +153,11 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
     return INLAY_OK;
 }
 
+static bool unmerged(const adapter *a)
+{
+    return options_flag(a->settings, "switches");
+}
+
 const method method_adaptable = {
     .name = "adaptable",
     .summary = "bottlenecks with a learned activation and a learned switch in each layer; the layers that it chooses are kept",
@@ -163,4 +168,5 @@ const method method_adaptable = {
     .lr = 1e-3,
     .plan = plan,
     .merge = merge,
+    .unmerged = unmerged,
 };

@@ -72,6 +72,7 @@ typedef struct method {
     value (*loss)(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing);
     /* What is evaluated and saved in place of what was trained: a plain adapter with the trained values' merge. NULL: what was trained itself. */
     inlay_status (*merge)(adapter **out, const adapter *a, device *d, inlay_error *err);
+    bool (*unmerged)(const adapter *a); /* whether it is what was trained, which draws and so cannot answer; NULL: never */
 } method;
 
 /* Another set of defaults for a method, by name. */

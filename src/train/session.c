@@ -78,6 +78,9 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
         json_decref(recorded);
         TRY(status);
         TRY(check_skip(s, s->adapters[i], folders[i], err));
+        if (s->adapters[i]->method->unmerged && s->adapters[i]->method->unmerged(s->adapters[i]))
+            FAIL(err, INLAY_ERR_USAGE, "'%s' is what '%s' trained, before its merge: it answers by chance; the merged adapter is in the run's own folder", folders[i],
+                 s->adapters[i]->name);
         if (i == 0)
             s->prep = prep;
         else
