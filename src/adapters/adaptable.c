@@ -118,13 +118,14 @@ static inlay_status plan(adapter *a, inlay_error *err)
 static bool stays(const adapter *a, int layer, const device *d)
 {
     bool found = false;
+    char prefix[32];
 
+    snprintf(prefix, sizeof prefix, "blocks.%d.", layer);
     for (int i = 0; i < a->param_count; i++) {
         const param *p = a->params[i].p;
         const char *dot = strrchr(p->name, '.');
-        int at;
         float logits[2];
-        if (!dot || strcmp(dot, ".switch") != 0 || sscanf(p->name, "blocks.%d.", &at) != 1 || at != layer)
+        if (!dot || strcmp(dot, ".switch") != 0 || strncmp(p->name, prefix, strlen(prefix)) != 0)
             continue;
         param_get(p, d, logits);
         found |= logits[1] > logits[0];
