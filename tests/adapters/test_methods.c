@@ -66,6 +66,8 @@ static void fill_inputs(bench *s, int64_t batch)
         labels[i] = (int32_t)(i % CLASSES);
 }
 
+static precision frozen_type = PRECISION_F32; /* of the backbone's weights */
+
 /* training: what is trained, with all that is random. Else: what would be saved. */
 static void open_bench(bench *s, const char *name, const kernels *k, int threads, bool training)
 {
@@ -84,7 +86,7 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
             adapter_free(s->a, &s->dev);
         s->a = merged;
     }
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .training = training, .drop_path = training ? 0.2 : 0};
+    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .prec = frozen_type, .training = training, .drop_path = training ? 0.2 : 0};
     ASSERT_OK(model_build(&s->m, &request, &err));
     program_request plan = {.dev = &s->dev, .max_batch = BATCH, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
@@ -266,6 +268,36 @@ static void test_frozen(void **state)
     for_each_row(row_frozen);
 }
 
+/* ---- with weights in bf16, loss and gradient are nearly those of f32 ---- */
+
+static void row_precision(const char *name)
+{
+    float loss[2], grad[2][CLASSES];
+
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        bench s;
+        frozen_type = bf16 ? PRECISION_BF16 : PRECISION_F32;
+        open_bench(&s, name, NULL, 2, true);
+        program_forward(s.p, BATCH, &step);
+        program_backward(s.p, BATCH, &step);
+        device_get_f32(&s.dev, &loss[bf16], program_value(s.p, s.m.loss, BATCH).data, 1);
+        device_get_f32(&s.dev, grad[bf16], s.a->head_bias->grad, CLASSES);
+        close_bench(&s);
+    }
+    frozen_type = PRECISION_F32;
+    if (!(fabsf(loss[1] - loss[0]) <= 0.03f * (1 + fabsf(loss[0]))))
+        fail_msg("%s: the loss is %g with bf16, %g with f32", name, (double)loss[1], (double)loss[0]);
+    for (int c = 0; c < CLASSES; c++)
+        if (!(fabsf(grad[1][c] - grad[0][c]) <= 0.05f))
+            fail_msg("%s: gradient %d of the head's bias is %g with bf16, %g with f32", name, c, (double)grad[1][c], (double)grad[0][c]);
+}
+
+static void test_precision(void **state)
+{
+    (void)state;
+    for_each_row(row_precision);
+}
+
 /* ---- saved and loaded, it answers with the same bits ---- */
 
 static void row_store(const char *name)
@@ -397,7 +429,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen), cmocka_unit_test(test_precision),
         cmocka_unit_test(test_store), cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts), cmocka_unit_test(test_unknown),
     };
 
