@@ -150,7 +150,7 @@ static void row_gradients(const char *name)
 
     open_bench(&s, name, &kernels_reference, 1, true);
     loss_of(&s);
-    program_backward(s.p, BATCH, &step);
+    program_step(s.p, BATCH, &step);
     for (int i = 0; i < s.a->param_count; i++)
         if (s.a->params[i].p->trainable)
             check_gradient(&s, name, s.a->params[i].p);
@@ -170,8 +170,7 @@ static float *run_bits(bench *s, size_t *size)
     float *bits;
     size_t at = 0;
 
-    program_forward(s->p, BATCH, &step);
-    program_backward(s->p, BATCH, &step);
+    program_step(s->p, BATCH, &step);
     *size = (size_t)(BATCH * CLASSES + adapter_param_total(s->a, true)) * sizeof *bits;
     bits = calloc(*size, 1);
     device_get_f32(&s->dev, bits, program_value(s->p, s->m.logits, BATCH).data, BATCH * CLASSES);
@@ -278,8 +277,7 @@ static void row_precision(const char *name)
         bench s;
         frozen_type = bf16 ? PRECISION_BF16 : PRECISION_F32;
         open_bench(&s, name, NULL, 2, true);
-        program_forward(s.p, BATCH, &step);
-        program_backward(s.p, BATCH, &step);
+        program_step(s.p, BATCH, &step);
         device_get_f32(&s.dev, &loss[bf16], program_value(s.p, s.m.loss, BATCH).data, 1);
         device_get_f32(&s.dev, grad[bf16], s.a->head_bias->grad, CLASSES);
         close_bench(&s);
