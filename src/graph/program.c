@@ -440,7 +440,7 @@ inlay_status program_new(program **out, graph *g, const program_request *request
     program *p = ARENA_NEW(memory, program);
     inlay_status status;
 
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = slice_of(g), .loss = NO_VALUE};
+    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g), .loss = NO_VALUE};
     p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
     p->home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_home = ARENA_ARRAY(memory, int, g->value_count);

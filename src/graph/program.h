@@ -20,6 +20,7 @@ typedef struct program program;
 typedef struct program_request {
     device *dev;
     int64_t max_batch;
+    int64_t slice;        /* samples that run at a time; 0: by the graph's longest value */
     bool backward;        /* wanted[0] is a loss: also plan and run its gradient */
     const value *wanted;  /* values that must be there after a run */
     int wanted_count;
