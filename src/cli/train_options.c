@@ -313,6 +313,8 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         status = backbone_identify(b, err);
     if (status == INLAY_OK)
         status = device_open(&dev, NULL, (int)options_int(o, "threads"), err);
+    if (status == INLAY_OK && options_flag(o, "pin_threads"))
+        status = pool_pin(dev.c.threads, err);
     if (status == INLAY_OK) {
         status = adapter_new(&a, name, settings, b, data->class_count, data->classes, err);
         settings = NULL;

@@ -39,7 +39,7 @@
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
-        OPTION_WORKERS, OPTION_QUIET
+        OPTION_PIN, OPTION_WORKERS, OPTION_QUIET
 
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err);
