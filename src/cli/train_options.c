@@ -185,8 +185,7 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     return text;
 }
 
-/* The method's options: its own or its preset's defaults, then what the user gave. */
-static inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
 {
     const method *m;
 

@@ -41,6 +41,8 @@
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
         OPTION_PIN, OPTION_WORKERS, OPTION_QUIET
 
+/* The method's options: its own or its preset's defaults, then what the user gave. */
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err);
 /* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite. *done: it is complete and --resume was given. */

@@ -25,12 +25,15 @@ typedef struct setup {
 
 static int steps_left;
 static void (*when_asked)(void); /* called whenever the run asks whether to stop; NULL: nothing */
+static void (*when_noted)(void); /* called at every note of the run; NULL: nothing */
 static char last_note[512];
 
 static inline void keep_note(void *context, const char *text)
 {
     (void)context;
     snprintf(last_note, sizeof last_note, "%s", text);
+    if (when_noted)
+        when_noted();
 }
 
 static inline void count_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
@@ -92,8 +95,7 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
                        .cache_limit = s.cache_limit ? s.cache_limit : (size_t)1 << 30, .cache_dir = s.cache_dir,
                        .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
                        .move_untouched = s.move_untouched, .save_trained = s.save_trained,
-                       .observer = {.context = &s.stop_after,
-                                    .step = count_step, .note = keep_note, .stop = ask_stop}};
+                       .observer = {.context = &s.stop_after, .step = count_step, .note = keep_note, .stop = ask_stop}};
     status = train(result, &q, err);
     for (int i = 0; i < b->param_count; i++)
         param_release(b->params[i], &d);

@@ -374,12 +374,19 @@ static void test_changed_meanwhile(void **state)
     same_bytes("settled", "settled-off", "adapter.safetensors");
 }
 
+static struct rlimit roomy;
+
+static void lift_limit(void)
+{
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &roomy), 0);
+}
+
 /* No space for the file: a note and a run without it, or an error where it was asked for. */
 static void test_full_disk(void **state)
 {
     static const char *const names[] = {"full-folder", "full-spill"};
     char data[300], output[300];
-    struct rlimit kept, tight;
+    struct rlimit tight;
     train_result result;
     inlay_error err;
 
@@ -387,20 +394,32 @@ static void test_full_disk(void **state)
     uncached("roomy", plain, "data");
     path_of(data, "data");
     signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &kept), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &roomy), 0);
+    tight = (struct rlimit){.rlim_cur = 1, .rlim_max = roomy.rlim_max};
     for (int spill = 0; spill < 2; spill++) {
         setup s = with_folder();
+        inlay_status status;
         s.cache_dir = spill ? NULL : cache_folder;
         s.cache_limit = spill ? 1 : 0;
-        path_of(output, names[spill]);
-        tight = (struct rlimit){.rlim_cur = 1, .rlim_max = kept.rlim_max};
         s.cache = CACHE_ON;
+        path_of(output, names[spill]);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-        inlay_status status = train_once(data, output, s, &result, &err);
-        setrlimit(RLIMIT_FSIZE, &kept);
+        status = train_once(data, output, s, &result, &err);
+        lift_limit();
         assert_int_equal(status, INLAY_ERR_IO);
         assert_non_null(strstr(err.message, spill ? "features.tmp': File too large" : ".cache': File too large"));
         train_result_free(&result);
+        s.cache = CACHE_AUTO;
+        when_noted = lift_limit; /* what else the run writes has room */
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+        status = train_once(data, output, s, &result, &err);
+        when_noted = NULL;
+        lift_limit();
+        assert_int_equal(status, INLAY_OK);
+        assert_non_null(strstr(last_note, "no feature cache in a file"));
+        assert_int_equal(result.cached, !spill); /* in memory, where it fits */
+        train_result_free(&result);
+        same_bytes("roomy", names[spill], "adapter.safetensors");
     }
 }
 
