@@ -213,16 +213,17 @@ void pool_unbind(void)
 /* The core that a processor is a thread of, as the first of its processors; the processor itself where the system does not tell. */
 static int core_of(int processor)
 {
-    char path[96];
+    char path[96], line[64];
+    int first = processor;
     FILE *in;
-    int first;
 
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", processor);
     in = fopen(path, "re");
-    if (!in || fscanf(in, "%d", &first) != 1)
-        first = processor;
-    if (in)
-        fclose(in);
+    if (!in)
+        return processor;
+    if (fgets(line, sizeof line, in))
+        first = (int)strtol(line, NULL, 10); /* "0-1" or "0,64" */
+    fclose(in);
     return first;
 }
 

@@ -54,7 +54,7 @@ typedef struct cache_request {
     void *context;
 } cache_request;
 
-/* INLAY_ERR_IO: the file could not be written, or another run has it for ever; the message names it. */
+/* INLAY_ERR_IO: the file could not be written; the message names it. INLAY_ERR_MISMATCH: an image was written meanwhile. */
 inlay_status feature_cache_fill(feature_cache *c, const cache_request *request, inlay_error *err);
 void feature_cache_free(feature_cache *c);
 /* Brings the cached values of sample `index` to place `slot` of the program's batch. */
