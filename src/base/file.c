@@ -237,19 +237,41 @@ const char *path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
+inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_error *err)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
-    file_map map;
-    int good;
 
-    TRY(file_map_open(&map, path, err));
-    good = EVP_Digest(map.data ? map.data : (const unsigned char *)"", map.size, digest, &length, EVP_sha256(), NULL);
-    file_map_close(&map);
-    if (!good || length != 32)
-        FAIL(err, INLAY_ERR_INTERNAL, "sha256 of '%s' failed", path);
+    if (!EVP_Digest(data ? data : "", size, digest, &length, EVP_sha256(), NULL) || length != 32)
+        FAIL(err, INLAY_ERR_INTERNAL, "sha256 failed");
     for (unsigned i = 0; i < length; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     return INLAY_OK;
+}
+
+inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
+{
+    file_map map;
+    inlay_status status;
+
+    TRY(file_map_open(&map, path, err));
+    status = bytes_sha256(map.data, map.size, hex, err);
+    file_map_close(&map);
+    return status == INLAY_OK ? status : error_prefix(err, "'%s'", path);
+}
+
+bool file_stamp_of(const char *path, file_stamp *stamp)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0)
+        return false;
+    *stamp = (file_stamp){.device = (uint64_t)info.st_dev, .inode = (uint64_t)info.st_ino, .size = (uint64_t)info.st_size, .seconds = info.st_ctim.tv_sec,
+                          .nanoseconds = info.st_ctim.tv_nsec};
+    return true;
+}
+
+bool file_stamp_same(const file_stamp *a, const file_stamp *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
 }

@@ -44,8 +44,17 @@ bool file_size(const char *path, size_t *size); /* of a regular file; false when
 char *path_join(arena *a, const char *folder, const char *name);
 const char *path_base(const char *path);
 
-/* sha256 of a file as 64 hex digits and a NUL. */
+/* sha256 of a file, or of bytes, as 64 hex digits and a NUL. */
 inlay_status file_sha256(const char *path, char hex[65], inlay_error *err);
+inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_error *err);
+
+/* What is different once a file was written or replaced: which file it is and when it last changed. False: there is none. */
+typedef struct file_stamp {
+    uint64_t device, inode, size;
+    int64_t seconds, nanoseconds;
+} file_stamp;
+bool file_stamp_of(const char *path, file_stamp *stamp);
+bool file_stamp_same(const file_stamp *a, const file_stamp *b);
 
 /* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". */
 inlay_status file_error(inlay_error *err, const char *verb, const char *path);

@@ -10,6 +10,8 @@ double monitor_seconds(void);
 /* Resident memory in bytes, now and at its highest; 0 when the system does not tell. Mapped weights count while they are resident. */
 uint64_t monitor_rss(void);
 uint64_t monitor_peak_rss(void);
+/* Lets the highest begin again at what is in use now. Where the system cannot (only Linux can), it stays that of the whole process. */
+void monitor_reset_peak(void);
 
 typedef struct monitor_machine {
     char cpu[128];   /* "AMD EPYC 7B13", or the architecture when the system gives no name */

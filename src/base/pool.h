@@ -19,7 +19,13 @@ void pool_run(pool *p, pool_fn fn, void *arg);
 /* The half-open share [*begin, *end) of `count` items that belongs to `thread`; contiguous, sizes differ by at most one. */
 void pool_share(int64_t count, int thread, int threads, int64_t *begin, int64_t *end);
 
-/* Number of processors that this process may use. */
+/* Number of processors that this process may use: those that it was started with, whatever its threads are bound to since. */
 int pool_processors(void);
+
+/* Binds each thread, the caller's as well, to a processor of its own among those; cores first, then further threads of the same cores. pool_free unbinds
+ * the caller's. More threads than processors: INLAY_ERR_USAGE. */
+inlay_status pool_pin(pool *p, inlay_error *err);
+/* For a thread that a bound one has made, and that is bound like it: lets it run on all of them again. */
+void pool_unbind(void);
 
 #endif

@@ -43,7 +43,8 @@ inlay_status open_session(session *s, const options *o, inlay_error *err)
     const char **folders = ARENA_ARRAY(memory, const char *, count + 1);
     session_request request = {.backbone = options_string(o, "backbone"), .adapters = folders, .adapter_count = count, .image_size = options_int(o, "image_size"),
                                .skip_layers = options_has(o, "skip_layers") ? (int)options_int(o, "skip_layers") : 0, .force_backbone = options_flag(o, "force_backbone"),
-                               .threads = (int)options_int(o, "threads"), .precision = options_string(o, "precision")};
+                               .threads = (int)options_int(o, "threads"), .pin_threads = options_flag(o, "pin_threads"),
+                               .precision = options_string(o, "precision")};
     inlay_status status = require(o, "backbone", err);
 
     for (int i = 0; i < count; i++)

@@ -15,6 +15,8 @@
     {"skip_layers", OPTION_INT, "0", NULL, 0, 1000000, "N", "leave the adapters of the lowest N layers out; what several adapters share below is computed once", false}
 #define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
 #define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
+#define OPTION_PIN \
+    {"pin_threads", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "bind each compute thread to a processor of its own; for machines that do nothing else", false}
 #define OPTION_WORKERS {"workers", OPTION_INT, "0", NULL, 0, 256, "N", "threads that decode images; 0: as many as processors", false}
 #define OPTION_PRECISION                                                                                                             \
     {"precision", OPTION_CHOICE, "auto", "auto|f32|bf16", 0, 0, NULL, "of the frozen weights; auto: bf16 where the processor has it", false}

@@ -21,6 +21,7 @@ static const option_spec option_table[] = {
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
+    OPTION_PIN,
     OPTION_WORKERS,
     OPTION_FORCE,
     OPTION_JSON,

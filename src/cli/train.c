@@ -27,6 +27,7 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
     char *text;
     inlay_status status;
 
+    json_object_set_new(root, "feature_cache_reused_images", json_integer(r->cache_reused));
     json_object_set_new(root, "adapter_bytes", json_integer((json_int_t)r->adapter_bytes));
     json_object_set_new(root, "trained_parameters", json_integer((json_int_t)r->parameters));
     if (r->evaluated)

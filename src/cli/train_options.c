@@ -76,7 +76,7 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
         on_phase(v, "training", (int)v->total, "img");
 }
 
-static void on_plan(void *context, size_t activations, size_t cache, int64_t steps, double flops)
+static void on_plan(void *context, const train_plan *plan)
 {
     view *v = context;
     char a[TEXT_SHORT], b[TEXT_SHORT];
@@ -84,8 +84,12 @@ static void on_plan(void *context, size_t activations, size_t cache, int64_t ste
     if (!v->out)
         return;
     progress_clear(&v->bar);
-    fprintf(v->out, "plan: %s of activations, %s of cached features, %lld steps, %.2f GFLOP an image and step\n", text_size(a, activations), text_size(b, cache),
-            (long long)steps, flops / 1e9);
+    fprintf(v->out, "plan: %s of activations, %s of cached features", text_size(a, plan->activations), text_size(b, plan->cache));
+    if (plan->cache_folder)
+        fprintf(v->out, " in '%s'", plan->cache_folder);
+    if (plan->cache_reused)
+        fprintf(v->out, " (of %d of %d images from an earlier run)", plan->cache_reused, plan->images);
+    fprintf(v->out, ", %lld steps, %.2f GFLOP an image and step\n", (long long)plan->steps, plan->flops / 1e9);
 }
 
 static void on_note(void *context, const char *text)
@@ -181,8 +185,7 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     return text;
 }
 
-/* The method's options: its own or its preset's defaults, then what the user gave. */
-static inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
 {
     const method *m;
 
@@ -252,6 +255,7 @@ static void fill_request(train_request *q, const options *o, const method *m, in
     q->augment = options_flag(o, "augment");
     q->cache = strcmp(cache, "on") == 0 ? CACHE_ON : strcmp(cache, "off") == 0 ? CACHE_OFF : CACHE_AUTO;
     q->cache_limit = (size_t)options_int(o, "cache_limit") * 1000000;
+    q->cache_dir = options_string(o, "cache_dir");
     q->output = options_string(o, "output");
     q->resume = options_flag(o, "resume");
     q->strict = options_flag(o, "strict");
@@ -308,6 +312,8 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         status = backbone_identify(b, err);
     if (status == INLAY_OK)
         status = device_open(&dev, NULL, (int)options_int(o, "threads"), err);
+    if (status == INLAY_OK && options_flag(o, "pin_threads"))
+        status = pool_pin(dev.c.threads, err);
     if (status == INLAY_OK) {
         status = adapter_new(&a, name, settings, b, data->class_count, data->classes, err);
         settings = NULL;

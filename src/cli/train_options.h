@@ -32,14 +32,17 @@
         {"augment_scale", OPTION_REAL, "0.08", NULL, 0.01, 1, "X", "smallest share of the image that a random crop takes", false},                             \
         {"flip", OPTION_REAL, "0.5", NULL, 0, 1, "P", "probability of a flip with --augment", false},                                                         \
         {"feature_cache", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, NULL, "keep what lies below the lowest trained parameter, computed once for each image", false}, \
-        {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "largest feature cache that auto takes", false},                                           \
+        {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
+        {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
         {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "momentum and decay also move what a step had no gradient for: experts not drawn, layers dropped", false}, \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
-        OPTION_WORKERS, OPTION_QUIET
+        OPTION_PIN, OPTION_WORKERS, OPTION_QUIET
 
+/* The method's options: its own or its preset's defaults, then what the user gave. */
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err);
 /* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite. *done: it is complete and --resume was given. */

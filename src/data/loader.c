@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pool.h"
+
 typedef struct slot {
     bool ready;
     inlay_status status;
@@ -46,6 +48,7 @@ static void *work(void *argument)
 {
     loader *l = argument;
 
+    pool_unbind();
     pthread_mutex_lock(&l->lock);
     while (!l->stopping && l->taken < l->request.count) {
         int position;

@@ -9,6 +9,8 @@
 #ifndef INLAY_GRAPH_GRAPH_H
 #define INLAY_GRAPH_GRAPH_H
 
+#include <stdio.h>
+
 #include "graph/param.h"
 
 typedef int value; /* index of a value in its graph */
@@ -135,6 +137,14 @@ void graph_finish(graph *g);
 /* The values at which everything fixed ends: fixed results that operations needed for `wanted` read together with something that is not fixed.
  * Returns their number (at most `room` are written); 0 when an input is read by something not fixed (nothing can be cached) or when nothing is. */
 int graph_fixed_frontier(const graph *g, value wanted, value *out, int room);
+
+/* Sets needed[v] for every value that is computed or read on the way to `wanted`; needed: [value_count]. */
+void graph_mark_needed(const graph *g, value wanted, bool *needed);
+
+/* Writes down the computation of `wanted`: operations, attributes, shapes, types, names of parameters, each of which is also visited, in a fixed order. Two
+ * graphs that write the same compute the same from the same inputs and parameters, whatever else is in them. False: out of memory, or `out` failed. */
+typedef void (*graph_visit_param)(void *context, const param *p);
+bool graph_describe(const graph *g, const value *wanted, int count, FILE *out, graph_visit_param visit, void *context);
 
 /* The type in which a matrix parameter is packed: frozen backbone weights follow the graph's weight_type, all others are real. */
 dtype graph_weight_type(const graph *g, const param *p);

@@ -240,7 +240,7 @@ void graph_finish(graph *g)
     }
 }
 
-static void mark_needed(const graph *g, value wanted, bool *needed)
+void graph_mark_needed(const graph *g, value wanted, bool *needed)
 {
     needed[wanted] = true;
     for (int i = g->op_count - 1; i >= 0; i--)
@@ -257,7 +257,7 @@ int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
     bool possible = needed && taken;
 
     if (possible)
-        mark_needed(g, wanted, needed);
+        graph_mark_needed(g, wanted, needed);
     for (int i = 0; possible && i < g->op_count; i++) {
         const op_node *op = &g->ops[i];
         if (op->dead || !needed[op->out] || g->values[op->out].fixed)

@@ -1,27 +1,198 @@
+#define _GNU_SOURCE
 #include "train/cache.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/code.h"
+
+/* Finds what is to be kept and how it lies in a row; false: nothing can be. */
+static bool lay_out(feature_cache *c, const graph *g, value wanted)
+{
+    c->count = graph_fixed_frontier(g, wanted, c->values, CACHE_VALUES);
+    if (c->count > CACHE_VALUES)
+        c->count = 0;
+    for (int i = 0; i < c->count; i++) {
+        c->bytes[i] = value_bytes(g, c->values[i], 1);
+        c->offset[i] = c->row;
+        c->row += (c->bytes[i] + 63) / 64 * 64;
+    }
+    return c->count > 0;
+}
+
 size_t feature_cache_size(const graph *g, value wanted, int samples)
 {
-    value frontier[CACHE_VALUES];
-    int count = graph_fixed_frontier(g, wanted, frontier, CACHE_VALUES);
-    size_t total = 0;
+    feature_cache c = {0};
 
-    if (count == 0 || count > CACHE_VALUES)
-        return 0;
-    for (int i = 0; i < count; i++)
-        total += value_bytes(g, frontier[i], 1);
-    return total * (size_t)samples;
+    lay_out(&c, g, wanted);
+    return c.row * (size_t)samples;
+}
+
+/* ---- what a row is a function of ---- */
+
+typedef struct key_writer {
+    const cache_request *q;
+    FILE *out;
+    bool failed;
+} key_writer;
+
+/* A weight of the backbone is known by the checkpoint; any other frozen value, such as a part of a fusion, by what it is. */
+static void describe_param(void *context, const param *p)
+{
+    key_writer *w = context;
+    char hex[65] = "";
+    float *values;
+
+    for (int i = 0; i < w->q->b->param_count; i++)
+        if (w->q->b->params[i] == p)
+            return;
+    values = malloc((size_t)p->count * sizeof *values);
+    if (values)
+        param_get(p, w->q->dev, values);
+    w->failed |= !values || bytes_sha256(values, (size_t)p->count * sizeof *values, hex, NULL) != INLAY_OK;
+    fprintf(w->out, "values %s\n", hex);
+    free(values);
+}
+
+static inlay_status describe_values(const feature_cache *c, const cache_request *q, char hex[65], inlay_error *err)
+{
+    char *text = NULL;
+    size_t length = 0;
+    key_writer w = {.q = q, .out = open_memstream(&text, &length)};
+    bool good = w.out && graph_describe(q->g, c->values, c->count, w.out, describe_param, &w);
+    inlay_status status;
+
+    if (w.out && fclose(w.out) != 0)
+        good = false;
+    status = good && !w.failed ? bytes_sha256(text, length, hex, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    free(text);
+    return status;
+}
+
+/* head: what the file says of itself. name: of the file, by all of that but the code, so that another build's file is replaced and not piled up on. */
+static inlay_status describe_rows(const feature_cache *c, const cache_request *q, arena *memory, const char **head, const char **name, inlay_error *err)
+{
+    json_t *record = preprocess_record(q->prep);
+    char *prep = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS), computation[65], code[65], key[65];
+    const char *what;
+    inlay_status status = prep ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+
+    json_decref(record);
+    if (status == INLAY_OK)
+        status = backbone_identify(q->b, err);
+    if (status == INLAY_OK)
+        status = describe_values(c, q, computation, err);
+    if (status == INLAY_OK)
+        status = code_identity(code, err);
+    if (status == INLAY_OK) {
+        what = arena_printf(memory, "inlay feature cache 1\nrow %zu bytes\nbackbone %s\npreprocessing %s\ncomputation %s\nkernels %s\nweights %s\n", c->row, q->b->sha256,
+                            prep, computation, q->dev->k->name, dtype_name(q->g->weight_type));
+        status = bytes_sha256(what, strlen(what), key, err);
+        *head = arena_printf(memory, "%scode %s\n", what, code);
+        *name = arena_printf(memory, "features-%.32s.cache", key);
+    }
+    free(prep);
+    return status;
+}
+
+/* ---- images ---- */
+
+typedef struct identify_job {
+    feature_cache *c;
+    const dataset *data;
+} identify_job;
+
+/* The bytes tell which image it is: a file's time and size may stay the same when it changes, and change when it does not. */
+static void identify_images(void *argument, int thread, int threads)
+{
+    const identify_job *job = argument;
+    int64_t begin, end;
+
+    pool_share(job->data->count, thread, threads, &begin, &end);
+    for (int64_t i = begin; i < end; i++)
+        if (!file_stamp_of(job->data->samples[i].path, &job->c->stamps[i]) || file_sha256(job->data->samples[i].path, job->c->images[i], NULL) != INLAY_OK)
+            memset(job->c->images[i], 0, sizeof job->c->images[i]);
+}
+
+/* A row may be kept under its image's name only when the file was the same from the time at which it was named. */
+static inlay_status check_unchanged(const feature_cache *c, const dataset *data, int index, inlay_error *err)
+{
+    file_stamp now;
+
+    if (!c->images || (c->images[index][0] && file_stamp_of(data->samples[index].path, &now) && file_stamp_same(&now, &c->stamps[index])))
+        return INLAY_OK;
+    FAIL(err, INLAY_ERR_MISMATCH, "'%s' was changed while the feature cache was filled", data->samples[index].path);
+}
+
+/* ---- filling ---- */
+
+static inlay_status open_folder(feature_cache *c, const cache_request *q, inlay_error *err)
+{
+    arena *memory = arena_new();
+    cache_file_request request = {.folder = q->path, .row = c->row, .note = q->note, .stop = q->stop, .context = q->context};
+    inlay_status status = describe_rows(c, q, memory, &request.head, &request.name, err);
+
+    c->images = calloc((size_t)c->samples + 1, sizeof *c->images);
+    c->stamps = calloc((size_t)c->samples + 1, sizeof *c->stamps);
+    if (status == INLAY_OK && (!c->images || !c->stamps))
+        status = error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    if (status == INLAY_OK)
+        status = cache_file_open(&c->file, &request, err);
+    if (status == INLAY_OK) {
+        pool_run(q->dev->c.threads, identify_images, &(identify_job){c, q->data});
+        status = cache_file_find(&c->file, q->dev->c.threads, (const image_id *)c->images, c->samples, c->record, c->present, err);
+    }
+    for (int i = 0; status == INLAY_OK && i < c->samples; i++)
+        c->reused += c->present[i];
+    arena_free(memory);
+    return status;
+}
+
+/* Room for all rows. */
+static inlay_status open_place(feature_cache *c, const cache_request *q, inlay_error *err)
+{
+    for (int i = 0; i < c->samples; i++)
+        c->record[i] = i;
+    if (q->place == CACHE_IN_MEMORY) {
+        c->stride = c->row;
+        TRY(memory_alloc(&c->block, c->row * (size_t)c->samples, "the feature cache (--feature-cache off does without)", err));
+        c->rows = c->block;
+        return INLAY_OK;
+    }
+    if (q->place == CACHE_IN_FOLDER) {
+        TRY(open_folder(c, q, err));
+    } else {
+        TRY(cache_file_open_temporary(&c->file, q->path, c->row, err));
+        c->file.records = c->samples;
+    }
+    return cache_file_reserve(&c->file, err);
+}
+
+/* Keeps the row of the batch's sample i. `block`: room for a record of the file. */
+static inlay_status keep(feature_cache *c, const cache_request *q, program *p, int i, int index, unsigned char *block, inlay_error *err)
+{
+    static const image_id nobody = "";
+    unsigned char *row = c->block ? (unsigned char *)c->block + (size_t)index * c->stride : block + CACHE_RECORD_HEAD;
+
+    for (int v = 0; v < c->count; v++) {
+        const unsigned char *from = program_value(p, c->values[v], q->batch).data;
+        q->dev->k->copy_out(row + c->offset[v], from + (size_t)i * c->bytes[v], c->bytes[v]);
+    }
+    TRY(check_unchanged(c, q->data, index, err));
+    if (!c->block)
+        TRY(cache_file_write(&c->file, c->record[index], c->images ? c->images[index] : nobody, block, err));
+    c->present[index] = true;
+    return INLAY_OK;
 }
 
 static inlay_status store(feature_cache *c, const cache_request *q, program *p, loader *l, inlay_error *err)
 {
-    int *indices = calloc((size_t)q->batch, sizeof *indices), got, done = 0;
+    int *indices = calloc((size_t)q->batch, sizeof *indices), got, done = c->reused;
     int32_t *labels = calloc((size_t)q->batch, sizeof *labels);
+    unsigned char *block = c->block ? NULL : calloc(1, c->file.stride);
     step_info step = {0};
-    inlay_status status = indices && labels ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
+    inlay_status status = indices && labels && (c->block || block) ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
 
     while (status == INLAY_OK) {
         if (q->stop && q->stop(q->context)) {
@@ -32,46 +203,29 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
         if (status != INLAY_OK || got == 0)
             break;
         program_forward(p, got, &step);
-        for (int v = 0; v < c->count; v++) {
-            const unsigned char *from = program_value(p, c->values[v], got).data;
-            for (int i = 0; i < got; i++)
-                q->dev->k->copy_out(c->data[v] + (size_t)indices[i] * c->bytes[v], from + (size_t)i * c->bytes[v], c->bytes[v]);
-        }
-        for (int i = 0; i < got; i++)
-            c->present[indices[i]] = true;
+        for (int i = 0; i < got && status == INLAY_OK; i++)
+            status = keep(c, q, p, i, indices[i], block, err);
         done += got;
         if (q->progress)
             q->progress(q->context, done, q->data->count);
     }
     free(indices);
     free(labels);
+    free(block);
     return status;
 }
 
-inlay_status feature_cache_fill(feature_cache *c, const cache_request *q, inlay_error *err)
+/* Computes the rows of the `count` samples of `order`. */
+static inlay_status compute_rows(feature_cache *c, const cache_request *q, const int *order, int count, inlay_error *err)
 {
+    program_request plan = {.dev = q->dev, .max_batch = q->batch, .wanted = c->values, .wanted_count = c->count};
+    loader_request request = {.data = q->data, .prep = q->prep, .order = order, .count = count, .workers = q->workers, .ahead = 2 * q->batch};
     program *p = NULL;
     loader *l = NULL;
-    int *order = calloc((size_t)q->data->count + 1, sizeof *order);
-    inlay_status status = order ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    inlay_status status = program_new(&p, q->g, &plan, err);
 
-    *c = (feature_cache){.samples = q->data->count};
-    c->count = graph_fixed_frontier(q->g, q->wanted, c->values, CACHE_VALUES);
-    c->present = calloc((size_t)c->samples + 1, sizeof *c->present);
-    for (int i = 0; status == INLAY_OK && i < c->count; i++) {
-        c->bytes[i] = value_bytes(q->g, c->values[i], 1);
-        status = memory_alloc((void **)&c->data[i], c->bytes[i] * (size_t)c->samples, "the feature cache (--feature-cache off does without)", err);
-    }
-    for (int i = 0; order && i < c->samples; i++)
-        order[i] = i;
-    if (status == INLAY_OK) {
-        program_request plan = {.dev = q->dev, .max_batch = q->batch, .wanted = c->values, .wanted_count = c->count};
-        status = program_new(&p, q->g, &plan, err);
-    }
-    if (status == INLAY_OK) {
-        loader_request request = {.data = q->data, .prep = q->prep, .order = order, .count = c->samples, .workers = q->workers, .ahead = 2 * q->batch};
+    if (status == INLAY_OK)
         status = loader_new(&l, &request, err);
-    }
     if (status == INLAY_OK)
         status = store(c, q, p, l, err);
     for (int i = 0; l && i < loader_bad_count(l); i++) {
@@ -80,6 +234,39 @@ inlay_status feature_cache_fill(feature_cache *c, const cache_request *q, inlay_
     }
     loader_free(l);
     program_free(p);
+    return status;
+}
+
+static inlay_status fill(feature_cache *c, const cache_request *q, int *order, inlay_error *err)
+{
+    int missing = 0;
+
+    if (!order || !c->present || !c->record)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    TRY(open_place(c, q, err));
+    for (int i = 0; i < c->samples; i++)
+        if (!c->present[i])
+            order[missing++] = i;
+    if (missing > 0)
+        TRY(compute_rows(c, q, order, missing, err));
+    if (!c->block) {
+        TRY(cache_file_map(&c->file, err));
+        c->stride = c->file.stride;
+        c->rows = c->file.map.data + c->file.head + CACHE_RECORD_HEAD;
+    }
+    return INLAY_OK;
+}
+
+inlay_status feature_cache_fill(feature_cache *c, const cache_request *q, inlay_error *err)
+{
+    int *order = calloc((size_t)q->data->count + 1, sizeof *order);
+    inlay_status status;
+
+    *c = (feature_cache){.samples = q->data->count};
+    c->present = calloc((size_t)c->samples + 1, sizeof *c->present);
+    c->record = calloc((size_t)c->samples + 1, sizeof *c->record);
+    lay_out(c, q->g, q->wanted);
+    status = fill(c, q, order, err);
     free(order);
     if (status != INLAY_OK)
         feature_cache_free(c);
@@ -88,19 +275,24 @@ inlay_status feature_cache_fill(feature_cache *c, const cache_request *q, inlay_
 
 void feature_cache_free(feature_cache *c)
 {
-    for (int i = 0; i < c->count; i++)
-        memory_free(c->data[i]);
+    memory_free(c->block);
+    cache_file_close(&c->file);
     for (int i = 0; i < c->bad_count; i++)
         free(c->bad[i]);
     free(c->bad);
     free(c->present);
+    free(c->record);
+    free(c->images);
+    free(c->stamps);
     *c = (feature_cache){0};
 }
 
 void feature_cache_load(const feature_cache *c, program *p, const kernels *k, int index, int slot)
 {
+    const unsigned char *row = c->rows + (size_t)c->record[index] * c->stride;
+
     for (int v = 0; v < c->count; v++) {
         unsigned char *to = program_value(p, c->values[v], 1).data;
-        k->copy_in(to + (size_t)slot * c->bytes[v], c->data[v] + (size_t)index * c->bytes[v], c->bytes[v]);
+        k->copy_in(to + (size_t)slot * c->bytes[v], row + c->offset[v], c->bytes[v]);
     }
 }

@@ -113,6 +113,8 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
         status = count ? open_adapters(s, request, folders, count, err) : preprocess_for(&s->prep, s->b, NULL, err);
     if (status == INLAY_OK)
         status = device_open(&s->dev, NULL, request->threads, err);
+    if (status == INLAY_OK && request->pin_threads)
+        status = pool_pin(s->dev.c.threads, err);
     if (status != INLAY_OK) {
         session_close(s);
         return status;

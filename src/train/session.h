@@ -14,6 +14,7 @@ typedef struct session_request {
     int64_t image_size;    /* 0: the adapter's, else the checkpoint's */
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
+    bool pin_threads;      /* bind each to a processor of its own */
     const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16" */
 } session_request;
 

@@ -55,26 +55,50 @@ static bool asked_to_stop(const trainer *t)
 
 /* ---- before the first step ---- */
 
-static inlay_status fill_cache(trainer *t, inlay_error *err)
+static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *err)
 {
     const train_request *q = t->q;
     const model *m = &t->plans[0].m;
-    size_t size = q->augment ? 0 : feature_cache_size(m->g, m->loss, q->data->count);
-    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .data = q->data, .prep = q->prep, .workers = q->workers,
-                             .batch = q->batch < 16 ? q->batch : 16, .progress = q->observer.progress, .stop = q->observer.stop, .context = q->observer.context};
+    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .b = q->b, .data = q->data, .prep = q->prep, .workers = q->workers,
+                             .batch = q->batch < 16 ? q->batch : 16, .place = place, .progress = q->observer.progress, .note = q->observer.note,
+                             .stop = q->observer.stop, .context = q->observer.context};
 
-    t->cached = size > 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && size <= q->cache_limit));
-    if (!t->cached) {
-        if (q->cache == CACHE_ON)
-            NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
-        return INLAY_OK;
-    }
-    t->result->cache_bytes = size;
+    request.path = place == CACHE_IN_FOLDER ? q->cache_dir : path_join(t->memory, q->output, "features.tmp");
     NOTIFY(t, phase, "caching features", q->data->count, "img");
     TRY(feature_cache_fill(&t->cache, &request, err));
-    if (q->strict && t->cache.bad_count)
-        FAIL(err, INLAY_ERR_IO, "%s", t->cache.bad[0]);
+    t->cached = true;
     return INLAY_OK;
+}
+
+/* In the folder that is given; else in memory while it fits; else in a file of the run's own. */
+static inlay_status fill_cache(trainer *t, inlay_error *err)
+{
+    const train_request *q = t->q;
+    size_t size = q->augment ? 0 : feature_cache_size(t->plans[0].m.g, t->plans[0].m.loss, q->data->count);
+    bool fits = size <= q->cache_limit;
+    inlay_status status;
+
+    if (size == 0 && q->cache == CACHE_ON)
+        NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
+    if (size == 0 || q->cache == CACHE_OFF)
+        return INLAY_OK;
+    status = fill_cache_at(t, q->cache_dir ? CACHE_IN_FOLDER : fits ? CACHE_IN_MEMORY : CACHE_IN_FILE, err);
+    if (status == INLAY_ERR_IO && q->cache == CACHE_AUTO) { /* a full disk, a folder that is not to be written */
+        NOTIFY(t, note, arena_printf(t->memory, "no feature cache in a file: %s", err ? err->message : "?"));
+        status = q->cache_dir && fits ? fill_cache_at(t, CACHE_IN_MEMORY, err) : INLAY_OK;
+    }
+    t->result->cache_bytes = t->cached ? size : 0;
+    t->result->cache_reused = t->cache.reused;
+    if (status == INLAY_OK && q->strict && t->cache.bad_count)
+        FAIL(err, INLAY_ERR_IO, "%s", t->cache.bad[0]);
+    return status;
+}
+
+static const char *cache_folder(const trainer *t)
+{
+    if (!t->cached || t->cache.block)
+        return NULL;
+    return t->cache.images ? t->q->cache_dir : t->q->output;
 }
 
 static inlay_status make_programs(trainer *t, inlay_error *err)
@@ -98,7 +122,9 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
         TRY(program_new(&t->plans[i].p, t->plans[i].m.g, &request, err));
     }
     t->result->activation_bytes = program_memory(t->plans[0].p);
-    NOTIFY(t, plan, t->result->activation_bytes, t->result->cache_bytes, t->steps_per_epoch * q->epochs, program_flops(t->plans[0].p, true));
+    NOTIFY(t, plan, &(train_plan){.activations = t->result->activation_bytes, .cache = t->result->cache_bytes, .cache_folder = cache_folder(t),
+                                  .cache_reused = t->cache.reused, .images = q->data->count, .steps = t->steps_per_epoch * q->epochs,
+                                  .flops = program_flops(t->plans[0].p, true)});
     return INLAY_OK;
 }
 

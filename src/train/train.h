@@ -14,6 +14,15 @@ typedef struct train_epoch {
     double loss, lr, seconds, images_per_second;
 } train_epoch;
 
+/* What a run is going to take. */
+typedef struct train_plan {
+    size_t activations, cache; /* bytes */
+    const char *cache_folder;  /* where the cache's file lies; NULL: it is in memory, or there is none */
+    int cache_reused, images;  /* of the images, those whose features an earlier run had computed */
+    int64_t steps;
+    double flops;              /* of an image and step */
+} train_plan;
+
 /* Who watches a run. Every function may be NULL. */
 typedef struct train_observer {
     void *context;
@@ -22,11 +31,12 @@ typedef struct train_observer {
     void (*step)(void *context, int epoch, int64_t step, int64_t steps, int images, double loss);
     void (*epoch)(void *context, const train_epoch *report);
     void (*evaluated)(void *context, const char *split, int epoch, const evaluation *result);
-    void (*plan)(void *context, size_t activations, size_t cache, int64_t steps, double flops);
+    void (*plan)(void *context, const train_plan *plan);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
 } train_observer;
 
+/* CACHE_AUTO: a run goes on without a cache when its file cannot be written; CACHE_ON: that is an error. */
 typedef enum cache_mode { CACHE_AUTO, CACHE_ON, CACHE_OFF } cache_mode;
 
 typedef struct train_request {
@@ -47,7 +57,8 @@ typedef struct train_request {
     double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
     uint64_t seed;
     cache_mode cache;
-    size_t cache_limit; /* bytes, for CACHE_AUTO */
+    size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the run lasts */
+    const char *cache_dir; /* folder in which it is kept for later runs; NULL: none */
     const char *output; /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
     const char *run;    /* JSON text of all settings that decide the result */
     bool resume;
@@ -67,6 +78,7 @@ typedef struct train_result {
     double images_per_second;
     bool cached;
     size_t cache_bytes, activation_bytes, adapter_bytes;
+    int cache_reused;     /* images whose features an earlier run had computed */
     int64_t parameters;   /* trained, the head not counted */
     arena *memory;        /* owns the messages */
     int bad_count;

@@ -1,4 +1,5 @@
 /* Files: what is read, what is written and never seen half done, and what the messages say when it fails. */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -274,6 +275,35 @@ static void test_sha256(void **state)
     assert_int_equal(file_write(in(p, "empty"), "", 0, &err), INLAY_OK);
     assert_int_equal(file_sha256(in(p, "empty"), hex, &err), INLAY_OK);
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_int_equal(bytes_sha256("abc", 3, hex, &err), INLAY_OK);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_int_equal(bytes_sha256(NULL, 0, hex, &err), INLAY_OK);
+    assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+/* A file that is written or replaced has another stamp, also when its time of modification is put back. */
+static void test_stamps(void **state)
+{
+    place *p = *state;
+    const char *path = in(p, "stamped");
+    file_stamp first, second;
+    inlay_error err;
+    FILE *f;
+
+    assert_false(file_stamp_of(path, &first));
+    assert_int_equal(file_write(path, "abc", 3, &err), INLAY_OK);
+    assert_true(file_stamp_of(path, &first) && file_stamp_of(path, &second));
+    assert_true(file_stamp_same(&first, &second));
+    usleep(20000); /* longer than the grain of the file system's clock */
+    f = fopen(path, "r+b");
+    assert_non_null(f);
+    fputc('x', f);
+    fclose(f);
+    assert_true(file_stamp_of(path, &second));
+    assert_false(file_stamp_same(&first, &second));
+    assert_int_equal(file_write(path, "xbc", 3, &err), INLAY_OK);
+    assert_true(file_stamp_of(path, &first));
+    assert_false(file_stamp_same(&first, &second));
 }
 
 #define AT_PLACE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -291,6 +321,7 @@ int main(void)
         AT_PLACE(test_make_folder),
         AT_PLACE(test_paths),
         AT_PLACE(test_sha256),
+        AT_PLACE(test_stamps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,7 @@
 /* The thread pool: every thread runs once a round, and what a round wrote is seen after it. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,11 +139,86 @@ static void test_short_lives(void **state)
     assert_true(pool_processors() >= 1);
 }
 
+/* With more threads than processors nobody looks again and again for work. */
+static void test_more_threads_than_processors(void **state)
+{
+    const int threads = pool_processors() + 3;
+    work w = {.round = 0};
+    inlay_error err;
+    pool *p;
+
+    (void)state;
+    if (threads > MAX_THREADS)
+        skip();
+    assert_int_equal(pool_new(&p, threads, &err), INLAY_OK);
+    for (int round = 0; round < 300; round++)
+        pool_run(p, add_one, &w);
+    for (int i = 0; i < ITEMS; i++)
+        assert_int_equal(w.items[i], 300);
+    pool_free(p);
+}
+
+/* The processors that the calling thread may use. */
+static int bound_to(cpu_set_t *set)
+{
+    assert_int_equal(sched_getaffinity(0, sizeof *set, set), 0);
+    return CPU_COUNT(set);
+}
+
+static void look_where(void *arg, int thread, int threads)
+{
+    (void)threads;
+    bound_to((cpu_set_t *)arg + thread);
+}
+
+static void *unbound_thread(void *arg)
+{
+    pool_unbind();
+    *(int *)arg = bound_to(&(cpu_set_t){{0}});
+    return NULL;
+}
+
+static void test_pinned(void **state)
+{
+    const int processors = pool_processors();
+    cpu_set_t *sets = calloc((size_t)processors, sizeof *sets), all;
+    int seen = 0;
+    pthread_t other;
+    inlay_error err;
+    pool *p;
+
+    (void)state;
+    assert_int_equal(bound_to(&all), processors);
+    assert_int_equal(pool_new(&p, processors, &err), INLAY_OK);
+    assert_int_equal(pool_pin(p, &err), INLAY_OK);
+    pool_run(p, look_where, sets);
+    for (int i = 0; i < processors; i++) {
+        cpu_set_t common;
+        assert_int_equal(CPU_COUNT(&sets[i]), 1);
+        CPU_AND(&common, &sets[i], &all);
+        assert_int_equal(CPU_COUNT(&common), 1);
+        for (int j = 0; j < i; j++)
+            assert_false(CPU_EQUAL(&sets[i], &sets[j]));
+    }
+    assert_int_equal(pool_processors(), processors);
+    assert_int_equal(pthread_create(&other, NULL, unbound_thread, &seen), 0);
+    pthread_join(other, NULL);
+    assert_int_equal(seen, processors);
+    pool_free(p);
+    assert_int_equal(bound_to(&all), processors);
+    free(sets);
+    assert_int_equal(pool_new(&p, processors + 1, &err), INLAY_OK);
+    assert_int_equal(pool_pin(p, &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "cannot be pinned: this process may use"));
+    pool_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_rounds), cmocka_unit_test(test_rounds_see_each_other), cmocka_unit_test(test_shares_cover_exactly),
         cmocka_unit_test(test_bad_sizes),   cmocka_unit_test(test_short_lives),
+        cmocka_unit_test(test_more_threads_than_processors), cmocka_unit_test(test_pinned),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,7 +99,7 @@ static int tear_down(void **state)
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "prune", "pretrain", "unpack"};
+    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "prune", "pretrain", "unpack", "bench"};
 
     (void)state;
     expect(inlay("--help"), 0);
@@ -190,6 +190,71 @@ static void test_fold(void **state)
     }
     expect(inlay(TRAIN "--method adapter_plus --output run-nonlinear"), 0);
     expect_error(inlay("fold --backbone " VIT " --adapter run-nonlinear --output folded-x"), 1, "not linear");
+}
+
+static void test_bench(void **state)
+{
+    json_t *root;
+
+    (void)state;
+    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 3 --threads 1,2,1 --precision f32,bf16 --json --quiet"), 0);
+    root = json_of("out.txt");
+    assert_true(json_string_length(json_object_get(root, "processor")) > 0);
+    assert_true(json_string_length(json_object_get(root, "kernels")) > 0);
+    assert_int_equal(json_array_size(json_object_get(root, "results")), 4);
+    for (size_t i = 0; i < 4; i++) {
+        static const char *const passes[] = {"training", "inference"};
+        const json_t *row = json_array_get(json_object_get(root, "results"), i);
+        assert_string_equal(json_string_value(json_object_get(row, "precision")), i < 2 ? "f32" : "bf16");
+        assert_int_equal(json_integer_value(json_object_get(row, "threads")), 1 + i % 2);
+        assert_true(json_number_value(json_object_get(row, "peak_gflops")) > 0);
+        assert_true(json_number_value(json_object_get(row, "latency_seconds")) > 0);
+        for (int pass = 0; pass < 2; pass++) {
+            const json_t *one = json_object_get(row, passes[pass]);
+            assert_true(json_number_value(json_object_get(one, "images_per_second")) > 0);
+            assert_true(json_number_value(json_object_get(one, "gflops")) > 0);
+            assert_true(json_number_value(json_object_get(one, "fraction_of_peak")) > 0);
+            assert_true(json_is_integer(json_object_get(one, "peak_memory_bytes")));
+        }
+    }
+    json_decref(root);
+    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 2 --threads 1 --precision auto --method lora --rank 2"), 0);
+    assert_non_null(strstr(text_of("out.txt"), "lora, batch 2, best of 1"));
+    assert_non_null(strstr(text_of("out.txt"), "% of peak"));
+    assert_non_null(strstr(text_of("err.txt"), "measuring"));
+    expect_error(inlay("bench"), 2, "--backbone is missing");
+    expect_error(inlay("bench --backbone " VIT " --threads 1,many"), 2, "--threads: 'many' is no number from 0 to 1024");
+    expect_error(inlay("bench --backbone " VIT " --precision f32,f16"), 2, "--precision: 'f16' is none of");
+    expect_error(inlay("bench --backbone " VIT " --threads 1024 --pin-threads --quiet"), 2, "1024 threads cannot be pinned");
+    expect_error(inlay("bench --backbone data --runs 1"), 1, "data");
+}
+
+static void test_pinned(void **state)
+{
+    (void)state;
+    expect(inlay(TRAIN "--output unpinned --threads 1"), 0);
+    expect(inlay(TRAIN "--output pinned --threads 1 --pin-threads"), 0);
+    expect(inlay("eval --backbone " VIT " --adapter pinned --data data --threads 1 --pin-threads --quiet --json"), 0);
+}
+
+/* --cache-dir: a later run says what it found. */
+static void test_cache_dir(void **state)
+{
+    json_t *root;
+
+    (void)state;
+    for (int run = 0; run < 2; run++) {
+        expect(inlay("train --backbone " VIT " --data data --epochs 2 --batch-size 4 --overwrite --output cached --cache-dir kept --backbone-drop-path 0"), 0);
+        assert_non_null(strstr(text_of("err.txt"), "of cached features in 'kept'"));
+        assert_int_equal(strstr(text_of("err.txt"), "(of 18 of 18 images from an earlier run)") != NULL, run);
+        root = json_of("cached/results.json");
+        assert_true(json_is_true(json_object_get(root, "feature_cache")));
+        assert_true(json_integer_value(json_object_get(root, "feature_cache_bytes")) > 0);
+        assert_int_equal(json_integer_value(json_object_get(root, "feature_cache_reused_images")), run ? 18 : 0);
+        json_decref(root);
+    }
+    expect(inlay(TRAIN "--output spilled --cache-limit 0"), 0);
+    expect_error(inlay(TRAIN "--output refused --feature-cache on --cache-dir data/train/class0/00.ppm"), 1, "00.ppm");
 }
 
 static void test_pretrain(void **state)
@@ -506,7 +571,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help), cmocka_unit_test(test_train_eval_predict), cmocka_unit_test(test_inspect), cmocka_unit_test(test_fold),
-        cmocka_unit_test(test_pretrain), cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_bench), cmocka_unit_test(test_pinned), cmocka_unit_test(test_cache_dir), cmocka_unit_test(test_pretrain),
+        cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_interrupt), cmocka_unit_test(test_fusion), cmocka_unit_test(test_prune), cmocka_unit_test(test_skip_layers),
         cmocka_unit_test(test_several_adapters), cmocka_unit_test(test_several_refused), cmocka_unit_test(test_heatmap), cmocka_unit_test(test_real_checkpoint),
     };

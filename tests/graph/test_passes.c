@@ -339,11 +339,73 @@ static void test_frontier(void **state)
     close_bench(&s);
 }
 
+/* ---- what a value is a function of ---- */
+
+static void count_param(void *context, const param *p)
+{
+    (void)p;
+    ++*(int *)context;
+}
+
+typedef struct described {
+    double eps;
+    bool extra;      /* something beside it that does not lead to it */
+    int64_t columns; /* of the first matrix that are used */
+} described;
+
+static char *describe(described how, int *params)
+{
+    bench s;
+    param *w, *b, *other;
+    value x, y;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
+    w = make_param(&s, WIDTH, WIDTH);
+    b = make_param(&s, 0, WIDTH);
+    other = make_param(&s, WIDTH, WIDTH);
+    x = graph_input(s.g, "input", DTYPE_F64, ROWS, WIDTH);
+    if (how.extra)
+        (void)graph_linear(s.g, x, other, NULL, 0, 0);
+    y = graph_layernorm(s.g, x, b, NULL, how.eps);
+    y = graph_linear(s.g, y, w, NULL, 0, how.columns);
+    graph_keep(s.g, y);
+    graph_finish(s.g);
+    *params = 0;
+    assert_true(graph_describe(s.g, &y, 1, out, count_param, params));
+    fclose(out);
+    s.p = NULL;
+    close_bench(&s);
+    return text;
+}
+
+static void test_described(void **state)
+{
+    const described plain = {.eps = 1e-6};
+    int params;
+    char *text = describe(plain, &params), *other;
+
+    (void)state;
+    assert_int_equal(params, 2);
+    assert_non_null(strstr(text, "layernorm"));
+    assert_string_equal(text, (other = describe((described){.eps = 1e-6, .extra = true}, &params)));
+    assert_int_equal(params, 2);
+    free(other);
+    assert_string_not_equal(text, (other = describe((described){.eps = 1e-5}, &params)));
+    free(other);
+    assert_string_not_equal(text, (other = describe((described){.eps = 1e-6, .columns = 1}, &params)));
+    free(other);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merged), cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
         cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
+        cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,263 @@
+/* inlay bench: what this machine makes of a backbone. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/monitor.h"
+#include "base/stop.h"
+#include "base/text.h"
+#include "cli/train_options.h"
+#include "train/measure.h"
+
+#define MOST 64 /* items in a list */
+
+static const option_spec option_table[] = {
+    OPTION_BACKBONE,
+    {"method", OPTION_STRING, "adapter_plus", NULL, 0, 0, "NAME", "what is trained: a row of 'inlay methods'", false},
+    {"classes", OPTION_INT, "100", NULL, 2, 1000000, "N", "classes of the head", false},
+    {"batch_size", OPTION_INT, "32", NULL, 1, 4096, "N", "images in a step", false},
+    {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's", false},
+    {"precision", OPTION_STRING, "f32,auto", NULL, 0, 0, "LIST", "of the frozen weights, one or several: f32, bf16; auto: what the other commands choose here", false},
+    {"threads", OPTION_STRING, "1,0", NULL, 0, 0, "LIST", "compute threads, one or several numbers; 0: all processors", false},
+    OPTION_PIN,
+    {"runs", OPTION_INT, "5", NULL, 1, 1000, "N", "the best of N runs counts", false},
+    OPTION_JSON,
+    OPTION_QUIET,
+    {0},
+};
+
+typedef struct plan {
+    precision precisions[MOST];
+    const char *names[MOST]; /* of the precisions */
+    int threads[MOST];
+    int precision_count, thread_count;
+} plan;
+
+static bool on_stop(void *context)
+{
+    (void)context;
+    return stop_requested();
+}
+
+/* Adds what is not there yet: on a machine with one processor "1,0" is one item. */
+static void add_precision(plan *p, precision prec, const char *name)
+{
+    for (int i = 0; i < p->precision_count; i++)
+        if (p->precisions[i] == prec)
+            return;
+    p->precisions[p->precision_count] = prec;
+    p->names[p->precision_count++] = name;
+}
+
+static void add_threads(plan *p, int threads)
+{
+    for (int i = 0; i < p->thread_count; i++)
+        if (p->threads[i] == threads)
+            return;
+    p->threads[p->thread_count++] = threads;
+}
+
+static inlay_status read_precision(plan *p, const char *word, const kernels *k, inlay_error *err)
+{
+    precision prec;
+
+    if (strcmp(word, "auto") == 0) {
+        prec = precision_choose(word, &(device){.k = k});
+        add_precision(p, prec, prec == PRECISION_BF16 ? "bf16" : "f32");
+        return INLAY_OK;
+    }
+    if (!precision_from_name(word, &prec))
+        FAIL(err, INLAY_ERR_USAGE, "--precision: '%s' is none of f32, bf16, auto", word);
+    add_precision(p, prec, word);
+    return INLAY_OK;
+}
+
+static inlay_status read_threads(plan *p, const char *word, inlay_error *err)
+{
+    char *end;
+    long number = strtol(word, &end, 10);
+
+    if (end == word || *end || number < 0 || number > 1024)
+        FAIL(err, INLAY_ERR_USAGE, "--threads: '%s' is no number from 0 to 1024", word);
+    add_threads(p, number ? (int)number : pool_processors());
+    return INLAY_OK;
+}
+
+/* Calls one of the two above for every word between commas. */
+static inlay_status read_plan(plan *p, const options *o, arena *memory, inlay_error *err)
+{
+    static const char *const lists[] = {"precision", "threads"};
+    const kernels *k;
+
+    TRY(kernels_choose(&k, err));
+    for (int list = 0; list < 2; list++) {
+        int count = 0;
+        for (char *word = arena_strdup(memory, options_string(o, lists[list])), *next; word; word = next) {
+            next = strchr(word, ',');
+            if (next)
+                *next++ = '\0';
+            if (++count > MOST)
+                FAIL(err, INLAY_ERR_USAGE, "--%s: at most %d items are expected", lists[list], MOST);
+            TRY(list == 0 ? read_precision(p, word, k, err) : read_threads(p, word, err));
+        }
+    }
+    return INLAY_OK;
+}
+
+static inlay_status measure_one(measured *out, backbone *b, const options *o, precision prec, int threads, inlay_error *err)
+{
+    const char *name = options_string(o, "method");
+    device dev = {0};
+    options *settings;
+    measure_request request = {.dev = &dev, .b = b, .prec = prec, .batch = options_int(o, "batch_size"), .runs = (int)options_int(o, "runs"), .stop = on_stop};
+    inlay_status status;
+
+    TRY(method_settings(&settings, name, o, err));
+    TRY(adapter_new(&request.a, name, settings, b, options_int(o, "classes"), NULL, err));
+    status = device_open(&dev, NULL, threads, err);
+    if (status == INLAY_OK && options_flag(o, "pin_threads"))
+        status = pool_pin(dev.c.threads, err);
+    if (status == INLAY_OK)
+        status = measure(out, &request, err);
+    if (dev.k)
+        for (int i = 0; i < b->param_count; i++)
+            param_release(b->params[i], &dev);
+    adapter_free(request.a, dev.k ? &dev : NULL);
+    if (dev.k)
+        device_close(&dev);
+    return status;
+}
+
+/* ---- showing ---- */
+
+static text_table *new_table(void)
+{
+    static const char *const titles[] = {"threads", "peak GFLOP/s", "train img/s", "GFLOP/s", "% of peak", "memory", "infer img/s", "GFLOP/s", "% of peak", "memory", "1 image"};
+    text_table *t = text_table_new();
+
+    text_table_column(t, "precision", TEXT_LEFT);
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
+        text_table_column(t, titles[i], TEXT_RIGHT);
+    return t;
+}
+
+static void add_pass(text_table *t, const measured_pass *pass, double peak)
+{
+    char room[TEXT_SHORT];
+
+    text_table_cell(t, "%.1f", pass->images_per_second);
+    text_table_cell(t, "%.1f", pass->gflops);
+    text_table_cell(t, "%.0f", 100 * pass->gflops / peak);
+    text_table_cell(t, "%s", text_size(room, pass->peak_memory));
+}
+
+static void add_row(text_table *t, const char *precision_name, int threads, const measured *m)
+{
+    text_table_cell(t, "%s", precision_name);
+    text_table_cell(t, "%d", threads);
+    text_table_cell(t, "%.1f", m->peak_gflops);
+    add_pass(t, &m->training, m->peak_gflops);
+    add_pass(t, &m->inference, m->peak_gflops);
+    text_table_cell(t, "%.2f ms", 1e3 * m->latency);
+    text_table_end_row(t);
+}
+
+static json_t *pass_object(const measured_pass *pass, double peak)
+{
+    return json_pack("{s:f, s:f, s:f, s:I}", "images_per_second", pass->images_per_second, "gflops", pass->gflops, "fraction_of_peak", pass->gflops / peak,
+                     "peak_memory_bytes", (json_int_t)pass->peak_memory);
+}
+
+static json_t *row_object(const char *precision_name, int threads, const measured *m)
+{
+    return json_pack("{s:s, s:i, s:f, s:o, s:o, s:f}", "precision", precision_name, "threads", threads, "peak_gflops", m->peak_gflops, "training",
+                     pass_object(&m->training, m->peak_gflops), "inference", pass_object(&m->inference, m->peak_gflops), "latency_seconds", m->latency);
+}
+
+static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
+{
+    fprintf(out, "%s, %d processors, kernels %s\n'%s', %s, batch %lld, best of %lld\n", machine->cpu, machine->processors, k->name, b->path, options_string(o, "method"),
+            (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
+}
+
+static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table, inlay_error *err)
+{
+    FILE *out = progress_stream(o);
+    int total = p->precision_count * p->thread_count, done = 0;
+    progress bar = {0};
+    inlay_status status = INLAY_OK;
+
+    progress_begin(&bar, out, "measuring", total, "settings");
+    for (int i = 0; i < total && status == INLAY_OK; i++) {
+        int precision_ = i / p->thread_count, threads = p->threads[i % p->thread_count];
+        measured m;
+        progress_update(&bar, done, "%s, threads %d", p->names[precision_], threads);
+        status = measure_one(&m, b, o, p->precisions[precision_], threads, err);
+        if (status != INLAY_OK)
+            break;
+        json_array_append_new(results, row_object(p->names[precision_], threads, &m));
+        add_row(table, p->names[precision_], threads, &m);
+        progress_update(&bar, ++done, NULL);
+    }
+    progress_end(&bar);
+    return status;
+}
+
+static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_error *err)
+{
+    json_t *results = json_array();
+    text_table *table = new_table();
+    monitor_machine machine;
+    const kernels *k;
+    inlay_status status = kernels_choose(&k, err);
+
+    monitor_describe(&machine);
+    stop_install();
+    if (status == INLAY_OK)
+        status = run_plan(p, b, o, results, table, err);
+    if (status == INLAY_OK && options_flag(o, "json")) {
+        json_t *root = json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:O}", "processor", machine.cpu, "processors", machine.processors, "kernels", k->name, "backbone", b->path,
+                                 "method", options_string(o, "method"), "batch_size", (json_int_t)options_int(o, "batch_size"), "runs",
+                                 (json_int_t)options_int(o, "runs"), "results", results);
+        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(root);
+    } else if (status == INLAY_OK) {
+        introduce(b, o, &machine, k, stdout);
+        text_table_print(table, 0, stdout);
+    }
+    json_decref(results);
+    text_table_free(table);
+    return status;
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    backbone *b = NULL;
+    plan p = {.precision_count = 0};
+    inlay_status status = require(o, "backbone", err);
+
+    if (status == INLAY_OK && options_positionals(o) > 0)
+        status = error_set(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
+    if (status == INLAY_OK)
+        status = read_plan(&p, o, memory, err);
+    if (status == INLAY_OK)
+        status = backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err);
+    if (status == INLAY_OK)
+        status = run_on(b, &p, o, err);
+    backbone_close(b);
+    arena_free(memory);
+    return status;
+}
+
+const command command_bench = {
+    .name = "bench",
+    .usage = "--backbone DIR|FILE [--method adapter_plus] [--batch-size 32] [--threads 1,0] [--precision f32,auto] [--json]",
+    .summary = "measure speed and memory on this machine",
+    .details = "Measures, for each precision and number of threads, training and inference on images of noise, the latency of one image alone, the highest memory in use "
+               "meanwhile, and what the processor does at best when it multiplies registers only. The machine should do nothing else.",
+    .options = option_table,
+    .method_options = true,
+    .run = run,
+};

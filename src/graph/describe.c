@@ -1,0 +1,78 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/op.h"
+
+typedef struct describer {
+    const graph *g;
+    FILE *out;
+    bool *needed; /* [values] */
+    int *number;  /* [values] in the order in which they are met; 0: not yet */
+    int met;
+    graph_visit_param visit;
+    void *context;
+} describer;
+
+/* A value is named by the order in which it is met: what lies beside it in the graph, such as an adapter, does not change its name. */
+static int number_of(describer *d, value v)
+{
+    const value_info *info = &d->g->values[v];
+
+    if (d->number[v])
+        return d->number[v];
+    d->number[v] = ++d->met;
+    fprintf(d->out, "%%%d %s %d %lld x %lld%s\n", d->met, dtype_name(info->type), info->kind, (long long)info->rows, (long long)info->cols,
+            info->batched ? " a sample" : "");
+    if (info->kind == VALUE_INPUT)
+        fprintf(d->out, "%%%d input %s\n", d->met, info->name);
+    if (info->kind == VALUE_PARAM) {
+        fprintf(d->out, "%%%d parameter %s as %s\n", d->met, info->p->name, dtype_name(graph_weight_type(d->g, info->p)));
+        d->visit(d->context, info->p);
+    }
+    return d->number[v];
+}
+
+static void describe_colours(FILE *out, const char *what, const float *values, int64_t channels)
+{
+    fputs(what, out);
+    for (int64_t i = 0; values && i < channels; i++)
+        fprintf(out, " %a", (double)values[i]);
+}
+
+static void describe_op(describer *d, const op_node *op)
+{
+    const op_attributes *a = &op->a;
+    const int64_t sizes[] = {a->groups, a->width, a->offset, a->first, a->count, a->heads, a->head_dim, a->q_offset, a->k_offset, a->v_offset, a->height, a->image_width,
+                             a->channels, a->patch};
+    int in[OP_INPUTS];
+
+    for (int i = 0; i < OP_INPUTS; i++)
+        in[i] = op->in[i] == NO_VALUE ? 0 : number_of(d, op->in[i]);
+    fprintf(d->out, "%%%d = %s", number_of(d, op->out), op_table[op->kind]->name);
+    for (int i = 0; i < OP_INPUTS; i++)
+        fprintf(d->out, " %%%d", in[i]);
+    fprintf(d->out, " %s %a %a %a", activation_name(a->act), a->eps, a->scale, a->rate);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        fprintf(d->out, " %lld", (long long)sizes[i]);
+    describe_colours(d->out, " mean", a->mean, a->channels);
+    describe_colours(d->out, " std", a->std, a->channels);
+    fputc('\n', d->out);
+}
+
+bool graph_describe(const graph *g, const value *wanted, int count, FILE *out, graph_visit_param visit, void *context)
+{
+    describer d = {.g = g, .out = out, .visit = visit, .context = context};
+
+    d.needed = calloc((size_t)g->value_count, sizeof *d.needed);
+    d.number = calloc((size_t)g->value_count, sizeof *d.number);
+    for (int i = 0; d.needed && d.number && i < count; i++)
+        graph_mark_needed(g, wanted[i], d.needed);
+    for (int i = 0; d.needed && d.number && i < g->op_count; i++)
+        if (!g->ops[i].dead && d.needed[g->ops[i].out])
+            describe_op(&d, &g->ops[i]);
+    for (int i = 0; d.needed && d.number && i < count; i++)
+        fprintf(out, "wanted %%%d\n", number_of(&d, wanted[i]));
+    free(d.needed);
+    free(d.number);
+    return d.met > 0 && !ferror(out);
+}

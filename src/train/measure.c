@@ -1,0 +1,101 @@
+#include "train/measure.h"
+
+#include <math.h>
+
+#include "base/monitor.h"
+#include "train/train.h"
+
+#define PEAK_ROUNDS 20000000
+
+static double measure_peak(device *d, precision prec, int runs)
+{
+    dtype type = prec == PRECISION_BF16 ? DTYPE_BF16 : d->k->real;
+    double best = 0;
+
+    for (int run = 0; run <= runs; run++) {
+        double begun = monitor_seconds(), operations = d->k->peak(&d->c, type, PEAK_ROUNDS);
+        best = fmax(best, operations / (monitor_seconds() - begun));
+    }
+    return best / 1e9;
+}
+
+static void fill(program *p, const model *m, int64_t batch, int64_t classes, bool training, const backbone_shape *s)
+{
+    uint8_t *pixels = program_value(p, m->pixels, batch).data;
+    int32_t *labels = training ? program_value(p, m->labels, batch).data : NULL;
+
+    for (int64_t i = 0; i < batch * s->height * s->image_width * s->channels; i++)
+        pixels[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
+    for (int64_t i = 0; labels && i < batch; i++)
+        labels[i] = (int32_t)(i % classes);
+}
+
+static void run_once(const measure_request *q, program *p, int64_t batch, bool training, int run)
+{
+    step_info step = {.seed = 1, .step = (uint32_t)run, .epochs = 1};
+    train_request optimiser = {.dev = q->dev, .a = q->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4, .lr = {.lr = 1e-3}};
+
+    for (int i = 0; training && i < q->a->param_count; i++)
+        q->a->params[i].p->touched = false;
+    if (training) {
+        program_step(p, batch, &step);
+        train_update(&optimiser, optimiser.lr.lr);
+    } else {
+        program_forward(p, batch, &step);
+    }
+}
+
+/* Seconds of the best run. */
+static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, bool training, double *best, inlay_error *err)
+{
+    *best = HUGE_VAL;
+    for (int run = 0; run <= q->runs; run++) {
+        double begun = monitor_seconds();
+        run_once(q, p, batch, training, run);
+        if (run > 0)
+            *best = fmin(*best, monitor_seconds() - begun);
+        if (q->stop && q->stop(q->context))
+            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted while it was measured");
+    }
+    return INLAY_OK;
+}
+
+static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
+{
+    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8, .training = training, .drop_path = q->a->method->drop_path};
+    program_request plan = {.dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1};
+    program *p = NULL;
+    model m;
+    double seconds = 0;
+    inlay_status status;
+
+    monitor_reset_peak();
+    TRY(model_build(&m, &request, err));
+    plan.wanted = training ? &m.loss : &m.logits;
+    status = program_new(&p, m.g, &plan, err);
+    if (status == INLAY_OK) {
+        tensor_set_release(q->b->file); /* the packed weights are what is read from here on */
+        fill(p, &m, batch, q->a->classes, training, &q->b->shape);
+        status = time_runs(q, p, batch, training, &seconds, err);
+    }
+    if (status == INLAY_OK) {
+        double speed = (double)batch / seconds;
+        *out = (measured_pass){.images_per_second = speed, .gflops = program_flops(p, training) * speed / 1e9, .peak_memory = monitor_peak_rss()};
+    }
+    program_free(p);
+    model_free(&m);
+    return status;
+}
+
+inlay_status measure(measured *out, const measure_request *q, inlay_error *err)
+{
+    measured_pass one;
+
+    TRY(adapter_initialise(q->a, q->dev, 1, err));
+    *out = (measured){.peak_gflops = measure_peak(q->dev, q->prec, q->runs)};
+    TRY(measure_pass(&out->training, q, q->batch, true, err));
+    TRY(measure_pass(&out->inference, q, q->batch, false, err));
+    TRY(measure_pass(&one, q, 1, false, err));
+    out->latency = 1 / one.images_per_second;
+    return INLAY_OK;
+}
