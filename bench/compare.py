@@ -2,6 +2,7 @@
 docs/performance.md. Contestants take turns, five each; the best counts. Nothing but the standard library is needed; what a peer needs is looked for in the Python that
 runs this, and a peer that is not there is named and left out. usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench"""
 import datetime
+import importlib.metadata
 import json
 import os
 import resource
@@ -15,13 +16,14 @@ import report
 
 TURNS = 5
 FEWEST = 3  # turns of a contest that takes longer than
-LONG = 90.0  # seconds
+LONG = 45.0  # seconds
 OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once
-PATIENCE = 20.0  # seconds for which the turns of a contest may wait, in all, for others to be done
+PATIENCE = 5.0  # seconds for which the turns of a contest may wait, in all, for others to be done
 TRAILING = 1.1  # a variant of a peer that was so many times slower than the best in the first round is not measured again
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.path.join(os.path.dirname(HERE), "build", "bench")
 TICKS = os.sysconf("SC_CLK_TCK")
+PRODUCTS = [("bench_gemm", "Inlay", ("f32", "bf16", "int8")), ("gemm_openblas", "OpenBLAS", ("f32",)), ("gemm_onednn", "oneDNN", ("f32", "bf16", "int8"))]
 ERRORS = os.path.join(WORK, "errors.log")
 
 
@@ -51,6 +53,8 @@ def run(command, threads=1):
     """The line of JSON that a program prints."""
     process = start(command, threads)
     text = process.communicate()[0]
+    if process.returncode == 2:
+        raise Absent("it does not know this precision")
     if process.returncode:
         raise Absent(last_line(ERRORS))
     return json.loads(text)
@@ -146,7 +150,8 @@ def record(entry, tasks, result, others):
     for task in tasks:
         entry[task].append(round(result[task], 3))
     entry["others"].append(round(others, 3))
-    entry.setdefault("infer_peak", result["infer_peak"])  # of the first turn, in which nothing was trained before
+    if "infer_peak" in result:
+        entry.setdefault("infer_peak", result["infer_peak"])  # of the first turn, in which nothing was trained before
     if "peak" in result:
         entry["peak"] = result["peak"]
     if "latency_ms" in result:
@@ -161,7 +166,7 @@ def trailing(entries, task):
     return [e for e in entries if e[task] and max(e[task]) * TRAILING < best[e["family"]]]
 
 
-def contest(contestants):
+def contest(contestants, skipped):
     """Turns of all contestants; what they reach, in images a second, a list of turns for each task."""
     entries = [{"name": c.name, "family": c.family, "variant": c.variant, "infer": [], "train": [], "others": []} for c in contestants]
     begun, patience, wanted = time.perf_counter(), PATIENCE, [list(c.tasks) for c in contestants]
@@ -170,15 +175,21 @@ def contest(contestants):
             break
         for c, entry, tasks in zip(contestants, entries, wanted):
             others = 2 * OTHERS if tasks else 0.0
-            for _ in range(2):
-                if others > OTHERS:
-                    patience = wait_for_calm(patience)
-                    result, others = watched(c, tasks)
-                    record(entry, tasks, result, others)
+            try:
+                for _ in range(2):
+                    if others > OTHERS:
+                        patience = wait_for_calm(patience)
+                        result, others = watched(c, tasks)
+                        record(entry, tasks, result, others)
+            except Absent as error:
+                skipped[f"{c.name} {c.variant}".strip()] = str(error)
+                tasks.clear()
         for task in ("infer", "train") if turn == 0 else ():
             for e in trailing(entries, task):
-                wanted[entries.index(e)].remove(task)
-    return entries
+                mine = wanted[entries.index(e)]
+                if task in mine:
+                    mine.remove(task)
+    return [e for e in entries if e["infer"] or e["train"]]
 
 
 def open_all(makers, skipped):
@@ -207,12 +218,10 @@ class Bench:
         self.build, self.quick = build, quick
         self.threads = [2] if quick else [1, 2]
         self.skipped = {}
-        self.modules = self.find_modules("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+        self.modules = self.find_modules("torch", "timm", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
 
     def find_modules(self, *names):
         """Versions of what the peers need, without importing it."""
-        import importlib.metadata
-
         found = {}
         for name in names:
             try:
@@ -234,26 +243,28 @@ class Bench:
 
     def products(self, precision, threads):
         """Contestants of a matrix product in turn; of each shape the best turn."""
-        entries = []
-        for name in ("bench_gemm", "gemm_openblas", "gemm_onednn"):
+        contestants, entries, others, patience = [], [], [], PATIENCE
+        for program, name, precisions in PRODUCTS:
             try:
-                if (name, precision) in (("gemm_openblas", "bf16"), ("gemm_openblas", "int8")):
-                    continue
-                first = run([self.program(name), str(threads), precision], threads)
-                entries.append((name, first))
+                if precision in precisions:
+                    contestants.append(Program([self.program(program), str(threads), precision], threads, []))
+                    entries.append(run(contestants[-1].command, threads))
             except Absent as error:
-                self.skip(f"products of {name.replace('gemm_', '')} in {precision}" if name == "bench_gemm" else name.replace("gemm_", ""), str(error))
+                del contestants[len(entries):]
+                self.skip(f"products of {name}" + (f", {precision}" if name == "Inlay" else ""), str(error))
         for _ in range(TURNS - 1):
-            for name, entry in entries:
-                again = run([self.program(name), str(threads), precision], threads)
+            for contestant, entry in zip(contestants, entries):
+                patience = wait_for_calm(patience)
+                again, load = watched(contestant, [])
+                others.append(round(load, 3))
                 entry["peak"] = max(entry["peak"], again["peak"])
                 for old, new in zip(entry["shapes"], again["shapes"]):
                     old["gflops"], old["gradient"] = max(old["gflops"], new["gflops"]), max(old["gradient"], new["gradient"])
-        return {"precision": precision, "threads": threads, "peak": max([e["peak"] for _, e in entries], default=0), "entries": [e for _, e in entries]}
+        return {"precision": precision, "threads": threads, "peak": max([e["peak"] for e in entries], default=0), "entries": entries, "others": others}
 
     def variants(self, size, threads, precision, batch):
-        compiled = (size, threads, precision, batch) == ("ti", 2, "bf16", 32)  # compiling takes minutes
-        return ["fused", "plain"] + (["fused,compiled", "plain,compiled"] if compiled else [])
+        compiled = (size, threads, precision, batch) == ("ti", 2, "bf16", 32)  # compiling takes a minute
+        return ["fused", "plain"] + (["fused,compiled"] if compiled else [])
 
     def makers(self, size, batch, threads, precision):
         model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda file, *rest: [sys.executable, os.path.join(HERE, "peers", file), *rest]
@@ -264,16 +275,14 @@ class Bench:
                 yield "PyTorch " + variant, lambda v=variant: Talker("PyTorch", v, peer("torch_peer.py", size, *plain, v), threads, batch, tasks)
         engines = [("ONNX Runtime", "onnxruntime_peer.py", "onnxruntime", ("f32", "int8")), ("OpenVINO", "openvino_peer.py", "openvino", ("f32", "bf16", "int8"))]
         for family, file, module, precisions in engines:
-            if precision in precisions and module in self.modules and os.path.exists(model + ".onnx"):
+            if precision in precisions and module in self.modules and os.path.exists(f"{model}.int8.xml" if (family, precision) == ("OpenVINO", "int8") else f"{model}.onnx"):
                 yield f"{family} {precision}", lambda a=(family, "", peer(file, model, *plain), threads, batch, ["infer"]): Talker(*a)
 
     def inlay(self, size, threads, precision, batch, tasks):
-        command = [self.program("bench_model"), os.path.join(WORK, size), str(threads), precision, str(batch), "1"]
-        probe = start(command, threads)
-        probe.communicate()
-        if probe.returncode == 2:
-            raise Absent("bench_model does not know this precision")
-        return Program(command, threads, tasks)
+        command = [self.program("bench_model"), os.path.join(WORK, size), str(threads), precision]
+        if precision == "int8":
+            run(command + ["1", "1"], threads)  # not every build knows it
+        return Program(command + [str(batch), "1"], threads, tasks)
 
     def models(self):
         todo = [("ti", 32), ("ti", 1)] + ([] if self.quick else [("b", 8)])
@@ -288,7 +297,7 @@ class Bench:
         folder, model = os.path.join(WORK, size), os.path.join(WORK, f"{size}-{batch}")
         if not os.path.exists(os.path.join(folder, "config.json")):
             subprocess.run([self.program("make_vit"), size, folder], check=True)
-        if {"torch", "timm", "onnx", "onnxscript"} & set(self.modules) and not os.path.exists(model + ".int8.xml"):
+        if {"torch", "timm", "onnx"} <= set(self.modules) and not os.path.exists(model + ".int8.xml"):
             print(f"  writing {model}.onnx and its int8 forms", flush=True)
             with open(ERRORS, "w") as errors:
                 done = subprocess.run([sys.executable, os.path.join(HERE, "peers", "export_onnx.py"), size, str(batch), model], stdout=errors, stderr=errors)
@@ -305,11 +314,13 @@ class Bench:
                 with open(os.path.join(images, c, f"{i}.ppm"), "wb") as f:
                     f.write(b"P6 256 256 255\n" + bytes((7 * x * (i + 1) + ord(c) + x // 768) % 256 for x in range(256 * 256 * 3)))
         picture = os.path.join(images, "a", "0.ppm")
-        trained = subprocess.run([inlay, "train", "--backbone", backbone, "--data", images, "--output", adapter, "--epochs", "1", "--batch-size", "2", "--quiet"],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if trained.returncode:
-            raise Absent(trained.stderr.strip().split("\n")[-1])
+        if not os.path.exists(os.path.join(adapter, "adapter.json")):
+            trained = subprocess.run([inlay, "train", "--backbone", backbone, "--data", images, "--output", adapter, "--epochs", "1", "--batch-size", "2", "--quiet"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if trained.returncode:
+                raise Absent(trained.stderr.strip().split("\n")[0])
         seconds, peak = [], 0
+        wait_for_calm(PATIENCE)
         for _ in range(11):
             begun = time.perf_counter()
             pid = os.posix_spawn(inlay, [inlay, "predict", "--backbone", backbone, "--adapter", adapter, picture], os.environ,
@@ -322,7 +333,7 @@ class Bench:
         return {"model": size, "best": min(seconds[1:]), "median": statistics.median(seconds[1:]), "peak": peak}
 
     def all(self):
-        results = {"machine": report.machine(self.build, self.modules), "date": datetime.date.today().isoformat(), "quick": self.quick, "kernels": [], "models": [], "cold": []}
+        results = {"limits": {"turns": TURNS, "fewest": FEWEST, "long": LONG, "others": OTHERS, "trailing": TRAILING}, "machine": report.machine(self.build, self.modules), "date": datetime.date.today().isoformat(), "quick": self.quick, "kernels": [], "models": [], "cold": []}
         for module, peer in (("torch", "PyTorch"), ("timm", "PyTorch"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("nncf", "OpenVINO int8")):
             if module not in self.modules:
                 self.skip(peer, f"{sys.executable} has no module {module} (PYTHON=... selects another)")
@@ -334,18 +345,22 @@ class Bench:
             print(f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", flush=True)
             skipped = {}
             contestants = open_all(self.makers(size, batch, threads, precision), skipped)
-            for what, why in skipped.items():
-                self.skip(what, why)
             try:
-                entries = contest(contestants)
+                entries = contest(contestants, skipped)
             finally:
                 for c in contestants:
                     c.close()
+            for what, why in skipped.items():
+                self.skip(what, why)
             results["models"].append({"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries})
             for e in entries:
                 print("  " + report.line(e), flush=True)
         for size in ("ti",) if self.quick else ("ti", "b"):
-            results["cold"].append(self.cold(size))
+            print(f"{report.MODELS[size].name}, cold start", flush=True)
+            try:
+                results["cold"].append(self.cold(size))
+            except Absent as error:
+                self.skip("cold start", str(error))
         results["skipped"] = self.skipped
         return results
 

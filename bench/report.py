@@ -132,7 +132,7 @@ class Page:
                 row += [ratio(speeds["Inlay"], x) for name, x in speeds.items() if name != "Inlay" and "Inlay" in speeds]
             rows.append(row)
         peaks = ", ".join(f"{k['peak']:.0f} GFLOP/s with {k['threads']} thread{'s' * (k['threads'] > 1)}" for k in contests if k["peak"])
-        return ["", f"### {precision}", "", f"Peak on registers: {peaks or 'not measured'}.", ""] + table(head, rows + [ratios])
+        return ["", f"### {precision}", "", f"Peak on registers: {peaks or 'not measured'}.", ""] + table(head, rows + ([ratios] if any(ratios[1:]) else []))
 
     def gradients(self):
         """Inlay's data gradients as shares of the peak: lowest and highest of the shapes."""
@@ -198,18 +198,20 @@ class Page:
         rows = [[MODELS[c["model"]].name, f"{1e3 * c['best']:.0f}", f"{1e3 * c['median']:.0f}", f"{c['peak'] / 1e6:.0f}"] for c in self.r["cold"]]
         return table(["model", "best of ten, ms", "median, ms", "peak memory, MB"], rows)
 
-    def disturbed(self):
-        turns = [x for c in self.r["models"] for e in c["entries"] for x in e["others"]]
-        many = sum(x > 0.15 for x in turns)
-        return f"Of {len(turns)} turns of models, {many} had other work beside them that took more than 15 % of one processor; such a turn is taken again, once, and both count."
+    def rules(self):
+        limits = self.r["limits"]
+        loads = [x for c in self.r["models"] for e in c["entries"] for x in e["others"]] + [x for k in self.r["kernels"] for x in k["others"]]
+        many = sum(x > limits["others"] for x in loads)
+        return [f"Contestants take turns (A B C A B C ...), {limits['turns']} each, or {limits['fewest']} where those take longer than {limits['long']:.0f} s; the best turn counts. A turn is one step, or as many as fit in",
+                "half a second; the first step of a process is not counted. Inlay is a new process each turn, the peers' processes stay and are asked again. A variant of PyTorch that was",
+                f"{100 * (limits['trailing'] - 1):.0f} % slower than its best one in the first round is not measured again. A turn waits a little for other work to end; where that takes more than",
+                f"{100 * limits['others']:.0f} % of a processor during a turn of a model, the turn is taken again, and both count. In this run {many} of {len(loads)} turns had so much beside them."]
 
     def lines(self):
         yield from ["# Performance", "", f"Measured by `make bench` on {self.r['date']}, everything in one run on one machine. `QUICK=1` measures ViT-Ti/16 with two threads only;",
                     "`PYTHON=...` selects the Python in which the peers are looked for. All numbers of a run: `build/bench/results.json`.", ""]
         yield from table(["", ""], [[name, text] for name, text in self.r["machine"].items()])
-        yield from ["", "Contestants take turns (A B C A B C ...), five each, three at least where a round takes long; the best turn counts. A turn is one step, or as many as fit in half a second;",
-                    "the first one of a process is not counted. Inlay is a new process each turn, peers stay and are asked again. A variant of PyTorch that is more than a tenth slower than its",
-                    "best one in the first round is not measured again. " + self.disturbed()]
+        yield from [""] + self.rules()
         if self.r["skipped"]:
             yield from ["", "Not measured here:", ""] + [f"- {what}: {why}" for what, why in self.r["skipped"].items()]
         yield from ["", "## Matrix products", "", "y [m, n] = x [m, k] W^T with the shapes of a block's qkv, proj, fc1 and fc2 in ViT-Ti/16 and ViT-B/16, for 8 images and for one. GFLOP/s, and the",
