@@ -1,5 +1,5 @@
 """Measures Inlay beside its peers in one run: matrix products, training steps, inference, cold start. Writes build/bench/results.json and the page that is made of it,
-docs/performance.md. Contestants take turns, five each; the best counts. Nothing but the standard library is needed; what a peer needs is looked for in the Python that
+docs/performance.md (a run that was ended leaves results.json: report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the standard library is needed; what a peer needs is looked for in the Python that
 runs this, and a peer that is not there is named and left out. usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench"""
 import datetime
 import importlib.metadata
@@ -16,10 +16,11 @@ import report
 
 TURNS = 5
 FEWEST = 3  # turns of a contest that takes longer than
-LONG = 45.0  # seconds
-OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once
+LONG = 30.0  # seconds
+OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once, unless it takes longer than
+AGAIN = 5.0  # seconds
 PATIENCE = 5.0  # seconds for which the turns of a contest may wait, in all, for others to be done
-TRAILING = 1.1  # a variant of a peer that was so many times slower than the best in the first round is not measured again
+TRAILING = 1.15  # a variant of a peer that is so many times slower than the best after two rounds is not measured again
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.path.join(os.path.dirname(HERE), "build", "bench")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -177,14 +178,17 @@ def contest(contestants, skipped):
             others = 2 * OTHERS if tasks else 0.0
             try:
                 for _ in range(2):
+                    since = time.perf_counter()
                     if others > OTHERS:
                         patience = wait_for_calm(patience)
                         result, others = watched(c, tasks)
                         record(entry, tasks, result, others)
+                    if time.perf_counter() - since > AGAIN:
+                        break
             except Absent as error:
                 skipped[f"{c.name} {c.variant}".strip()] = str(error)
                 tasks.clear()
-        for task in ("infer", "train") if turn == 0 else ():
+        for task in ("infer", "train") if turn == 1 else ():
             for e in trailing(entries, task):
                 mine = wanted[entries.index(e)]
                 if task in mine:
@@ -333,7 +337,10 @@ class Bench:
         return {"model": size, "best": min(seconds[1:]), "median": statistics.median(seconds[1:]), "peak": peak}
 
     def all(self):
-        results = {"limits": {"turns": TURNS, "fewest": FEWEST, "long": LONG, "others": OTHERS, "trailing": TRAILING}, "machine": report.machine(self.build, self.modules), "date": datetime.date.today().isoformat(), "quick": self.quick, "kernels": [], "models": [], "cold": []}
+        """Yields the results after each part, so that a run that is ended leaves what it has."""
+        limits = {"turns": TURNS, "fewest": FEWEST, "long": LONG, "others": OTHERS, "again": AGAIN, "trailing": TRAILING}
+        results = {"limits": limits, "machine": report.machine(self.build, self.modules), "date": datetime.date.today().isoformat(), "quick": self.quick, "kernels": [],
+                   "models": [], "cold": [], "skipped": self.skipped}
         for module, peer in (("torch", "PyTorch"), ("timm", "PyTorch"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("nncf", "OpenVINO int8")):
             if module not in self.modules:
                 self.skip(peer, f"{sys.executable} has no module {module} (PYTHON=... selects another)")
@@ -341,6 +348,7 @@ class Bench:
             for threads in self.threads:
                 print(f"products, {precision}, {threads} threads", flush=True)
                 results["kernels"].append(self.products(precision, threads))
+                yield results
         for size, batch, threads, precision in self.models():
             print(f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", flush=True)
             skipped = {}
@@ -355,23 +363,23 @@ class Bench:
             results["models"].append({"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries})
             for e in entries:
                 print("  " + report.line(e), flush=True)
+            yield results
         for size in ("ti",) if self.quick else ("ti", "b"):
             print(f"{report.MODELS[size].name}, cold start", flush=True)
             try:
                 results["cold"].append(self.cold(size))
             except Absent as error:
                 self.skip("cold start", str(error))
-        results["skipped"] = self.skipped
-        return results
+        yield results
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # contestants are ended as well
     quick = os.environ.get("QUICK", "0") == "1"
     os.makedirs(WORK, exist_ok=True)
-    results = Bench(os.path.abspath(sys.argv[1]), quick).all()
-    with open(os.path.join(WORK, "results.json"), "w") as f:
-        json.dump(results, f, indent=1)
+    for results in Bench(os.path.abspath(sys.argv[1]), quick).all():
+        with open(os.path.join(WORK, "results.json"), "w") as f:
+            json.dump(results, f, indent=1)
     page = os.path.join(WORK if quick else os.path.join(os.path.dirname(HERE), "docs"), "performance.md")
     report.write(results, page)
     print(f"written: {page}")

@@ -1,9 +1,11 @@
-"""Renders the results of compare.py as a page. What stands on the page below LOG is kept: it is written by hand."""
+"""Renders the results of compare.py as a page. What stands on the page below LOG is kept: it is written by hand. usage: report.py RESULTS.json PAGE.md"""
+import json
 import math
 import os
 import platform
 import re
 import subprocess
+import sys
 from collections import namedtuple
 
 LOG = "## Each optimisation, before and after"
@@ -204,8 +206,8 @@ class Page:
         many = sum(x > limits["others"] for x in loads)
         return [f"Contestants take turns (A B C A B C ...), {limits['turns']} each, or {limits['fewest']} where those take longer than {limits['long']:.0f} s; the best turn counts. A turn is one step, or as many as fit in",
                 "half a second; the first step of a process is not counted. Inlay is a new process each turn, the peers' processes stay and are asked again. A variant of PyTorch that was",
-                f"{100 * (limits['trailing'] - 1):.0f} % slower than its best one in the first round is not measured again. A turn waits a little for other work to end; where that takes more than",
-                f"{100 * limits['others']:.0f} % of a processor during a turn of a model, the turn is taken again, and both count. In this run {many} of {len(loads)} turns had so much beside them."]
+                f"{100 * (limits['trailing'] - 1):.0f} % slower than its best one after two rounds is not measured again. A turn waits a little for other work to end; where that takes more than",
+                f"{100 * limits['others']:.0f} % of a processor during a turn of a model that takes less than {limits['again']:.0f} s, the turn is taken again, and both count. In this run {many} of {len(loads)} turns had so much beside them."]
 
     def lines(self):
         yield from ["# Performance", "", f"Measured by `make bench` on {self.r['date']}, everything in one run on one machine. `QUICK=1` measures ViT-Ti/16 with two threads only;",
@@ -241,3 +243,8 @@ def write(results, path):
     log = old[old.index(LOG):] if LOG in old else LOG + "\n"
     with open(path, "w") as f:
         f.write("\n".join(Page(results).lines()) + "\n\n" + log.strip() + "\n")
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as f:
+        write(json.load(f), sys.argv[2])
