@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 PRESET ?= release
 BUILD = build/$(PRESET)
-SOURCES = $(wildcard src/*/*.[ch] src/*/*/*.[ch] include/*/*.h tests/*/*.[ch] bench/*.[ch] fuzz/*.[ch])
+SOURCES = $(wildcard src/*/*.[ch] src/*/*/*.[ch] include/*/*.h tests/*/*.[ch] bench/*.[ch] bench/*/*.[ch] fuzz/*.[ch])
 
 .PHONY: all configure test asan tsan demo bench install uninstall clean format lint deps
 
@@ -26,7 +26,7 @@ demo:
 	@BACKBONE="$(BACKBONE)" DATA="$(DATA)" sh demo/run.sh
 
 bench: all
-	@sh bench/run.sh
+	@bench/run.sh $(BUILD)
 
 install: all
 	@cmake --install $(BUILD)

@@ -1,40 +1,29 @@
-/* The matrix product on the shapes of vision transformers: GFLOP/s, and the share of what the processor does when it multiplies registers only.
- * usage: bench_gemm [THREADS] */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* The matrix product on the shapes of vision transformers, and what the processor does when it multiplies registers only.
+ * usage: bench_gemm THREADS f32|bf16 */
+#include "bench/gemm.h"
 
 #include "base/monitor.h"
 #include "graph/param.h"
 
-#define RUNS 7
+#define RUNS 5
 
-static const struct {
-    int64_t m, n, k;
-} shapes[] = {{1576, 192, 192},  {1576, 576, 192},  {1576, 768, 192},  {1576, 192, 768},   {1576, 768, 768},  {1576, 2304, 768}, {1576, 3072, 768},
-              {1576, 768, 3072}, {197, 576, 192},   {197, 192, 768},   {197, 3072, 768},   {6304, 768, 192},  {6304, 192, 768},  {6304, 192, 8}, {6304, 8, 192}};
+typedef struct job {
+    device *d;
+    gemm_args args;
+} job;
 
-static double best_of(device *d, const gemm_args *args, double flops)
+static void multiply(void *context)
 {
-    double best = 1e30;
+    const job *j = context;
 
-    for (int run = 0; run <= RUNS; run++) {
-        int64_t repeats = (int64_t)(3e9 / flops) + 1;
-        double begun = monitor_seconds(), seconds;
-        for (int64_t i = 0; i < repeats; i++)
-            d->k->gemm(&d->c, args);
-        seconds = (monitor_seconds() - begun) / (double)repeats;
-        if (run > 0 && seconds < best)
-            best = seconds;
-    }
-    return flops / best / 1e9;
+    j->d->k->gemm(&j->d->c, &j->args);
 }
 
 static double peak_of(device *d, dtype type)
 {
     double best = 0;
 
-    for (int run = 0; run <= RUNS; run++) {
+    for (int run = 0; run < RUNS; run++) {
         double begun = monitor_seconds(), flops = d->k->peak(&d->c, type, 20000000);
         double speed = flops / (monitor_seconds() - begun) / 1e9;
         best = speed > best ? speed : best;
@@ -47,27 +36,27 @@ static mat filled(const kernels *k, int64_t rows, int64_t cols, dtype type)
     mat m = {.data = k->alloc((size_t)(rows * cols) * dtype_size(type)), .type = type, .rows = rows, .cols = cols, .stride = cols};
 
     for (int64_t i = 0; i < rows * cols; i++) {
-        float x = (float)rng_uniform((rng_stream){.purpose = RNG_TEST}, (uint64_t)i % 4096) - 0.5f;
         if (type == DTYPE_BF16)
-            ((uint16_t *)m.data)[i] = f32_to_bf16(x);
+            ((uint16_t *)m.data)[i] = f32_to_bf16(gemm_element(i));
         else
-            ((float *)m.data)[i] = x;
+            ((float *)m.data)[i] = gemm_element(i);
     }
     return m;
 }
 
-/* forward: y = x W^T; backward: its data gradient, from rows of n columns to rows of k */
-static void measure(device *d, int64_t m, int64_t n, int64_t k, dtype type, double peak)
+/* forward: y = x W^T; then its data gradient, from rows of n columns to rows of k */
+static void measure(device *d, size_t index, dtype type)
 {
-    mat w = filled(d->k, n, k, DTYPE_F32), x = filled(d->k, m, k, type), y = filled(d->k, m, n, type);
-    packed panels = {n, k, type, d->k->alloc(d->k->pack_size(n, k, type))};
-    double flops = 2.0 * (double)m * (double)n * (double)k, forward, backward;
+    gemm_shape s = gemm_shapes[index];
+    mat w = filled(d->k, s.n, s.k, DTYPE_F32), x = filled(d->k, s.m, s.k, type), y = filled(d->k, s.m, s.n, type);
+    packed panels = {s.n, s.k, type, d->k->alloc(d->k->pack_size(s.n, s.k, type))};
+    job forward = {d, {.y = y, .x = x, .w = &panels}}, backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
+    double speed;
 
     d->k->pack(&d->c, &panels, w.data, DTYPE_F32);
-    forward = best_of(d, &(gemm_args){.y = y, .x = x, .w = &panels}, flops);
-    backward = best_of(d, &(gemm_args){.y = x, .x = y, .w = &panels, .transposed = true}, flops);
-    printf("%5lld x %4lld x %4lld %-4s forward %6.1f GFLOP/s (%2.0f %%), data gradient %6.1f (%2.0f %%)\n", (long long)m, (long long)n, (long long)k, dtype_name(type), forward,
-           100 * forward / peak, backward, 100 * backward / peak);
+    speed = gemm_speed(multiply, &forward, gemm_flops(s));
+    gemm_check("Inlay", s, type == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1]) : ((float *)y.data)[s.m * s.n - 1]);
+    gemm_report(index, speed, gemm_speed(multiply, &backward, gemm_flops(s)));
     d->k->release(w.data);
     d->k->release(x.data);
     d->k->release(y.data);
@@ -76,20 +65,23 @@ static void measure(device *d, int64_t m, int64_t n, int64_t k, dtype type, doub
 
 int main(int argc, char **argv)
 {
+    bool bf16 = argc == 3 && strcmp(argv[2], "bf16") == 0;
+    dtype type = bf16 ? DTYPE_BF16 : DTYPE_F32;
     inlay_error err;
     device d;
 
-    if (device_open(&d, NULL, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1, &err) != INLAY_OK) {
+    if (argc != 3 || (!bf16 && strcmp(argv[2], "f32") != 0)) {
+        fprintf(stderr, "usage: bench_gemm THREADS f32|bf16\n");
+        return 2;
+    }
+    if (device_open(&d, NULL, (int)strtol(argv[1], NULL, 10), &err) != INLAY_OK) {
         fprintf(stderr, "bench_gemm: %s\n", err.message);
         return 1;
     }
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        dtype type = bf16 ? DTYPE_BF16 : d.k->real;
-        double peak = peak_of(&d, type);
-        printf("%s, %d threads, %s: %.1f GFLOP/s in registers\n", d.k->name, pool_threads(d.c.threads), dtype_name(type), peak);
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-            measure(&d, shapes[i].m, shapes[i].n, shapes[i].k, type, peak);
-    }
+    gemm_begin("Inlay", d.k->name, argv[2], pool_threads(d.c.threads));
+    for (size_t i = 0; i < GEMM_SHAPES; i++)
+        measure(&d, i, type);
+    gemm_end(peak_of(&d, type));
     device_close(&d);
     return 0;
 }

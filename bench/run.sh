@@ -1,33 +1,34 @@
 #!/bin/sh
-# Speed and memory beside PyTorch, in one run. Needs a Python with torch, timm and safetensors for the peer: PYTHON=/path/to/python make bench.
-# Without it only Inlay is measured, and the output says so. QUICK=1: ViT-Ti/16 with 2 threads only.
+# Measures Inlay beside its peers: bench/compare.py. Where there is no Python at all, the C programs alone, each of which prints a line of JSON.
+# PYTHON: the Python that has the peers. QUICK=1: ViT-Ti/16 with two threads only.
 set -eu
 cd "$(dirname "$0")/.."
-bench=build/release/bench_model
-work=${BENCH_OUTPUT:-build/bench}
+build=${1:-build/release}
 python=${PYTHON:-python3}
-mkdir -p "$work"
-
-echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors, $(date -u +%Y-%m-%d)"
-if ! "$python" -c 'import torch, timm, safetensors' 2>/dev/null; then
-    echo "no peer: '$python' lacks torch, timm or safetensors (set PYTHON)"
-    python=
-    [ -f "$work/ti/model.safetensors" ] || { echo "no checkpoint to measure without it" >&2; exit 1; }
+if command -v "$python" >/dev/null; then
+    exec "$python" -B bench/compare.py "$build"
 fi
-for size in ti b; do
-    [ "$size" = b ] && [ "${QUICK:-0}" = 1 ] && continue
-    [ -f "$work/$size/model.safetensors" ] || "$python" bench/make_vit.py $size "$work/$size" || exit 1
+echo "no '$python' (set PYTHON): Inlay alone, without a page" >&2
+sizes='ti b'
+counts='1 2'
+if [ "${QUICK:-0}" = 1 ]; then
+    sizes=ti
+    counts=2
+fi
+for threads in $counts; do
+    for precision in f32 bf16; do
+        "$build/bench_gemm" "$threads" $precision
+    done
+done
+for size in $sizes; do
+    folder=build/bench/$size
     batch=32
-    [ $size = b ] && batch=8
-    for threads in 1 2; do
-        [ $threads = 1 ] && [ "${QUICK:-0}" = 1 ] && continue
+    [ "$size" = ti ] || batch=8
+    [ -f "$folder/config.json" ] || "$build/make_vit" "$size" "$folder"
+    for threads in $counts; do
         for precision in f32 bf16; do
-            echo "== ViT-$size/16"
-            "$bench" "$work/$size" $threads $precision $batch
-            if [ -n "$python" ]; then
-                "$python" bench/torch_peer.py $size $threads $precision $batch fused
-                "$python" bench/torch_peer.py $size $threads $precision $batch plain
-            fi
+            echo "$size, batch $batch, $threads threads, $precision"
+            "$build/inlay" bench --backbone "$folder" --threads "$threads" --precision $precision --batch-size "$batch" --json --quiet
         done
     done
 done

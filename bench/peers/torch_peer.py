@@ -1,7 +1,6 @@
-"""The same work in PyTorch: timm's ViT with Adapter+ r = 8 after every block, frozen backbone, AdamW. usage: torch_peer.py ti|b THREADS f32|bf16 BATCH [fused|plain]"""
-import resource
+"""The same work in PyTorch: timm's ViT with Adapter+ r = 8 after every block, frozen backbone, AdamW. bf16 is autocast.
+usage: torch_peer.py ti|b THREADS f32|bf16 BATCH VARIANT, VARIANT fused or plain (attention), perhaps with ",compiled"; then tasks on standard input"""
 import sys
-import time
 import warnings
 
 import timm
@@ -9,12 +8,13 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import turns
+
 warnings.filterwarnings("ignore")
-size, threads, precision, batch = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-fused = len(sys.argv) < 6 or sys.argv[5] == "fused"
+size, threads, precision, batch, variant = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5].split(",")
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-timm.layers.set_fused_attn(fused)
+timm.layers.set_fused_attn("fused" in variant)
 model = timm.create_model({"ti": "vit_tiny_patch16_224", "b": "vit_base_patch16_224"}[size], num_classes=100, drop_path_rate=0.1)
 
 
@@ -37,38 +37,28 @@ for i, block in enumerate(model.blocks):
     model.blocks[i] = Adapter(block, model.embed_dim)
 optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, weight_decay=1e-4)
 images, labels = torch.randn(batch, 3, 224, 224), torch.randint(0, 100, (batch,))
+run = torch.compile(model) if "compiled" in variant else model
 
 
 def autocast():
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def step():
+def train():
+    if not model.training:
+        model.train()
     with autocast():
-        loss = F.cross_entropy(model(images).float(), labels)
+        loss = F.cross_entropy(run(images).float(), labels)
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
 
 
-def best(work, runs=5):
-    work()
-    shortest = 1e9
-    for _ in range(runs):
-        begun = time.time()
-        work()
-        shortest = min(shortest, time.time() - begun)
-    return batch / shortest
-
-
 def infer():
+    if model.training:
+        model.eval()
     with torch.no_grad(), autocast():
-        model(images)
+        run(images)
 
 
-model.train()
-train_speed = best(step)
-model.eval()
-infer_speed = best(infer)
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-print(f"torch {torch.__version__} {'fused' if fused else 'plain'} {precision} thr {threads} B {batch}: train {train_speed:.1f} infer {infer_speed:.1f} img/s peakRSS {memory:.2f} GB")
+turns.answer(f"PyTorch {torch.__version__}", {"infer": infer, "train": train})
