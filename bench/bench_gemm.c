@@ -1,4 +1,4 @@
-/* The matrix product on the shapes of vision transformers: GFLOP/s, and the share of what the processor does when it multiplies registers only.
+/* The matrix product on the shapes of vision transformers: operations a second, and the share of what the processor does when it multiplies registers only.
  * usage: bench_gemm [THREADS] */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,18 +56,22 @@ static mat filled(const kernels *k, int64_t rows, int64_t cols, dtype type)
     return m;
 }
 
-/* forward: y = x W^T; backward: its data gradient, from rows of n columns to rows of k */
+/* forward: y = x W^T; data gradient: from rows of n columns to rows of k, which int8 weights do not compute */
 static void measure(device *d, int64_t m, int64_t n, int64_t k, dtype type, double peak)
 {
-    mat w = filled(d->k, n, k, DTYPE_F32), x = filled(d->k, m, k, type), y = filled(d->k, m, n, type);
+    dtype rows = type == DTYPE_I8 ? DTYPE_BF16 : type;
+    mat w = filled(d->k, n, k, DTYPE_F32), x = filled(d->k, m, k, rows), y = filled(d->k, m, n, rows);
     packed panels = {n, k, type, d->k->alloc(d->k->pack_size(n, k, type))};
-    double flops = 2.0 * (double)m * (double)n * (double)k, forward, backward;
+    double flops = 2.0 * (double)m * (double)n * (double)k, speed;
 
     d->k->pack(&d->c, &panels, w.data, DTYPE_F32);
-    forward = best_of(d, &(gemm_args){.y = y, .x = x, .w = &panels}, flops);
-    backward = best_of(d, &(gemm_args){.y = x, .x = y, .w = &panels, .transposed = true}, flops);
-    printf("%5lld x %4lld x %4lld %-4s forward %6.1f GFLOP/s (%2.0f %%), data gradient %6.1f (%2.0f %%)\n", (long long)m, (long long)n, (long long)k, dtype_name(type), forward,
-           100 * forward / peak, backward, 100 * backward / peak);
+    speed = best_of(d, &(gemm_args){.y = y, .x = x, .w = &panels}, flops);
+    printf("%5lld x %4lld x %4lld %-4s forward %6.1f GOP/s (%2.0f %%)", (long long)m, (long long)n, (long long)k, dtype_name(type), speed, 100 * speed / peak);
+    if (type != DTYPE_I8) {
+        speed = best_of(d, &(gemm_args){.y = x, .x = y, .w = &panels, .transposed = true}, flops);
+        printf(", data gradient %6.1f (%2.0f %%)", speed, 100 * speed / peak);
+    }
+    printf("\n");
     d->k->release(w.data);
     d->k->release(x.data);
     d->k->release(y.data);
@@ -83,10 +87,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_gemm: %s\n", err.message);
         return 1;
     }
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        dtype type = bf16 ? DTYPE_BF16 : d.k->real;
+    for (int t = 0; t < 3; t++) {
+        const dtype types[] = {d.k->real, DTYPE_BF16, DTYPE_I8};
+        dtype type = types[t];
         double peak = peak_of(&d, type);
-        printf("%s, %d threads, %s: %.1f GFLOP/s in registers\n", d.k->name, pool_threads(d.c.threads), dtype_name(type), peak);
+        printf("%s, %d threads, %s: %.1f GOP/s in registers\n", d.k->name, pool_threads(d.c.threads), dtype_name(type), peak);
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             measure(&d, shapes[i].m, shapes[i].n, shapes[i].k, type, peak);
     }

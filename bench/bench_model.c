@@ -1,5 +1,5 @@
 /* Training and inference speed of a checkpoint with Adapter+ r = 8, on pixels of noise: one line for bench/run.sh to set beside its peers.
- * usage: bench_model CHECKPOINT THREADS f32|bf16 BATCH */
+ * usage: bench_model CHECKPOINT THREADS f32|bf16|int8 BATCH */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     double infer, train, infer_flops, train_flops;
 
     if (argc != 5 || !precision_from_name(argv[3], &prec)) {
-        fprintf(stderr, "usage: bench_model CHECKPOINT THREADS f32|bf16 BATCH\n");
+        fprintf(stderr, "usage: bench_model CHECKPOINT THREADS f32|bf16|int8 BATCH\n");
         return 2;
     }
     if (device_open(&d, NULL, (int)strtol(argv[2], NULL, 10), &err) != INLAY_OK || backbone_open(&b, argv[1], 0, &err) != INLAY_OK ||

@@ -14,7 +14,7 @@ typedef struct session_request {
     int64_t image_size;    /* 0: the adapter's, else the checkpoint's */
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
-    const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16" */
+    const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16", "int8" */
 } session_request;
 
 typedef struct session {
@@ -41,7 +41,7 @@ const char *session_task_label(const session *s, int task, int64_t index);
 /* A dataset whose labels are the classes of the session's model, of its first task. */
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err);
 
-/* What "auto", "f32" or "bf16" means on a device. */
+/* What "auto" or the name of a precision means on a device. */
 precision precision_choose(const char *name, const device *d);
 
 #endif
