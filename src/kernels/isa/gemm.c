@@ -182,10 +182,8 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
     store_n(y, at->y, col, v, n);
 }
 
-void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
+static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at)
 {
-    const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
-    const mat y = args->y;
     const float *scale = e.row_scale;
     int64_t group = e.row_group, cols = y.cols - at.col;
 
@@ -200,6 +198,28 @@ UNROLL(4)
             for (int64_t j = 0; j < cols; j += VW)
                 finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, cols - j < VW ? (int)(cols - j) : VW);
         }
+    }
+}
+
+/* The epilogues of a transformer's products, written out, so that what they lack costs no tests in front of every vector; and all others. */
+void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
+{
+    gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
+    mat y = args->y;
+
+    if (!e.bias || e.slope.data || e.col_scale || e.row_scale || y.cols - at.col < NR) {
+        finish_rows(e, y, tile, at);
+        return;
+    }
+    e = (gemm_epilogue){.bias = e.bias, .act = e.act, .residual = e.residual};
+    if (e.act == ACT_NONE && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE) {
+        finish_rows(e, y, tile, at);
+    } else if (e.act == ACT_NONE && !e.residual.data && y.type == DTYPE_BF16) {
+        finish_rows((gemm_epilogue){.bias = e.bias}, y, tile, at);
+    } else if (e.act == ACT_GELU && !e.residual.data && y.type == DTYPE_BF16) {
+        finish_rows((gemm_epilogue){.bias = e.bias, .act = ACT_GELU}, y, tile, at);
+    } else {
+        finish_rows(e, y, tile, at);
     }
 }
 

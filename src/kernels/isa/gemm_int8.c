@@ -143,10 +143,11 @@ UNROLL(2)
     }
 }
 
-/* Row r as bytes at `out`, zeros up to `size`; rows beyond the last are zero. `room` holds a row of bf16. */
-static row_code convert_row(uint8_t *out, size_t size, const mat *x, int64_t r, uint16_t *room)
+/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16. */
+static row_code convert_row(uint8_t *out, const mat *x, int64_t r, uint16_t *room)
 {
     const uint16_t *from = room;
+    size_t size = (size_t)ceil_div(x->cols, 4) * 4;
     float inverse;
     row_code code;
 
@@ -254,7 +255,7 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
     for (int64_t at = begin; at < end; at += block) {
         int64_t rows = end - at < block ? end - at : block;
         for (int64_t i = 0; i < ceil_div(rows, MR) * MR; i++)
-            codes[i] = convert_row(scratch + i * stride, (size_t)stride, &args->x, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
+            codes[i] = convert_row(scratch + i * stride, &args->x, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
         for (int64_t q = 0; q < count; q++)
             for (int64_t i = 0; i < rows; i += MR)
                 run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR});

@@ -43,7 +43,15 @@ static inline vec i_real(ivec a) { return (vec)a; }
 typedef ivec quads;
 static inline quads unsigned_quads(ivec a) { return a; }
 static inline quads signed_quads(ivec a) { return a; }
-static inline ivec i_dot(ivec sum, quads left, quads right) { return _mm512_dpbusd_epi32(sum, left, right); }
+static inline ivec i_dot(ivec sum, quads left, quads right)
+{
+#if defined(KERNEL_SIMDE)
+    return _mm512_dpbusd_epi32(sum, left, right);
+#else
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right)); /* GCC 12 copies the sums of the intrinsic around, through memory when there are many */
+    return sum;
+#endif
+}
 
 #elif defined(KERNEL_AVX512)
 
