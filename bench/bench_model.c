@@ -35,9 +35,10 @@ static double measure(program *p, const model *m, const adapter *a, device *d, i
     for (int run = 0; run <= RUNS; run++) {
         step_info step = {.seed = 1, .step = (uint32_t)run};
         double begun = monitor_seconds(), seconds;
-        program_forward(p, batch, &step);
-        if (training) {
-            program_backward(p, batch, &step);
+        if (!training) {
+            program_forward(p, batch, &step);
+        } else {
+            program_step(p, batch, &step);
             for (int i = 0; i < a->param_count; i++) {
                 param *q = a->params[i].p;
                 d->k->adamw(&d->c, &(adamw_args){.value = q->data, .m = q->m, .v = q->v, .grad = q->grad, .count = q->count, .step = run + 1, .lr = 1e-3, .beta1 = 0.9,

@@ -12,7 +12,8 @@ typedef struct op_run {
     const kernels *k;
     compute *c;
     int64_t batch;       /* samples that the operation works on */
-    int64_t all;         /* samples of the whole batch */
+    int64_t all;         /* samples of the slice */
+    int64_t first, total; /* which of the batch is the slice's first; samples of the batch */
     const int32_t *active; /* in a branch: which samples; NULL: all */
     const step_info *step;
     unsigned char *workspace; /* op_desc.workspace bytes */

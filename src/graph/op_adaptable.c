@@ -82,7 +82,7 @@ static gate_args gate_arguments(const op_run *r)
     double *noise = (double *)(void *)r->workspace;
 
     for (int64_t i = 0; i < r->batch; i++)
-        noise[i] = gumbel(r, 2 * (uint64_t)i + 1) - gumbel(r, 2 * (uint64_t)i);
+        noise[i] = gumbel(r, 2 * (uint64_t)(r->first + i) + 1) - gumbel(r, 2 * (uint64_t)(r->first + i));
     return (gate_args){.x = x, .logits = op_data(r, 1), .noise = noise, .temperature = temperature(r), .group = x.rows / r->batch, .dweights = noise + r->batch};
 }
 

@@ -143,7 +143,10 @@ const op_desc op_add_table = {
 /* ---- dropout ---- */
 static dropout_args dropout_arguments(const op_run *r)
 {
+    mat x = op_in(r, 0);
+
     return (dropout_args){.rate = r->op->a.rate,
+                          .first = r->first * (x.rows / r->batch) * x.cols,
                           .stream = {.seed = r->step->seed, .purpose = RNG_DROPOUT, .site = r->op->a.site, .step = r->step->step}};
 }
 

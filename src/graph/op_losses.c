@@ -1,4 +1,5 @@
-/* Losses, each a scalar over the whole batch: cross_entropy, consistency, distance, identity_distance. */
+/* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency, distance. And identity_distance, of a
+ * parameter. */
 #include "graph/op.h"
 
 static unsigned reads_both(const graph *g, const op_node *op)
@@ -11,7 +12,7 @@ static unsigned reads_both(const graph *g, const op_node *op)
 /* ---- cross_entropy: mean over the batch, with label smoothing. Inputs: logits, labels. Kept: each sample's loss ---- */
 static cross_entropy_args cross_entropy_arguments(const op_run *r)
 {
-    return (cross_entropy_args){.logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale};
+    return (cross_entropy_args){.logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale, .count = r->total};
 }
 
 static void cross_entropy_forward(const op_run *r)
@@ -19,6 +20,7 @@ static void cross_entropy_forward(const op_run *r)
     cross_entropy_args args = cross_entropy_arguments(r);
 
     args.loss = op_out(r).data;
+    args.add_loss = r->first > 0;
     args.losses = op_aux(r, 0).data;
     r->k->cross_entropy(r->c, &args);
 }
@@ -45,12 +47,12 @@ const op_desc op_cross_entropy = {
 /* ---- consistency: symmetric Kullback-Leibler divergence of two passes' predictions ---- */
 static void consistency_forward(const op_run *r)
 {
-    r->k->consistency(r->c, &(consistency_args){.a = op_in(r, 0), .b = op_in(r, 1), .loss = op_out(r).data});
+    r->k->consistency(r->c, &(consistency_args){.a = op_in(r, 0), .b = op_in(r, 1), .count = r->total, .loss = op_out(r).data, .add_loss = r->first > 0});
 }
 
 static void consistency_backward(const op_run *r)
 {
-    consistency_args args = {.a = op_in(r, 0), .b = op_in(r, 1), .accumulate_a = r->accumulate[0], .accumulate_b = r->accumulate[1], .dloss = op_out_grad(r).data};
+    consistency_args args = {.a = op_in(r, 0), .b = op_in(r, 1), .count = r->total, .accumulate_a = r->accumulate[0], .accumulate_b = r->accumulate[1], .dloss = op_out_grad(r).data};
 
     if (op_wants(r, 0))
         args.da = op_in_grad(r, 0);
@@ -73,7 +75,7 @@ static distance_args distance_arguments(const op_run *r)
 {
     mat a = op_in(r, 0);
 
-    return (distance_args){.a = a, .b = op_in(r, 1), .scale = 1 / ((double)a.rows * (double)a.cols), .losses = op_aux(r, 0).data};
+    return (distance_args){.a = a, .b = op_in(r, 1), .scale = 1 / ((double)(a.rows / r->batch * r->total) * (double)a.cols), .losses = op_aux(r, 0).data};
 }
 
 static void distance_forward(const op_run *r)
@@ -81,6 +83,7 @@ static void distance_forward(const op_run *r)
     distance_args args = distance_arguments(r);
 
     args.loss = op_out(r).data;
+    args.add_loss = r->first > 0;
     r->k->distance(r->c, &args);
 }
 

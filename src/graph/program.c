@@ -1,5 +1,6 @@
 #include "graph/program.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +13,13 @@ const op_desc *const op_table[] = {
 #undef OP
 };
 
+/* Rows of the longest value that a slice aims at: enough for the matrix product, little enough that what a slice writes stays in the cache. */
+#define SLICE_ROWS 1536
+
 /* One operation of the program. */
 typedef struct step_plan {
     int op;
+    bool once;                  /* neither reads nor gives anything of the samples: runs once, not in every slice */
     bool backward;              /* has a gradient to pass on */
     bool accumulate[OP_INPUTS]; /* the input's gradient already holds something */
     bool clear[OP_INPUTS];      /* ... because it is cleared first */
@@ -31,7 +36,7 @@ struct program {
     graph *g;
     device *dev;
     arena *memory;
-    int64_t max_batch;
+    int64_t max_batch, slice;
     step_plan *steps;
     int count;
     layout_buffer *buffers;
@@ -43,6 +48,7 @@ struct program {
     int *home, *grad_home; /* for each value: its buffer, -1: none */
     dtype *grad_type;      /* of each value's gradient */
     bool *wanted, *given;
+    bool *full, *full_grad; /* values and gradients that are there for all samples, not for those of a slice */
     value loss;
     program_room *room;
     size_t block_size, workspace_size; /* what this program needs of it */
@@ -51,6 +57,26 @@ struct program {
 };
 
 /* ---- planning ---- */
+
+static bool runs_once(const graph *g, const op_node *op)
+{
+    bool batched = g->values[op->out].batched;
+
+    for (int j = 0; j < OP_INPUTS; j++)
+        batched |= op->in[j] != NO_VALUE && g->values[op->in[j]].batched;
+    return !batched;
+}
+
+/* Samples of a slice: a function of the graph alone, since the sums of gradients depend on it. */
+static int64_t slice_of(const graph *g)
+{
+    int64_t rows = 1;
+
+    for (value v = 0; v < g->value_count; v++)
+        if (g->values[v].kind == VALUE_RESULT && g->values[v].batched && g->values[v].rows > rows)
+            rows = g->values[v].rows;
+    return rows < SLICE_ROWS ? (SLICE_ROWS + rows / 2) / rows : 1;
+}
 
 static void find_steps(program *p)
 {
@@ -75,21 +101,25 @@ static void find_steps(program *p)
     next = 0;
     for (int i = 0; i < g->op_count; i++)
         if (!g->ops[i].dead && needed[g->ops[i].out] && !p->given[g->ops[i].out])
-            p->steps[next++].op = i;
+            p->steps[next++] = (step_plan){.op = i, .once = runs_once(g, &g->ops[i])};
     for (value v = 0; v < g->value_count; v++) /* inputs that something reads are supplied by the caller */
         if (g->values[v].kind == VALUE_INPUT && needed[v])
             p->given[v] = true;
 }
 
-static int new_buffer(program *p, value v, dtype type, int start, int end)
+static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
 {
-    size_t elements = (size_t)value_rows(p->g, v, p->max_batch) * (size_t)p->g->values[v].cols;
+    size_t elements = (size_t)value_rows(p->g, v, full ? p->max_batch : p->slice) * (size_t)p->g->values[v].cols;
 
+    if (!p->g->values[v].batched) { /* lives through all slices */
+        start = 0;
+        end = 2 * p->count;
+    }
     p->buffers[p->buffer_count] = (layout_buffer){.size = elements * dtype_size(type), .start = start, .end = end};
     return p->buffer_count++;
 }
 
-/* Moment at which step s runs: forward passes first, then backward passes in reverse. */
+/* Moment of a slice at which step s runs: forward passes first, then backward passes in reverse. */
 static int forward_time(int s)
 {
     return s;
@@ -152,8 +182,14 @@ static bool takes_over(const program *p, int s, const int *last)
     for (int i = 0; i < OP_INPUTS; i++)
         if (i != j && op->in[i] == v)
             return false;
-    return g->values[v].type == g->values[op->out].type && value_bytes(g, v, 1) == value_bytes(g, op->out, 1) &&
-           g->values[v].batched == g->values[op->out].batched;
+    return g->values[v].batched && g->values[op->out].batched && p->full[v] == p->full[op->out] && g->values[v].type == g->values[op->out].type &&
+           value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
+}
+
+/* What is there for all samples must not be overwritten by the next slice. */
+static int full_start(const program *p, value v, int start)
+{
+    return p->full[v] ? 0 : start;
 }
 
 static void place_values(program *p, const int *last)
@@ -162,19 +198,19 @@ static void place_values(program *p, const int *last)
 
     for (value v = 0; v < g->value_count; v++)
         if (p->given[v])
-            p->home[v] = new_buffer(p, v, g->values[v].type, 0, 2 * p->count);
+            p->home[v] = new_buffer(p, v, g->values[v].type, true, 0, 2 * p->count);
     for (int s = 0; s < p->count; s++) {
         const op_node *op = &g->ops[p->steps[s].op];
         if (takes_over(p, s, last)) {
             p->home[op->out] = p->home[op->in[op_table[op->kind]->inplace]];
             p->buffers[p->home[op->out]].end = last[op->out];
         } else {
-            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, forward_time(s), last[op->out]);
+            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], full_start(p, op->out, forward_time(s)), last[op->out]);
         }
         for (int j = 0; j < OP_AUX; j++)
             if (op->aux[j] != NO_VALUE && (p->steps[s].backward || op->kind != OP_linear))
-                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, forward_time(s),
-                                                 p->wanted[op->out] ? 2 * p->count : last[op->aux[j]]);
+                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], full_start(p, op->aux[j], forward_time(s)),
+                                                 p->full[op->aux[j]] ? 2 * p->count : last[op->aux[j]]);
     }
 }
 
@@ -247,11 +283,12 @@ static void place_gradients(program *p)
                 step->clear[j] = step->accumulate[j] = true;
             if (p->grad_home[v] >= 0)
                 continue;
-            if (j == desc->passes && !twice && !g->values[op->out].kept && p->grad_type[v] == p->grad_type[op->out] &&
+            if (j == desc->passes && !twice && !g->values[op->out].kept && p->full_grad[v] == p->full_grad[op->out] &&
+                g->values[v].batched == g->values[op->out].batched && p->grad_type[v] == p->grad_type[op->out] &&
                 value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
                 p->grad_home[v] = p->grad_home[op->out];
             } else {
-                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], backward_time(p, s), 0);
+                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], p->full_grad[v], p->full_grad[v] ? 0 : backward_time(p, s), 0);
             }
             end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
             for (int producer = 0; producer < s && !g->values[v].kept; producer++)
@@ -327,13 +364,30 @@ static inlay_status find_room(program *p, program *share, inlay_error *err)
     return INLAY_OK;
 }
 
+/* What the caller gives or reads is there for all samples at once. */
+static void find_full(program *p)
+{
+    const graph *g = p->g;
+
+    for (value v = 0; v < g->value_count; v++) {
+        p->full[v] = g->values[v].batched && (p->given[v] || p->wanted[v] || (g->values[v].kind == VALUE_AUX && p->wanted[g->ops[g->values[v].producer].out]));
+        p->full_grad[v] = g->values[v].batched && g->values[v].kept;
+    }
+    for (int s = 0; s < p->count; s++)
+        for (int j = 0; j < OP_INPUTS; j++) {
+            value v = g->ops[p->steps[s].op].in[j];
+            assert(p->steps[s].once || v == NO_VALUE || g->values[v].batched || g->values[v].kind == VALUE_PARAM); /* they run when all slices have */
+            (void)v;
+        }
+}
+
 /* Which branches can leave dropped samples out here, and which values then hold fewer samples. */
 static void plan_branches(program *p)
 {
     graph *g = p->g;
 
     p->whole = ARENA_ARRAY(p->memory, bool, g->branch_count + 1);
-    p->active = ARENA_ARRAY(p->memory, int32_t, g->branch_count * p->max_batch + 1);
+    p->active = ARENA_ARRAY(p->memory, int32_t, g->branch_count * p->slice + 1);
     p->active_count = ARENA_ARRAY(p->memory, int, g->branch_count + 1);
     p->compact = ARENA_ARRAY(p->memory, bool, g->value_count);
     for (value v = 0; v < g->value_count; v++)
@@ -358,6 +412,7 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
     int *last = ARENA_ARRAY(p->memory, int, g->value_count);
 
     find_steps(p);
+    find_full(p);
     plan_branches(p);
     p->buffers = ARENA_ARRAY(p->memory, layout_buffer, 2 * g->value_count + 1);
     if (request->backward) {
@@ -367,14 +422,14 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
     find_last_reads(p, last);
     place_values(p, last);
     if (request->backward) {
-        p->grad_home[p->loss] = new_buffer(p, p->loss, g->real, p->count, 2 * p->count);
+        p->grad_home[p->loss] = new_buffer(p, p->loss, g->real, true, 0, 2 * p->count);
         choose_gradient_types(p);
         place_gradients(p);
     }
     p->block_size = layout_assign(p->buffers, p->buffer_count);
     for (int s = 0; s < p->count; s++) {
         const op_node *op = &g->ops[p->steps[s].op];
-        size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->max_batch, p->steps[s].backward) : 0;
+        size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->slice, p->steps[s].backward) : 0;
         p->workspace_size = size > p->workspace_size ? size : p->workspace_size;
     }
     TRY(find_room(p, request->share, err));
@@ -387,12 +442,15 @@ inlay_status program_new(program **out, graph *g, const program_request *request
     program *p = ARENA_NEW(memory, program);
     inlay_status status;
 
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE};
+    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g), .loss = NO_VALUE};
+    p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
     p->home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_type = ARENA_ARRAY(memory, dtype, g->value_count);
     p->wanted = ARENA_ARRAY(memory, bool, g->value_count);
     p->given = ARENA_ARRAY(memory, bool, g->value_count);
+    p->full = ARENA_ARRAY(memory, bool, g->value_count);
+    p->full_grad = ARENA_ARRAY(memory, bool, g->value_count);
     for (value v = 0; v < g->value_count; v++)
         p->home[v] = p->grad_home[v] = -1;
     for (int i = 0; i < request->wanted_count; i++)
@@ -422,33 +480,54 @@ void program_free(program *p)
 
 /* ---- running ---- */
 
-static mat matrix(const program *p, int home, value v, dtype type, int64_t batch)
+/* `batch` samples of what lies in a buffer, from sample `first` on. */
+static mat matrix(const program *p, int home, value v, dtype type, int64_t first, int64_t batch)
 {
     int64_t cols = p->g->values[v].cols;
 
     if (home < 0)
         return (mat){0};
-    return (mat){.data = p->room->block + p->buffers[home].offset, .type = type, .rows = value_rows(p->g, v, batch), .cols = cols, .stride = cols};
+    return (mat){.data = p->room->block + p->buffers[home].offset + (size_t)(first * p->g->values[v].rows * cols) * dtype_size(type),
+                 .type = type,
+                 .rows = value_rows(p->g, v, batch),
+                 .cols = cols,
+                 .stride = cols};
 }
 
 mat program_value(program *p, value v, int64_t batch)
 {
-    return matrix(p, p->home[v], v, p->g->values[v].type, batch);
+    return matrix(p, p->home[v], v, p->g->values[v].type, 0, batch);
 }
 
 mat program_grad(program *p, value v, int64_t batch)
 {
-    return matrix(p, p->grad_home[v], v, p->grad_type[v], batch);
+    return matrix(p, p->grad_home[v], v, p->grad_type[v], 0, batch);
 }
 
-static op_run begin_run(program *p, const step_plan *step, int64_t batch, const step_info *info)
+/* The same for samples of the running slice. */
+static mat slice_value(const op_run *r, value v, int64_t batch)
+{
+    return matrix(r->p, r->p->home[v], v, r->p->g->values[v].type, r->p->full[v] ? r->first : 0, batch);
+}
+
+static mat slice_grad(const op_run *r, value v, int64_t batch)
+{
+    return matrix(r->p, r->p->grad_home[v], v, r->p->grad_type[v], r->p->full_grad[v] ? r->first : 0, batch);
+}
+
+/* Samples [first, first + batch) of `total`. */
+typedef struct slice {
+    int64_t first, batch, total;
+} slice;
+
+static op_run begin_run(program *p, const step_plan *step, const slice *at, const step_info *info)
 {
     int branch = p->g->ops[step->op].branch;
     bool some = branch >= 0 && !p->whole[branch];
 
-    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = some ? p->active_count[branch] : batch, .all = batch,
-                    .active = some ? p->active + branch * p->max_batch : NULL, .step = info, .workspace = p->room->workspace,
-                    .accumulate = step->accumulate};
+    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = some ? p->active_count[branch] : at->batch, .all = at->batch,
+                    .first = at->first, .total = at->total, .active = some ? p->active + branch * p->slice : NULL, .step = info,
+                    .workspace = p->room->workspace, .accumulate = step->accumulate};
 }
 
 static bool dropped(const step_info *info, double rate, uint32_t site, int64_t sample)
@@ -456,22 +535,24 @@ static bool dropped(const step_info *info, double rate, uint32_t site, int64_t s
     return rng_uniform((rng_stream){.seed = info->seed, .purpose = RNG_DROP_PATH, .site = site, .step = info->step}, (uint64_t)sample) < rate;
 }
 
-static void draw_active(program *p, int64_t batch, const step_info *info)
+static void draw_active(program *p, const slice *at, const step_info *info)
 {
     for (int b = 0; b < p->g->branch_count; b++) {
         const op_node *end = &p->g->ops[p->g->branches[b]];
         p->active_count[b] = 0;
-        for (int64_t i = 0; i < batch; i++)
-            if (!dropped(info, end->a.rate, end->a.site, i))
-                p->active[b * p->max_batch + p->active_count[b]++] = (int32_t)i;
+        for (int64_t i = 0; i < at->batch; i++)
+            if (!dropped(info, end->a.rate, end->a.site, at->first + i))
+                p->active[b * p->slice + p->active_count[b]++] = (int32_t)i;
     }
 }
 
-void program_forward(program *p, int64_t batch, const step_info *info)
+/* The steps of a slice, or those that run once. */
+static void forward(program *p, const slice *at, bool once, const step_info *info)
 {
-    draw_active(p, batch, info);
     for (int s = 0; s < p->count; s++) {
-        op_run r = begin_run(p, &p->steps[s], batch, info);
+        op_run r = begin_run(p, &p->steps[s], at, info);
+        if (p->steps[s].once != once)
+            continue;
         if (r.batch > 0)
             op_table[r.op->kind]->forward(&r);
         if (r.active && p->steps[s].op == p->g->branches[r.op->branch])
@@ -479,7 +560,44 @@ void program_forward(program *p, int64_t batch, const step_info *info)
     }
 }
 
-void program_backward(program *p, int64_t batch, const step_info *info)
+static void backward(program *p, const slice *at, bool once, const step_info *info)
+{
+    for (int s = p->count - 1; s >= 0; s--) {
+        op_run r = begin_run(p, &p->steps[s], at, info);
+        if (!p->steps[s].backward || p->steps[s].once != once)
+            continue;
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (p->steps[s].clear[j]) {
+                mat dx = slice_grad(&r, r.op->in[j], p->compact[r.op->in[j]] ? r.batch : r.all);
+                p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * dtype_size(dx.type));
+            }
+        if (r.batch > 0)
+            op_table[r.op->kind]->backward(&r);
+        else if (op_table[r.op->kind]->passes >= 0) /* all samples are dropped: what goes past the branch is all there is */
+            op_pass_grad(&r, op_table[r.op->kind]->passes);
+    }
+}
+
+static void run_slices(program *p, int64_t batch, bool with_gradient, const step_info *info)
+{
+    int64_t count = (batch + p->slice - 1) / p->slice, size = (batch + count - 1) / count;
+
+    for (int64_t first = 0; first < batch; first += size) {
+        slice at = {first, batch - first < size ? batch - first : size, batch};
+        draw_active(p, &at, info);
+        forward(p, &at, false, info);
+        if (with_gradient)
+            backward(p, &at, false, info);
+    }
+    forward(p, &(slice){0, batch, batch}, true, info);
+}
+
+void program_forward(program *p, int64_t batch, const step_info *info)
+{
+    run_slices(p, batch, false, info);
+}
+
+void program_step(program *p, int64_t batch, const step_info *info)
 {
     size_t real = dtype_size(p->dev->k->real);
     const float one = 1;
@@ -489,20 +607,13 @@ void program_backward(program *p, int64_t batch, const step_info *info)
         p->params[i]->touched = false;
     }
     device_set_f32(p->dev, program_grad(p, p->loss, batch).data, &one, 1);
-    for (int s = p->count - 1; s >= 0; s--) {
-        op_run r = begin_run(p, &p->steps[s], batch, info);
-        if (!p->steps[s].backward)
-            continue;
-        for (int j = 0; j < OP_INPUTS; j++)
-            if (p->steps[s].clear[j]) {
-                mat dx = program_grad(p, r.op->in[j], p->compact[r.op->in[j]] ? r.batch : batch);
-                p->dev->k->zero(dx.data, (size_t)(dx.rows * dx.cols) * dtype_size(dx.type));
-            }
-        if (r.batch > 0)
-            op_table[r.op->kind]->backward(&r);
-        else if (op_table[r.op->kind]->passes >= 0) /* all samples are dropped: what goes past the branch is all there is */
-            op_pass_grad(&r, op_table[r.op->kind]->passes);
-    }
+    backward(p, &(slice){0, batch, batch}, true, info); /* from the loss to its parts, whatever they will be */
+    run_slices(p, batch, true, info);
+}
+
+int64_t program_slice(const program *p)
+{
+    return p->slice;
 }
 
 size_t program_memory(const program *p)
@@ -548,27 +659,27 @@ static mat of_samples(const op_run *r, mat m, value v)
 
 mat op_in(const op_run *r, int input)
 {
-    return of_samples(r, program_value(r->p, r->op->in[input], r->batch), r->op->in[input]);
+    return of_samples(r, slice_value(r, r->op->in[input], r->batch), r->op->in[input]);
 }
 
 mat op_out(const op_run *r)
 {
-    return of_samples(r, program_value(r->p, r->op->out, r->batch), r->op->out);
+    return of_samples(r, slice_value(r, r->op->out, r->batch), r->op->out);
 }
 
 mat op_aux(const op_run *r, int index)
 {
-    return program_value(r->p, r->op->aux[index], r->batch);
+    return slice_value(r, r->op->aux[index], r->batch);
 }
 
 mat op_out_grad(const op_run *r)
 {
-    return of_samples(r, program_grad(r->p, r->op->out, r->batch), r->op->out);
+    return of_samples(r, slice_grad(r, r->op->out, r->batch), r->op->out);
 }
 
 mat op_in_grad(const op_run *r, int input)
 {
-    return of_samples(r, program_grad(r->p, r->op->in[input], r->batch), r->op->in[input]);
+    return of_samples(r, slice_grad(r, r->op->in[input], r->batch), r->op->in[input]);
 }
 
 bool op_wants(const op_run *r, int input)
@@ -631,11 +742,11 @@ const packed *op_gradient_panels(const op_run *r)
 
 void op_pass_grad(const op_run *r, int input)
 {
-    mat dx, dy = program_grad(r->p, r->op->out, r->all); /* of all samples, whether their branch was dropped or not */
+    mat dx, dy = slice_grad(r, r->op->out, r->all); /* of all samples of the slice, whether their branch was dropped or not */
 
     if (!op_wants(r, input))
         return;
-    dx = program_grad(r->p, r->op->in[input], r->all);
+    dx = slice_grad(r, r->op->in[input], r->all);
     if (dx.data == dy.data)
         return;
     if (r->accumulate[input])
@@ -647,13 +758,13 @@ void op_pass_grad(const op_run *r, int input)
 const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room)
 {
     for (int64_t i = 0; i < r->batch; i++)
-        room[i] = !r->active && dropped(r->step, rate, site, i) ? 0.0f : (float)(1.0 / (1.0 - rate));
+        room[i] = !r->active && dropped(r->step, rate, site, r->first + i) ? 0.0f : (float)(1.0 / (1.0 - rate));
     return room;
 }
 
 void op_copy_inactive(const op_run *r, int input)
 {
-    mat y = program_value(r->p, r->op->out, r->all), x = program_value(r->p, r->op->in[input], r->all);
+    mat y = slice_value(r, r->op->out, r->all), x = slice_value(r, r->op->in[input], r->all);
     int64_t group = y.rows / r->all, next = 0;
 
     for (int64_t s = 0; s < r->all && y.data != x.data; s++) {

@@ -1,4 +1,8 @@
-/* A program: part of a graph, planned for one device and a largest batch. All memory is laid out when it is made; running allocates nothing. */
+/* A program: part of a graph, planned for one device and a largest batch. All memory is laid out when it is made; running allocates nothing.
+ *
+ * A batch is run in slices, a few samples at a time through the whole program, so that what one operation writes is still in the cache when the next one
+ * reads it, and so that activations of a slice only are kept for the backward pass. How many depends on nothing but the graph. A loss is a sum over samples and
+ * goes in slices as well; the gradients of the slices add up. */
 #ifndef INLAY_GRAPH_PROGRAM_H
 #define INLAY_GRAPH_PROGRAM_H
 
@@ -16,6 +20,7 @@ typedef struct program program;
 typedef struct program_request {
     device *dev;
     int64_t max_batch;
+    int64_t slice;        /* samples that run at a time; 0: by the graph's longest value */
     bool backward;        /* wanted[0] is a loss: also plan and run its gradient */
     const value *wanted;  /* values that must be there after a run */
     int wanted_count;
@@ -29,14 +34,15 @@ void program_free(program *p); /* NULL accepted */
 
 /* Where the bytes of a given, wanted or input value live, for `batch` samples. Host memory on the processor's devices. */
 mat program_value(program *p, value v, int64_t batch);
-/* The gradient of a value after program_backward; data NULL when none was computed. Only values whose gradient was asked to be kept
+/* The gradient of a value after program_step; data NULL when none was computed. Only values whose gradient was asked to be kept
  * (graph_keep) still hold it. */
 mat program_grad(program *p, value v, int64_t batch);
 
 void program_forward(program *p, int64_t batch, const step_info *step);
-/* Zeroes the gradients of the parameters, then runs the backward pass of the last forward pass. */
-void program_backward(program *p, int64_t batch, const step_info *step);
+/* Zeroes the gradients of the parameters, then runs the forward and the backward pass. */
+void program_step(program *p, int64_t batch, const step_info *step);
 
+int64_t program_slice(const program *p);                    /* samples that it runs at a time */
 size_t program_memory(const program *p);                    /* bytes of the arena and workspace */
 double program_flops(const program *p, bool backward);      /* multiply-adds times two, for one sample */
 int program_params(const program *p, param **out, int room); /* trainable parameters that get a gradient; those of a choice all count */

@@ -167,6 +167,7 @@ typedef struct dropout_args {
     mat y, x;
     double rate;
     rng_stream stream;
+    int64_t first; /* index of the first element */
     bool accumulate;
 } dropout_args;
 
@@ -206,23 +207,27 @@ typedef struct patchify_args {
     const float *mean, *std; /* [channels] */
 } patchify_args;
 
-/* Mean over the samples of the cross-entropy with label smoothing (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample,
- * losses real [samples] (may be NULL); dlogits = gradient of the mean times dloss. */
+/* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing (torch.nn.CrossEntropyLoss): loss real [1] and, for each
+ * sample, losses real [samples] (may be NULL); dlogits = gradient of the mean times dloss. */
 typedef struct cross_entropy_args {
     mat logits;
     const int32_t *labels;
     double smoothing;
+    int64_t count;
     void *loss, *losses;
+    bool add_loss;   /* loss += */
     mat dlogits; /* data NULL: forward only */
     bool accumulate; /* dlogits += */
     const void *dloss; /* real [1], NULL: 1 */
 } cross_entropy_args;
 
-/* With p = softmax(a), q = softmax(b): loss = mean over the rows of (KL(p || q) + KL(q || p)) / 2, where in the gradient the first of each divergence is
- * constant: da = dloss (p - q) / (2 rows), db = -da. */
+/* With p = softmax(a), q = softmax(b): loss = mean over `count` samples, of which the rows are some or all, of (KL(p || q) + KL(q || p)) / 2, where in the gradient
+ * the first of each divergence is constant: da = dloss (p - q) / (2 count), db = -da. */
 typedef struct consistency_args {
     mat a, b;
+    int64_t count;
     void *loss;
+    bool add_loss; /* loss += */
     mat da, db; /* data NULL: not wanted */
     bool accumulate_a, accumulate_b;
     const void *dloss; /* real [1], NULL: 1 */
@@ -233,6 +238,7 @@ typedef struct distance_args {
     mat a, b;
     double scale;
     void *loss, *losses;
+    bool add_loss; /* loss += */
     mat da, db; /* data NULL: not wanted */
     bool accumulate_a, accumulate_b;
     const void *dloss; /* real [1] */

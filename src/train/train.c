@@ -219,8 +219,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
 
     for (int i = 0; i < t->q->a->param_count; i++)
         t->q->a->params[i].p->touched = false;
-    program_forward(now->p, got, &info);
-    program_backward(now->p, got, &info);
+    program_step(now->p, got, &info);
     device_get_f32(t->q->dev, &loss, program_value(now->p, now->m.loss, got).data, 1);
     t->state.step++;
     t->state.step_in_epoch++;

@@ -233,8 +233,7 @@ static inline double vit_run(tuned_vit *v, uint32_t step, int which, double logi
 {
     step_info info = {.seed = 7, .step = step};
 
-    program_forward(v->p, BATCH, &info);
-    program_backward(v->p, BATCH, &info);
+    program_step(v->p, BATCH, &info);
     memcpy(logits, program_value(v->p, v->m.pass_logits[which], BATCH).data, LOGITS * sizeof *logits);
     return *(double *)program_value(v->p, v->m.loss, BATCH).data;
 }

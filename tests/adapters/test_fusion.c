@@ -473,7 +473,7 @@ static void test_marks(void **state)
             assert_true(fabsf(((float *)w.data)[2 * r] + ((float *)w.data)[2 * r + 1] - 1) < 1e-6f);
     }
     memcpy(kept, program_value(p, wanted[1], BATCH).data, sizeof kept);
-    program_backward(p, BATCH, &(step_info){0});
+    program_step(p, BATCH, &(step_info){0});
     assert_memory_equal(kept, program_value(p, wanted[1], BATCH).data, sizeof kept);
     program_free(p);
     model_free(&m);

@@ -67,6 +67,7 @@ static void fill_inputs(bench *s, int64_t batch)
 }
 
 static precision frozen_type = PRECISION_F32; /* of the backbone's weights */
+static int64_t slice_size;                    /* samples that run at a time; 0: as the program likes */
 
 /* training: what is trained, with all that is random. Else: what would be saved. */
 static void open_bench(bench *s, const char *name, const kernels *k, int threads, bool training)
@@ -88,7 +89,7 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
     }
     model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .prec = frozen_type, .training = training, .drop_path = training ? 0.2 : 0};
     ASSERT_OK(model_build(&s->m, &request, &err));
-    program_request plan = {.dev = &s->dev, .max_batch = BATCH, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
+    program_request plan = {.dev = &s->dev, .max_batch = BATCH, .slice = slice_size, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
     fill_inputs(s, BATCH);
 }
@@ -150,7 +151,7 @@ static void row_gradients(const char *name)
 
     open_bench(&s, name, &kernels_reference, 1, true);
     loss_of(&s);
-    program_backward(s.p, BATCH, &step);
+    program_step(s.p, BATCH, &step);
     for (int i = 0; i < s.a->param_count; i++)
         if (s.a->params[i].p->trainable)
             check_gradient(&s, name, s.a->params[i].p);
@@ -163,6 +164,42 @@ static void test_gradients(void **state)
     for_each_row(row_gradients);
 }
 
+/* ---- slices of a batch add up to the batch: the same draws, logits, loss and gradients ---- */
+
+static void row_slices(const char *name)
+{
+    bench whole, sliced;
+
+    for (int64_t size = 1; size < BATCH; size++) {
+        slice_size = BATCH;
+        open_bench(&whole, name, &kernels_reference, 1, true);
+        slice_size = size;
+        open_bench(&sliced, name, &kernels_reference, 1, true);
+        slice_size = 0;
+        assert_int_equal(program_slice(sliced.p), size);
+        program_step(whole.p, BATCH, &step);
+        program_step(sliced.p, BATCH, &step);
+        assert_memory_equal(program_value(whole.p, whole.m.logits, BATCH).data, program_value(sliced.p, sliced.m.logits, BATCH).data, BATCH * CLASSES * sizeof(double));
+        assert_true(fabs(*(double *)program_value(whole.p, whole.m.loss, BATCH).data - *(double *)program_value(sliced.p, sliced.m.loss, BATCH).data) < 1e-12);
+        for (int i = 0; i < whole.a->param_count; i++) {
+            const param *p = whole.a->params[i].p, *q = sliced.a->params[i].p;
+            assert_int_equal(p->touched, q->touched);
+            for (int64_t j = 0; p->trainable && p->touched && j < p->count; j++)
+                if (fabs(((double *)p->grad)[j] - ((double *)q->grad)[j]) > 1e-12 * (1 + fabs(((double *)p->grad)[j])))
+                    fail_msg("%s: gradient of '%s'[%lld] is %.17g, in slices of %lld %.17g", name, p->name, (long long)j, ((double *)p->grad)[j], (long long)size,
+                             ((double *)q->grad)[j]);
+        }
+        close_bench(&whole);
+        close_bench(&sliced);
+    }
+}
+
+static void test_slices(void **state)
+{
+    (void)state;
+    for_each_row(row_slices);
+}
+
 /* ---- the same bits with any number of threads, and in any batch ---- */
 
 static float *run_bits(bench *s, size_t *size)
@@ -170,8 +207,7 @@ static float *run_bits(bench *s, size_t *size)
     float *bits;
     size_t at = 0;
 
-    program_forward(s->p, BATCH, &step);
-    program_backward(s->p, BATCH, &step);
+    program_step(s->p, BATCH, &step);
     *size = (size_t)(BATCH * CLASSES + adapter_param_total(s->a, true)) * sizeof *bits;
     bits = calloc(*size, 1);
     device_get_f32(&s->dev, bits, program_value(s->p, s->m.logits, BATCH).data, BATCH * CLASSES);
@@ -278,8 +314,7 @@ static void row_precision(const char *name)
         bench s;
         frozen_type = bf16 ? PRECISION_BF16 : PRECISION_F32;
         open_bench(&s, name, NULL, 2, true);
-        program_forward(s.p, BATCH, &step);
-        program_backward(s.p, BATCH, &step);
+        program_step(s.p, BATCH, &step);
         device_get_f32(&s.dev, &loss[bf16], program_value(s.p, s.m.loss, BATCH).data, 1);
         device_get_f32(&s.dev, grad[bf16], s.a->head_bias->grad, CLASSES);
         close_bench(&s);
@@ -429,7 +464,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen), cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_slices), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen), cmocka_unit_test(test_precision),
         cmocka_unit_test(test_store), cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts), cmocka_unit_test(test_unknown),
     };
 

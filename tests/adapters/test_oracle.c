@@ -18,8 +18,7 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     program_request plan = {.dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
-    program_forward(p, BATCH, &step);
-    program_backward(p, BATCH, &step);
+    program_step(p, BATCH, &step);
     expect_close(&c.d, program_value(p, m.logits, BATCH).data, c.oracle, "", "logits", limit.logits, limit.euclidean, c.name);
     expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean, c.name);
     expect_gradients(&c, limit);
@@ -85,8 +84,7 @@ static void test_full(void **state)
     program_request plan = {.dev = &d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
-    program_forward(p, BATCH, &step);
-    program_backward(p, BATCH, &step);
+    program_step(p, BATCH, &step);
     expect_close(&d, program_value(p, m.logits, BATCH).data, base, "", "logits", 1e-6, false, "full");
     for (int i = 0; i < a->param_count; i++)
         expect_close(&d, a->params[i].p->grad, base, "grad.", a->params[i].p->name, 1e-6, false, "full");

@@ -30,8 +30,7 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     program_request plan = {.dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + m.passes};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
-    program_forward(p, BATCH, &step);
-    program_backward(p, BATCH, &step);
+    program_step(p, BATCH, &step);
     for (int i = 0; i < m.passes; i++)
         expect_close(&c.d, program_value(p, m.pass_logits[i], BATCH).data, c.oracle, "logits.", i ? "1" : "0", limit.logits, limit.euclidean, c.name);
     expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean, c.name);
@@ -117,8 +116,7 @@ static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
         step.step = (uint32_t)s;
         step.epoch = s / 2;
         set_step_inputs(p, &m, inputs, s);
-        program_forward(p, BATCH, &step);
-        program_backward(p, BATCH, &step);
+        program_step(p, BATCH, &step);
         device_get_f32(&c->d, &loss, program_value(p, m.loss, BATCH).data, 1);
         if (!(fabs((double)loss - (double)losses[s]) <= loss_limit))
             fail_msg("%s: loss of step %d is %.7f, PyTorch's %.7f", c->name, s, (double)loss, (double)losses[s]);

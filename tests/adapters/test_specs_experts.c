@@ -512,8 +512,7 @@ static double consistency(const float *a, const float *b, int classes, double *g
     graph_finish(g);
     program_request plan = {.dev = &d, .max_batch = 1, .backward = true, .wanted = &result, .wanted_count = 1};
     ASSERT_OK(program_new(&p, g, &plan, &err));
-    program_forward(p, 1, &step);
-    program_backward(p, 1, &step);
+    program_step(p, 1, &step);
     loss = *(double *)program_value(p, result, 1).data;
     if (grad_a)
         memcpy(grad_a, rows[0]->grad, (size_t)classes * sizeof *grad_a);

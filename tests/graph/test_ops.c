@@ -596,7 +596,7 @@ static int check_case(const op_case *row, shape size, int only, others readers, 
     open_setup(&s, row, size, only, readers, live);
     check_form(&s);
     loss_of(&s);
-    program_backward(s.p, s.s.batch, &step);
+    program_step(s.p, s.s.batch, &step);
     for (int i = 0; i < s.given_count && !live; i++) { /* forward passes write where gradients were */
         mat grad = program_grad(s.p, s.given[i], s.s.batch);
         int64_t count = grad.rows * grad.cols;
@@ -719,8 +719,7 @@ static void test_consistency(void **state)
         param_set(scale[side], &dev, (float[]){1, 1, 1, 1});
         memcpy(program_value(p, in[side], SAMPLES).data, side ? b : a, sizeof a);
     }
-    program_forward(p, SAMPLES, &step);
-    program_backward(p, SAMPLES, &step);
+    program_step(p, SAMPLES, &step);
     for (int s = 0; s < SAMPLES; s++) {
         double pa[WIDE], pb[WIDE];
         mat da = program_grad(p, z[0], SAMPLES), db = program_grad(p, z[1], SAMPLES);

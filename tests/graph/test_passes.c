@@ -40,8 +40,7 @@ static double loss_with(bench *s, param *w, const step_info *at)
     s->p = make_program(s, true, &loss, 1, NULL, 0);
     fill_labels(s, s->p);
     fill_reals(s, s->p, input);
-    program_forward(s->p, BATCH, at);
-    program_backward(s->p, BATCH, at);
+    program_step(s->p, BATCH, at);
     return real_at(s->dev.k, program_value(s->p, loss, BATCH).data, 0);
 }
 
@@ -168,7 +167,7 @@ static void check_kept(int kept, double *loss, double gradients[MAX_PARAMS])
     fill_labels(&s, s.p);
     fill_reals(&s, s.p, c.input);
     *loss = loss_of(&s, s.p, c.loss);
-    program_backward(s.p, BATCH, &step);
+    program_step(s.p, BATCH, &step);
     for (int i = 0; i < s.param_count; i++) {
         gradients[i] = 0;
         for (int64_t j = 0; j < s.params[i]->count; j++)
@@ -332,7 +331,7 @@ static void test_frontier(void **state)
     assert_true(program_flops(s.p, false) == program_flops(whole, false) - 2 * 2.0 * ROWS * WIDTH * WIDTH);
     for (int i = 0; i < 3; i++) {
         assert_true(loss_of(&s, s.p, l.loss) == loss);
-        program_backward(s.p, BATCH, &step);
+        program_step(s.p, BATCH, &step);
         assert_null(program_grad(s.p, frontier[0], BATCH).data);
     }
     assert_non_null(s.params[2]->grad);

@@ -206,8 +206,7 @@ static void check_every_operation(const graph *g)
 /* As train.c does it; a changed parameter is packed again in the next step. */
 static void train_step(bench *s, int64_t number)
 {
-    program_forward(s->p, BATCH, &step);
-    program_backward(s->p, BATCH, &step);
+    program_step(s->p, BATCH, &step);
     for (int i = 0; i < s->param_count; i++) {
         param *p = s->params[i];
         adamw_args args = {.value = p->data,
@@ -277,8 +276,7 @@ static double *gradients_of(const kernels *k, dtype weight_type, uint64_t traine
     fill_labels(&s, s.p);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
         ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
-    program_forward(s.p, BATCH, &step);
-    program_backward(s.p, BATCH, &step);
+    program_step(s.p, BATCH, &step);
     *count = 0;
     for (int i = 0; i < s.param_count; i++)
         if (s.params[i]->trainable) {
@@ -369,8 +367,7 @@ static double *bits_of(const kernels *k, dtype weight_type, bool masked, uint32_
         }
     for (int i = 0; i < MANY; i++)
         ((int32_t *)program_value(s.p, s.labels, MANY).data)[i] = i % CLASSES;
-    program_forward(s.p, MANY, &now);
-    program_backward(s.p, MANY, &now);
+    program_step(s.p, MANY, &now);
     *count = 1;
     for (int i = 0; i < s.param_count; i++)
         *count += s.params[i]->trainable ? (size_t)s.params[i]->count : 0;
@@ -490,7 +487,7 @@ static void test_share(void **state)
         fill_labels(&s, s.p);
         fill_reals(&s, s.p, t.input);
         loss = loss_of(&s, s.p, t.loss);
-        program_backward(s.p, BATCH, &step);
+        program_step(s.p, BATCH, &step);
         fill_labels(&s, small);
         fill_reals(&s, small, t.input);
         again = loss_of(&s, small, t.loss);

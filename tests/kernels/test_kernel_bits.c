@@ -173,7 +173,7 @@ static void run_head(run *r)
         labels[i] = i * 7 % CLASSES;
     r->k->patchify(r->c, &(patchify_args){.y = patches, .pixels = pixels + r->first * SIDE * SIDE, .pixel_type = DTYPE_U8, .samples = r->count, .height = SIDE,
                                           .width = SIDE, .channels = 1, .patch = PATCH, .mean = mean, .std = std});
-    r->k->cross_entropy(r->c, &(cross_entropy_args){.logits = logits, .labels = labels + r->first * ROWS, .smoothing = 0.1, .loss = loss, .losses = losses.data});
+    r->k->cross_entropy(r->c, &(cross_entropy_args){.logits = logits, .labels = labels + r->first * ROWS, .smoothing = 0.1, .count = logits.rows, .loss = loss, .losses = losses.data});
     emit_samples(r, (mat[]){patches, losses}, 2);
     emit_real(r, loss, 1);
 }
@@ -382,7 +382,7 @@ static void differ_cross_entropy(run *r)
     const kernels *k = r->k;
     const int32_t labels[SAMPLES] = {3, 0, 6, 2, 2};
     mat logits = draw(r, 1, 7, k->real, 2, 1), d = draw(r, 1, 7, k->real, 0, 2), loss = {.data = array(r, 1, 3), .type = k->real, .rows = 1, .cols = 1, .stride = 1}, dloss = {.data = array(r, 1, 4), .type = k->real, .rows = 1, .cols = 1, .stride = 1};
-    cross_entropy_args a = {.logits = logits, .labels = labels, .smoothing = 0.2, .loss = loss.data, .dlogits = d, .dloss = dloss.data};
+    cross_entropy_args a = {.logits = logits, .labels = labels, .smoothing = 0.2, .count = logits.rows, .loss = loss.data, .dlogits = d, .dloss = dloss.data};
     slope s = {r->c, forward_cross_entropy, &a, &loss, &dloss};
     cross_entropy_args alone = a;
 

@@ -304,7 +304,7 @@ static void check_cross_entropy(const kernels *k, compute *c, dtype type)
     }
     for (double smoothing = 0; smoothing < 0.2; smoothing += 0.1) {
         double total = 0;
-        cross_entropy_args a = {.logits = z, .labels = labels, .smoothing = smoothing, .loss = loss.data, .losses = losses.data, .dlogits = d, .dloss = dloss.data};
+        cross_entropy_args a = {.logits = z, .labels = labels, .smoothing = smoothing, .count = z.rows, .loss = loss.data, .losses = losses.data, .dlogits = d, .dloss = dloss.data};
         k->cross_entropy(c, &a);
         for (int64_t r = 0; r < ROWS; r++) {
             double top = -1e300, sum = 0, e = 0;

@@ -254,7 +254,7 @@ static void dropout_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
         for (int64_t c = 0; c < a->x.cols; c++) {
-            uint64_t index = (uint64_t)(r * a->x.cols + c);
+            uint64_t index = (uint64_t)(a->first + r * a->x.cols + c);
             REAL v;
             if (c == 0 || (index & 3) == 0)
                 rng_block(words, a->stream, (uint32_t)(index >> 2));

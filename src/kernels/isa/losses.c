@@ -12,6 +12,11 @@ static void give_row(const mat *to, int64_t r, REAL *values, bool add, REAL *roo
     row_store(to, r, values);
 }
 
+static void give_loss(void *to, double loss, bool add)
+{
+    *(REAL *)to = (REAL)(loss + (add ? (double)*(REAL *)to : 0));
+}
+
 /* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the label plus e / classes everywhere. */
 static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *room, REAL *out)
 {
@@ -27,7 +32,7 @@ static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *ro
     }
     lse = log(sum) + top;
     if (out) {
-        factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->logits.rows;
+        factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->count;
         for (int64_t c = 0; c < classes; c++) {
             double target = a->smoothing / (double)classes + (c == a->labels[r] ? 1 - a->smoothing : 0);
             out[c] = (REAL)(factor * (exp((double)z[c] - lse) - target));
@@ -50,7 +55,7 @@ void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *a)
         total += loss;
     }
     if (a->loss)
-        *(REAL *)a->loss = (REAL)(total / (double)a->logits.rows);
+        give_loss(a->loss, total / (double)a->count, a->add_loss);
 }
 
 /* ---- consistency ---- */
@@ -73,7 +78,7 @@ void KERNEL(consistency)(compute *c, const consistency_args *a)
 {
     int64_t classes = a->a.cols;
     double *p = KERNEL_SCRATCH(c, 0), *q = p + classes, total = 0;
-    double factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (2 * (double)a->a.rows);
+    double factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (2 * (double)a->count);
     REAL *room = (REAL *)(q + classes), *out = room + classes;
 
     for (int64_t r = 0; r < a->a.rows; r++) {
@@ -90,7 +95,7 @@ void KERNEL(consistency)(compute *c, const consistency_args *a)
         }
     }
     if (a->loss)
-        *(REAL *)a->loss = (REAL)(total / (2 * (double)a->a.rows));
+        give_loss(a->loss, total / (2 * (double)a->count), a->add_loss);
 }
 
 /* ---- distance ---- */
@@ -137,5 +142,5 @@ void KERNEL(distance)(compute *c, const distance_args *args)
     for (int64_t r = 0; args->loss && r < args->a.rows; r++)
         total += (double)((const REAL *)args->losses)[r];
     if (args->loss)
-        *(REAL *)args->loss = (REAL)total;
+        give_loss(args->loss, total, args->add_loss);
 }
