@@ -18,6 +18,7 @@ typedef struct setup {
     int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
     cache_mode cache;
     bool resume, augment, move_untouched, save_trained;
+    precision prec;
 } setup;
 
 static int steps_left;
@@ -76,7 +77,7 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
     train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
                        .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
                        .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2, .seed = 5, .cache = s.cache, .cache_limit = (size_t)1 << 30,
-                       .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
+                       .prec = s.prec, .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
                        .move_untouched = s.move_untouched, .save_trained = s.save_trained,
                        .observer = {.context = &s.stop_after, .step = count_step, .stop = ask_stop}};
     status = train(result, &q, err);
