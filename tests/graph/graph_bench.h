@@ -20,6 +20,7 @@ typedef struct bench {
     param *params[MAX_PARAMS];
     int param_count;
     uint64_t trained; /* bit i: parameter i */
+    int64_t slice;    /* samples that programs run at a time; 0: as they like */
     value labels;
     program *p;
 } bench;
@@ -64,6 +65,7 @@ static inline program *make_program(bench *s, bool backward, const value *wanted
 {
     program_request request = {.dev = &s->dev,
                                .max_batch = BATCH,
+                               .slice = s->slice,
                                .backward = backward,
                                .wanted = wanted,
                                .wanted_count = wanted_count,

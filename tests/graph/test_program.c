@@ -261,6 +261,79 @@ static void test_no_allocation(void **state)
     }
 }
 
+/* ---- slices ---- */
+
+/* What a training step of the whole transformer leaves: the loss, and the gradients of all parameters one behind the other. */
+static double *step_in_slices(int64_t slice, double *loss, int64_t *count)
+{
+    double *all = NULL;
+    bench s;
+    vit m;
+
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    s.slice = slice;
+    m = build_vit(&s);
+    s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
+    fill_labels(&s, s.p);
+    for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
+        ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
+    program_step(s.p, BATCH, &step);
+    *loss = *(double *)program_value(s.p, m.loss, BATCH).data;
+    *count = 0;
+    for (int i = 0; i < s.param_count; i++) {
+        all = realloc(all, (size_t)(*count + s.params[i]->count) * sizeof *all);
+        assert_non_null(all);
+        memcpy(all + *count, s.params[i]->grad, (size_t)s.params[i]->count * sizeof *all);
+        *count += s.params[i]->count;
+    }
+    close_bench(&s);
+    return all;
+}
+
+static void test_slices(void **state)
+{
+    double whole_loss, loss, *whole, *sliced;
+    int64_t count;
+
+    (void)state;
+    whole = step_in_slices(BATCH, &whole_loss, &count);
+    for (int64_t slice = 1; slice < BATCH; slice++) {
+        sliced = step_in_slices(slice, &loss, &count);
+        assert_true(fabs(loss - whole_loss) < 1e-12);
+        for (int64_t i = 0; i < count; i++)
+            assert_true(fabs(sliced[i] - whole[i]) < 1e-12 * (1 + fabs(whole[i])));
+        free(sliced);
+    }
+    free(whole);
+}
+
+/* What is given, wanted or kept is there for every sample of the batch, whatever the slices. */
+static void test_slices_outside(void **state)
+{
+    double kept[2][BATCH * ROWS * WIDTH];
+    bench s[2];
+    tower t[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        open_bench(&s[i], &kernels_reference, 1, DTYPE_F64, 1u << 1);
+        s[i].slice = i ? 1 : BATCH;
+        t[i] = build_tower(&s[i]);
+        s[i].p = make_program(&s[i], true, (value[]){t[i].loss, t[i].at[2]}, 2, &t[i].at[0], 1);
+        fill_labels(&s[i], s[i].p);
+        fill_reals(&s[i], s[i].p, t[i].at[0]);
+        program_step(s[i].p, BATCH, &step);
+        memcpy(kept[i], program_grad(s[i].p, t[i].at[2], BATCH).data, sizeof kept[i]);
+    }
+    assert_true(loss_of(&s[0], s[0].p, t[0].loss) > 0);
+    assert_memory_equal(kept[0], kept[1], sizeof kept[0]);
+    assert_memory_equal(program_value(s[0].p, t[0].at[2], BATCH).data, program_value(s[1].p, t[1].at[2], BATCH).data, sizeof kept[0]);
+    for (int i = 0; i < BATCH * ROWS * WIDTH; i += ROWS * WIDTH) /* of each sample */
+        assert_true(kept[0][i] != 0);
+    close_bench(&s[0]);
+    close_bench(&s[1]);
+}
+
 /* ---- bf16 ---- */
 
 /* The gradients of a training step, all in one array. */
@@ -504,6 +577,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frozen),   cmocka_unit_test(test_memory), cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_slices),   cmocka_unit_test(test_slices_outside),
         cmocka_unit_test(test_branches), cmocka_unit_test(test_layout), cmocka_unit_test(test_layout_reuse),  cmocka_unit_test(test_share),
     };
 

@@ -21,7 +21,7 @@ typedef struct rooms {
     int64_t row;                 /* from row to row of one head, >= head */
     int64_t stride;              /* from row to row of scores: an odd number of cache lines, so that a column of them spreads over the cache */
     int64_t span;                /* query rows that the backward pass takes at a time, a multiple of BLOCK_ROWS */
-    step *k, *v, *q, *dout;      /* rows of one head, filled with zeros to whole panels and tiles */
+    step *k, *v, *q, *dout;      /* room for rows of one head, filled with zeros to whole panels and tiles, where they cannot be read in place */
     step *k_columns, *v_columns; /* right operands of products with k^T, v^T: [keys / NR][head][NR] */
     step *k_depth, *v_depth;     /* ... with k, v: [depth][dims] */
     step *q_depth, *dout_depth;
@@ -115,37 +115,64 @@ static void take_rows(step *out, const rooms *m, const mat *from, int64_t first,
     }
 }
 
-/* A right operand whose columns are rows: `all` of them, a multiple of NR. */
-static void turn_rows(step *out, const rooms *m, const step *rows, int64_t all)
+/* Rows of one head, in steps: row i begins at at + i * stride. */
+typedef struct head_rows {
+    const step *at;
+    int64_t stride;
+} head_rows;
+
+/* Rows [first, first + count) of one head's part of `from`, of which the next `all` can be read: where they lie when they are steps already, else in `room`. What
+ * follows the last is zero in the room and another sample's row in place. */
+static head_rows find_rows(step *room, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all, int64_t head, int64_t dim)
+{
+    if (m->pairs && from->type == DTYPE_BF16 && dim % 2 == 0 && from->stride % 2 == 0 && first + all <= from->rows)
+        return (head_rows){(const step *)from->data + (first * from->stride + head * dim) / 2, from->stride / 2};
+    take_rows(room, m, from, first, count, all, head, dim);
+    return (head_rows){room, m->row};
+}
+
+/* A right operand whose columns are rows, `count` of them; zeros fill it up to `all`, a multiple of NR. */
+static void turn_rows(step *out, const rooms *m, head_rows rows, int64_t count, int64_t all)
 {
     for (int64_t i = 0; i < all; i += VW) {
         step *to = out + i / NR * NR * m->head + i % NR;
-        const step *from = rows + i * m->row;
-        int64_t s = 0;
+        const step *from = rows.at + i * rows.stride;
+        int64_t s = 0, full = count - i < VW ? count - i : VW;
         for (; s + VW <= m->head; s += VW) {
             vec square[VW];
             for (int j = 0; j < VW; j++)
-                square[j] = v_load((const REAL *)(from + j * m->row + s));
+                square[j] = j < full ? v_load((const REAL *)(from + j * rows.stride + s)) : v_zero();
             v_transpose(square);
             for (int j = 0; j < VW; j++)
                 v_store((REAL *)(to + (s + j) * NR), square[j]);
         }
         for (; s < m->head; s++)
             for (int j = 0; j < VW; j++)
-                to[s * NR + j] = from[j * m->row + s];
+                to[s * NR + j] = j < full ? from[j * rows.stride + s] : 0;
     }
 }
 
+#if defined(KERNEL_BF16)
+
+/* n <= 0: nothing */
+static inline vec load_steps(const step *from, int n)
+{
+    return n == VW ? v_load((const REAL *)from) : n > 0 ? v_load_part((const REAL *)from, n) : v_zero();
+}
+
+#endif
+
 /* A right operand whose depth goes along rows: of pairs, each step holds two of them. */
-static void zip_rows(step *out, const rooms *m, const step *rows, int64_t count)
+static void zip_rows(step *out, const rooms *m, head_rows rows, int64_t count)
 {
 #if defined(KERNEL_BF16)
     for (int64_t i = 0; m->pairs && i < count; i += 2) {
-        const step *first = rows + i * m->row, *second = first + m->row;
+        const step *first = rows.at + i * rows.stride, *second = first + rows.stride;
         step *to = out + i / 2 * m->dims;
         for (int64_t s = 0; s < m->dims / 2; s += VW) {
+            int n = m->head - s < VW ? (int)(m->head - s) : VW;
             vec left, right;
-            v_zip_bf16(s < m->row ? v_load((const REAL *)(first + s)) : v_zero(), s < m->row && i + 1 < count ? v_load((const REAL *)(second + s)) : v_zero(), &left, &right);
+            v_zip_bf16(load_steps(first + s, n), i + 1 < count ? load_steps(second + s, n) : v_zero(), &left, &right);
             v_store((REAL *)(to + 2 * s), left);
             v_store((REAL *)(to + 2 * s + VW), right);
         }
@@ -248,10 +275,10 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
 {
     int64_t d = a->head_dim, n = a->k_rows, row = s * a->q_rows + first;
     REAL sum[BLOCK_ROWS], top[BLOCK_ROWS], *lse = a->lse;
+    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
     mat out = a->out;
 
-    take_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
-    multiply(m, m->scores, m->stride, m->q, m->row, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
+    multiply(m, m->scores, m->stride, q.at, q.stride, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
     exponentials(m, count, n, (REAL)a->scale, sum, top);
     if (lse)
         for (int64_t i = 0; i < count; i++)
@@ -268,13 +295,14 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
     }
 }
 
-static void pack_head(const attention_args *a, const rooms *m, int64_t s, int64_t h)
+static head_rows find_keys(const attention_args *a, const rooms *m, int64_t s, int64_t h)
 {
-    int64_t n = a->k_rows;
+    return find_rows(m->k, m, &a->k, s * a->k_rows, a->k_rows, a->k_rows, h, a->head_dim);
+}
 
-    take_rows(m->k, m, &a->k, s * n, n, m->keys, h, a->head_dim);
-    take_rows(m->v, m, &a->v, s * n, n, m->keys, h, a->head_dim);
-    turn_rows(m->k_columns, m, m->k, m->keys);
+static head_rows find_values(const attention_args *a, const rooms *m, int64_t s, int64_t h)
+{
+    return find_rows(m->v, m, &a->v, s * a->k_rows, a->k_rows, a->k_rows, h, a->head_dim);
 }
 
 /* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of it. */
@@ -290,8 +318,8 @@ static void forward_task(void *argument, int thread, int threads)
     for (int64_t i = begin; i < end; i++) {
         int64_t s = i / (a->heads * blocks), h = i / blocks % a->heads, first = i % blocks * BLOCK_ROWS;
         if (i / blocks != packed_for) {
-            pack_head(a, &m, s, h);
-            zip_rows(m.v_depth, &m, m.v, a->k_rows);
+            turn_rows(m.k_columns, &m, find_keys(a, &m, s, h), a->k_rows, m.keys);
+            zip_rows(m.v_depth, &m, find_values(a, &m, s, h), a->k_rows);
             packed_for = i / blocks;
         }
         forward_block(a, &m, s, h, first, a->q_rows - first < BLOCK_ROWS ? a->q_rows - first : BLOCK_ROWS);
@@ -380,13 +408,13 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
 {
     int64_t d = a->head_dim, n = a->k_rows, row = s * a->q_rows + first;
     const REAL *lse = (const REAL *)a->lse + (s * a->heads + h) * a->q_rows + first;
+    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
+    head_rows dout = find_rows(m->dout, m, &a->dout, row, count, round_up(count, MR), h, d);
 
-    take_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
-    take_rows(m->dout, m, &a->dout, row, count, round_up(count, MR), h, d);
     for (int64_t i = 0; i < count; i += BLOCK_ROWS) {
         int64_t rows = count - i < BLOCK_ROWS ? count - i : BLOCK_ROWS, at = m->pairs ? 0 : i * m->stride;
-        multiply(m, m->scores + at, m->stride, m->q + i * m->row, m->row, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
-        multiply(m, m->dscores + at, m->stride, m->dout + i * m->row, m->row, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
+        multiply(m, m->scores + at, m->stride, q.at + i * q.stride, q.stride, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
+        multiply(m, m->dscores + at, m->stride, dout.at + i * dout.stride, dout.stride, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
         backward_rows(a, m, lse + i, i, rows);
         if (a->dq.data) {
             multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d, m->depth);
@@ -394,11 +422,11 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
         }
     }
     if (a->dv.data) {
-        zip_rows(m->dout_depth, m, m->dout, count);
+        zip_rows(m->dout_depth, m, dout, count);
         add_transposed(m->dv, m->p_turned, m->dout_depth, m, n, count);
     }
     if (a->dk.data) {
-        zip_rows(m->q_depth, m, m->q, count);
+        zip_rows(m->q_depth, m, q, count);
         add_transposed(m->dk, m->ds_turned, m->q_depth, m, n, count);
     }
 }
@@ -414,10 +442,11 @@ static void backward_task(void *argument, int thread, int threads)
     pool_share(a->samples * a->heads, thread, threads, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
         int64_t s = i / a->heads, h = i % a->heads, total = round_up(n, MR) * m.dims;
-        pack_head(a, &m, s, h);
-        turn_rows(m.v_columns, &m, m.v, m.keys);
+        head_rows keys = find_keys(a, &m, s, h);
+        turn_rows(m.k_columns, &m, keys, n, m.keys);
+        turn_rows(m.v_columns, &m, find_values(a, &m, s, h), n, m.keys);
         if (a->dq.data)
-            zip_rows(m.k_depth, &m, m.k, n);
+            zip_rows(m.k_depth, &m, keys, n);
         memset(m.dk, 0, (size_t)total * sizeof *m.dk);
         memset(m.dv, 0, (size_t)total * sizeof *m.dv);
         for (int64_t first = 0; first < a->q_rows; first += m.span)
