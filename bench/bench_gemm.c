@@ -1,5 +1,5 @@
 /* The matrix product on the shapes of vision transformers, and what the processor does when it multiplies registers only.
- * usage: bench_gemm THREADS f32|bf16 */
+ * usage: bench_gemm THREADS f32|bf16|int8 */
 #include "bench/gemm.h"
 
 #include "base/monitor.h"
@@ -44,19 +44,20 @@ static mat filled(const kernels *k, int64_t rows, int64_t cols, dtype type)
     return m;
 }
 
-/* forward: y = x W^T; then its data gradient, from rows of n columns to rows of k */
+/* forward: y = x W^T; then its data gradient, from rows of n columns to rows of k, which int8 weights do not compute */
 static void measure(device *d, size_t index, dtype type)
 {
     gemm_shape s = gemm_shapes[index];
-    mat w = filled(d->k, s.n, s.k, DTYPE_F32), x = filled(d->k, s.m, s.k, type), y = filled(d->k, s.m, s.n, type);
+    dtype rows = type == DTYPE_I8 ? DTYPE_BF16 : type;
+    mat w = filled(d->k, s.n, s.k, DTYPE_F32), x = filled(d->k, s.m, s.k, rows), y = filled(d->k, s.m, s.n, rows);
     packed panels = {s.n, s.k, type, d->k->alloc(d->k->pack_size(s.n, s.k, type))};
     job forward = {d, {.y = y, .x = x, .w = &panels}}, backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
     double speed;
 
     d->k->pack(&d->c, &panels, w.data, DTYPE_F32);
     speed = gemm_speed(multiply, &forward, gemm_flops(s));
-    gemm_check("Inlay", s, type == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1]) : ((float *)y.data)[s.m * s.n - 1]);
-    gemm_report(index, speed, gemm_speed(multiply, &backward, gemm_flops(s)));
+    gemm_check("Inlay", s, rows == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1]) : ((float *)y.data)[s.m * s.n - 1]);
+    gemm_report(index, speed, type == DTYPE_I8 ? 0 : gemm_speed(multiply, &backward, gemm_flops(s)));
     d->k->release(w.data);
     d->k->release(x.data);
     d->k->release(y.data);
@@ -65,13 +66,18 @@ static void measure(device *d, size_t index, dtype type)
 
 int main(int argc, char **argv)
 {
-    bool bf16 = argc == 3 && strcmp(argv[2], "bf16") == 0;
-    dtype type = bf16 ? DTYPE_BF16 : DTYPE_F32;
+    static const struct {
+        const char *name;
+        dtype type;
+    } known[] = {{"f32", DTYPE_F32}, {"bf16", DTYPE_BF16}, {"int8", DTYPE_I8}};
     inlay_error err;
     device d;
+    size_t at = 0;
 
-    if (argc != 3 || (!bf16 && strcmp(argv[2], "f32") != 0)) {
-        fprintf(stderr, "usage: bench_gemm THREADS f32|bf16\n");
+    while (argc == 3 && at < 3 && strcmp(argv[2], known[at].name) != 0)
+        at++;
+    if (argc != 3 || at == 3) {
+        fprintf(stderr, "usage: bench_gemm THREADS f32|bf16|int8\n");
         return 2;
     }
     if (device_open(&d, NULL, (int)strtol(argv[1], NULL, 10), &err) != INLAY_OK) {
@@ -80,8 +86,8 @@ int main(int argc, char **argv)
     }
     gemm_begin("Inlay", d.k->name, argv[2], pool_threads(d.c.threads));
     for (size_t i = 0; i < GEMM_SHAPES; i++)
-        measure(&d, i, type);
-    gemm_end(peak_of(&d, type));
+        measure(&d, i, known[at].type);
+    gemm_end(peak_of(&d, known[at].type));
     device_close(&d);
     return 0;
 }

@@ -16,7 +16,7 @@ if [ "${QUICK:-0}" = 1 ]; then
     counts=2
 fi
 for threads in $counts; do
-    for precision in f32 bf16; do
+    for precision in f32 bf16 int8; do
         "$build/bench_gemm" "$threads" $precision
     done
 done
@@ -26,7 +26,7 @@ for size in $sizes; do
     [ "$size" = ti ] || batch=8
     [ -f "$folder/config.json" ] || "$build/make_vit" "$size" "$folder"
     for threads in $counts; do
-        for precision in f32 bf16; do
+        for precision in f32 bf16 int8; do
             echo "$size, batch $batch, $threads threads, $precision"
             "$build/inlay" bench --backbone "$folder" --threads "$threads" --precision $precision --batch-size "$batch" --json --quiet
         done

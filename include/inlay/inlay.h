@@ -71,7 +71,7 @@ typedef struct inlay_model inlay_model;
 typedef struct inlay_model_options {
     const char *backbone;  /* folder with model.safetensors and config.json, or a file */
     const char *adapter;   /* adapter folder; NULL: the checkpoint's own head */
-    const char *precision; /* "f32", "bf16"; NULL or "auto": bf16 where the processor has it */
+    const char *precision; /* "f32", "bf16", "int8"; NULL or "auto": bf16 where the processor has it */
     int threads;           /* 0: all processors */
     int image_size;        /* 0: as the adapter or the checkpoint has it */
     bool force_backbone;   /* take an adapter although it was trained on another backbone */

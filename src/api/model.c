@@ -34,7 +34,7 @@ inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *how,
     if (!how->backbone)
         status = error_set(err, INLAY_ERR_USAGE, "no backbone is given");
     else if (strcmp(request.precision, "auto") != 0 && !precision_from_name(request.precision, &unused))
-        status = error_set(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16", request.precision);
+        status = error_set(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", request.precision);
     else
         status = session_open(&m->s, &request, err);
     if (status == INLAY_OK) {

@@ -324,6 +324,13 @@ static inlay_status measure(backbone *b, inlay_error *err)
     return INLAY_OK;
 }
 
+/* The blocks' matrices are nearly all of the multiplications. */
+static void mark_quantised(backbone *b)
+{
+    for (int i = 0; i < b->param_count; i++)
+        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
+}
+
 static inlay_status check_shapes(backbone *b, inlay_error *err)
 {
     backbone_shape *s = &b->shape;
@@ -428,6 +435,7 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
     give_shape(b, "cls_token", 3, (const int64_t[]){1, 1, width});
     give_shape(b, "head.bias", 1, (const int64_t[]){b->shape.classes});
     TRY(check_shapes(b, err));
+    mark_quantised(b);
     return fit_positions(b, image_size, err);
 }
 

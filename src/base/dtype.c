@@ -4,7 +4,7 @@
 
 const char *dtype_name(dtype type)
 {
-    static const char *const names[] = {"F32", "BF16", "F64", "F16", "U8", "I32", "I64", "other"};
+    static const char *const names[] = {"F32", "BF16", "F64", "F16", "U8", "I8", "I32", "I64", "other"};
 
     return names[type];
 }

@@ -17,7 +17,7 @@ static const option_spec option_table[] = {
     {"classes", OPTION_INT, "100", NULL, 2, 1000000, "N", "classes of the head", false},
     {"batch_size", OPTION_INT, "32", NULL, 1, 4096, "N", "images in a step", false},
     {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's", false},
-    {"precision", OPTION_STRING, "f32,auto", NULL, 0, 0, "LIST", "of the frozen weights, one or several: f32, bf16; auto: what the other commands choose here", false},
+    {"precision", OPTION_STRING, "f32,auto", NULL, 0, 0, "LIST", "of the frozen weights, one or several: f32, bf16, int8; auto: what the other commands choose here", false},
     {"threads", OPTION_STRING, "1,0", NULL, 0, 0, "LIST", "compute threads, one or several numbers; 0: all processors", false},
     OPTION_PIN,
     {"runs", OPTION_INT, "5", NULL, 1, 1000, "N", "the best of N runs counts", false},
@@ -63,11 +63,11 @@ static inlay_status read_precision(plan *p, const char *word, const kernels *k, 
 
     if (strcmp(word, "auto") == 0) {
         prec = precision_choose(word, &(device){.k = k});
-        add_precision(p, prec, prec == PRECISION_BF16 ? "bf16" : "f32");
+        add_precision(p, prec, precision_name(prec));
         return INLAY_OK;
     }
     if (!precision_from_name(word, &prec))
-        FAIL(err, INLAY_ERR_USAGE, "--precision: '%s' is none of f32, bf16, auto", word);
+        FAIL(err, INLAY_ERR_USAGE, "--precision: '%s' is none of f32, bf16, int8, auto", word);
     add_precision(p, prec, word);
     return INLAY_OK;
 }

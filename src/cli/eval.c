@@ -103,7 +103,7 @@ static void report(const session *s, const dataset *d, const evaluation *e, cons
     if (options_flag(o, "json")) {
         json_t *root = json_pack("{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:s}", "count", e->count, "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes",
                                  (int)e->classes, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
-                                 s->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", s->dev.k->name, "backbone", s->b->path);
+                                 precision_name(s->prec), "kernels", s->dev.k->name, "backbone", s->b->path);
         json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
         putchar('\n');
         json_decref(root);
@@ -138,7 +138,7 @@ static void report_tasks(const session *s, const evaluation *e, const options *o
     }
     if (options_flag(o, "json")) {
         json_t *root = json_pack("{s:O, s:i, s:f, s:s, s:s, s:s}", "tasks", tasks, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0,
-                                 "precision", s->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", s->dev.k->name, "backbone", s->b->path);
+                                 "precision", precision_name(s->prec), "kernels", s->dev.k->name, "backbone", s->b->path);
         json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
         putchar('\n');
         json_decref(root);

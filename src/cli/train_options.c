@@ -178,7 +178,7 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
                                            "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
                                            "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
-    json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", q->prec == PRECISION_BF16 ? "bf16" : "f32", "kernels", q->dev->k->name, "augment",
+    json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(root);
@@ -286,7 +286,7 @@ static void introduce(const train_request *q, FILE *out)
     if (out)
         fprintf(out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n", q->a->name,
                 text_count(a, adapter_trained_total(q->a, false)), text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
-                pool_threads(q->dev->c.threads), q->dev->k->name, q->prec == PRECISION_BF16 ? "bf16" : "f32");
+                pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
 }
 
 inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err)

@@ -42,7 +42,16 @@ size_t value_bytes(const graph *g, value v, int64_t batch)
 
 dtype graph_weight_type(const graph *g, const param *p)
 {
-    return p->trainable || p->exact ? g->real : g->weight_type;
+    if (p->trainable || p->exact)
+        return g->real;
+    return g->weight_type == DTYPE_I8 && !p->quantised ? DTYPE_BF16 : g->weight_type;
+}
+
+dtype graph_gradient_type(const graph *g, const param *p)
+{
+    dtype type = graph_weight_type(g, p);
+
+    return type == DTYPE_I8 ? DTYPE_BF16 : type;
 }
 
 static value new_value(graph *g, value_info info)

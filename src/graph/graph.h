@@ -65,7 +65,7 @@ typedef struct graph_mark_entry {
 typedef struct graph {
     arena *memory;
     dtype real;         /* of the device it will run on */
-    dtype weight_type;  /* frozen matrices: real or DTYPE_BF16 */
+    dtype weight_type;  /* frozen matrices: real, DTYPE_BF16, or DTYPE_I8: those that are `quantised`, the others bf16 */
     value_info *values;
     int value_count, value_capacity;
     op_node *ops;
@@ -148,6 +148,8 @@ bool graph_describe(const graph *g, const value *wanted, int count, FILE *out, g
 
 /* The type in which a matrix parameter is packed: frozen backbone weights follow the graph's weight_type, all others are real. */
 dtype graph_weight_type(const graph *g, const param *p);
+/* ... and that in which data gradients pass through it: int8 weights take part in the forward pass only, behind it they are bf16. */
+dtype graph_gradient_type(const graph *g, const param *p);
 
 /* Rows and bytes of a value for `batch` samples. */
 int64_t value_rows(const graph *g, value v, int64_t batch);

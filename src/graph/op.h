@@ -34,7 +34,7 @@ typedef struct op_desc {
     /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never; but that of a value which stands
      * at several inputs is cleared, too, and each adds to it. An operation that has this function writes other columns at each of its inputs. */
     bool (*partial)(const graph *g, const op_node *op, int input);
-    /* For the choice of types in bf16 mode: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them
+    /* For the choice of types in bf16 and int8: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them
      * through its own f32 arithmetic; and whether the result may be bf16. */
     unsigned bf16_inputs;
     bool bf16_result;
@@ -63,7 +63,8 @@ bool op_wants(const op_run *r, int input);
 /* Parameters among the inputs: their reals, their gradient (NULL when frozen or absent). */
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
-const packed *op_panels(const op_run *r);
+const packed *op_panels(const op_run *r);          /* of the weights, input 1 */
+const packed *op_gradient_panels(const op_run *r); /* ... for the gradient of input 0 */
 const param *op_param(const op_run *r, int input);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);

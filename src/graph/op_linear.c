@@ -112,7 +112,7 @@ static void backward_part(const op_run *r, const float *mask, int64_t first, int
     dx = rows_from(dx, first * group, count * group);
     backward_params(r, &dy, x, &in);
     if (dx.data) {
-        gemm_args args = {.y = dx, .x = dy, .w = op_panels(r), .transposed = true, .in = in};
+        gemm_args args = {.y = dx, .x = dy, .w = op_gradient_panels(r), .transposed = true, .in = in};
         if (r->accumulate[IN_X])
             args.out.residual = dx;
         r->k->gemm(r->c, &args);

@@ -28,6 +28,7 @@ typedef struct param {
     int64_t dims[PARAM_MAX_DIMS], count; /* matrices: rows = dims[0], columns = count / dims[0] */
     bool trainable;
     bool exact;      /* adapters and heads: never rounded to bf16 */
+    bool quantised;  /* int8 precision is for this matrix, while it is frozen */
     bool decay;      /* weight decay applies */
     double peak_lr;  /* a learning rate of its own, on the run's schedule; 0: the run's */
     const unsigned char *mask; /* [count] on the device, 0: that value is never trained; NULL: all are */

@@ -122,7 +122,7 @@ static bool exact_weights(const graph *g, const op_node *linear)
     return graph_weight_type(g, g->values[linear->in[1]].p) == g->real;
 }
 
-/* In bf16, a value is stored as bf16 when every reader takes it so: products with frozen weights round their input to bf16 anyway. Readers come later in
+/* In bf16 and int8, a value is stored as bf16 when every reader takes it so: products with frozen weights round their input to bf16 anyway. Readers come later in
  * the order, so one sweep from the end decides. What is not batched is a loss, or a term of one: it stays as it is. */
 static void choose_types(graph *g)
 {
@@ -227,14 +227,14 @@ void graph_finish(graph *g)
     mark_dependencies(g);
     if (!g->mask_samples)
         find_branches(g);
-    if (g->weight_type == DTYPE_BF16)
+    if (g->weight_type != g->real)
         choose_types(g);
     for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
             continue;
         value_info info = {.name = "slope", .kind = VALUE_AUX, .batched = true, .rows = g->values[op->out].rows, .cols = g->values[op->out].cols,
-                           .type = graph_weight_type(g, g->values[op->in[1]].p), .producer = i};
+                           .type = graph_gradient_type(g, g->values[op->in[1]].p), .producer = i};
         ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
         op->aux[0] = g->value_count - 1;
     }

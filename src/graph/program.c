@@ -315,6 +315,8 @@ static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_erro
         TRY(param_materialise(q, p->dev, err));
     if (op->kind == OP_linear && j == 1)
         TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(p->g, q), &unused, err));
+    if (op->kind == OP_linear && j == 1 && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
+        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_gradient_type(p->g, q), &unused, err));
     return INLAY_OK;
 }
 
@@ -718,14 +720,24 @@ void *op_param_grad(const op_run *r, int input)
     return q->grad;
 }
 
-const packed *op_panels(const op_run *r)
+static const packed *panels_of(const op_run *r, dtype (*type_of)(const graph *g, const param *p))
 {
     param *w = param_of(r, 1);
     const packed *panels = NULL;
 
     /* made when the program was: only renewed here, which cannot fail */
-    (void)param_panels(w, r->p->dev, r->op->a.first, r->op->a.count, graph_weight_type(r->p->g, w), &panels, NULL);
+    (void)param_panels(w, r->p->dev, r->op->a.first, r->op->a.count, type_of(r->p->g, w), &panels, NULL);
     return panels;
+}
+
+const packed *op_panels(const op_run *r)
+{
+    return panels_of(r, graph_weight_type);
+}
+
+const packed *op_gradient_panels(const op_run *r)
+{
+    return panels_of(r, graph_gradient_type);
 }
 
 void op_pass_grad(const op_run *r, int input)

@@ -49,10 +49,14 @@ typedef struct compute {
 
 /* ---- matrix product -------------------------------------------------------------------------------------------------------------- */
 
+#define INT8_DEPTH 65536 /* k of int8 weights is less: then no sum overflows */
+
 /* Weights of y = x W^T, W [n, k] as PyTorch stores a Linear's, laid out in panels for the micro-kernel of one device. */
 typedef struct packed {
     int64_t n, k;
-    dtype type; /* real or DTYPE_BF16: bf16 weights also round x to bf16, and sum in f32 */
+    /* real; DTYPE_BF16: weights and x are rounded to bf16, sums are f32; DTYPE_I8: weights are quantised by rows of W, and x, rounded to bf16, by its rows.
+     * Sums are exact then. Such weights multiply forward and without a prologue only. */
+    dtype type;
     void *data; /* kernels.pack_size bytes, 64-byte aligned; owner: whoever called pack */
 } packed;
 
@@ -300,13 +304,13 @@ typedef struct kernels {
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);
     /* w: [n, k] contiguous, of any floating type (f32, bf16, f16, f64) */
     void (*pack)(compute *c, packed *out, const void *w, dtype w_type);
-    /* the weights back in f32 [n, k] (bf16: as rounded) */
+    /* the weights back in f32 [n, k] (bf16 and int8: as rounded) */
     void (*unpack)(float *w, const packed *in);
     void (*gemm)(compute *c, const gemm_args *args);
     void (*gemm_outer)(compute *c, const gemm_outer_args *args);
     /* y = the left operand after the prologue, stored: for weight gradients */
     void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
-    /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the floating-point operations done. For benchmarks. */
+    /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done. For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
     void (*layernorm)(compute *c, const layernorm_args *args);
     void (*layernorm_backward)(compute *c, const layernorm_args *args);

@@ -9,7 +9,7 @@
 
 static double measure_peak(device *d, precision prec, int runs)
 {
-    dtype type = prec == PRECISION_BF16 ? DTYPE_BF16 : d->k->real;
+    dtype type = prec == PRECISION_F32 ? d->k->real : prec == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_I8;
     double best = 0;
 
     for (int run = 0; run <= runs; run++) {

@@ -3,12 +3,28 @@
 #include <jansson.h>
 #include <string.h>
 
+static const char *const precisions[] = {[PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", [PRECISION_INT8] = "int8"};
+
+const char *precision_name(precision prec)
+{
+    return precisions[prec];
+}
+
 bool precision_from_name(const char *name, precision *out)
 {
-    if (strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0)
-        return false;
-    *out = name[0] == 'f' ? PRECISION_F32 : PRECISION_BF16;
-    return true;
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++)
+        if (strcmp(name, precisions[i]) == 0) {
+            *out = (precision)i;
+            return true;
+        }
+    return false;
+}
+
+static dtype weight_type(const model_request *q)
+{
+    if (q->prec == PRECISION_F32)
+        return q->dev->k->real;
+    return q->prec == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_I8;
 }
 
 static build_result build_one(model *m, const model_request *q, const adapter *a)
@@ -51,7 +67,7 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
 
     if (!q->a && !q->tasks && s->classes == 0)
         FAIL(err, INLAY_ERR_USAGE, "backbone '%s' has no head of its own: an adapter is needed", q->b->path);
-    *m = (model){.g = graph_new(q->dev->k->real, q->prec == PRECISION_BF16 ? DTYPE_BF16 : q->dev->k->real)};
+    *m = (model){.g = graph_new(q->dev->k->real, weight_type(q))};
     m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
     m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
     m->task_count = q->tasks ? q->task_count : 1;

@@ -6,9 +6,9 @@
 #include "data/preprocess.h"
 #include "graph/program.h"
 
-typedef enum precision { PRECISION_F32, PRECISION_BF16 } precision;
+typedef enum precision { PRECISION_F32, PRECISION_BF16, PRECISION_INT8 } precision; /* of the frozen weights */
 
-/* "f32", "bf16" */
+const char *precision_name(precision prec); /* "f32", "bf16", "int8" */
 bool precision_from_name(const char *name, precision *out);
 
 typedef struct model_request {

@@ -15,7 +15,7 @@ typedef struct session_request {
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
     bool pin_threads;      /* bind each to a processor of its own */
-    const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16" */
+    const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16", "int8" */
 } session_request;
 
 typedef struct session {

@@ -244,10 +244,19 @@ static void row_threads(const char *name)
     }
 }
 
+/* Calls `check` for each row with weights in f32, and in int8. */
+static void for_each_row_exact_and_int8(void (*check)(const char *name))
+{
+    for_each_row(check);
+    frozen_type = PRECISION_INT8;
+    for_each_row(check);
+    frozen_type = PRECISION_F32;
+}
+
 static void test_threads(void **state)
 {
     (void)state;
-    for_each_row(row_threads);
+    for_each_row_exact_and_int8(row_threads);
 }
 
 static void row_batch(const char *name)
@@ -268,7 +277,7 @@ static void row_batch(const char *name)
 static void test_batch(void **state)
 {
     (void)state;
-    for_each_row(row_batch);
+    for_each_row_exact_and_int8(row_batch);
 }
 
 /* ---- frozen means free ---- */
@@ -304,27 +313,30 @@ static void test_frozen(void **state)
     for_each_row(row_frozen);
 }
 
-/* ---- with weights in bf16, loss and gradient are nearly those of f32 ---- */
+/* ---- with weights in bf16 and int8, loss and gradient are nearly those of f32 ---- */
 
 static void row_precision(const char *name)
 {
-    float loss[2], grad[2][CLASSES];
+    float loss[3], grad[3][CLASSES];
 
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++) {
         bench s;
-        frozen_type = bf16 ? PRECISION_BF16 : PRECISION_F32;
+        frozen_type = (precision)prec;
         open_bench(&s, name, NULL, 2, true);
         program_step(s.p, BATCH, &step);
-        device_get_f32(&s.dev, &loss[bf16], program_value(s.p, s.m.loss, BATCH).data, 1);
-        device_get_f32(&s.dev, grad[bf16], s.a->head_bias->grad, CLASSES);
+        device_get_f32(&s.dev, &loss[prec], program_value(s.p, s.m.loss, BATCH).data, 1);
+        device_get_f32(&s.dev, grad[prec], s.a->head_bias->grad, CLASSES);
         close_bench(&s);
     }
     frozen_type = PRECISION_F32;
-    if (!(fabsf(loss[1] - loss[0]) <= 0.03f * (1 + fabsf(loss[0]))))
-        fail_msg("%s: the loss is %g with bf16, %g with f32", name, (double)loss[1], (double)loss[0]);
-    for (int c = 0; c < CLASSES; c++)
-        if (!(fabsf(grad[1][c] - grad[0][c]) <= 0.05f))
-            fail_msg("%s: gradient %d of the head's bias is %g with bf16, %g with f32", name, c, (double)grad[1][c], (double)grad[0][c]);
+    for (int prec = PRECISION_BF16; prec <= PRECISION_INT8; prec++) {
+        const char *rounded = precision_name((precision)prec);
+        if (!(fabsf(loss[prec] - loss[0]) <= 0.03f * (1 + fabsf(loss[0]))))
+            fail_msg("%s: the loss is %g with %s, %g with f32", name, (double)loss[prec], rounded, (double)loss[0]);
+        for (int c = 0; c < CLASSES; c++)
+            if (!(fabsf(grad[prec][c] - grad[0][c]) <= 0.05f))
+                fail_msg("%s: gradient %d of the head's bias is %g with %s, %g with f32", name, c, (double)grad[prec][c], rounded, (double)grad[0][c]);
+    }
 }
 
 static void test_precision(void **state)

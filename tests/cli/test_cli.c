@@ -546,6 +546,33 @@ static void test_heatmap(void **state)
     assert_false(file_exists(path));
 }
 
+/* The first class of every image of the sample. */
+static int first_classes(const char *precision, int *classes, int room)
+{
+    json_t *root, *results;
+    int count;
+
+    expect(inlay("predict --backbone " TINY " " TEST_ASSETS "/data/imagenet_sample/images --top-k 1 --json --quiet --precision %s", precision), 0);
+    root = json_of("out.txt");
+    results = json_object_get(root, "results");
+    count = (int)json_array_size(results);
+    for (int i = 0; i < count && i < room; i++)
+        classes[i] = (int)json_integer_value(json_object_get(json_array_get(json_object_get(json_array_get(results, (size_t)i), "top"), 0), "index"));
+    json_decref(root);
+    return count;
+}
+
+static void check_int8(void)
+{
+    int exact[100], int8[100], same = 0;
+
+    assert_int_equal(first_classes("f32", exact, 100), 100);
+    assert_int_equal(first_classes("int8", int8, 100), 100);
+    for (int i = 0; i < 100; i++)
+        same += exact[i] == int8[i];
+    assert_true(same >= 95);
+}
+
 static void test_real_checkpoint(void **state)
 {
     json_t *root;
@@ -565,6 +592,7 @@ static void test_real_checkpoint(void **state)
     root = json_of("out.txt");
     assert_true(json_number_value(json_object_get(root, "top1")) > 0.849);
     json_decref(root);
+    check_int8();
 }
 
 int main(void)

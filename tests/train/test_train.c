@@ -109,6 +109,29 @@ static void test_methods_resume(void **state)
     }
 }
 
+/* With int8 weights all of that holds as well. */
+static void test_int8(void **state)
+{
+    setup s = plain;
+
+    (void)state;
+    s.prec = PRECISION_INT8;
+    run_to_end("int8", s);
+    s.cache = CACHE_OFF;
+    s.threads = 1;
+    run_to_end("int8-one", s);
+    same_bytes("int8", "int8-one", "adapter.safetensors");
+    s.threads = 3;
+    run_to_end("int8-three", s);
+    same_bytes("int8", "int8-three", "adapter.safetensors");
+    s.stop_after = 6;
+    run_and_stop("int8-stopped", s);
+    s.stop_after = 0;
+    s.resume = true;
+    run_to_end("int8-stopped", s);
+    same_bytes("int8", "int8-stopped", "adapter.safetensors");
+}
+
 static void test_learns(void **state)
 {
     char data[300], output[300];
@@ -191,7 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedule), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_learns), cmocka_unit_test(test_bad_images), cmocka_unit_test(test_other_settings),
+        cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_int8), cmocka_unit_test(test_learns), cmocka_unit_test(test_bad_images), cmocka_unit_test(test_other_settings),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

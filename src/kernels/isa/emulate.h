@@ -107,6 +107,20 @@ static inline simde__m512 emulate_shuffle_f32x4(simde__m512 a, simde__m512 b, in
     return simde_mm512_loadu_ps(chosen);
 }
 
+static inline simde__m512i emulate_madd_epi16(simde__m512i a, simde__m512i b)
+{
+    int16_t one[32], two[32];
+    int32_t sum[16];
+
+    simde_mm512_storeu_si512(one, a);
+    simde_mm512_storeu_si512(two, b);
+    for (int i = 0; i < 16; i++)
+        sum[i] = one[2 * i] * two[2 * i] + one[2 * i + 1] * two[2 * i + 1];
+    return simde_mm512_loadu_si512(sum);
+}
+
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16(a, b) emulate_madd_epi16(a, b)
 #undef _mm512_cvttps_epi32
 #undef _mm512_permutexvar_ps
 #undef _mm512_shuffle_f32x4

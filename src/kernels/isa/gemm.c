@@ -151,10 +151,6 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
 
 /* ---- the epilogue ---- */
 
-typedef struct tile_place {
-    int64_t row, col, rows;
-} tile_place;
-
 /* One row of a tile: where it lies in each matrix, and its factor. */
 typedef struct tile_row {
     int64_t y, slope, residual;
@@ -186,10 +182,8 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
     store_n(y, at->y, col, v, n);
 }
 
-static void finish_tile(const gemm_args *args, const REAL *tile, tile_place at)
+static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at)
 {
-    const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
-    const mat y = args->y;
     const float *scale = e.row_scale;
     int64_t group = e.row_group, cols = y.cols - at.col;
 
@@ -207,8 +201,29 @@ UNROLL(4)
     }
 }
 
-/* What the epilogue will read comes closer while the sums are made. */
-static void expect_tile(const mat *residual, tile_place at)
+/* The epilogues of a transformer's products, written out, so that what they lack costs no tests in front of every vector; and all others. */
+void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
+{
+    gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
+    mat y = args->y;
+
+    if (!e.bias || e.slope.data || e.col_scale || e.row_scale || y.cols - at.col < NR) {
+        finish_rows(e, y, tile, at);
+        return;
+    }
+    e = (gemm_epilogue){.bias = e.bias, .act = e.act, .residual = e.residual};
+    if (e.act == ACT_NONE && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE) {
+        finish_rows(e, y, tile, at);
+    } else if (e.act == ACT_NONE && !e.residual.data && y.type == DTYPE_BF16) {
+        finish_rows((gemm_epilogue){.bias = e.bias}, y, tile, at);
+    } else if (e.act == ACT_GELU && !e.residual.data && y.type == DTYPE_BF16) {
+        finish_rows((gemm_epilogue){.bias = e.bias, .act = ACT_GELU}, y, tile, at);
+    } else {
+        finish_rows(e, y, tile, at);
+    }
+}
+
+void KERNEL(expect_tile)(const mat *residual, tile_place at)
 {
     size_t size = dtype_size(residual->type);
 
@@ -229,14 +244,14 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
     _Alignas(64) REAL tile[MR * NR];
     bool narrow = args->y.cols - at.col <= VW;
 
-    expect_tile(&args->out.residual, at);
+    KERNEL(expect_tile)(&args->out.residual, at);
 #if defined(KERNEL_BF16)
     if (l->pairs) {
         if (narrow)
             micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, 1, true, false);
         else
             micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, NV, true, false);
-        finish_tile(args, tile, at);
+        KERNEL(finish_tile)(args, tile, at);
         return;
     }
 #endif
@@ -244,7 +259,7 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
         micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, 1, false, false);
     else
         micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, NV, false, false);
-    finish_tile(args, tile, at);
+    KERNEL(finish_tile)(args, tile, at);
 }
 
 #if !defined(KERNEL_BF16)
@@ -340,8 +355,11 @@ static void gemm_task(void *argument, int thread, int threads)
     begin *= MR;
     end = end * MR < args->y.rows ? end * MR : args->y.rows;
     if (!args->transposed) {
-        size_t size = panel_bytes(args->x.cols, args->w->type);
-        run_block(args, scratch, (const unsigned char *)args->w->data + (size_t)first * size, first, last - first, begin, end);
+        const unsigned char *from = (const unsigned char *)args->w->data + (size_t)first * panel_bytes(args->x.cols, args->w->type);
+        if (args->w->type == DTYPE_I8)
+            KERNEL(run_int8)(args, scratch, from, first, last - first, begin, end);
+        else
+            run_block(args, scratch, from, first, last - first, begin, end);
         return;
     }
     room = (int64_t)(GROUP_BYTES / panel_bytes(args->w->n, args->w->type));

@@ -1,4 +1,5 @@
-/* Packing weights: panels of NR columns, [ceil(n / NR)][k][NR] reals, or [ceil(n / NR)][ceil(k / 2)][NR][2] bf16 pairs, padded with zeros. */
+/* Packing weights: panels of NR columns, [ceil(n / NR)][k][NR] reals, or [ceil(n / NR)][ceil(k / 2)][NR][2] bf16 pairs, padded with zeros. Those of
+ * int8 weights: gemm_int8.c. */
 #include "kernels/isa/gemm_panels.h"
 
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type)
@@ -17,6 +18,7 @@ static REAL element(const void *w, dtype type, int64_t index)
 }
 
 typedef struct pack_job {
+    compute *c;
     packed *out;
     const void *w;
     dtype type;
@@ -55,12 +57,15 @@ static void pack_task(void *argument, int thread, int threads)
 
     pool_share(ceil_div(job->out->n, NR), thread, threads, &begin, &end);
     for (int64_t panel = begin; panel < end; panel++)
-        pack_panel(job, panel);
+        if (job->out->type == DTYPE_I8)
+            KERNEL(pack_int8)(job->out, panel, job->w, job->type, KERNEL_SCRATCH(job->c, thread));
+        else
+            pack_panel(job, panel);
 }
 
 void KERNEL(pack)(compute *c, packed *out, const void *w, dtype w_type)
 {
-    pack_job job = {out, w, w_type};
+    pack_job job = {c, out, w, w_type};
 
     pool_run(c->threads, pack_task, &job);
 }
@@ -70,6 +75,8 @@ static inline REAL packed_at(const packed *w, int64_t n, int64_t k)
 {
     const unsigned char *panel = (const unsigned char *)w->data + (size_t)(n / NR) * panel_bytes(w->k, w->type);
 
+    if (w->type == DTYPE_I8)
+        return (REAL)((const float *)(const void *)(panel + int8_bytes(w->k)))[n % NR] * (REAL)((const int8_t *)panel)[(k / 4 * NR + n % NR) * 4 + k % 4];
     if (w->type == DTYPE_BF16)
         return (REAL)bf16_to_f32(((const uint16_t *)(const void *)panel)[(k / 2 * NR + n % NR) * 2 + (k & 1)]);
     return ((const REAL *)(const void *)panel)[k * NR + n % NR];

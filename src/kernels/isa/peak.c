@@ -1,8 +1,9 @@
 /* What the processor can do at best: multiply-adds on registers, with nothing to load or store. */
 #include "kernels/isa/gemm_micro.h"
+#include "kernels/isa/quads.h"
 
 typedef struct peak_job {
-    bool pairs;
+    dtype type;
     int64_t rounds;
 } peak_job;
 
@@ -25,13 +26,36 @@ UNROLL(12)
     (void)sink;
 }
 
+static inline __attribute__((always_inline)) void turn_quads(int64_t rounds)
+{
+    quads left = unsigned_quads(i_set1(0x01020304)), right = signed_quads(i_set1(0x01020304));
+    ivec sum[MR];
+    vec total = v_zero();
+    volatile REAL sink;
+
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = i_set1(i);
+    for (int64_t r = 0; r < rounds; r++)
+UNROLL(12)
+        for (int i = 0; i < MR; i++)
+            sum[i] = i_dot(sum[i], left, right);
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        total = v_add(total, i_real(sum[i]));
+    sink = v_sum(total);
+    (void)sink;
+}
+
 static void peak_task(void *argument, int thread, int threads)
 {
     const peak_job *job = argument;
 
     (void)thread;
     (void)threads;
-    if (job->pairs && HAVE_PAIRS)
+    if (job->type == DTYPE_I8)
+        turn_quads(job->rounds);
+    else if (job->type == DTYPE_BF16 && HAVE_PAIRS)
         turn(job->rounds, true);
     else
         turn(job->rounds, false);
@@ -39,8 +63,9 @@ static void peak_task(void *argument, int thread, int threads)
 
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds)
 {
-    peak_job job = {type == DTYPE_BF16, rounds};
+    peak_job job = {type, rounds};
+    int products = type == DTYPE_I8 ? 4 : type == DTYPE_BF16 && HAVE_PAIRS ? 2 : 1; /* of a lane */
 
     pool_run(c->threads, peak_task, &job);
-    return (double)rounds * MR * VW * 2 * (job.pairs && HAVE_PAIRS ? 2 : 1) * pool_threads(c->threads);
+    return (double)rounds * MR * VW * 2 * products * pool_threads(c->threads);
 }

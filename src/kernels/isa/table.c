@@ -13,6 +13,10 @@ static bool available(void)
     if (!__builtin_cpu_supports("avx512bf16"))
         return false;
 #endif
+#if defined(KERNEL_VNNI)
+    if (!__builtin_cpu_supports("avx512vnni"))
+        return false;
+#endif
 #if defined(KERNEL_AVX512)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return false;
