@@ -239,12 +239,98 @@ typedef struct gemm_job {
     const gemm_args *args;
 } gemm_job;
 
-static void run_tile(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at)
+/* Epilogues of whole tiles that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the rounding
+ * to bf16. */
+typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
+
+static direct direct_of(const gemm_args *args)
+{
+    const gemm_epilogue *e = &args->out;
+
+    if (e->act != ACT_NONE || e->slope.data || e->col_scale)
+        return DIRECT_NONE;
+    if (e->residual.data) {
+        if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
+            return DIRECT_NONE;
+        if (e->row_scale)
+            return DIRECT_MASKED;
+        return args->y.samples || e->residual.samples ? DIRECT_NONE : DIRECT_RESIDUAL;
+    }
+    if (e->row_scale || args->y.samples)
+        return DIRECT_NONE;
+    return args->y.type == REAL_TYPE ? DIRECT_REAL : DIRECT_BF16;
+}
+
+static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
+{
+    const mat y = args->y, residual = args->out.residual;
+    const float *scale = args->out.row_scale;
+    const REAL *bias = args->out.bias;
+    int64_t group = args->out.row_group;
+
+    if (bias)
+UNROLL(12)
+        for (int i = 0; i < MR; i++)
+UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
+UNROLL(12)
+    for (int i = 0; i < MR; i++) {
+        int64_t r = at.row + i, to = (how == DIRECT_MASKED ? row_place(&y, r) : r) * y.stride + at.col;
+        int64_t from = (how == DIRECT_MASKED ? row_place(&residual, r) : r) * residual.stride + at.col;
+        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[r / group]) : v_zero();
+UNROLL(4)
+        for (int j = 0; j < NV; j++) {
+            if (how == DIRECT_MASKED)
+                sum[i][j] = v_mul(sum[i][j], factor);
+            if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
+                sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
+            if (how == DIRECT_BF16)
+                v_store_bf16((uint16_t *)y.data + to + j * VW, sum[i][j]);
+            else
+                v_store((REAL *)y.data + to + j * VW, sum[i][j]);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void run_direct(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how, bool pairs)
+{
+    vec sum[MR][NV];
+
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            sum[i][j] = v_zero();
+    micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, NV, pairs);
+    switch (how) {
+    case DIRECT_BF16:
+        finish_sums(args, sum, at, DIRECT_BF16);
+        return;
+    case DIRECT_RESIDUAL:
+        finish_sums(args, sum, at, DIRECT_RESIDUAL);
+        return;
+    case DIRECT_MASKED:
+        finish_sums(args, sum, at, DIRECT_MASKED);
+        return;
+    default:
+        finish_sums(args, sum, at, DIRECT_REAL);
+    }
+}
+
+static void run_tile(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how)
 {
     _Alignas(64) REAL tile[MR * NR];
     bool narrow = args->y.cols - at.col <= VW;
 
     KERNEL(expect_tile)(&args->out.residual, at);
+    if (how != DIRECT_NONE && at.rows == MR && args->y.cols - at.col >= NR) {
+        if (l->pairs)
+            run_direct(args, l, rows, panel, at, how, HAVE_PAIRS);
+        else
+            run_direct(args, l, rows, panel, at, how, false);
+        return;
+    }
 #if defined(KERNEL_BF16)
     if (l->pairs) {
         if (narrow)
@@ -324,6 +410,7 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
     REAL *room = (REAL *)(void *)(scratch + LEFT_BYTES);
     int64_t block = block_rows(args, &l);
     size_t size = panel_bytes(args->transposed ? args->w->n : args->w->k, args->w->type);
+    direct how = direct_of(args);
 
     for (int64_t at = row_begin; at < row_end; at += block) {
         int64_t rows = row_end - at < block ? row_end - at : block, whole = l.in_place ? rows / MR * MR : 0;
@@ -333,7 +420,7 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
             const step *panel = ready_panel(args->w, panels + (size_t)q * size, l.steps, wide);
             for (int64_t i = 0; i < rows; i += MR) {
                 const step *from = i < whole ? l.rows + (at + i) * l.stride : l.room + (i - whole) * l.stride;
-                run_tile(args, &l, from, panel, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR});
+                run_tile(args, &l, from, panel, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
             }
         }
     }

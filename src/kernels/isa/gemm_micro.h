@@ -38,22 +38,16 @@ static inline vec micro_multiply(vec left, vec right, vec sum, bool pairs)
     return v_fma(left, right, sum);
 }
 
-/* out[MR][vectors * VW] (+)= a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs`, `add` and
- * `vectors` are constants where it is called. */
-static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
-                                                        int64_t steps, int vectors, bool pairs, bool add)
+/* sum[MR][vectors] += a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs` and `vectors` are constants
+ * where it is called. */
+static inline __attribute__((always_inline)) void micro_sums(vec sum[MR][NV], const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step, int64_t steps,
+                                                             int vectors, bool pairs)
 {
     const step *rows[(MR + 2) / 3]; /* every third: the two between are reached by one and two strides */
-    vec sum[MR][NV];
 
 UNROLL(4)
     for (int i = 0; i < (MR + 2) / 3; i++)
         rows[i] = a + 3 * i * a_row;
-UNROLL(12)
-    for (int i = 0; i < MR; i++)
-UNROLL(4)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
     for (int64_t p = 0; p < steps; p++) {
         vec right[NV];
 UNROLL(4)
@@ -71,6 +65,20 @@ UNROLL(4)
             rows[i] += a_step;
         b += b_step;
     }
+}
+
+/* out[MR][vectors * VW] (+)= a b; `add` is a constant, too. */
+static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
+                                                        int64_t steps, int vectors, bool pairs, bool add)
+{
+    vec sum[MR][NV];
+
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
+    micro_sums(sum, a, a_row, a_step, b, b_step, steps, vectors, pairs);
 UNROLL(12)
     for (int i = 0; i < MR; i++)
 UNROLL(4)
