@@ -72,23 +72,24 @@ def skip_curve(options, dataset, name, seed):
 
 
 def run(options):
+    sets = options.sets.split(",")
     for seed in SEEDS:
-        for dataset in SETS:
+        for dataset in sets:
             for name, (method, extra) in METHODS.items():
                 train(options, dataset, name, seed, method, extra)
             train(options, dataset, FOCUS, seed, "adaptable", ["--focus", folder(options.output, dataset, "adaptable", seed)])
-    for dataset in SETS:
+    for dataset in sets:
         for name in ("adapter_plus", "adapter_plus, robust"):
             skip_curve(options, dataset, name, SEEDS[0])
         for n in range(1, DEPTH):
             train(options, dataset, f"adapter_plus, {n} dropped", SEEDS[0], "adapter_plus", ["--drop-layers", str(n)])
     for seed in SEEDS:
         others = [train(options, dataset, "adapter_plus", seed, "adapter_plus", []) for dataset in FUSED_SETS]
-        for dataset in SETS:
+        for dataset in sets:
             given = ",".join([folder(options.output, dataset, "adapter_plus", seed), *others])
             train(options, dataset, FUSION, seed, "fusion", ["--adapters", given])
     for seed in SEEDS:
-        for dataset in SETS:
+        for dataset in sets:
             train(options, dataset, LORA, seed, "adamix", ["--kind", "lora"])
 
 
@@ -261,6 +262,7 @@ def main():
     parser.add_argument("--backbone")
     parser.add_argument("--data")
     parser.add_argument("--output", default="build/methods")
+    parser.add_argument("--sets", default=",".join(SETS), help="run these only, say each in a process of its own")
     parser.add_argument("--inlay", default="build/release/inlay")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
