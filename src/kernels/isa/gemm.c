@@ -33,7 +33,8 @@ static inline __attribute__((always_inline)) void store_n(const mat *m, int64_t 
             v_store_bf16(to, v);
         } else {
             v_store_bf16(room, v);
-            memcpy(to, room, (size_t)n * sizeof *to);
+            for (int i = 0; i < n; i++)
+                to[i] = room[i];
         }
     }
 }
@@ -46,7 +47,8 @@ static inline __attribute__((always_inline)) vec load_mat(const mat *m, int64_t 
         return load_n((const REAL *)m->data + r * m->stride + c, n);
     if (n == VW)
         return v_load_bf16((const uint16_t *)m->data + r * m->stride + c);
-    memcpy(room, (const uint16_t *)m->data + r * m->stride + c, (size_t)n * sizeof *room);
+    for (int i = 0; i < n; i++)
+        room[i] = ((const uint16_t *)m->data + r * m->stride + c)[i];
     return v_load_bf16(room);
 }
 
