@@ -198,7 +198,7 @@ UNROLL(4)
                 finish_vector(&e, &y, v_load(tile + i * NR + j * VW), &row, at.col + j * VW, VW);
         } else {
             for (int64_t j = 0; j < cols; j += VW)
-                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, cols - j < VW ? (int)(cols - j) : VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, VW > 1 && cols - j < VW ? (int)(cols - j) : VW);
         }
     }
 }
