@@ -118,7 +118,7 @@ static void test_skipped(void **state)
         float plain[BATCH * CLASSES], other[BATCH * CLASSES], before[BATCH * CLASSES] = {0};
         answer(a, 0, plain);
         for (int n = 0; n <= DEPTH; n++) {
-            char drop[8];
+            char drop[12];
             adapter *fixed, *zero = make(methods[i], "0", 3);
             answer(a, n, plain);
             assert_memory_not_equal(plain, before, sizeof plain);
@@ -167,7 +167,7 @@ static void test_no_gradient_below(void **state)
 {
     (void)state;
     for (int n = 0; n <= DEPTH; n++) {
-        char drop[8];
+        char drop[12];
         adapter *a;
         model m;
         program *p;
