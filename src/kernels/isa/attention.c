@@ -125,7 +125,7 @@ typedef struct head_rows {
  * follows the last is zero in the room and another sample's row in place. */
 static head_rows find_rows(step *room, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all, int64_t head, int64_t dim)
 {
-    if (m->pairs && from->type == DTYPE_BF16 && dim % 2 == 0 && from->stride % 2 == 0 && first + all <= from->rows)
+    if (m->pairs && from->type == DTYPE_BF16 && dim % 2 == 0 && from->stride % 2 == 0 && (uintptr_t)from->data % sizeof(step) == 0 && first + all <= from->rows)
         return (head_rows){(const step *)from->data + (first * from->stride + head * dim) / 2, from->stride / 2};
     take_rows(room, m, from, first, count, all, head, dim);
     return (head_rows){room, m->row};

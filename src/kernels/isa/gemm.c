@@ -98,7 +98,7 @@ static left find_left(const gemm_args *args, unsigned char *scratch)
     left l = {.steps = steps, .pairs = pairs, .room = (step *)(void *)scratch};
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    l.in_place = !has_prologue(&args->in) && !x->samples && row % 4096 && (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 : !bf16 && x->type == REAL_TYPE);
+    l.in_place = !has_prologue(&args->in) && !x->samples && row % 4096 && (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 && (uintptr_t)x->data % sizeof(step) == 0 : !bf16 && x->type == REAL_TYPE);
     if (l.in_place) {
         l.rows = x->data;
         l.stride = pairs ? x->stride / 2 : x->stride;
