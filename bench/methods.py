@@ -19,6 +19,7 @@ TITLES = {"cifar10": "CIFAR-10", "brain_mri": "brain MRI"}
 SEEDS = (1, 2, 3)
 EPOCHS, WARMUP, SIZE, DEPTH = 10, 2, 96, 12
 BATCH = 32                    # of the timings
+DROPPED = (0, 1, 3, 5, 7, 9, 11)  # layers, of the curves
 TASKS, TASK_BATCH = (1, 2, 4, 8, 16), 16
 RECIPE = ["--epochs", str(EPOCHS), "--warmup-epochs", str(WARMUP), "--image-size", str(SIZE), "--train-on", "train+val", "--crop-mode", "squash"]
 
@@ -60,15 +61,22 @@ def train(options, dataset, name, seed, method, extra):
 
 
 def skip_curve(options, dataset, name, seed):
-    """Accuracy of one adapter with its lowest 0 .. DEPTH - 1 layers left out, kept beside it."""
+    """Accuracy of one adapter with its lowest layers left out, kept beside it."""
     path = folder(options.output, dataset, name, seed)
     file = os.path.join(path, "skipped.json")
     if os.path.exists(file):
         return
     print(f"{dataset}, seed {seed}: {name}, layers left out", flush=True)
     curve = [json.loads(inlay(options, "eval", "--adapter", path, "--data", os.path.join(options.data, dataset), "--skip-layers", str(n), "--json"))["top1"]
-             for n in range(DEPTH)]
+             for n in DROPPED]
     write(file, json.dumps(curve))
+
+
+def run_curves(options, dataset):
+    for name in ("adapter_plus", "adapter_plus, robust"):
+        skip_curve(options, dataset, name, SEEDS[0])
+    for n in DROPPED[1:]:
+        train(options, dataset, f"adapter_plus, {n} dropped", SEEDS[0], "adapter_plus", ["--drop-layers", str(n)])
 
 
 def run(options):
@@ -78,11 +86,8 @@ def run(options):
             for name, (method, extra) in METHODS.items():
                 train(options, dataset, name, seed, method, extra)
             train(options, dataset, FOCUS, seed, "adaptable", ["--focus", folder(options.output, dataset, "adaptable", seed)])
-    for dataset in sets:
-        for name in ("adapter_plus", "adapter_plus, robust"):
-            skip_curve(options, dataset, name, SEEDS[0])
-        for n in range(1, DEPTH):
-            train(options, dataset, f"adapter_plus, {n} dropped", SEEDS[0], "adapter_plus", ["--drop-layers", str(n)])
+            if seed == SEEDS[0]:
+                run_curves(options, dataset)
     for seed in SEEDS:
         others = [train(options, dataset, "adapter_plus", seed, "adapter_plus", []) for dataset in FUSED_SETS]
         for dataset in sets:
@@ -118,7 +123,7 @@ def collect(options):
             curve = read(folder(options.output, dataset, name, SEEDS[0]), "skipped.json")
             if curve:
                 curves[dataset]["standard" if name == "adapter_plus" else "robust"] = curve
-        special = [read(folder(options.output, dataset, f"adapter_plus, {n} dropped" if n else "adapter_plus", SEEDS[0]), "results.json") for n in range(DEPTH)]
+        special = [read(folder(options.output, dataset, f"adapter_plus, {n} dropped" if n else "adapter_plus", SEEDS[0]), "results.json") for n in DROPPED]
         if all(special):
             curves[dataset]["specialised"] = [r["eval"]["top1"] for r in special]
     return table, curves
@@ -181,8 +186,8 @@ def methods_table(table, timing):
 def curve_table(curves):
     kinds = [(d, k) for d in SETS for k in ("standard", "specialised", "robust") if k in curves[d]]
     rows = [["n", *[f"{TITLES[d]}, {k}" for d, k in kinds]]]
-    for n in range(DEPTH):
-        rows.append([str(n), *[f"{100 * curves[d][k][n]:.1f}" for d, k in kinds]])
+    for i, n in enumerate(DROPPED):
+        rows.append([str(n), *[f"{100 * curves[d][k][i]:.1f}" for d, k in kinds]])
     return table_of(rows, ["---:"] * len(rows[0]))
 
 
@@ -195,7 +200,7 @@ def plot_curves(curves, linear, path):
     for axis, dataset in zip(axes, SETS):
         for kind, style in (("standard", "o:"), ("specialised", "s-"), ("robust", "^--")):
             if kind in curves[dataset]:
-                axis.plot(range(DEPTH), [100 * x for x in curves[dataset][kind]], style, label=kind, markersize=4)
+                axis.plot(DROPPED, [100 * x for x in curves[dataset][kind]], style, label=kind, markersize=4)
         if linear[dataset]:
             axis.axhline(linear[dataset], color="grey", linewidth=0.8, label="linear probe")
         axis.set(title=TITLES[dataset], xlabel="layers without adapters, from below", ylabel="top-1, %", xticks=range(DEPTH))
