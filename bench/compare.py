@@ -61,8 +61,8 @@ def run(command, threads=1):
     return json.loads(text)
 
 
-class Inlay:
-    """`inlay bench`: one process a turn, which does all tasks."""
+class Program:
+    """One process a turn, which does all tasks."""
 
     name = family = "Inlay"
     variant = ""
@@ -75,13 +75,20 @@ class Inlay:
         return used.ru_utime + used.ru_stime
 
     def turn(self, tasks):
+        return run(self.command, self.threads)
+
+    def close(self):
+        pass
+
+
+class Inlay(Program):
+    """`inlay bench`."""
+
+    def turn(self, tasks):
         found = run(self.command, self.threads)["results"][0]
         infer, train = found["inference"], found["training"]
         return {"infer": infer["images_per_second"], "train": train["images_per_second"], "latency_ms": 1e3 * found["latency_seconds"],
                 "infer_peak": infer["peak_memory_bytes"], "peak": train["peak_memory_bytes"]}
-
-    def close(self):
-        pass
 
 
 class Talker:
