@@ -42,7 +42,7 @@ struct program {
     layout_buffer *buffers;
     int buffer_count;
     bool *whole;      /* for each branch of the graph: some of it is given, so all samples go through it */
-    int32_t *active;  /* for each branch: the samples of this step that are not dropped, [max_batch] */
+    int32_t *active;  /* for each branch: the samples of this slice that are not dropped, counted from its first, [slice] */
     int *active_count;
     bool *compact;    /* for each value: it holds its branch's active samples only */
     int *home, *grad_home; /* for each value: its buffer, -1: none */
@@ -107,11 +107,12 @@ static void find_steps(program *p)
             p->given[v] = true;
 }
 
+/* What has room for all samples, or has none, lives through all slices. */
 static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
 {
     size_t elements = (size_t)value_rows(p->g, v, full ? p->max_batch : p->slice) * (size_t)p->g->values[v].cols;
 
-    if (!p->g->values[v].batched) { /* lives through all slices */
+    if (full || !p->g->values[v].batched) {
         start = 0;
         end = 2 * p->count;
     }
@@ -186,12 +187,6 @@ static bool takes_over(const program *p, int s, const int *last)
            value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
 }
 
-/* What is there for all samples must not be overwritten by the next slice. */
-static int full_start(const program *p, value v, int start)
-{
-    return p->full[v] ? 0 : start;
-}
-
 static void place_values(program *p, const int *last)
 {
     const graph *g = p->g;
@@ -205,12 +200,11 @@ static void place_values(program *p, const int *last)
             p->home[op->out] = p->home[op->in[op_table[op->kind]->inplace]];
             p->buffers[p->home[op->out]].end = last[op->out];
         } else {
-            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], full_start(p, op->out, forward_time(s)), last[op->out]);
+            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
         }
         for (int j = 0; j < OP_AUX; j++)
             if (op->aux[j] != NO_VALUE && (p->steps[s].backward || op->kind != OP_linear))
-                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], full_start(p, op->aux[j], forward_time(s)),
-                                                 p->full[op->aux[j]] ? 2 * p->count : last[op->aux[j]]);
+                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], forward_time(s), last[op->aux[j]]);
     }
 }
 
@@ -288,7 +282,7 @@ static void place_gradients(program *p)
                 value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
                 p->grad_home[v] = p->grad_home[op->out];
             } else {
-                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], p->full_grad[v], p->full_grad[v] ? 0 : backward_time(p, s), 0);
+                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
             }
             end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
             for (int producer = 0; producer < s && !g->values[v].kept; producer++)
