@@ -79,12 +79,6 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
     return experts_merge(*out, a, false, d, err);
 }
 
-static bool unmerged(const adapter *a)
-{
-    (void)a;
-    return true; /* what is saved in the end is a plain adapter of another method */
-}
-
 const method method_adamix = {
     .name = "adamix",
     .summary = "several adapters of which each pass draws one, held together by a consistency loss and averaged at the end",
@@ -97,5 +91,5 @@ const method method_adamix = {
     .plan = plan,
     .loss = loss,
     .merge = merge,
-    .unmerged = unmerged,
+    .unmerged = experts_unmerged,
 };

@@ -15,4 +15,7 @@ value experts_loss(graph *g, const pass_result *passes, value labels, double smo
  * the expert that trained it. */
 inlay_status experts_merge(adapter *plain, const adapter *a, bool join, device *d, inlay_error *err);
 
+/* method.unmerged: always, since what is saved in the end is a plain adapter of another method. */
+bool experts_unmerged(const adapter *a);
+
 #endif

@@ -106,12 +106,6 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
     return experts_merge(*out, a, strcmp(options_string(a->settings, "merge"), "union") == 0, d, err);
 }
 
-static bool unmerged(const adapter *a)
-{
-    (void)a;
-    return true; /* what is saved in the end is a plain adapter of another method */
-}
-
 const method method_mosa = {
     .name = "mosa",
     .summary = "one adapter split into sparse experts that do not overlap, of which each pass draws one; one adapter again at the end",
@@ -124,5 +118,5 @@ const method method_mosa = {
     .plan = plan,
     .loss = loss,
     .merge = merge,
-    .unmerged = unmerged,
+    .unmerged = experts_unmerged,
 };

@@ -4,7 +4,7 @@
  * it. The left operand is read where it lies when it has the product's type already; else its rows are converted into scratch memory on the way, prologue
  * included. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs one pass over the
  * weights, little beside the rows that use them, and no second copy is kept. */
-#include "kernels/isa/gemm_panels.h"
+#include "kernels/isa/gemm_direct.h"
 
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
 #define ROOM_BYTES ((size_t)1 << 20)     /* two rows on their way in */
@@ -203,26 +203,17 @@ UNROLL(4)
     }
 }
 
-/* The epilogues of a transformer's products, written out, so that what they lack costs no tests in front of every vector; and all others. */
+/* That of a transformer's first feed-forward product is written out, so that what it lacks costs no tests in front of every vector; those without an activation are in
+ * gemm_direct.h. */
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 {
-    gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
-    mat y = args->y;
+    const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
+    const mat y = args->y;
 
-    if (!e.bias || e.slope.data || e.col_scale || e.row_scale || y.cols - at.col < NR) {
-        finish_rows(e, y, tile, at);
-        return;
-    }
-    e = (gemm_epilogue){.bias = e.bias, .act = e.act, .residual = e.residual};
-    if (e.act == ACT_NONE && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE) {
-        finish_rows(e, y, tile, at);
-    } else if (e.act == ACT_NONE && !e.residual.data && y.type == DTYPE_BF16) {
-        finish_rows((gemm_epilogue){.bias = e.bias}, y, tile, at);
-    } else if (e.act == ACT_GELU && !e.residual.data && y.type == DTYPE_BF16) {
+    if (e.bias && e.act == ACT_GELU && !e.slope.data && !e.col_scale && !e.row_scale && !e.residual.data && y.type == DTYPE_BF16 && y.cols - at.col >= NR)
         finish_rows((gemm_epilogue){.bias = e.bias, .act = ACT_GELU}, y, tile, at);
-    } else {
+    else
         finish_rows(e, y, tile, at);
-    }
 }
 
 void KERNEL(expect_tile)(const mat *residual, tile_place at)
@@ -241,60 +232,6 @@ typedef struct gemm_job {
     const gemm_args *args;
 } gemm_job;
 
-/* Epilogues of whole tiles that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the rounding
- * to bf16. */
-typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
-
-static direct direct_of(const gemm_args *args)
-{
-    const gemm_epilogue *e = &args->out;
-
-    if (e->act != ACT_NONE || e->slope.data || e->col_scale)
-        return DIRECT_NONE;
-    if (e->residual.data) {
-        if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
-            return DIRECT_NONE;
-        if (e->row_scale)
-            return DIRECT_MASKED;
-        return args->y.samples || e->residual.samples ? DIRECT_NONE : DIRECT_RESIDUAL;
-    }
-    if (e->row_scale || args->y.samples)
-        return DIRECT_NONE;
-    return args->y.type == REAL_TYPE ? DIRECT_REAL : DIRECT_BF16;
-}
-
-static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
-{
-    const mat y = args->y, residual = args->out.residual;
-    const float *scale = args->out.row_scale;
-    const REAL *bias = args->out.bias;
-    int64_t group = args->out.row_group;
-
-    if (bias)
-UNROLL(12)
-        for (int i = 0; i < MR; i++)
-UNROLL(4)
-            for (int j = 0; j < NV; j++)
-                sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
-UNROLL(12)
-    for (int i = 0; i < MR; i++) {
-        int64_t r = at.row + i, to = (how == DIRECT_MASKED ? row_place(&y, r) : r) * y.stride + at.col;
-        int64_t from = (how == DIRECT_MASKED ? row_place(&residual, r) : r) * residual.stride + at.col;
-        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[r / group]) : v_zero();
-UNROLL(4)
-        for (int j = 0; j < NV; j++) {
-            if (how == DIRECT_MASKED)
-                sum[i][j] = v_mul(sum[i][j], factor);
-            if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
-                sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
-            if (how == DIRECT_BF16)
-                v_store_bf16((uint16_t *)y.data + to + j * VW, sum[i][j]);
-            else
-                v_store((REAL *)y.data + to + j * VW, sum[i][j]);
-        }
-    }
-}
-
 static inline __attribute__((always_inline)) void run_direct(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how, bool pairs)
 {
     vec sum[MR][NV];
@@ -305,19 +242,7 @@ UNROLL(4)
         for (int j = 0; j < NV; j++)
             sum[i][j] = v_zero();
     micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, NV, pairs);
-    switch (how) {
-    case DIRECT_BF16:
-        finish_sums(args, sum, at, DIRECT_BF16);
-        return;
-    case DIRECT_RESIDUAL:
-        finish_sums(args, sum, at, DIRECT_RESIDUAL);
-        return;
-    case DIRECT_MASKED:
-        finish_sums(args, sum, at, DIRECT_MASKED);
-        return;
-    default:
-        finish_sums(args, sum, at, DIRECT_REAL);
-    }
+    finish_direct(args, sum, at, how);
 }
 
 static void run_tile(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how)
@@ -326,7 +251,7 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
     bool narrow = args->y.cols - at.col <= VW;
 
     KERNEL(expect_tile)(&args->out.residual, at);
-    if (how != DIRECT_NONE && at.rows == MR && args->y.cols - at.col >= NR) {
+    if (is_direct(args, at, how)) {
         if (l->pairs)
             run_direct(args, l, rows, panel, at, how, HAVE_PAIRS);
         else

@@ -9,7 +9,7 @@
  * below INT8_DEPTH. Panels: [ceil(n / NR)] times ([ceil(k / 4)][NR][4] weights, padded with zeros; [NR] scales; [NR] sums). */
 #include <assert.h>
 
-#include "kernels/isa/gemm_panels.h"
+#include "kernels/isa/gemm_direct.h"
 #include "kernels/isa/quads.h"
 
 #define LEVELS 254               /* steps over a row's range; with 255, rounding both ends could take one more than a byte holds */
@@ -176,8 +176,8 @@ static inline vec load_scale(const float *p)
 #endif
 }
 
-/* out[MR][NR] = MR rows of bytes times a panel, scaled; the sums begin with what the rows' zeros take away. `vectors` is a constant where it is called. */
-static inline __attribute__((always_inline)) void micro_int8(REAL *out, const uint8_t *a, int64_t a_row, const row_code *codes, const int8_t *b, int64_t steps, int vectors)
+/* out[MR][vectors] = MR rows of bytes times a panel, scaled; the sums begin with what the rows' zeros take away. `vectors` is a constant where it is called. */
+static inline __attribute__((always_inline)) void micro_int8(vec out[MR][NV], const uint8_t *a, int64_t a_row, const row_code *codes, const int8_t *b, int64_t steps, int vectors)
 {
     const float *scales = (const float *)(const void *)(b + steps * 4 * NR);
     const int32_t *sums = (const int32_t *)(const void *)(scales + NR);
@@ -216,22 +216,37 @@ UNROLL(12)
     for (int i = 0; i < MR; i++)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
-            v_store(out + i * NR + j * VW, v_mul(i_real(sum[i][j]), v_mul(v_set1((REAL)codes[i].scale), load_scale(scales + j * VW))));
+            out[i][j] = v_mul(i_real(sum[i][j]), v_mul(v_set1((REAL)codes[i].scale), load_scale(scales + j * VW)));
 }
 
 /* ---- the product ---- */
 
-static void run_tile(const gemm_args *args, const uint8_t *rows, int64_t stride, const row_code *codes, const unsigned char *panel, tile_place at)
+static inline __attribute__((always_inline)) void run_tile_of(const gemm_args *args, const uint8_t *rows, int64_t stride, const row_code *codes, const int8_t *panel,
+                                                              tile_place at, direct how, int vectors)
 {
     _Alignas(64) REAL tile[MR * NR];
-    int64_t steps = ceil_div(args->w->k, 4);
+    vec sum[MR][NV];
 
+    micro_int8(sum, rows, stride, codes, panel, ceil_div(args->w->k, 4), vectors);
+    if (vectors == NV && is_direct(args, at, how)) {
+        finish_direct(args, sum, at, how);
+        return;
+    }
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+UNROLL(4)
+        for (int j = 0; j < vectors; j++)
+            v_store(tile + i * NR + j * VW, sum[i][j]);
+    KERNEL(finish_tile)(args, tile, at);
+}
+
+static void run_tile(const gemm_args *args, const uint8_t *rows, int64_t stride, const row_code *codes, const unsigned char *panel, tile_place at, direct how)
+{
     KERNEL(expect_tile)(&args->out.residual, at);
     if (args->y.cols - at.col <= VW)
-        micro_int8(tile, rows, stride, codes, (const int8_t *)panel, steps, 1);
+        run_tile_of(args, rows, stride, codes, (const int8_t *)panel, at, how, 1);
     else
-        micro_int8(tile, rows, stride, codes, (const int8_t *)panel, steps, NV);
-    KERNEL(finish_tile)(args, tile, at);
+        run_tile_of(args, rows, stride, codes, (const int8_t *)panel, at, how, NV);
 }
 
 /* Rows that one block has: a whole number of tiles. */
@@ -251,6 +266,7 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
     int64_t stride = ceil_div(args->x.cols, 64) * 64 | 64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
     int64_t block = block_rows(args, stride);
     size_t size = panel_bytes(args->w->k, DTYPE_I8);
+    direct how = direct_of(args);
 
     for (int64_t at = begin; at < end; at += block) {
         int64_t rows = end - at < block ? end - at : block;
@@ -258,6 +274,6 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
             codes[i] = convert_row(scratch + i * stride, &args->x, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
         for (int64_t q = 0; q < count; q++)
             for (int64_t i = 0; i < rows; i += MR)
-                run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR});
+                run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
     }
 }

@@ -1,0 +1,86 @@
+/* Epilogues that a product does on its sums while they are in registers. */
+#ifndef INLAY_KERNELS_ISA_GEMM_DIRECT_H
+#define INLAY_KERNELS_ISA_GEMM_DIRECT_H
+
+#include "kernels/isa/gemm_panels.h"
+
+/* Epilogues of whole tiles that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the rounding
+ * to bf16. */
+typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
+
+static inline direct direct_of(const gemm_args *args)
+{
+    const gemm_epilogue *e = &args->out;
+
+    if (e->act != ACT_NONE || e->slope.data || e->col_scale)
+        return DIRECT_NONE;
+    if (e->residual.data) {
+        if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
+            return DIRECT_NONE;
+        if (e->row_scale)
+            return DIRECT_MASKED;
+        return args->y.samples || e->residual.samples ? DIRECT_NONE : DIRECT_RESIDUAL;
+    }
+    if (e->row_scale || args->y.samples)
+        return DIRECT_NONE;
+    return args->y.type == REAL_TYPE ? DIRECT_REAL : DIRECT_BF16;
+}
+
+/* For one of them, a constant where it is called. */
+static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
+{
+    const mat y = args->y, residual = args->out.residual;
+    const float *scale = args->out.row_scale;
+    const REAL *bias = args->out.bias;
+    int64_t group = args->out.row_group;
+
+    if (bias)
+UNROLL(12)
+        for (int i = 0; i < MR; i++)
+UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
+UNROLL(12)
+    for (int i = 0; i < MR; i++) {
+        int64_t r = at.row + i, to = (how == DIRECT_MASKED ? row_place(&y, r) : r) * y.stride + at.col;
+        int64_t from = (how == DIRECT_MASKED ? row_place(&residual, r) : r) * residual.stride + at.col;
+        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[r / group]) : v_zero();
+UNROLL(4)
+        for (int j = 0; j < NV; j++) {
+            if (how == DIRECT_MASKED)
+                sum[i][j] = v_mul(sum[i][j], factor);
+            if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
+                sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
+            if (how == DIRECT_BF16)
+                v_store_bf16((uint16_t *)y.data + to + j * VW, sum[i][j]);
+            else
+                v_store((REAL *)y.data + to + j * VW, sum[i][j]);
+        }
+    }
+}
+
+/* The sums of a whole tile, for which `how` is not DIRECT_NONE, through the epilogue into the result. */
+static inline __attribute__((always_inline)) void finish_direct(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
+{
+    switch (how) {
+    case DIRECT_BF16:
+        finish_sums(args, sum, at, DIRECT_BF16);
+        return;
+    case DIRECT_RESIDUAL:
+        finish_sums(args, sum, at, DIRECT_RESIDUAL);
+        return;
+    case DIRECT_MASKED:
+        finish_sums(args, sum, at, DIRECT_MASKED);
+        return;
+    default:
+        finish_sums(args, sum, at, DIRECT_REAL);
+    }
+}
+
+/* Whether a tile is done so. */
+static inline bool is_direct(const gemm_args *args, tile_place at, direct how)
+{
+    return how != DIRECT_NONE && at.rows == MR && args->y.cols - at.col >= NR;
+}
+
+#endif
