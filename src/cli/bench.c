@@ -21,6 +21,7 @@ static const option_spec option_table[] = {
     {"threads", OPTION_STRING, "1,0", NULL, 0, 0, "LIST", "compute threads, one or several numbers; 0: all processors", false},
     OPTION_PIN,
     {"runs", OPTION_INT, "5", NULL, 1, 1000, "N", "the best of N runs counts", false},
+    {"profile", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also what each operation takes, of a training step and of inference", false},
     OPTION_JSON,
     OPTION_QUIET,
     {0},
@@ -109,7 +110,8 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
     const char *name = options_string(o, "method");
     device dev = {0};
     options *settings;
-    measure_request request = {.dev = &dev, .b = b, .prec = prec, .batch = options_int(o, "batch_size"), .runs = (int)options_int(o, "runs"), .stop = on_stop};
+    measure_request request = {.dev = &dev, .b = b, .prec = prec, .batch = options_int(o, "batch_size"), .runs = (int)options_int(o, "runs"), .profile = options_flag(o, "profile"),
+                               .stop = on_stop};
     inlay_status status;
 
     TRY(method_settings(&settings, name, o, err));
@@ -158,20 +160,98 @@ static void add_row(text_table *t, const char *precision_name, int threads, cons
     text_table_cell(t, "%.1f", m->peak_gflops);
     add_pass(t, &m->training, m->peak_gflops);
     add_pass(t, &m->inference, m->peak_gflops);
-    text_table_cell(t, "%.2f ms", 1e3 * m->latency);
+    text_table_cell(t, "%.2f ms", 1e3 / m->single.images_per_second);
     text_table_end_row(t);
+}
+
+static int slower_first(const void *a, const void *b)
+{
+    const program_time *left = a, *right = b;
+    double difference = right->seconds[0] + right->seconds[1] - left->seconds[0] - left->seconds[1];
+
+    return (difference > 0) - (difference < 0);
+}
+
+static void add_direction(text_table *t, const program_time *time, int direction, int64_t images)
+{
+    double seconds = time->seconds[direction], operations = time->operations[direction];
+
+    if (seconds > 0)
+        text_table_cell(t, "%.3f", 1e3 * seconds / (double)images);
+    else
+        text_table_cell(t, "-");
+    if (operations > 0)
+        text_table_cell(t, "%.1f", operations / seconds / 1e9);
+    else
+        text_table_cell(t, "-");
+}
+
+/* Where a pass's time goes, the dearest operation first. */
+static void print_times(const measured_pass *pass, const char *what, FILE *out)
+{
+    static const char *const titles[] = {"result", "depth", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s", "% of time"};
+    text_table *t = text_table_new();
+    double total = 0;
+
+    text_table_column(t, "operation", TEXT_LEFT);
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
+        text_table_column(t, titles[i], TEXT_RIGHT);
+    qsort(pass->times, (size_t)pass->time_count, sizeof *pass->times, slower_first);
+    for (int i = 0; i < pass->time_count; i++)
+        total += pass->times[i].seconds[0] + pass->times[i].seconds[1];
+    for (int i = 0; i < pass->time_count; i++) {
+        const program_time *time = &pass->times[i];
+        text_table_cell(t, "%s", time->name);
+        text_table_cell(t, "%lld x %lld", (long long)time->rows, (long long)time->cols);
+        text_table_cell(t, "%lld", (long long)time->depth);
+        add_direction(t, time, 0, pass->images);
+        add_direction(t, time, 1, pass->images);
+        text_table_cell(t, "%.1f", 100 * (time->seconds[0] + time->seconds[1]) / total);
+        text_table_end_row(t);
+    }
+    fprintf(out, "\n%s, for each image:\n", what);
+    text_table_print(t, 0, out);
+    text_table_free(t);
+}
+
+static void print_profile(const char *precision_name, int threads, const measured *m, FILE *out)
+{
+    char what[64];
+
+    snprintf(what, sizeof what, "%s, threads %d, training", precision_name, threads);
+    print_times(&m->training, what, out);
+    snprintf(what, sizeof what, "%s, threads %d, inference", precision_name, threads);
+    print_times(&m->inference, what, out);
+}
+
+static json_t *times_array(const measured_pass *pass)
+{
+    json_t *all = json_array();
+    double images = (double)pass->images;
+
+    for (int i = 0; i < pass->time_count; i++) {
+        const program_time *t = &pass->times[i];
+        json_array_append_new(all, json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "operation", t->name, "rows", (json_int_t)t->rows, "cols", (json_int_t)t->cols, "depth",
+                                             (json_int_t)t->depth, "forward_seconds", t->seconds[0] / images, "forward_operations", t->operations[0] / images,
+                                             "backward_seconds", t->seconds[1] / images, "backward_operations", t->operations[1] / images));
+    }
+    return all;
 }
 
 static json_t *pass_object(const measured_pass *pass, double peak)
 {
-    return json_pack("{s:f, s:f, s:f, s:I}", "images_per_second", pass->images_per_second, "gflops", pass->gflops, "fraction_of_peak", pass->gflops / peak,
-                     "peak_memory_bytes", (json_int_t)pass->peak_memory);
+    json_t *object = json_pack("{s:f, s:f, s:f, s:I}", "images_per_second", pass->images_per_second, "gflops", pass->gflops, "fraction_of_peak", pass->gflops / peak,
+                               "peak_memory_bytes", (json_int_t)pass->peak_memory);
+
+    if (pass->times)
+        json_object_set_new(object, "operations_for_each_image", times_array(pass));
+    return object;
 }
 
 static json_t *row_object(const char *precision_name, int threads, const measured *m)
 {
     return json_pack("{s:s, s:i, s:f, s:o, s:o, s:f}", "precision", precision_name, "threads", threads, "peak_gflops", m->peak_gflops, "training",
-                     pass_object(&m->training, m->peak_gflops), "inference", pass_object(&m->inference, m->peak_gflops), "latency_seconds", m->latency);
+                     pass_object(&m->training, m->peak_gflops), "inference", pass_object(&m->inference, m->peak_gflops), "latency_seconds", 1 / m->single.images_per_second);
 }
 
 static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
@@ -180,7 +260,7 @@ static void introduce(const backbone *b, const options *o, const monitor_machine
             (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
 }
 
-static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table, inlay_error *err)
+static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table, FILE *profile, inlay_error *err)
 {
     FILE *out = progress_stream(o);
     int total = p->precision_count * p->thread_count, done = 0;
@@ -190,14 +270,17 @@ static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_
     progress_begin(&bar, out, "measuring", total, "settings");
     for (int i = 0; i < total && status == INLAY_OK; i++) {
         int precision_ = i / p->thread_count, threads = p->threads[i % p->thread_count];
-        measured m;
+        measured m = {0};
         progress_update(&bar, done, "%s, threads %d", p->names[precision_], threads);
         status = measure_one(&m, b, o, p->precisions[precision_], threads, err);
-        if (status != INLAY_OK)
-            break;
-        json_array_append_new(results, row_object(p->names[precision_], threads, &m));
-        add_row(table, p->names[precision_], threads, &m);
-        progress_update(&bar, ++done, NULL);
+        if (status == INLAY_OK) {
+            json_array_append_new(results, row_object(p->names[precision_], threads, &m));
+            add_row(table, p->names[precision_], threads, &m);
+            if (m.training.times)
+                print_profile(p->names[precision_], threads, &m, profile);
+            progress_update(&bar, ++done, NULL);
+        }
+        measured_free(&m);
     }
     progress_end(&bar);
     return status;
@@ -209,12 +292,17 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_e
     text_table *table = new_table();
     monitor_machine machine;
     const kernels *k;
-    inlay_status status = kernels_choose(&k, err);
+    char *text = NULL;
+    size_t length = 0;
+    FILE *profile = open_memstream(&text, &length);
+    inlay_status status = profile ? kernels_choose(&k, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the profile");
 
     monitor_describe(&machine);
     stop_install();
     if (status == INLAY_OK)
-        status = run_plan(p, b, o, results, table, err);
+        status = run_plan(p, b, o, results, table, profile, err);
+    if (profile)
+        fclose(profile);
     if (status == INLAY_OK && options_flag(o, "json")) {
         json_t *root = json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:O}", "processor", machine.cpu, "processors", machine.processors, "kernels", k->name, "backbone", b->path,
                                  "method", options_string(o, "method"), "batch_size", (json_int_t)options_int(o, "batch_size"), "runs",
@@ -225,7 +313,9 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_e
     } else if (status == INLAY_OK) {
         introduce(b, o, &machine, k, stdout);
         text_table_print(table, 0, stdout);
+        fputs(text, stdout);
     }
+    free(text);
     json_decref(results);
     text_table_free(table);
     return status;

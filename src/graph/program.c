@@ -1,476 +1,11 @@
-#include "graph/program.h"
-
-#include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "graph/layout.h"
-#include "graph/op.h"
+#include "base/monitor.h"
+#include "graph/plan.h"
 
 const op_desc *const op_table[] = {
 #define OP(name) [OP_##name] = &op_##name,
 #include "graph/ops.def"
 #undef OP
 };
-
-/* Rows of the longest value that a slice aims at: enough for the matrix product, little enough that what a slice writes stays in the cache. */
-#define SLICE_ROWS 1536
-
-/* One operation of the program. */
-typedef struct step_plan {
-    int op;
-    bool once;                  /* neither reads nor gives anything of the samples: runs once, not in every slice */
-    bool backward;              /* has a gradient to pass on */
-    bool accumulate[OP_INPUTS]; /* the input's gradient already holds something */
-    bool clear[OP_INPUTS];      /* ... because it is cleared first */
-} step_plan;
-
-/* Memory that several programs may share. */
-typedef struct program_room {
-    unsigned char *block, *workspace;
-    size_t block_size, workspace_size;
-    int users;
-} program_room;
-
-struct program {
-    graph *g;
-    device *dev;
-    arena *memory;
-    int64_t max_batch, slice;
-    step_plan *steps;
-    int count;
-    layout_buffer *buffers;
-    int buffer_count;
-    bool *whole;      /* for each branch of the graph: some of it is given, so all samples go through it */
-    int32_t *active;  /* for each branch: the samples of this slice that are not dropped, counted from its first, [slice] */
-    int *active_count;
-    bool *compact;    /* for each value: it holds its branch's active samples only */
-    int *home, *grad_home; /* for each value: its buffer, -1: none */
-    dtype *grad_type;      /* of each value's gradient */
-    bool *wanted, *given;
-    bool *full, *full_grad; /* values and gradients that are there for all samples, not for those of a slice */
-    value loss;
-    program_room *room;
-    size_t block_size, workspace_size; /* what this program needs of it */
-    param **params; /* trainable ones that get a gradient */
-    int param_count;
-};
-
-/* ---- planning ---- */
-
-static bool runs_once(const graph *g, const op_node *op)
-{
-    bool batched = g->values[op->out].batched;
-
-    for (int j = 0; j < OP_INPUTS; j++)
-        batched |= op->in[j] != NO_VALUE && g->values[op->in[j]].batched;
-    return !batched;
-}
-
-/* Samples of a slice: a function of the graph alone, since the sums of gradients depend on it. */
-static int64_t slice_of(const graph *g)
-{
-    int64_t rows = 1;
-
-    for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].kind == VALUE_RESULT && g->values[v].batched && g->values[v].rows > rows)
-            rows = g->values[v].rows;
-    return rows < SLICE_ROWS ? (SLICE_ROWS + rows / 2) / rows : 1;
-}
-
-static void find_steps(program *p)
-{
-    const graph *g = p->g;
-    bool *needed = ARENA_ARRAY(p->memory, bool, g->value_count);
-    int next;
-
-    memcpy(needed, p->wanted, (size_t)g->value_count * sizeof *needed);
-    for (value v = 0; v < g->value_count; v++) /* what an operation keeps beside its result comes with the result */
-        if (p->wanted[v] && g->values[v].kind == VALUE_AUX)
-            needed[g->ops[g->values[v].producer].out] = true;
-    for (int i = g->op_count - 1; i >= 0; i--) {
-        const op_node *op = &g->ops[i];
-        if (op->dead || !needed[op->out] || p->given[op->out])
-            continue;
-        p->count++;
-        for (int j = 0; j < OP_INPUTS; j++)
-            if (op->in[j] != NO_VALUE)
-                needed[op->in[j]] = true;
-    }
-    p->steps = ARENA_ARRAY(p->memory, step_plan, p->count);
-    next = 0;
-    for (int i = 0; i < g->op_count; i++)
-        if (!g->ops[i].dead && needed[g->ops[i].out] && !p->given[g->ops[i].out])
-            p->steps[next++] = (step_plan){.op = i, .once = runs_once(g, &g->ops[i])};
-    for (value v = 0; v < g->value_count; v++) /* inputs that something reads are supplied by the caller */
-        if (g->values[v].kind == VALUE_INPUT && needed[v])
-            p->given[v] = true;
-}
-
-/* What has room for all samples, or has none, lives through all slices. */
-static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
-{
-    size_t elements = (size_t)value_rows(p->g, v, full ? p->max_batch : p->slice) * (size_t)p->g->values[v].cols;
-
-    if (full || !p->g->values[v].batched) {
-        start = 0;
-        end = 2 * p->count;
-    }
-    p->buffers[p->buffer_count] = (layout_buffer){.size = elements * dtype_size(type), .start = start, .end = end};
-    return p->buffer_count++;
-}
-
-/* Moment of a slice at which step s runs: forward passes first, then backward passes in reverse. */
-static int forward_time(int s)
-{
-    return s;
-}
-
-static int backward_time(const program *p, int s)
-{
-    return 2 * p->count - 1 - s;
-}
-
-/* Which steps have a backward pass: those whose result's gradient somebody produces. */
-static void mark_backward(program *p, bool *has_grad)
-{
-    const graph *g = p->g;
-
-    has_grad[p->loss] = true;
-    for (int s = p->count - 1; s >= 0; s--) {
-        const op_node *op = &g->ops[p->steps[s].op];
-        p->steps[s].backward = op_table[op->kind]->backward && has_grad[op->out] && g->values[op->out].needs_grad;
-        for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++)
-            if (op->in[j] != NO_VALUE && g->values[op->in[j]].needs_grad)
-                has_grad[op->in[j]] = true;
-    }
-}
-
-static void find_last_reads(const program *p, int *last)
-{
-    const graph *g = p->g;
-
-    for (value v = 0; v < g->value_count; v++)
-        last[v] = p->wanted[v] || p->given[v] ? 2 * p->count : -1;
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &g->ops[p->steps[s].op];
-        unsigned reads = 0;
-        if (p->steps[s].backward)
-            reads = op_table[op->kind]->backward_reads ? op_table[op->kind]->backward_reads(g, op) : 0;
-        for (int j = 0; j < OP_INPUTS; j++) {
-            int moment = reads >> j & 1 ? backward_time(p, s) : forward_time(s);
-            if (op->in[j] != NO_VALUE && last[op->in[j]] < moment)
-                last[op->in[j]] = moment;
-        }
-        if (last[op->out] < forward_time(s))
-            last[op->out] = forward_time(s);
-        for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE && !p->wanted[op->aux[j]])
-                last[op->aux[j]] = p->steps[s].backward ? backward_time(p, s) : forward_time(s);
-    }
-}
-
-/* The result may take over the buffer of an input that nobody reads any more. */
-static bool takes_over(const program *p, int s, const int *last)
-{
-    const graph *g = p->g;
-    const op_node *op = &g->ops[p->steps[s].op];
-    int j = op_table[op->kind]->inplace;
-    value v = j < 0 ? NO_VALUE : op->in[j];
-
-    if (v == NO_VALUE || g->values[v].kind != VALUE_RESULT || p->home[v] < 0 || last[v] > forward_time(s) || p->buffers[p->home[v]].end > forward_time(s))
-        return false;
-    for (int i = 0; i < OP_INPUTS; i++)
-        if (i != j && op->in[i] == v)
-            return false;
-    return g->values[v].batched && g->values[op->out].batched && p->full[v] == p->full[op->out] && g->values[v].type == g->values[op->out].type &&
-           value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
-}
-
-static void place_values(program *p, const int *last)
-{
-    const graph *g = p->g;
-
-    for (value v = 0; v < g->value_count; v++)
-        if (p->given[v])
-            p->home[v] = new_buffer(p, v, g->values[v].type, true, 0, 2 * p->count);
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &g->ops[p->steps[s].op];
-        if (takes_over(p, s, last)) {
-            p->home[op->out] = p->home[op->in[op_table[op->kind]->inplace]];
-            p->buffers[p->home[op->out]].end = last[op->out];
-        } else {
-            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
-        }
-        for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || op->kind != OP_linear))
-                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], forward_time(s), last[op->aux[j]]);
-    }
-}
-
-/* Whether an operation has the same value further in front among its inputs. */
-static bool listed_before(const op_node *op, int input)
-{
-    for (int i = 0; i < input; i++)
-        if (op->in[i] == op->in[input])
-            return true;
-    return false;
-}
-
-/* A gradient is stored as its value is when one operation produces it whole and can write that type; where several add to it, or others do, it is real. */
-static void choose_gradient_types(program *p)
-{
-    const graph *g = p->g;
-    int *writers = ARENA_ARRAY(p->memory, int, g->value_count);
-
-    for (value v = 0; v < g->value_count; v++)
-        p->grad_type[v] = g->values[v].type;
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &g->ops[p->steps[s].op];
-        for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++) {
-            if (op->in[j] == NO_VALUE)
-                continue;
-            writers[op->in[j]] += !listed_before(op, j);
-            if (!(op_table[op->kind]->bf16_gradients >> j & 1) || writers[op->in[j]] > 1)
-                p->grad_type[op->in[j]] = g->real;
-        }
-    }
-}
-
-/* In a branch, the gradient of what lies outside is written for the active samples only. */
-static bool writes_some_samples(const program *p, const op_node *op, int input)
-{
-    return op->branch >= 0 && !p->whole[op->branch] && !p->compact[op->in[input]] && input != op_table[op->kind]->passes &&
-           p->g->values[op->in[input]].kind != VALUE_PARAM;
-}
-
-/* Whether another input of the operation is the same value: y = x + x W^T. */
-static bool listed_twice(const op_node *op, int input)
-{
-    for (int i = 0; i < OP_INPUTS; i++)
-        if (i != input && op->in[i] == op->in[input])
-            return true;
-    return false;
-}
-
-static void place_gradients(program *p)
-{
-    const graph *g = p->g;
-
-    for (int s = p->count - 1; s >= 0; s--) {
-        step_plan *step = &p->steps[s];
-        const op_node *op = &g->ops[step->op];
-        const op_desc *desc = op_table[op->kind];
-        bool before[OP_INPUTS] = {false};
-        if (!step->backward)
-            continue;
-        for (int j = 0; j < OP_INPUTS; j++)
-            before[j] = op->in[j] != NO_VALUE && p->grad_home[op->in[j]] >= 0;
-        for (int j = 0; j < OP_INPUTS; j++) {
-            value v = op->in[j];
-            bool twice = v != NO_VALUE && listed_twice(op, j);
-            int end;
-            if (v == NO_VALUE || !g->values[v].needs_grad || g->values[v].kind == VALUE_PARAM)
-                continue;
-            step->accumulate[j] = before[j];
-            if (!before[j] && ((desc->partial ? desc->partial(g, op, j) : twice) || writes_some_samples(p, op, j)))
-                step->clear[j] = step->accumulate[j] = true;
-            if (p->grad_home[v] >= 0)
-                continue;
-            if (j == desc->passes && !twice && !g->values[op->out].kept && p->full_grad[v] == p->full_grad[op->out] &&
-                g->values[v].batched == g->values[op->out].batched && p->grad_type[v] == p->grad_type[op->out] &&
-                value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
-                p->grad_home[v] = p->grad_home[op->out];
-            } else {
-                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
-            }
-            end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
-            for (int producer = 0; producer < s && !g->values[v].kept; producer++)
-                if (g->ops[p->steps[producer].op].out == v)
-                    end = backward_time(p, producer);
-            if (p->buffers[p->grad_home[v]].end < end)
-                p->buffers[p->grad_home[v]].end = end;
-        }
-    }
-}
-
-/* One parameter that input j of step s may read. */
-static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_error *err)
-{
-    const op_node *op = &p->g->ops[p->steps[s].op];
-    const packed *unused;
-    bool listed = false;
-
-    for (int i = 0; i < p->param_count; i++)
-        listed |= p->params[i] == q;
-    if (q->trainable && p->steps[s].backward && !listed)
-        p->params[p->param_count++] = q;
-    if (q->trainable || !(op->kind == OP_linear && j == 1))
-        TRY(param_materialise(q, p->dev, err));
-    if (op->kind == OP_linear && j == 1)
-        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(p->g, q), &unused, err));
-    if (op->kind == OP_linear && j == 1 && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
-        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_gradient_type(p->g, q), &unused, err));
-    return INLAY_OK;
-}
-
-static inlay_status prepare_params(program *p, inlay_error *err)
-{
-    int most = 0;
-
-    for (value v = 0; v < p->g->value_count; v++)
-        if (p->g->values[v].p)
-            most += p->g->values[v].p->choice ? p->g->values[v].p->choice->count : 1;
-    p->params = ARENA_ARRAY(p->memory, param *, most + 1);
-    for (int s = 0; s < p->count; s++)
-        for (int j = 0; j < OP_INPUTS; j++) {
-            value v = p->g->ops[p->steps[s].op].in[j];
-            param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
-            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++)
-                TRY(prepare_param(p, s, j, q->choice ? q->choice->of[i] : q, err));
-        }
-    return INLAY_OK;
-}
-
-/* Memory of its own, or a part in another program's, which grows when it must. */
-static inlay_status find_room(program *p, program *share, inlay_error *err)
-{
-    const kernels *k = p->dev->k;
-    program_room *r = share ? share->room : calloc(1, sizeof *r);
-
-    if (!r)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory for a program");
-    p->room = r;
-    r->users++;
-    if (!r->block || r->block_size < p->block_size) {
-        k->release(r->block);
-        r->block = k->alloc(p->block_size + 64);
-        r->block_size = p->block_size;
-    }
-    if (!r->workspace || r->workspace_size < p->workspace_size) {
-        k->release(r->workspace);
-        r->workspace = k->alloc(p->workspace_size + 64);
-        r->workspace_size = p->workspace_size;
-    }
-    if (!r->block || !r->workspace)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
-             (double)(p->block_size + p->workspace_size) / 1e6, (long long)p->max_batch);
-    return INLAY_OK;
-}
-
-/* What the caller gives or reads is there for all samples at once. */
-static void find_full(program *p)
-{
-    const graph *g = p->g;
-
-    for (value v = 0; v < g->value_count; v++) {
-        p->full[v] = g->values[v].batched && (p->given[v] || p->wanted[v] || (g->values[v].kind == VALUE_AUX && p->wanted[g->ops[g->values[v].producer].out]));
-        p->full_grad[v] = g->values[v].batched && g->values[v].kept;
-    }
-    for (int s = 0; s < p->count; s++)
-        for (int j = 0; j < OP_INPUTS; j++) {
-            value v = g->ops[p->steps[s].op].in[j];
-            assert(p->steps[s].once || v == NO_VALUE || g->values[v].batched || g->values[v].kind == VALUE_PARAM); /* they run when all slices have */
-            (void)v;
-        }
-}
-
-/* Which branches can leave dropped samples out here, and which values then hold fewer samples. */
-static void plan_branches(program *p)
-{
-    graph *g = p->g;
-
-    p->whole = ARENA_ARRAY(p->memory, bool, g->branch_count + 1);
-    p->active = ARENA_ARRAY(p->memory, int32_t, g->branch_count * p->slice + 1);
-    p->active_count = ARENA_ARRAY(p->memory, int, g->branch_count + 1);
-    p->compact = ARENA_ARRAY(p->memory, bool, g->value_count);
-    for (value v = 0; v < g->value_count; v++)
-        if ((p->given[v] || p->wanted[v]) && g->values[v].producer >= 0 && g->ops[g->values[v].producer].branch >= 0 &&
-            g->values[v].producer != g->branches[g->ops[g->values[v].producer].branch])
-            p->whole[g->ops[g->values[v].producer].branch] = true;
-    for (int i = 0; i < g->op_count; i++) {
-        const op_node *op = &g->ops[i];
-        if (op->dead || op->branch < 0 || p->whole[op->branch])
-            continue;
-        p->compact[op->out] = i != g->branches[op->branch];
-        for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE)
-                p->compact[op->aux[j]] = true;
-    }
-}
-
-static inlay_status plan(program *p, const program_request *request, inlay_error *err)
-{
-    const graph *g = p->g;
-    bool *has_grad = ARENA_ARRAY(p->memory, bool, g->value_count);
-    int *last = ARENA_ARRAY(p->memory, int, g->value_count);
-
-    find_steps(p);
-    find_full(p);
-    plan_branches(p);
-    p->buffers = ARENA_ARRAY(p->memory, layout_buffer, 2 * g->value_count + 1);
-    if (request->backward) {
-        p->loss = request->wanted[0];
-        mark_backward(p, has_grad);
-    }
-    find_last_reads(p, last);
-    place_values(p, last);
-    if (request->backward) {
-        p->grad_home[p->loss] = new_buffer(p, p->loss, g->real, true, 0, 2 * p->count);
-        choose_gradient_types(p);
-        place_gradients(p);
-    }
-    p->block_size = layout_assign(p->buffers, p->buffer_count);
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &g->ops[p->steps[s].op];
-        size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->slice, p->steps[s].backward) : 0;
-        p->workspace_size = size > p->workspace_size ? size : p->workspace_size;
-    }
-    TRY(find_room(p, request->share, err));
-    return prepare_params(p, err);
-}
-
-inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
-{
-    arena *memory = arena_new();
-    program *p = ARENA_NEW(memory, program);
-    inlay_status status;
-
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g), .loss = NO_VALUE};
-    p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
-    p->home = ARENA_ARRAY(memory, int, g->value_count);
-    p->grad_home = ARENA_ARRAY(memory, int, g->value_count);
-    p->grad_type = ARENA_ARRAY(memory, dtype, g->value_count);
-    p->wanted = ARENA_ARRAY(memory, bool, g->value_count);
-    p->given = ARENA_ARRAY(memory, bool, g->value_count);
-    p->full = ARENA_ARRAY(memory, bool, g->value_count);
-    p->full_grad = ARENA_ARRAY(memory, bool, g->value_count);
-    for (value v = 0; v < g->value_count; v++)
-        p->home[v] = p->grad_home[v] = -1;
-    for (int i = 0; i < request->wanted_count; i++)
-        p->wanted[request->wanted[i]] = true;
-    for (int i = 0; i < request->given_count; i++)
-        p->given[request->given[i]] = true;
-    status = plan(p, request, err);
-    if (status != INLAY_OK) {
-        program_free(p);
-        p = NULL;
-    }
-    *out = p;
-    return status;
-}
-
-void program_free(program *p)
-{
-    if (!p)
-        return;
-    if (p->room && --p->room->users == 0) {
-        p->dev->k->release(p->room->block);
-        p->dev->k->release(p->room->workspace);
-        free(p->room);
-    }
-    arena_free(p->memory);
-}
 
 /* ---- running ---- */
 
@@ -540,17 +75,47 @@ static void draw_active(program *p, const slice *at, const step_info *info)
     }
 }
 
+/* Of one sample; backward, one product for each operand that wants a gradient. */
+static double step_flops(const program *p, int s, bool backward)
+{
+    const op_node *op = &p->g->ops[p->steps[s].op];
+    double flops = op_table[op->kind]->flops ? op_table[op->kind]->flops(p->g, op) : 0, total = 0;
+
+    if (!backward)
+        return flops;
+    for (int j = 0; j < 2; j++)
+        if (op->in[j] != NO_VALUE && p->g->values[op->in[j]].needs_grad)
+            total += flops * (op->kind == OP_attention ? 1.25 : 1);
+    return total;
+}
+
+/* Adds to the times of step s what it took since `begun`. */
+static void take_time(program *p, int s, bool backward, int64_t samples, double begun)
+{
+    if (!p->times)
+        return;
+    p->times[s].seconds[backward] += monitor_seconds() - begun;
+    p->times[s].operations[backward] += step_flops(p, s, backward) * (double)samples;
+}
+
+static double now(const program *p)
+{
+    return p->times ? monitor_seconds() : 0;
+}
+
 /* The steps of a slice, or those that run once. */
 static void forward(program *p, const slice *at, bool once, const step_info *info)
 {
     for (int s = 0; s < p->count; s++) {
         op_run r = begin_run(p, &p->steps[s], at, info);
+        double begun = now(p);
         if (p->steps[s].once != once)
             continue;
         if (r.batch > 0)
             op_table[r.op->kind]->forward(&r);
         if (r.active && p->steps[s].op == p->g->branches[r.op->branch])
             op_copy_inactive(&r, 4);
+        take_time(p, s, false, r.batch, begun);
     }
 }
 
@@ -558,6 +123,7 @@ static void backward(program *p, const slice *at, bool once, const step_info *in
 {
     for (int s = p->count - 1; s >= 0; s--) {
         op_run r = begin_run(p, &p->steps[s], at, info);
+        double begun = now(p);
         if (!p->steps[s].backward || p->steps[s].once != once)
             continue;
         for (int j = 0; j < OP_INPUTS; j++)
@@ -569,6 +135,7 @@ static void backward(program *p, const slice *at, bool once, const step_info *in
             op_table[r.op->kind]->backward(&r);
         else if (op_table[r.op->kind]->passes >= 0) /* all samples are dropped: what goes past the branch is all there is */
             op_pass_grad(&r, op_table[r.op->kind]->passes);
+        take_time(p, s, true, r.batch, begun);
     }
 }
 
@@ -619,17 +186,23 @@ double program_flops(const program *p, bool backward)
 {
     double total = 0;
 
-    for (int s = 0; s < p->count; s++) {
-        const op_node *op = &p->g->ops[p->steps[s].op];
-        double flops = op_table[op->kind]->flops ? op_table[op->kind]->flops(p->g, op) : 0;
-        total += flops;
-        if (!backward || !p->steps[s].backward)
-            continue;
-        for (int j = 0; j < OP_INPUTS; j++) /* one product for each operand that wants a gradient */
-            if (op->in[j] != NO_VALUE && j < 2 && p->g->values[op->in[j]].needs_grad)
-                total += flops * (op->kind == OP_attention ? 1.25 : 1);
-    }
+    for (int s = 0; s < p->count; s++)
+        total += step_flops(p, s, false) + (backward && p->steps[s].backward ? step_flops(p, s, true) : 0);
     return total;
+}
+
+int program_times(const program *p, program_time *out, int room)
+{
+    for (int s = 0; p->times && s < p->count && s < room; s++) {
+        const op_node *op = &p->g->ops[p->steps[s].op];
+        const value_info *y = &p->g->values[op->out];
+        out[s] = p->times[s];
+        out[s].name = op_table[op->kind]->name;
+        out[s].rows = y->rows;
+        out[s].cols = y->cols;
+        out[s].depth = op->in[0] == NO_VALUE ? 0 : p->g->values[op->in[0]].cols;
+    }
+    return p->times ? p->count : 0;
 }
 
 int program_params(const program *p, param **out, int room)

@@ -26,6 +26,7 @@ typedef struct program_request {
     int wanted_count;
     const value *given;   /* values that the caller supplies; nothing below them runs. Inputs of the graph count as given */
     int given_count;
+    bool timed;           /* measure what each operation takes: program_times */
     program *share;       /* another program, of the same device, that never runs while this one's values are in use: both live in the same memory. NULL: none */
 } program_request;
 
@@ -45,6 +46,17 @@ void program_step(program *p, int64_t batch, const step_info *step);
 int64_t program_slice(const program *p);                    /* samples that it runs at a time */
 size_t program_memory(const program *p);                    /* bytes of the arena and workspace */
 double program_flops(const program *p, bool backward);      /* multiply-adds times two, for one sample */
+
+/* What one operation took in all runs so far: forward, and backward with the clearing of gradients. */
+typedef struct program_time {
+    const char *name;
+    int64_t rows, cols, depth; /* of its result, for one sample, and columns of its first input */
+    double seconds[2], operations[2]; /* operations: multiply-adds times two */
+} program_time;
+
+/* One for each operation that the program runs, in their order; returns their number (at most `room` are written), 0 if the request was not `timed`. */
+int program_times(const program *p, program_time *out, int room);
+
 int program_params(const program *p, param **out, int room); /* trainable parameters that get a gradient; those of a choice all count */
 
 #endif

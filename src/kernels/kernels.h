@@ -119,7 +119,8 @@ typedef struct layernorm_args {
 
 /* For each sample and head: out = softmax(scale * q k^T) v. Matrices hold all samples one after the other: q has samples * q_rows rows,
  * k and v samples * k_rows; head h occupies columns [h * head_dim, (h + 1) * head_dim) of each (the mats are column ranges of wider
- * buffers where q, k, v live together). lse: real [samples * heads * q_rows], log-sum-exp of the scaled scores. */
+ * buffers where q, k, v live together). lse: real [samples * heads * q_rows], binary logarithm of the sum of
+ * exp(scaled scores). */
 typedef struct attention_args {
     mat out, q, k, v;
     int64_t samples, q_rows, k_rows, heads, head_dim;

@@ -1,6 +1,8 @@
 #include "train/measure.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/monitor.h"
 #include "train/train.h"
@@ -60,10 +62,39 @@ static inlay_status time_runs(const measure_request *q, program *p, int64_t batc
     return INLAY_OK;
 }
 
+/* Times of operations, those alike in name and shape added up. */
+static inlay_status take_times(measured_pass *out, const program *p, int64_t images, inlay_error *err)
+{
+    int count = program_times(p, NULL, 0), distinct = 0;
+    program_time *times = calloc((size_t)count + 1, sizeof *times);
+
+    if (!times)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the times of %d operations", count);
+    program_times(p, times, count);
+    for (int i = 0; i < count; i++) {
+        program_time t = times[i];
+        int same = 0;
+        while (same < distinct && (strcmp(times[same].name, t.name) != 0 || times[same].rows != t.rows || times[same].cols != t.cols || times[same].depth != t.depth))
+            same++;
+        if (same == distinct) {
+            times[distinct++] = t;
+            continue;
+        }
+        for (int pass = 0; pass < 2; pass++) {
+            times[same].seconds[pass] += t.seconds[pass];
+            times[same].operations[pass] += t.operations[pass];
+        }
+    }
+    out->times = times;
+    out->time_count = distinct;
+    out->images = images;
+    return INLAY_OK;
+}
+
 static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
 {
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8, .training = training, .drop_path = q->a->method->drop_path};
-    program_request plan = {.dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1};
+    program_request plan = {.dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1, .timed = q->profile};
     program *p = NULL;
     model m;
     double seconds = 0;
@@ -82,6 +113,8 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
         double speed = (double)batch / seconds;
         *out = (measured_pass){.images_per_second = speed, .gflops = program_flops(p, training) * speed / 1e9, .peak_memory = monitor_peak_rss()};
     }
+    if (status == INLAY_OK && q->profile)
+        status = take_times(out, p, batch * (q->runs + 1), err);
     program_free(p);
     model_free(&m);
     return status;
@@ -89,13 +122,17 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
 
 inlay_status measure(measured *out, const measure_request *q, inlay_error *err)
 {
-    measured_pass one;
-
     TRY(adapter_initialise(q->a, q->dev, 1, err));
     *out = (measured){.peak_gflops = measure_peak(q->dev, q->prec, q->runs)};
     TRY(measure_pass(&out->training, q, q->batch, true, err));
     TRY(measure_pass(&out->inference, q, q->batch, false, err));
-    TRY(measure_pass(&one, q, 1, false, err));
-    out->latency = 1 / one.images_per_second;
+    TRY(measure_pass(&out->single, q, 1, false, err));
     return INLAY_OK;
+}
+
+void measured_free(measured *m)
+{
+    free(m->training.times);
+    free(m->inference.times);
+    free(m->single.times);
 }

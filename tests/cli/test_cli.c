@@ -192,6 +192,31 @@ static void test_fold(void **state)
     expect_error(inlay("fold --backbone " VIT " --adapter run-nonlinear --output folded-x"), 1, "not linear");
 }
 
+/* The operations' times are within the pass's, and their multiply-adds are all of it. */
+static void test_bench_profile(void)
+{
+    json_t *root;
+
+    expect(inlay("bench --backbone " VIT " --runs 2 --batch-size 3 --threads 1 --precision f32 --json --quiet --profile"), 0);
+    root = json_of("out.txt");
+    for (int pass = 0; pass < 2; pass++) {
+        const json_t *one = json_object_get(json_array_get(json_object_get(root, "results"), 0), pass ? "training" : "inference");
+        const json_t *times = json_object_get(one, "operations_for_each_image");
+        double rate = json_number_value(json_object_get(one, "images_per_second")), counted = json_number_value(json_object_get(one, "gflops")) / rate * 1e9, sum = 0;
+        assert_true(json_array_size(times) > 5);
+        for (size_t i = 0; i < json_array_size(times); i++) {
+            const json_t *time = json_array_get(times, i);
+            double backward = json_number_value(json_object_get(time, "backward_seconds"));
+            assert_true(json_number_value(json_object_get(time, "forward_seconds")) >= 0);
+            assert_true(pass ? backward >= 0 : backward == 0);
+            sum += json_number_value(json_object_get(time, "forward_operations")) + json_number_value(json_object_get(time, "backward_operations"));
+        }
+        /* dropped samples do nothing in a frozen branch */
+        assert_true(pass ? sum > 0.5 * counted && sum < counted * 1.001 : fabs(sum / counted - 1) < 1e-6);
+    }
+    json_decref(root);
+}
+
 static void test_bench(void **state)
 {
     json_t *root;
@@ -218,8 +243,11 @@ static void test_bench(void **state)
         }
     }
     json_decref(root);
-    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 2 --threads 1 --precision auto --method lora --rank 2"), 0);
+    test_bench_profile();
+    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 2 --threads 1 --precision auto --method lora --rank 2 --profile"), 0);
     assert_non_null(strstr(text_of("out.txt"), "lora, batch 2, best of 1"));
+    assert_non_null(strstr(text_of("out.txt"), "training, for each image"));
+    assert_non_null(strstr(text_of("out.txt"), "% of time"));
     assert_non_null(strstr(text_of("out.txt"), "% of peak"));
     assert_non_null(strstr(text_of("err.txt"), "measuring"));
     expect_error(inlay("bench"), 2, "--backbone is missing");

@@ -5,7 +5,7 @@
 
 #include "kernels/isa/gemm_micro.h"
 
-#define BLOCK_ROWS (48 / MR * MR)      /* query rows whose scores are computed at a time */
+#define BLOCK_ROWS (24 / MR * MR)      /* query rows whose scores are computed at a time */
 #define SPAN_BYTES ((size_t)512 << 10) /* probabilities and gradients of scores that are kept for the products with their transposes */
 
 typedef struct attention_job {
@@ -199,10 +199,16 @@ static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *
     for (int64_t q = 0; q * NR < cols; q++)
         for (int64_t p = 0; p < count; p += MR) {
             REAL *to = (REAL *)(out + p * out_stride + q * NR);
-            if (cols - q * NR <= VW)
-                micro(to, out_stride, left + p * left_stride, left_stride, 1, r.data + q * r.panel, r.next, steps, 1, pairs, false);
+            const step *from = left + p * left_stride, *panel = r.data + q * r.panel;
+            bool half = count - p <= MR_HALF, narrow = cols - q * NR <= VW;
+            if (half && narrow)
+                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR_HALF, 1, pairs, false);
+            else if (half)
+                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR_HALF, NV, pairs, false);
+            else if (narrow)
+                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR, 1, pairs, false);
             else
-                micro(to, out_stride, left + p * left_stride, left_stride, 1, r.data + q * r.panel, r.next, steps, NV, pairs, false);
+                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR, NV, pairs, false);
         }
 }
 
@@ -218,8 +224,13 @@ static void multiply(const rooms *m, step *out, int64_t out_stride, const step *
 static inline __attribute__((always_inline)) void add_transposed_as(bool pairs, step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t steps)
 {
     for (int64_t q = 0; q < m->dims; q += NR)
-        for (int64_t p = 0; p < n; p += MR)
-            micro((REAL *)(total + p * m->dims + q), m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, NV, pairs, true);
+        for (int64_t p = 0; p < n; p += MR) {
+            REAL *to = (REAL *)(total + p * m->dims + q);
+            if (n - p <= MR_HALF)
+                micro(to, m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, MR_HALF, NV, pairs, true);
+            else
+                micro(to, m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, MR, NV, pairs, true);
+        }
 }
 
 /* total[n][dims] += turned^T rows over the rows of a span. The last tile may reach beyond column n of the scores: that lands in rows of `total` that nobody reads. */
@@ -240,59 +251,95 @@ static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
         v_store((REAL *)(row + c), v);
 }
 
+/* Rows [first, first + count) of one head's part of `target` (+)= rows, each times its factor. */
+static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, const REAL *factors, int64_t next_factor, bool add)
+{
+    const mat to = *target;
+
+    for (int64_t i = 0; to.data && i < count; i++) {
+        const REAL *row = (const REAL *)(rows + i * stride); /* whole vectors long */
+        vec factor = v_set1(factors[i * next_factor]);
+        for (int64_t c = 0; c < dim; c += VW) {
+            int n = dim - c < VW ? (int)(dim - c) : VW;
+            vec v = v_mul(factor, v_load(row + c));
+            if (add)
+                v = v_add(v, v_load_mat(&to, first + i, head * dim + c, n));
+            v_store_mat(&to, first + i, head * dim + c, v, n);
+        }
+    }
+}
+
+/* Rows [first, first + count) of one head's part of a matrix, as far as there are any, come closer. */
+static void expect_rows(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
+{
+    size_t size = dtype_size(m->type);
+
+    if (first + count > m->rows)
+        count = m->rows - first;
+    for (int64_t i = 0; m->data && i < count; i++) {
+        const unsigned char *row = (const unsigned char *)m->data + (size_t)((first + i) * m->stride + head * dim) * size;
+        for (size_t at = 0; at < (size_t)dim * size; at += 64)
+            __builtin_prefetch(row + at);
+    }
+}
+
 /* ---- forward ---- */
 
-/* Scores of `count` rows become weights exp(scale * (score - largest)), columns from n up to a whole vector 0. sum: what each row adds up to, top: scale *
- * largest. The rows' chains of operations are independent, so each pass goes over all of them. */
-static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, REAL *sum, REAL *top)
+static REAL log2_of(REAL x)
+{
+    return sizeof x == sizeof(float) ? (REAL)log2f((float)x) : (REAL)log2((double)x);
+}
+
+/* scale * log2(e): exponentials are powers of two */
+static REAL factor_of(const attention_args *a)
+{
+    return (REAL)(a->scale * 1.44269504088896340736);
+}
+
+/* Scores of `count` rows become weights 2^(factor * (score - largest)), columns from n up to a whole vector nearly 0. inverse: of what each row adds up to, lse: the
+ * binary logarithm of the sum of 2^(factor * score). */
+static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, REAL *inverse, REAL *lse)
 {
     int64_t width = round_up(n, VW);
     vec factor = v_set1(scale);
 
     for (int64_t i = 0; i < count; i++) {
-        REAL *s = (REAL *)(m->scores + i * m->stride);
-        vec largest;
+        REAL *s = (REAL *)(m->scores + i * m->stride), top;
+        vec total = v_zero(), shift, largest;
         for (int64_t c = n; c < width; c++)
             s[c] = (REAL)-1e30;
         largest = v_load(s);
         for (int64_t c = VW; c < width; c += VW)
             largest = v_max(largest, v_load(s + c));
-        top[i] = v_hmax(largest) * scale; /* scale > 0 */
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const REAL *s = (const REAL *)(m->scores + i * m->stride);
-        vec total = v_zero(), shift = v_set1(top[i]);
+        top = v_hmax(largest) * scale; /* scale > 0 */
+        shift = v_set1(-top);
         for (int64_t c = 0; c < width; c += VW) {
-            vec e = v_exp(v_sub(v_mul(v_load(s + c), factor), shift));
+            vec e = v_exp2(v_fma(v_load(s + c), factor, shift));
             put_weights(m, m->weights + i * m->stride, c, e);
             total = v_add(total, e);
         }
-        sum[i] = v_sum(total);
+        inverse[i] = v_sum(total);
+        lse[i] = top;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        lse[i] += log2_of(inverse[i]);
+        inverse[i] = 1 / inverse[i];
     }
 }
 
 static void forward_block(const attention_args *a, const rooms *m, int64_t s, int64_t h, int64_t first, int64_t count)
 {
     int64_t d = a->head_dim, n = a->k_rows, row = s * a->q_rows + first;
-    REAL sum[BLOCK_ROWS], top[BLOCK_ROWS], *lse = a->lse;
-    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
-    mat out = a->out;
+    REAL inverse[BLOCK_ROWS], lse[BLOCK_ROWS];
+    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR_HALF), h, d);
 
     multiply(m, m->scores, m->stride, q.at, q.stride, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
-    exponentials(m, count, n, (REAL)a->scale, sum, top);
-    if (lse)
-        for (int64_t i = 0; i < count; i++)
-            lse[(s * a->heads + h) * a->q_rows + first + i] = top[i] + (REAL)log((double)sum[i]);
+    expect_rows(&a->out, row, count, h, d);
+    exponentials(m, count, n, factor_of(a), inverse, lse);
+    if (a->lse)
+        memcpy((REAL *)a->lse + (s * a->heads + h) * a->q_rows + first, lse, (size_t)count * sizeof *lse);
     multiply(m, m->out, m->dims, m->weights, m->stride, (right){m->v_depth, NR, m->dims}, count, d, m->depth);
-    out.data = (unsigned char *)out.data + (size_t)(h * d) * dtype_size(out.type);
-    out.cols = d;
-    for (int64_t i = 0; i < count; i++) {
-        REAL *o = (REAL *)(m->out + i * m->dims);
-        vec inverse = v_set1(1 / sum[i]);
-        for (int64_t c = 0; c < d; c += VW)
-            v_store(o + c, v_mul(v_load(o + c), inverse));
-        row_store(&out, row + i, o);
-    }
+    put(&a->out, m->out, m->dims, row, count, h, d, inverse, 1, false);
 }
 
 static head_rows find_keys(const attention_args *a, const rooms *m, int64_t s, int64_t h)
@@ -303,6 +350,17 @@ static head_rows find_keys(const attention_args *a, const rooms *m, int64_t s, i
 static head_rows find_values(const attention_args *a, const rooms *m, int64_t s, int64_t h)
 {
     return find_rows(m->v, m, &a->v, s * a->k_rows, a->k_rows, a->k_rows, h, a->head_dim);
+}
+
+/* Rows of the next head of all that will be read, a part of them while a part of this one is at work. */
+static void expect_next(const attention_args *a, int64_t next, int64_t first, int64_t count)
+{
+    int64_t s = next / a->heads, h = next % a->heads;
+
+    expect_rows(&a->q, s * a->q_rows + first, count, h, a->head_dim);
+    expect_rows(&a->k, s * a->k_rows + first, count, h, a->head_dim);
+    expect_rows(&a->v, s * a->k_rows + first, count, h, a->head_dim);
+    expect_rows(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
 }
 
 /* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of it. */
@@ -322,6 +380,7 @@ static void forward_task(void *argument, int thread, int threads)
             zip_rows(m.v_depth, &m, find_values(a, &m, s, h), a->k_rows);
             packed_for = i / blocks;
         }
+        expect_next(a, i / blocks + 1, first, BLOCK_ROWS);
         forward_block(a, &m, s, h, first, a->q_rows - first < BLOCK_ROWS ? a->q_rows - first : BLOCK_ROWS);
     }
 }
@@ -335,72 +394,50 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 
 /* ---- backward ---- */
 
-static void put(const mat *target, step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, REAL scale, bool add)
-{
-    vec factor = v_set1(scale);
-    mat part = *target;
-
-    if (!target->data)
-        return;
-    part.data = (unsigned char *)target->data + (size_t)(head * dim) * dtype_size(target->type);
-    part.cols = dim;
-    for (int64_t i = 0; i < count; i++) {
-        REAL *row = (REAL *)(rows + i * stride), old[VW];
-        for (int64_t c = 0; c < dim; c += VW) { /* `rows` are whole vectors long */
-            int64_t n = dim - c < VW ? dim - c : VW;
-            vec v = v_mul(factor, v_load(row + c));
-            if (add) {
-                mat piece = part;
-                piece.data = (unsigned char *)part.data + (size_t)c * dtype_size(part.type);
-                piece.cols = n;
-                v = v_add(v, v_load_part(row_real(&piece, first + i, old), (int)n));
-            }
-            v_store(row + c, v);
-        }
-        row_store(&part, first + i, row);
-    }
-}
-
 /* Of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)). P goes to p_turned, dS to ds_turned and weights. */
 static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t first, int64_t count)
 {
     int64_t n = a->k_rows, width = round_up(n, VW), at = m->pairs ? 0 : first; /* where the scores of `first` lie */
-    vec factor = v_set1((REAL)a->scale);
-    REAL sums[BLOCK_ROWS + 1];
+    vec factor = v_set1(factor_of(a));
+    REAL sums[BLOCK_ROWS];
 
     for (int64_t i = 0; i < count; i++) {
-        REAL *p = (REAL *)(m->scores + (at + i) * m->stride), *dp = (REAL *)(m->dscores + (at + i) * m->stride);
-        vec sum = v_zero(), shift = v_set1(lse[i]);
+        REAL *p = (REAL *)(m->scores + (at + i) * m->stride);
+        const REAL *dp = (const REAL *)(m->dscores + (at + i) * m->stride);
+        vec sum = v_zero(), shift = v_set1(-lse[i]);
         for (int64_t c = n; c < width; c++)
             p[c] = (REAL)-1e30;
         for (int64_t c = 0; c < width; c += VW) {
-            vec e = v_exp(v_sub(v_mul(v_load(p + c), factor), shift));
+            vec e = v_exp2(v_fma(v_load(p + c), factor, shift));
             v_store(p + c, e);
             sum = v_fma(e, v_load(dp + c), sum);
         }
         sums[i] = v_sum(sum);
     }
-    for (int64_t i = 0; i < count; i++) {
-        REAL *p = (REAL *)(m->scores + (at + i) * m->stride), *dp = (REAL *)(m->dscores + (at + i) * m->stride);
-        vec sum = v_set1(sums[i]);
-        for (int64_t c = 0; c < width; c += VW) {
-            vec ds = v_mul(v_load(p + c), v_sub(v_load(dp + c), sum));
-            v_store(dp + c, ds);
-            if (m->pairs)
-                v_store_bf16((uint16_t *)(void *)(m->weights + i * m->stride) + c, ds);
-        }
-    }
 #if defined(KERNEL_BF16)
     for (int64_t i = 0; m->pairs && i < count; i += 2) {
-        const REAL *p = (const REAL *)(m->scores + i * m->stride), *ds = (const REAL *)(m->dscores + i * m->stride);
-        REAL *p_to = (REAL *)(m->p_turned + (first + i) / 2 * m->stride), *ds_to = (REAL *)(m->ds_turned + (first + i) / 2 * m->stride);
+        const REAL *p = (const REAL *)(m->scores + i * m->stride), *dp = (const REAL *)(m->dscores + i * m->stride);
+        step *weights = m->weights + i * m->stride, *p_to = m->p_turned + (first + i) / 2 * m->stride, *ds_to = m->ds_turned + (first + i) / 2 * m->stride;
         bool two = i + 1 < count;
+        vec sum = v_set1(sums[i]), sum2 = v_set1(two ? sums[i + 1] : 0);
         for (int64_t c = 0; c < width; c += VW) {
-            v_store(p_to + c, v_pair_bf16(v_load(p + c), two ? v_load(p + m->stride + c) : v_zero()));
-            v_store(ds_to + c, v_pair_bf16(v_load(ds + c), two ? v_load(ds + m->stride + c) : v_zero()));
+            vec w = v_load(p + c), w2 = two ? v_load(p + m->stride + c) : v_zero();
+            vec ds = v_mul(w, v_sub(v_load(dp + c), sum)), ds2 = two ? v_mul(w2, v_sub(v_load(dp + m->stride + c), sum2)) : v_zero();
+            put_weights(m, weights, c, ds);
+            if (two)
+                put_weights(m, weights + m->stride, c, ds2);
+            v_store((REAL *)(p_to + c), v_pair_bf16(w, w2));
+            v_store((REAL *)(ds_to + c), v_pair_bf16(ds, ds2));
         }
     }
 #endif
+    for (int64_t i = 0; !m->pairs && i < count; i++) {
+        const REAL *p = (const REAL *)(m->scores + (at + i) * m->stride);
+        REAL *ds = (REAL *)(m->dscores + (at + i) * m->stride);
+        vec sum = v_set1(sums[i]);
+        for (int64_t c = 0; c < width; c += VW)
+            v_store(ds + c, v_mul(v_load(p + c), v_sub(v_load(ds + c), sum)));
+    }
 }
 
 /* Query rows [first, first + count) of a head, whose keys and values are packed. */
@@ -408,17 +445,22 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
 {
     int64_t d = a->head_dim, n = a->k_rows, row = s * a->q_rows + first;
     const REAL *lse = (const REAL *)a->lse + (s * a->heads + h) * a->q_rows + first;
-    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR), h, d);
-    head_rows dout = find_rows(m->dout, m, &a->dout, row, count, round_up(count, MR), h, d);
+    head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR_HALF), h, d);
+    head_rows dout = find_rows(m->dout, m, &a->dout, row, count, round_up(count, MR_HALF), h, d);
+    const REAL scale = (REAL)a->scale;
 
     for (int64_t i = 0; i < count; i += BLOCK_ROWS) {
         int64_t rows = count - i < BLOCK_ROWS ? count - i : BLOCK_ROWS, at = m->pairs ? 0 : i * m->stride;
         multiply(m, m->scores + at, m->stride, q.at + i * q.stride, q.stride, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
+        expect_next(a, s * a->heads + h + 1, first + i, rows);
+        expect_rows(&a->dq, row + i, rows, h, d);
+        expect_rows(&a->dk, s * n + first + i, rows, h, d);
+        expect_rows(&a->dv, s * n + first + i, rows, h, d);
         multiply(m, m->dscores + at, m->stride, dout.at + i * dout.stride, dout.stride, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
         backward_rows(a, m, lse + i, i, rows);
         if (a->dq.data) {
             multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d, m->depth);
-            put(&a->dq, m->out, m->dims, row + i, rows, h, d, (REAL)a->scale, a->accumulate_q);
+            put(&a->dq, m->out, m->dims, row + i, rows, h, d, &scale, 0, a->accumulate_q);
         }
     }
     if (a->dv.data) {
@@ -436,6 +478,7 @@ static void backward_task(void *argument, int thread, int threads)
     const attention_job *job = argument;
     const attention_args *a = job->a;
     int64_t n = a->k_rows, d = a->head_dim, begin, end;
+    const REAL scale = (REAL)a->scale, one = 1;
     rooms m;
 
     lay_out(&m, job->c, thread, a, true);
@@ -451,8 +494,8 @@ static void backward_task(void *argument, int thread, int threads)
         memset(m.dv, 0, (size_t)total * sizeof *m.dv);
         for (int64_t first = 0; first < a->q_rows; first += m.span)
             backward_span(a, &m, s, h, first, a->q_rows - first < m.span ? a->q_rows - first : m.span);
-        put(&a->dk, m.dk, m.dims, s * n, n, h, d, (REAL)a->scale, a->accumulate_k);
-        put(&a->dv, m.dv, m.dims, s * n, n, h, d, 1, a->accumulate_v);
+        put(&a->dk, m.dk, m.dims, s * n, n, h, d, &scale, 0, a->accumulate_k);
+        put(&a->dv, m.dv, m.dims, s * n, n, h, d, &one, 0, a->accumulate_v);
     }
 }
 

@@ -14,44 +14,6 @@
 #define WIDE_TILES 8                     /* ... and at least where panels are widened for it, so that this costs little beside its use */
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
-static inline __attribute__((always_inline)) vec load_n(const REAL *p, int n)
-{
-    return n == VW ? v_load(p) : v_load_part(p, n);
-}
-
-static inline __attribute__((always_inline)) void store_n(const mat *m, int64_t r, int64_t c, vec v, int n)
-{
-    if (m->type == REAL_TYPE) {
-        REAL *to = (REAL *)m->data + r * m->stride + c;
-        if (n == VW)
-            v_store(to, v);
-        else
-            v_store_part(to, v, n);
-    } else {
-        uint16_t *to = (uint16_t *)m->data + r * m->stride + c, room[VW];
-        if (n == VW) {
-            v_store_bf16(to, v);
-        } else {
-            v_store_bf16(room, v);
-            for (int i = 0; i < n; i++)
-                to[i] = room[i];
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) vec load_mat(const mat *m, int64_t r, int64_t c, int n)
-{
-    uint16_t room[VW] = {0};
-
-    if (m->type == REAL_TYPE)
-        return load_n((const REAL *)m->data + r * m->stride + c, n);
-    if (n == VW)
-        return v_load_bf16((const uint16_t *)m->data + r * m->stride + c);
-    for (int i = 0; i < n; i++)
-        room[i] = ((const uint16_t *)m->data + r * m->stride + c)[i];
-    return v_load_bf16(room);
-}
-
 /* ---- the left operand ---- */
 
 static bool has_prologue(const gemm_prologue *in)
@@ -68,11 +30,11 @@ static void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_prologue
 
     for (int64_t c = 0; c < cols; c += VW) {
         int n = cols - c < VW ? (int)(cols - c) : VW;
-        vec v = v_mul(load_mat(x, place, c, n), factor);
+        vec v = v_mul(v_load_mat(x, place, c, n), factor);
         if (scale)
-            v = v_mul(v, load_n(scale + c, n));
+            v = v_mul(v, v_load_n(scale + c, n));
         if (in->slope.data)
-            v = v_mul(v, load_mat(&in->slope, r, c, n));
+            v = v_mul(v, v_load_mat(&in->slope, r, c, n));
         if (n == VW)
             v_store(out + c, v);
         else
@@ -165,7 +127,7 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
     vec slope = v_set1(1);
 
     if (e->bias)
-        v = v_add(v, load_n((const REAL *)e->bias + col, n));
+        v = v_add(v, v_load_n((const REAL *)e->bias + col, n));
     if (e->act == ACT_GELU) {
         v = e->slope.data ? v_gelu_slope(v, &slope) : v_gelu(v);
     } else if (e->act != ACT_NONE) {
@@ -174,14 +136,14 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
         v = v_activate(e->act, v);
     }
     if (e->slope.data)
-        store_n(&e->slope, at->slope, col, slope, n);
+        v_store_mat(&e->slope, at->slope, col, slope, n);
     if (e->col_scale)
-        v = v_mul(v, load_n((const REAL *)e->col_scale + col, n));
+        v = v_mul(v, v_load_n((const REAL *)e->col_scale + col, n));
     if (e->row_scale)
         v = v_mul(v, at->factor);
     if (e->residual.data)
-        v = v_add(v, load_mat(&e->residual, at->residual, col, n));
-    store_n(y, at->y, col, v, n);
+        v = v_add(v, v_load_mat(&e->residual, at->residual, col, n));
+    v_store_mat(y, at->y, col, v, n);
 }
 
 static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at)
@@ -241,7 +203,7 @@ UNROLL(12)
 UNROLL(4)
         for (int j = 0; j < NV; j++)
             sum[i][j] = v_zero();
-    micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, NV, pairs);
+    micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, MR, NV, pairs);
     finish_direct(args, sum, at, how);
 }
 
@@ -261,17 +223,17 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
 #if defined(KERNEL_BF16)
     if (l->pairs) {
         if (narrow)
-            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, 1, true, false);
+            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, 1, true, false);
         else
-            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, NV, true, false);
+            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, NV, true, false);
         KERNEL(finish_tile)(args, tile, at);
         return;
     }
 #endif
     if (narrow)
-        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, 1, false, false);
+        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, 1, false, false);
     else
-        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, NV, false, false);
+        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, NV, false, false);
     KERNEL(finish_tile)(args, tile, at);
 }
 

@@ -19,6 +19,7 @@
 #define NV 4
 #endif
 #define NR (NV * VW)
+#define MR_HALF (MR / 2) /* for the last rows, where they are no more */
 
 #if defined(KERNEL_BF16)
 #define HAVE_PAIRS true
@@ -38,15 +39,15 @@ static inline vec micro_multiply(vec left, vec right, vec sum, bool pairs)
     return v_fma(left, right, sum);
 }
 
-/* sum[MR][vectors] += a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs` and `vectors` are constants
- * where it is called. */
+/* sum[height][vectors] += a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs`, `vectors` and `height`,
+ * MR or less, are constants where it is called. */
 static inline __attribute__((always_inline)) void micro_sums(vec sum[MR][NV], const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step, int64_t steps,
-                                                             int vectors, bool pairs)
+                                                             int height, int vectors, bool pairs)
 {
     const step *rows[(MR + 2) / 3]; /* every third: the two between are reached by one and two strides */
 
 UNROLL(4)
-    for (int i = 0; i < (MR + 2) / 3; i++)
+    for (int i = 0; i < (height + 2) / 3; i++)
         rows[i] = a + 3 * i * a_row;
     for (int64_t p = 0; p < steps; p++) {
         vec right[NV];
@@ -54,33 +55,33 @@ UNROLL(4)
         for (int j = 0; j < vectors; j++)
             right[j] = v_load((const REAL *)(b + j * VW));
 UNROLL(12)
-        for (int i = 0; i < MR; i++) {
+        for (int i = 0; i < height; i++) {
             vec left = v_set1(rows[i / 3][i % 3 * a_row]);
 UNROLL(4)
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = micro_multiply(left, right[j], sum[i][j], pairs);
         }
 UNROLL(4)
-        for (int i = 0; i < (MR + 2) / 3; i++)
+        for (int i = 0; i < (height + 2) / 3; i++)
             rows[i] += a_step;
         b += b_step;
     }
 }
 
-/* out[MR][vectors * VW] (+)= a b; `add` is a constant, too. */
+/* out[height][vectors * VW] (+)= a b; `add` is a constant, too. */
 static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
-                                                        int64_t steps, int vectors, bool pairs, bool add)
+                                                        int64_t steps, int height, int vectors, bool pairs, bool add)
 {
     vec sum[MR][NV];
 
 UNROLL(12)
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < height; i++)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
             sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
-    micro_sums(sum, a, a_row, a_step, b, b_step, steps, vectors, pairs);
+    micro_sums(sum, a, a_row, a_step, b, b_step, steps, height, vectors, pairs);
 UNROLL(12)
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < height; i++)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
             v_store(out + i * out_stride + j * VW, sum[i][j]);

@@ -60,7 +60,7 @@ static void outer_task(void *argument, int thread, int threads)
             for (int64_t q = k_begin; q < k_end; q++) {
                 gather(right, &args->x, row, rows, q * NR, NR);
                 for (int64_t p = from; p < to; p++) {
-                    micro(tile, NR, left + (p - from) * CHUNK * MR, 1, MR, right, NR, rows, NV, false, false);
+                    micro(tile, NR, left + (p - from) * CHUNK * MR, 1, MR, right, NR, rows, MR, NV, false, false);
                     add_tile(args, tile, p * MR, q * NR, args->accumulate || row > 0);
                 }
             }

@@ -279,32 +279,46 @@ static inline vec v_neg(vec a)
     return v_sub(v_zero(), a);
 }
 
-/* Lanes are added in pairs: always the same order. */
+/* The sum and the greatest of the lanes: the upper half joins the lower one until one is left, always in this order. */
+#if VW == 1
+
+static inline REAL v_sum(vec a) { return a; }
+static inline REAL v_hmax(vec a) { return a; }
+
+#else
+
+#if defined(KERNEL_AVX512)
+static inline __m256 v_upper_(vec a) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)); }
+static inline __m256 v_lower_(vec a) { return _mm512_castps512_ps256(a); }
+static inline __m256 v_sum8_(vec a) { return _mm256_add_ps(v_lower_(a), v_upper_(a)); }
+static inline __m256 v_max8_(vec a) { return _mm256_max_ps(v_lower_(a), v_upper_(a)); }
+#else
+static inline __m256 v_sum8_(vec a) { return a; }
+static inline __m256 v_max8_(vec a) { return a; }
+#endif
+
 static inline REAL v_sum(vec a)
 {
-    REAL lane[VW];
+    __m256 eight = v_sum8_(a);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)), two = _mm_add_ps(four, _mm_movehl_ps(four, four));
 
-    v_store(lane, a);
-    for (int width = VW / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] += lane[i + width];
-    return lane[0];
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
 static inline REAL v_hmax(vec a)
 {
-    REAL lane[VW], top;
+    __m256 eight = v_max8_(a);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)), two = _mm_max_ps(four, _mm_movehl_ps(four, four));
 
-    v_store(lane, a);
-    top = lane[0];
-    for (int i = 1; i < VW; i++)
-        top = lane[i] > top ? lane[i] : top;
-    return top;
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+#endif
 
 #if defined(KERNEL_REFERENCE)
 
 static inline vec v_exp(vec x) { return exp(x); }
+static inline vec v_exp2(vec x) { return exp2(x); }
 static inline vec v_gelu(vec x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 static inline vec v_gelu_slope(vec x, vec *slope)
 {
@@ -331,6 +345,20 @@ static inline vec v_exp(vec x)
     y = v_add(v_fma(v_mul(y, r), r, r), v_set1(1.0f));
     y = v_mul(y, v_pow2(n));
     return v_select_negative(v_add(x, v_set1(87.33f)), y, v_zero());
+}
+
+/* 2^x for x < 127: a polynomial of degree 5, fitted by us, in what is left of x beside a whole number; below -126 the result is 2^-126. Relative error below 2e-7 for the
+ * x that it is given; NaN stays NaN. */
+static inline vec v_exp2(vec x)
+{
+    vec clamped = v_max(v_set1(-126.0f), x), n = v_round(clamped), f = v_sub(clamped, n), y; /* of NaN and a number v_max takes the second */
+
+    y = v_fma(v_set1(0.00132746334f), f, v_set1(0.00967196168f));
+    y = v_fma(y, f, v_set1(0.0555067837f));
+    y = v_fma(y, f, v_set1(0.240222353f));
+    y = v_fma(y, f, v_set1(0.693147062f));
+    y = v_fma(y, f, v_set1(1.0f));
+    return v_mul(y, v_pow2(n));
 }
 
 /* gelu(x) = max(x, 0) - H(|x|) with H(z) = z Phi(-z): on each of 16 equal parts of [0, 6] a polynomial of degree 6 in the place within the part, fitted by us
@@ -526,6 +554,45 @@ static inline void row_store(const mat *m, int64_t r, const REAL *values)
         v_store_bf16(to + c, v_load(values + c));
     for (; c < m->cols; c++)
         to[c] = f32_to_bf16((float)values[c]);
+}
+
+static inline __attribute__((always_inline)) vec v_load_n(const REAL *p, int n)
+{
+    return n == VW ? v_load(p) : v_load_part(p, n);
+}
+
+/* n values, at most VW, of row r from column c on. The row is one of those that lie at m->data. */
+static inline __attribute__((always_inline)) vec v_load_mat(const mat *m, int64_t r, int64_t c, int n)
+{
+    uint16_t room[VW] = {0};
+
+    if (m->type == REAL_TYPE)
+        return v_load_n((const REAL *)m->data + r * m->stride + c, n);
+    if (n == VW)
+        return v_load_bf16((const uint16_t *)m->data + r * m->stride + c);
+    for (int i = 0; i < n; i++)
+        room[i] = ((const uint16_t *)m->data + r * m->stride + c)[i];
+    return v_load_bf16(room);
+}
+
+static inline __attribute__((always_inline)) void v_store_mat(const mat *m, int64_t r, int64_t c, vec v, int n)
+{
+    if (m->type == REAL_TYPE) {
+        REAL *to = (REAL *)m->data + r * m->stride + c;
+        if (n == VW)
+            v_store(to, v);
+        else
+            v_store_part(to, v, n);
+    } else {
+        uint16_t *to = (uint16_t *)m->data + r * m->stride + c, room[VW];
+        if (n == VW) {
+            v_store_bf16(to, v);
+        } else {
+            v_store_bf16(room, v);
+            for (int i = 0; i < n; i++)
+                to[i] = room[i];
+        }
+    }
 }
 
 /* Scratch of a thread, and its share of `count` items. */
