@@ -106,8 +106,10 @@ static value find_op(const graph *g, const op_node *op)
 /* The result of an operation over up to three inputs, with the given shape: a new one, unless it is there already. */
 static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
 {
-    op_node op = {.kind = kind, .in = {a, b, c, NO_VALUE, NO_VALUE}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
+    op_node op = {.kind = kind, .in = {a, b, c}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
 
+    for (int i = 3; i < OP_INPUTS; i++)
+        op.in[i] = NO_VALUE;
     op.out = find_op(g, &op);
     if (op.out != NO_VALUE)
         return op.out;

@@ -16,7 +16,7 @@
 typedef int value; /* index of a value in its graph */
 #define NO_VALUE (-1)
 
-#define OP_INPUTS 5
+#define OP_INPUTS 7
 #define OP_AUX 2
 
 typedef enum value_kind { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_AUX } value_kind;

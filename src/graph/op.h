@@ -31,6 +31,9 @@ typedef struct op_desc {
     bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
     int inplace;   /* input whose buffer the result may take over when nobody reads it later; -1: none */
     int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
+    bool joint;    /* where input 0 is that input, too, the operation takes both parts of its gradient together, in place on the result's gradient if it can */
+    unsigned packed_inputs; /* parameters (bits) that it reads as panels */
+    bool keeps_for_backward; /* what it keeps beside its result is for the backward pass only */
     /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never; but that of a value which stands
      * at several inputs is cleared, too, and each adds to it. An operation that has this function writes other columns at each of its inputs. */
     bool (*partial)(const graph *g, const op_node *op, int input);
@@ -63,8 +66,8 @@ bool op_wants(const op_run *r, int input);
 /* Parameters among the inputs: their reals, their gradient (NULL when frozen or absent). */
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
-const packed *op_panels(const op_run *r);          /* of the weights, input 1 */
-const packed *op_gradient_panels(const op_run *r); /* ... for the gradient of input 0 */
+const packed *op_panels(const op_run *r, int input);
+const packed *op_gradient_panels(const op_run *r, int input); /* ... for the gradient of what is multiplied by them */
 const param *op_param(const op_run *r, int input);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);
@@ -72,6 +75,8 @@ void op_pass_grad(const op_run *r, int input);
 void op_copy_inactive(const op_run *r, int input);
 /* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */
 const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room);
+/* What the attributes rate, site and scale ask for: one factor for each sample, at `room` (batch floats); NULL: all are 1. */
+const float *op_row_factors(const op_run *r, float *room);
 /* A column range of a matrix. */
 mat mat_columns(mat m, int64_t first, int64_t count);
 

@@ -26,19 +26,6 @@ static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool b
     return backward ? size + (size_t)part_of(batch, bytes) * bytes : size;
 }
 
-static const float *mask_of(const op_run *r)
-{
-    float *mask = (float *)r->workspace;
-
-    if (r->op->a.rate == 0 && r->op->a.scale == 1)
-        return NULL;
-    if (r->op->a.rate > 0)
-        op_drop_path_mask(r, r->op->a.rate, r->op->a.site, mask);
-    for (int64_t i = 0; i < r->batch; i++)
-        mask[i] = (float)r->op->a.scale * (r->op->a.rate > 0 ? mask[i] : 1.0f);
-    return mask;
-}
-
 static void *rows_of(const op_run *r, int input)
 {
     /* biases follow the rows of W that are used */
@@ -50,14 +37,14 @@ static void *rows_of(const op_run *r, int input)
 static void forward(const op_run *r)
 {
     const op_node *op = r->op;
-    gemm_args args = {.y = op_out(r), .x = op_in(r, IN_X), .w = op_panels(r)};
+    gemm_args args = {.y = op_out(r), .x = op_in(r, IN_X), .w = op_panels(r, IN_W)};
 
     args.out.bias = rows_of(r, IN_B);
     args.out.act = op->a.act;
     if (op->aux[0] != NO_VALUE)
         args.out.slope = op_aux(r, 0);
     args.out.col_scale = op_data(r, IN_GAMMA);
-    args.out.row_scale = mask_of(r);
+    args.out.row_scale = op_row_factors(r, (float *)r->workspace);
     args.out.row_group = args.y.rows / r->batch;
     if (op->in[IN_RESIDUAL] != NO_VALUE)
         args.out.residual = op_in(r, IN_RESIDUAL);
@@ -81,7 +68,7 @@ static void backward_params(const op_run *r, mat *dy, mat x, gemm_prologue *in)
     void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
 
     if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
-        gemm_args again = {.y = room, .x = x, .w = op_panels(r), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
+        gemm_args again = {.y = room, .x = x, .w = op_panels(r, IN_W), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
         r->k->gemm(r->c, &again);
         r->k->column_sum(r->c, &(column_sum_args){.out = dgamma, .dy = *dy, .other = room, .row_scale = in->row_scale, .row_group = in->row_group, .accumulate = true});
     }
@@ -112,7 +99,7 @@ static void backward_part(const op_run *r, const float *mask, int64_t first, int
     dx = rows_from(dx, first * group, count * group);
     backward_params(r, &dy, x, &in);
     if (dx.data) {
-        gemm_args args = {.y = dx, .x = dy, .w = op_gradient_panels(r), .transposed = true, .in = in};
+        gemm_args args = {.y = dx, .x = dy, .w = op_gradient_panels(r, IN_W), .transposed = true, .in = in};
         if (r->accumulate[IN_X])
             args.out.residual = dx;
         r->k->gemm(r->c, &args);
@@ -124,7 +111,7 @@ static void backward(const op_run *r)
     bool trained = op_wants(r, IN_W) || op_wants(r, IN_B) || op_wants(r, IN_GAMMA);
     mat dy = op_out_grad(r);
     int64_t part = trained ? part_of(r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
-    const float *mask = mask_of(r);
+    const float *mask = op_row_factors(r, (float *)r->workspace);
 
     for (int64_t first = 0; first < r->batch; first += part)
         backward_part(r, mask, first, r->batch - first < part ? r->batch - first : part);
@@ -158,6 +145,8 @@ const op_desc op_linear = {
     .random = is_random,
     .inplace = IN_RESIDUAL,
     .passes = IN_RESIDUAL,
+    .packed_inputs = 1u << IN_W,
+    .keeps_for_backward = true,
     .bf16_inputs = 1u << IN_X,
     .bf16_result = true,
     .bf16_gradients = 1u << IN_X,

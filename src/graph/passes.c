@@ -90,6 +90,62 @@ static int *count_readers(const graph *g)
     return readers;
 }
 
+/* ---- adapters: two products with a narrow value between them are one operation ---- */
+
+static bool is_own(const graph *g, value v)
+{
+    const param *p = g->values[v].p;
+
+    return p->exact || p->trainable;
+}
+
+/* All of W is used, and W is an adapter's. */
+static bool whole_own_weight(const graph *g, const op_node *linear)
+{
+    return linear->a.first == 0 && linear->a.count == g->values[linear->in[1]].rows && is_own(g, linear->in[1]);
+}
+
+/* The product that makes the narrow value which `up` reads, or NULL. */
+static op_node *down_projection(graph *g, const op_node *up, const int *readers)
+{
+    value h = up->in[0];
+    op_node *down;
+
+    if (linear_stage(up) == STAGE_ACT || up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > BOTTLENECK_WIDTH)
+        return NULL;
+    down = private_linear(g, readers, h, STAGE_GAMMA);
+    return down && whole_own_weight(g, down) && g->values[h].cols <= BOTTLENECK_RANK && g->values[h].batched && g->values[down->in[0]].cols <= BOTTLENECK_WIDTH ? down : NULL;
+}
+
+/* What an operation keeps for its backward pass. */
+static value new_aux(graph *g, int producer, const char *name, int64_t rows, int64_t cols, dtype type)
+{
+    value_info info = {.name = name, .kind = VALUE_AUX, .batched = true, .rows = rows, .cols = cols, .type = type, .producer = producer};
+
+    ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
+    return g->value_count - 1;
+}
+
+static void fuse_bottleneck(graph *g, int index, const int *readers)
+{
+    op_node up = g->ops[index], *down = up.dead || up.kind != OP_linear ? NULL : down_projection(g, &up, readers);
+    value_info hidden;
+
+    if (!down)
+        return;
+    hidden = g->values[up.in[0]];
+    g->ops[index] = (op_node){.kind = OP_bottleneck,
+                              .in = {down->in[0], down->in[1], down->in[2], up.in[1], up.in[2], up.in[3], up.in[4]},
+                              .out = up.out,
+                              .aux = {NO_VALUE, NO_VALUE},
+                              .a = {.act = down->a.act, .scale = up.a.scale, .rate = up.a.rate, .site = up.a.site},
+                              .branch = up.branch};
+    down->dead = true;
+    g->ops[index].aux[0] = new_aux(g, index, "hidden", hidden.rows, hidden.cols, g->real);
+    if (g->ops[index].a.act != ACT_NONE)
+        g->ops[index].aux[1] = new_aux(g, index, "slope", hidden.rows, hidden.cols, g->real);
+}
+
 static void mark_dependencies(graph *g)
 {
     for (value v = 0; v < g->value_count; v++) {
@@ -223,6 +279,8 @@ void graph_finish(graph *g)
 
     for (int i = 0; readers && i < g->op_count; i++)
         fuse_into_linear(g, i, readers);
+    for (int i = 0; readers && i < g->op_count; i++)
+        fuse_bottleneck(g, i, readers);
     free(readers);
     mark_dependencies(g);
     if (!g->mask_samples)
@@ -233,10 +291,7 @@ void graph_finish(graph *g)
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
             continue;
-        value_info info = {.name = "slope", .kind = VALUE_AUX, .batched = true, .rows = g->values[op->out].rows, .cols = g->values[op->out].cols,
-                           .type = graph_gradient_type(g, g->values[op->in[1]].p), .producer = i};
-        ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
-        op->aux[0] = g->value_count - 1;
+        op->aux[0] = new_aux(g, i, "slope", g->values[op->out].rows, g->values[op->out].cols, graph_gradient_type(g, g->values[op->in[1]].p));
     }
 }
 

@@ -120,6 +120,14 @@ static void find_last_reads(const program *p, int *last)
     }
 }
 
+/* Whether inputs i and j are one value whose two parts of the gradient the operation takes together. */
+static bool are_joint(const op_node *op, int i, int j)
+{
+    int passes = op_table[op->kind]->passes;
+
+    return op_table[op->kind]->joint && op->in[i] == op->in[j] && ((i == 0 && j == passes) || (i == passes && j == 0));
+}
+
 /* The result may take over the buffer of an input that nobody reads any more. */
 static bool takes_over(const program *p, int s, const int *last)
 {
@@ -131,7 +139,7 @@ static bool takes_over(const program *p, int s, const int *last)
     if (v == NO_VALUE || g->values[v].kind != VALUE_RESULT || p->home[v] < 0 || last[v] > forward_time(s) || p->buffers[p->home[v]].end > forward_time(s))
         return false;
     for (int i = 0; i < OP_INPUTS; i++)
-        if (i != j && op->in[i] == v)
+        if (i != j && op->in[i] == v && !are_joint(op, i, j))
             return false;
     return g->values[v].batched && g->values[op->out].batched && p->full[v] == p->full[op->out] && g->values[v].type == g->values[op->out].type &&
            value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
@@ -153,7 +161,7 @@ static void place_values(program *p, const int *last)
             p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
         }
         for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || op->kind != OP_linear))
+            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || !op_table[op->kind]->keeps_for_backward))
                 p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], forward_time(s), last[op->aux[j]]);
     }
 }
@@ -198,9 +206,20 @@ static bool writes_some_samples(const program *p, const op_node *op, int input)
 static bool listed_twice(const op_node *op, int input)
 {
     for (int i = 0; i < OP_INPUTS; i++)
-        if (i != input && op->in[i] == op->in[input])
+        if (i != input && op->in[i] == op->in[input] && !are_joint(op, i, input))
             return true;
     return false;
+}
+
+/* Whether the gradient of an input lies where the result's does. */
+static bool gradient_passes(const program *p, const op_node *op, int input)
+{
+    const value_info *from = &p->g->values[op->in[input]], *to = &p->g->values[op->out];
+    value v = op->in[input];
+
+    return (input == op_table[op->kind]->passes || are_joint(op, input, op_table[op->kind]->passes)) && !listed_twice(op, input) && !to->kept &&
+           p->full_grad[v] == p->full_grad[op->out] && from->batched == to->batched && p->grad_type[v] == p->grad_type[op->out] && from->rows == to->rows &&
+           from->cols == to->cols;
 }
 
 static void place_gradients(program *p)
@@ -227,13 +246,7 @@ static void place_gradients(program *p)
                 step->clear[j] = step->accumulate[j] = true;
             if (p->grad_home[v] >= 0)
                 continue;
-            if (j == desc->passes && !twice && !g->values[op->out].kept && p->full_grad[v] == p->full_grad[op->out] &&
-                g->values[v].batched == g->values[op->out].batched && p->grad_type[v] == p->grad_type[op->out] &&
-                value_bytes(g, v, 1) / dtype_size(g->values[v].type) == value_bytes(g, op->out, 1) / dtype_size(g->values[op->out].type)) {
-                p->grad_home[v] = p->grad_home[op->out];
-            } else {
-                p->grad_home[v] = new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
-            }
+            p->grad_home[v] = gradient_passes(p, op, j) ? p->grad_home[op->out] : new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
             end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
             for (int producer = 0; producer < s && !g->values[v].kept; producer++)
                 if (g->ops[p->steps[producer].op].out == v)
@@ -249,18 +262,19 @@ static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_erro
 {
     const op_node *op = &p->g->ops[p->steps[s].op];
     const packed *unused;
-    bool listed = false;
+    bool listed = false, reads_panels = op_table[op->kind]->packed_inputs >> j & 1;
+    int64_t count = op->a.count ? op->a.count : q->dims[0];
 
     for (int i = 0; i < p->param_count; i++)
         listed |= p->params[i] == q;
     if (q->trainable && p->steps[s].backward && !listed)
         p->params[p->param_count++] = q;
-    if (q->trainable || !(op->kind == OP_linear && j == 1))
+    if (q->trainable || op->kind != OP_linear || !reads_panels)
         TRY(param_materialise(q, p->dev, err));
-    if (op->kind == OP_linear && j == 1)
-        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_weight_type(p->g, q), &unused, err));
-    if (op->kind == OP_linear && j == 1 && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
-        TRY(param_panels(q, p->dev, op->a.first, op->a.count, graph_gradient_type(p->g, q), &unused, err));
+    if (reads_panels)
+        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), &unused, err));
+    if (reads_panels && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
+        TRY(param_panels(q, p->dev, op->a.first, count, graph_gradient_type(p->g, q), &unused, err));
     return INLAY_OK;
 }
 

@@ -287,24 +287,25 @@ void *op_param_grad(const op_run *r, int input)
     return q->grad;
 }
 
-static const packed *panels_of(const op_run *r, dtype (*type_of)(const graph *g, const param *p))
+static const packed *panels_of(const op_run *r, int input, dtype (*type_of)(const graph *g, const param *p))
 {
-    param *w = param_of(r, 1);
+    param *w = param_of(r, input);
+    int64_t count = r->op->a.count ? r->op->a.count : w->dims[0];
     const packed *panels = NULL;
 
     /* made when the program was: only renewed here, which cannot fail */
-    (void)param_panels(w, r->p->dev, r->op->a.first, r->op->a.count, type_of(r->p->g, w), &panels, NULL);
+    (void)param_panels(w, r->p->dev, r->op->a.first, count, type_of(r->p->g, w), &panels, NULL);
     return panels;
 }
 
-const packed *op_panels(const op_run *r)
+const packed *op_panels(const op_run *r, int input)
 {
-    return panels_of(r, graph_weight_type);
+    return panels_of(r, input, graph_weight_type);
 }
 
-const packed *op_gradient_panels(const op_run *r)
+const packed *op_gradient_panels(const op_run *r, int input)
 {
-    return panels_of(r, graph_gradient_type);
+    return panels_of(r, input, graph_gradient_type);
 }
 
 void op_pass_grad(const op_run *r, int input)
@@ -326,6 +327,19 @@ const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, floa
 {
     for (int64_t i = 0; i < r->batch; i++)
         room[i] = !r->active && dropped(r->step, rate, site, r->first + i) ? 0.0f : (float)(1.0 / (1.0 - rate));
+    return room;
+}
+
+const float *op_row_factors(const op_run *r, float *room)
+{
+    const op_attributes *a = &r->op->a;
+
+    if (a->rate == 0 && a->scale == 1)
+        return NULL;
+    if (a->rate > 0)
+        op_drop_path_mask(r, a->rate, a->site, room);
+    for (int64_t i = 0; i < r->batch; i++)
+        room[i] = (float)a->scale * (a->rate > 0 ? room[i] : 1.0f);
     return room;
 }
 

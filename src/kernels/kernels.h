@@ -97,6 +97,35 @@ typedef struct gemm_outer_args {
     bool accumulate;
 } gemm_outer_args;
 
+#define BOTTLENECK_RANK 64    /* the widest bottleneck */
+#define BOTTLENECK_WIDTH 8192 /* the widest rows outside it */
+
+/* y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), in one pass over the rows: an adapter. Biases, col_scale, row_scale and residual are optional. */
+typedef struct bottleneck_args {
+    mat y, x;                                 /* [m, n], [m, k] */
+    const packed *down, *up;                  /* r x k and n x r, real; r <= BOTTLENECK_RANK, n, k <= BOTTLENECK_WIDTH */
+    const void *down_bias, *up_bias;          /* real [r], [n] */
+    activation act;
+    const void *col_scale;                    /* real [n] */
+    const float *row_scale;
+    int64_t row_group;
+    mat residual;                             /* [m, n] */
+    mat hidden, slope;                        /* real [m, r] contiguous: act(x Wd^T + bd) and act'; written forward (data NULL: not kept), read backward (no slope: 1) */
+    /* backward only; what is NULL is not wanted */
+    mat dy, dx;
+    bool accumulate;                          /* dx += */
+    bool add_dy;                              /* x is the residual, too: dx gets dy beside what comes through the bottleneck. With `accumulate` instead, dx may be dy */
+    const void *down_weight, *up_weight;      /* real [r, k], [n, r] */
+    void *ddown, *ddown_bias, *dup, *dup_bias, *dcol_scale; /* real; += */
+    void *partials;                           /* room: real [ceil(m / bottleneck_chunk(r))][(r + 1) n + r k + r] */
+} bottleneck_args;
+
+/* Rows whose sums are one part of a gradient: longer where a part is larger. */
+static inline int64_t bottleneck_chunk(int64_t rank)
+{
+    return 24 * ((rank + 7) / 8);
+}
+
 /* ---- normalisation ---------------------------------------------------------------------------------------------------------------- */
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over each of `groups` slices of `width` columns of a row (groups = 1: the whole row;
@@ -313,6 +342,8 @@ typedef struct kernels {
     void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
     /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done. For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
+    void (*bottleneck)(compute *c, const bottleneck_args *args);
+    void (*bottleneck_backward)(compute *c, const bottleneck_args *args);
     void (*layernorm)(compute *c, const layernorm_args *args);
     void (*layernorm_backward)(compute *c, const layernorm_args *args);
     void (*attention)(compute *c, const attention_args *args);

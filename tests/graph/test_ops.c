@@ -130,6 +130,34 @@ static value build_linear(setup *s, int variant)
     return variant & SELF ? graph_add(s->g, x, y) : y;
 }
 
+/* One of an adapter's parameters. */
+static param *own(setup *s, int64_t rows, int64_t cols)
+{
+    param *p = trained(s, rows, cols);
+
+    p->exact = true;
+    return p;
+}
+
+static value build_bottleneck(setup *s, int variant)
+{
+    int64_t k = s->s.cols, n = variant & SELF ? k : k + 2, r = variant & ROWS ? 21 : 3;
+    value x = given(s, s->s.rows, k), y = graph_linear(s->g, x, own(s, r, k), variant & BIAS ? own(s, 0, r) : NULL, 0, 0);
+
+    if (variant & ACT)
+        y = graph_activation(s->g, y, ACT_GELU);
+    y = graph_linear(s->g, y, own(s, n, r), variant & BIAS ? own(s, 0, n) : NULL, 0, 0);
+    if (variant & GAMMA)
+        y = graph_affine(s->g, y, own(s, 0, n), NULL, 1);
+    if (variant & FACTOR)
+        y = graph_affine(s->g, y, NULL, NULL, 0.7);
+    if (variant & DROP)
+        y = graph_drop_path(s->g, y, RATE);
+    if (variant & RESIDUAL)
+        y = graph_add(s->g, given(s, s->s.rows, n), y);
+    return variant & SELF ? graph_add(s->g, x, y) : y;
+}
+
 static value build_activation(setup *s, int variant)
 {
     return graph_activation(s->g, given(s, s->s.rows, s->s.cols), (activation)variant);
@@ -359,6 +387,14 @@ static const op_case cases[] = {
     {OP_linear, "linear, activation, factor, drop path", build_linear, ACT | FACTOR | DROP},
     {OP_linear, "linear, factor, drop path, residual", build_linear, BIAS | FACTOR | DROP | RESIDUAL},
     {OP_linear, "linear, everything", build_linear, BIAS | ACT | GAMMA | DROP | RESIDUAL | ROWS},
+    {OP_bottleneck, "bottleneck", build_bottleneck, 0},
+    {OP_bottleneck, "bottleneck, biases, activation", build_bottleneck, BIAS | ACT},
+    {OP_bottleneck, "bottleneck, its own input as residual", build_bottleneck, BIAS | ACT | SELF},
+    {OP_bottleneck, "bottleneck, gamma without biases, residual", build_bottleneck, GAMMA | RESIDUAL},
+    {OP_bottleneck, "bottleneck, factor, drop path", build_bottleneck, ACT | FACTOR | DROP},
+    {OP_bottleneck, "bottleneck, everything, residual", build_bottleneck, BIAS | ACT | GAMMA | DROP | RESIDUAL},
+    {OP_bottleneck, "bottleneck, everything, its own input as residual", build_bottleneck, BIAS | ACT | GAMMA | DROP | SELF},
+    {OP_bottleneck, "bottleneck, wide", build_bottleneck, BIAS | ACT | GAMMA | SELF | ROWS},
     {OP_activation, "relu", build_activation, ACT_RELU},
     {OP_activation, "gelu", build_activation, ACT_GELU},
     {OP_activation, "gelu_tanh", build_activation, ACT_GELU_TANH},

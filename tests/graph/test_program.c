@@ -152,6 +152,13 @@ static value product(bench *s, value x, int64_t n, bool bias)
     return graph_linear(s->g, x, w, bias ? make_param(s, 0, n) : NULL, 0, 0);
 }
 
+/* One of an adapter's parameters. */
+static param *own(param *p)
+{
+    p->exact = true;
+    return p;
+}
+
 static value norm(bench *s, value x)
 {
     param *w = make_param(s, 0, s->g->values[x].cols);
@@ -179,6 +186,8 @@ static vit build_vit(bench *s)
     y = product(s, graph_dropout(g, y, 0.1), 24, false);
     x = graph_add(g, x, graph_affine(g, y, make_param(s, 0, 1), NULL, 1));
     x = graph_add_columns(g, x, product(s, x, 7, false), 5);
+    y = graph_activation(g, graph_linear(g, x, own(make_param(s, 5, 24)), own(make_param(s, 0, 5)), 0, 0), ACT_GELU);
+    x = graph_add(g, x, graph_drop_path(g, graph_affine(g, graph_linear(g, y, own(make_param(s, 24, 5)), NULL, 0, 0), own(make_param(s, 0, 24)), NULL, 1), 0.2));
     x = graph_drop_path(g, graph_activation(g, x, ACT_TANH), 0.2);
     y = graph_rational(g, x, make_param(s, 0, 6), make_param(s, 0, 4), true);
     k = graph_stack(g, graph_stack(g, NO_VALUE, x, 0, 2), y, 1, 2);

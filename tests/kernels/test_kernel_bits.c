@@ -121,6 +121,59 @@ static void run_layernorm(run *r)
     emit_real(r, a.dbias, WIDTH);
 }
 
+static packed pack(run *r, int64_t n, int64_t k, const void *w)
+{
+    packed p = {.n = n, .k = k, .type = r->k->real, .data = r->k->alloc(r->k->pack_size(n, k, r->k->real))};
+
+    assert_true(r->held_count < 64);
+    r->held[r->held_count++] = p.data;
+    r->k->pack(r->c, &p, w, r->k->real);
+    return p;
+}
+
+/* Also forward against the two products of which it is made: the same bits. In place: x is the residual, and its gradient takes the place of the result's. */
+static void run_bottleneck(run *r, int64_t k, int64_t n, int64_t rank, bool in_place)
+{
+    enum { ROWS = 29 };
+    dtype real = r->k->real, type = in_place ? real : r->type;
+    const float factors[SAMPLES] = {1.25f, 0, 1.25f, 0.5f, 1};
+    void *wd = array(r, rank * k, 1), *wu = array(r, n * rank, 2);
+    packed down = pack(r, rank, k, wd), up = pack(r, n, rank, wu);
+    mat x = draw(r, ROWS, k, type, 0, 3), hidden = draw(r, ROWS, rank, real, 0, 4), again = draw(r, ROWS, n, real, 0, 5);
+    bottleneck_args a = {.y = draw(r, ROWS, n, real, 1, 6), .x = x, .down = &down, .up = &up, .down_bias = array(r, rank, 7), .up_bias = array(r, n, 8), .act = ACT_GELU,
+                         .col_scale = array(r, n, 9), .row_scale = factors + r->first, .row_group = ROWS, .residual = in_place ? x : draw(r, ROWS, n, type, 0, 10),
+                         .hidden = draw(r, ROWS, rank, real, 0, 11), .slope = draw(r, ROWS, rank, real, 0, 12), .dy = draw(r, ROWS, n, real, 0, 13),
+                         .down_weight = wd, .up_weight = wu, .ddown = array(r, rank * k, 14), .ddown_bias = array(r, rank, 15), .dup = array(r, n * rank, 16),
+                         .dup_bias = array(r, n, 17), .dcol_scale = array(r, n, 18), .accumulate = true,
+                         .partials = array(r, (SAMPLES * ROWS / bottleneck_chunk(rank) + 1) * ((rank + 1) * n + rank * k + rank), 19)};
+
+    r->k->bottleneck(r->c, &a);
+    r->k->gemm(r->c, &(gemm_args){.y = hidden, .x = x, .w = &down, .out = {.bias = a.down_bias, .act = ACT_GELU}});
+    r->k->gemm(r->c, &(gemm_args){.y = again, .x = hidden, .w = &up, .out = {.bias = a.up_bias, .col_scale = a.col_scale, .row_scale = a.row_scale, .row_group = ROWS,
+                                                                             .residual = a.residual}});
+    for (int64_t i = 0; i < again.rows; i++)
+        assert_memory_equal((unsigned char *)a.y.data + (size_t)(i * a.y.stride) * dtype_size(real), (unsigned char *)again.data + (size_t)(i * n) * dtype_size(real),
+                            (size_t)n * dtype_size(real));
+    a.dx = in_place ? a.dy : draw(r, ROWS, k, real, 0, 20);
+    r->k->bottleneck_backward(r->c, &a);
+    emit_samples(r, (mat[]){a.y, a.hidden, a.slope, a.dx}, 4);
+    emit_real(r, a.ddown, rank * k);
+    emit_real(r, a.ddown_bias, rank);
+    emit_real(r, a.dup, n * rank);
+    emit_real(r, a.dup_bias, n);
+    emit_real(r, a.dcol_scale, n);
+}
+
+static void run_narrow_bottleneck(run *r)
+{
+    run_bottleneck(r, 43, 37, 5, false);
+}
+
+static void run_wide_bottleneck(run *r)
+{
+    run_bottleneck(r, 64, 64, 37, true);
+}
+
 static void run_elementwise(run *r)
 {
     enum { ROWS = 31, COLS = 27 };
@@ -225,7 +278,7 @@ static void test_bits(void **state)
         void (*run)(run *);
     } runs[] = {
         {"attention", run_square_attention}, {"attention of a class token", run_class_token}, {"attention in several blocks", run_many_blocks},
-        {"layernorm", run_layernorm}, {"element by element", run_elementwise}, {"rows", run_rows}, {"patches and loss", run_head},
+        {"layernorm", run_layernorm}, {"narrow bottleneck", run_narrow_bottleneck}, {"wide bottleneck", run_wide_bottleneck}, {"element by element", run_elementwise}, {"rows", run_rows}, {"patches and loss", run_head},
         {"dropout and AdamW", run_threads_only},
     };
     static run batch, other;

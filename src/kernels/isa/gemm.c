@@ -124,19 +124,16 @@ typedef struct tile_row {
 /* n columns (at most VW) of one row, from the sums to the result */
 static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, const tile_row *at, int64_t col, int n)
 {
-    vec slope = v_set1(1);
+    vec slope;
 
     if (e->bias)
         v = v_add(v, v_load_n((const REAL *)e->bias + col, n));
-    if (e->act == ACT_GELU) {
-        v = e->slope.data ? v_gelu_slope(v, &slope) : v_gelu(v);
-    } else if (e->act != ACT_NONE) {
-        if (e->slope.data)
-            slope = v_activate_grad(e->act, v);
+    if (e->slope.data) {
+        v = v_activate_slope(e->act, v, &slope);
+        v_store_mat(&e->slope, at->slope, col, slope, n);
+    } else {
         v = v_activate(e->act, v);
     }
-    if (e->slope.data)
-        v_store_mat(&e->slope, at->slope, col, slope, n);
     if (e->col_scale)
         v = v_mul(v, v_load_n((const REAL *)e->col_scale + col, n));
     if (e->row_scale)
@@ -165,8 +162,8 @@ UNROLL(4)
     }
 }
 
-/* That of a transformer's first feed-forward product is written out, so that what it lacks costs no tests in front of every vector; those without an activation are in
- * gemm_direct.h. */
+/* Those of a transformer's first feed-forward product and of a bottleneck are written out, so that what they lack costs no tests in front of every vector; others without
+ * an activation are in gemm_direct.h. */
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 {
     const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
@@ -174,6 +171,8 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 
     if (e.bias && e.act == ACT_GELU && !e.slope.data && !e.col_scale && !e.row_scale && !e.residual.data && y.type == DTYPE_BF16 && y.cols - at.col >= NR)
         finish_rows((gemm_epilogue){.bias = e.bias, .act = ACT_GELU}, y, tile, at);
+    else if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
+        finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at);
     else
         finish_rows(e, y, tile, at);
 }

@@ -14,6 +14,8 @@ void KERNEL(gemm)(compute *c, const gemm_args *args);
 void KERNEL(gemm_outer)(compute *c, const gemm_outer_args *args);
 void KERNEL(apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds);
+void KERNEL(bottleneck)(compute *c, const bottleneck_args *args);
+void KERNEL(bottleneck_backward)(compute *c, const bottleneck_args *args);
 void KERNEL(layernorm)(compute *c, const layernorm_args *args);
 void KERNEL(layernorm_backward)(compute *c, const layernorm_args *args);
 void KERNEL(attention)(compute *c, const attention_args *args);

@@ -506,6 +506,15 @@ static inline vec v_activate_grad(activation act, vec x)
     }
 }
 
+/* act(x), and its derivative in *slope. */
+static inline vec v_activate_slope(activation act, vec x, vec *slope)
+{
+    if (act == ACT_GELU)
+        return v_gelu_slope(x, slope);
+    *slope = v_activate_grad(act, x);
+    return v_activate(act, x);
+}
+
 /* ---- rows of matrices that may be stored as bf16 ---- */
 
 /* Where row r of a matrix lies. */
