@@ -129,21 +129,21 @@ static value new_aux(graph *g, int producer, const char *name, int64_t rows, int
 static void fuse_bottleneck(graph *g, int index, const int *readers)
 {
     op_node up = g->ops[index], *down = up.dead || up.kind != OP_linear ? NULL : down_projection(g, &up, readers);
-    value_info hidden;
+    value hidden = up.in[0];
 
     if (!down)
         return;
-    hidden = g->values[up.in[0]];
     g->ops[index] = (op_node){.kind = OP_bottleneck,
                               .in = {down->in[0], down->in[1], down->in[2], up.in[1], up.in[2], up.in[3], up.in[4]},
                               .out = up.out,
-                              .aux = {NO_VALUE, NO_VALUE},
+                              .aux = {hidden, NO_VALUE},
                               .a = {.act = down->a.act, .scale = up.a.scale, .rate = up.a.rate, .site = up.a.site},
                               .branch = up.branch};
     down->dead = true;
-    g->ops[index].aux[0] = new_aux(g, index, "hidden", hidden.rows, hidden.cols, g->real);
+    g->values[hidden].kind = VALUE_AUX;
+    g->values[hidden].producer = index;
     if (g->ops[index].a.act != ACT_NONE)
-        g->ops[index].aux[1] = new_aux(g, index, "slope", hidden.rows, hidden.cols, g->real);
+        g->ops[index].aux[1] = new_aux(g, index, "slope", g->values[hidden].rows, g->values[hidden].cols, g->real);
 }
 
 static void mark_dependencies(graph *g)

@@ -161,7 +161,7 @@ static void place_values(program *p, const int *last)
             p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
         }
         for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || !op_table[op->kind]->keeps_for_backward))
+            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || !op_table[op->kind]->keeps_for_backward || p->wanted[op->aux[j]]))
                 p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], forward_time(s), last[op->aux[j]]);
     }
 }

@@ -42,6 +42,19 @@ static void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_prologue
     }
 }
 
+#if defined(KERNEL_BF16)
+
+/* A row of bf16 times a row of bf16 slopes, as pairs: what comes back through an activation. */
+static void slope_row(uint16_t *out, const mat *x, int64_t r, const mat *slope)
+{
+    const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride, *factor = (const uint16_t *)slope->data + r * slope->stride;
+
+    for (int64_t c = 0; c < x->cols; c += VW)
+        v_store_bf16(out + c, v_mul(v_load_bf16(from + c), v_load_bf16(factor + c)));
+}
+
+#endif
+
 /* The left operand as the micro kernel walks it: row i begins at rows + i * stride, in steps. */
 typedef struct left {
     const step *rows;
@@ -87,6 +100,12 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
         memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof(uint16_t));
         return;
     }
+#if defined(KERNEL_BF16)
+    if (l->pairs && x->type == DTYPE_BF16 && args->in.slope.data && args->in.slope.type == DTYPE_BF16 && !args->in.col_scale && !args->in.row_scale && depth % VW == 0) {
+        slope_row((uint16_t *)(void *)out, x, r, &args->in.slope);
+        return;
+    }
+#endif
     if (has_prologue(&args->in)) {
         prologue_row(room, x, r, &args->in);
         from = room;
@@ -128,12 +147,12 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
 
     if (e->bias)
         v = v_add(v, v_load_n((const REAL *)e->bias + col, n));
-    if (e->slope.data) {
-        v = v_activate_slope(e->act, v, &slope);
+    if (e->act == ACT_GELU && y->type == DTYPE_BF16)
+        v = e->slope.data ? v_gelu_slope_bf16(v, &slope) : v_gelu_bf16(v);
+    else
+        v = e->slope.data ? v_activate_slope(e->act, v, &slope) : v_activate(e->act, v);
+    if (e->slope.data)
         v_store_mat(&e->slope, at->slope, col, slope, n);
-    } else {
-        v = v_activate(e->act, v);
-    }
     if (e->col_scale)
         v = v_mul(v, v_load_n((const REAL *)e->col_scale + col, n));
     if (e->row_scale)
@@ -162,16 +181,13 @@ UNROLL(4)
     }
 }
 
-/* Those of a transformer's first feed-forward product and of a bottleneck are written out, so that what they lack costs no tests in front of every vector; others without
- * an activation are in gemm_direct.h. */
+/* That of a bottleneck is written out, so that what it lacks costs no tests in front of every vector; others are in gemm_direct.h. */
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 {
     const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
     const mat y = args->y;
 
-    if (e.bias && e.act == ACT_GELU && !e.slope.data && !e.col_scale && !e.row_scale && !e.residual.data && y.type == DTYPE_BF16 && y.cols - at.col >= NR)
-        finish_rows((gemm_epilogue){.bias = e.bias, .act = ACT_GELU}, y, tile, at);
-    else if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
+    if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
         finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at);
     else
         finish_rows(e, y, tile, at);

@@ -5,13 +5,15 @@
 #include "kernels/isa/gemm_panels.h"
 
 /* Epilogues of whole tiles that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the rounding
- * to bf16. */
-typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
+ * to bf16, also behind GELU, whose slope may be kept. */
+typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_GELU, DIRECT_GELU_SLOPE, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
 
 static inline direct direct_of(const gemm_args *args)
 {
     const gemm_epilogue *e = &args->out;
 
+    if (e->act == ACT_GELU && !e->col_scale && !e->row_scale && !e->residual.data && !args->y.samples && args->y.type == DTYPE_BF16 && (!e->slope.data || e->slope.type == DTYPE_BF16))
+        return e->slope.data ? DIRECT_GELU_SLOPE : DIRECT_GELU;
     if (e->act != ACT_NONE || e->slope.data || e->col_scale)
         return DIRECT_NONE;
     if (e->residual.data) {
@@ -29,7 +31,7 @@ static inline direct direct_of(const gemm_args *args)
 /* For one of them, a constant where it is called. */
 static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
 {
-    const mat y = args->y, residual = args->out.residual;
+    const mat y = args->y, residual = args->out.residual, slope = args->out.slope;
     const float *scale = args->out.row_scale;
     const REAL *bias = args->out.bias;
     int64_t group = args->out.row_group;
@@ -51,7 +53,14 @@ UNROLL(4)
                 sum[i][j] = v_mul(sum[i][j], factor);
             if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
                 sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
-            if (how == DIRECT_BF16)
+            if (how == DIRECT_GELU)
+                sum[i][j] = v_gelu_bf16(sum[i][j]);
+            if (how == DIRECT_GELU_SLOPE) {
+                vec kept;
+                sum[i][j] = v_gelu_slope_bf16(sum[i][j], &kept);
+                v_store_bf16((uint16_t *)slope.data + r * slope.stride + at.col + j * VW, kept);
+            }
+            if (how == DIRECT_BF16 || how == DIRECT_GELU || how == DIRECT_GELU_SLOPE)
                 v_store_bf16((uint16_t *)y.data + to + j * VW, sum[i][j]);
             else
                 v_store((REAL *)y.data + to + j * VW, sum[i][j]);
@@ -65,6 +74,12 @@ static inline __attribute__((always_inline)) void finish_direct(const gemm_args 
     switch (how) {
     case DIRECT_BF16:
         finish_sums(args, sum, at, DIRECT_BF16);
+        return;
+    case DIRECT_GELU:
+        finish_sums(args, sum, at, DIRECT_GELU);
+        return;
+    case DIRECT_GELU_SLOPE:
+        finish_sums(args, sum, at, DIRECT_GELU_SLOPE);
         return;
     case DIRECT_RESIDUAL:
         finish_sums(args, sum, at, DIRECT_RESIDUAL);

@@ -1,6 +1,7 @@
 /* LayerNorm over whole rows or groups of columns; statistics in two passes over the row. */
 #include "kernels/isa/isa.h"
 
+#define ROWS 8         /* that are at work at a time */
 #define PARAM_CHUNK 64 /* rows whose weight gradients are summed before they are added to the total */
 
 typedef struct norm_job {
@@ -8,21 +9,8 @@ typedef struct norm_job {
     const layernorm_args *args;
 } norm_job;
 
-static inline vec load_n(const REAL *p, int n)
-{
-    return n == VW ? v_load(p) : v_load_part(p, n);
-}
-
-static inline void store_n(REAL *p, vec v, int n)
-{
-    if (n == VW)
-        v_store(p, v);
-    else
-        v_store_part(p, v, n);
-}
-
 /* Four partial sums hide the latency of the additions; they are joined in a fixed order. */
-static REAL sum_of(const REAL *x, int64_t n)
+static inline REAL sum_of(const REAL *x, int64_t n)
 {
     vec total[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     int64_t c = 0;
@@ -31,11 +19,11 @@ static REAL sum_of(const REAL *x, int64_t n)
         for (int j = 0; j < 4; j++)
             total[j] = v_add(total[j], v_load(x + c + j * VW));
     for (; c < n; c += VW)
-        total[0] = v_add(total[0], load_n(x + c, n - c < VW ? (int)(n - c) : VW));
+        total[0] = v_add(total[0], v_load_n(x + c, n - c < VW ? (int)(n - c) : VW));
     return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
 }
 
-static REAL squares_of(const REAL *x, REAL mean, int64_t n)
+static inline REAL squares_of(const REAL *x, REAL mean, int64_t n)
 {
     vec total[4] = {v_zero(), v_zero(), v_zero(), v_zero()}, centre = v_set1(mean);
     int64_t c = 0;
@@ -58,42 +46,54 @@ static REAL squares_of(const REAL *x, REAL mean, int64_t n)
     return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
 }
 
-static void norm_group(REAL *y, const REAL *x, const layernorm_args *a, REAL *mean_out, REAL *rstd_out)
+/* Rows [first, first + count), group g: what one row's sums wait for, the others' hide. */
+static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t first, int count, int64_t g)
 {
     const REAL *w = a->weight, *b = a->bias;
-    REAL mean = sum_of(x, a->width) / (REAL)a->width;
-    REAL variance = squares_of(x, mean, a->width) / (REAL)a->width, rstd = (REAL)(1.0 / sqrt((double)variance + a->eps));
-    vec centre = v_set1(mean), scale = v_set1(rstd);
+    const mat y = a->y;
+    int64_t width = a->width, skip = g * width;
+    REAL mean[ROWS], rstd[ROWS];
 
-    for (int64_t c = 0; c < a->width; c += VW) {
-        int n = a->width - c < VW ? (int)(a->width - c) : VW;
-        vec v = v_mul(v_sub(load_n(x + c, n), centre), scale);
-        if (w)
-            v = v_mul(v, load_n(w + c, n));
-        if (b)
-            v = v_add(v, load_n(b + c, n));
-        store_n(y + c, v, n);
+    for (int i = 0; i < count; i++)
+        mean[i] = sum_of(x[i] + skip, width) / (REAL)width;
+    for (int i = 0; i < count; i++)
+        rstd[i] = squares_of(x[i] + skip, mean[i], width) / (REAL)width;
+    for (int i = 0; i < count; i++)
+        rstd[i] = (REAL)(1.0 / sqrt((double)rstd[i] + a->eps));
+    for (int i = 0; i < count; i++) {
+        vec centre = v_set1(mean[i]), scale = v_set1(rstd[i]);
+        int64_t place = row_place(&y, first + i);
+        for (int64_t c = 0; c < width; c += VW) {
+            int n = width - c < VW ? (int)(width - c) : VW;
+            vec v = v_mul(v_sub(v_load_n(x[i] + skip + c, n), centre), scale);
+            if (w)
+                v = v_mul(v, v_load_n(w + c, n));
+            if (b)
+                v = v_add(v, v_load_n(b + c, n));
+            v_store_mat(&y, place, skip + c, v, n);
+        }
+        if (a->mean)
+            ((REAL *)a->mean)[(first + i) * a->groups + g] = mean[i];
+        if (a->rstd)
+            ((REAL *)a->rstd)[(first + i) * a->groups + g] = rstd[i];
     }
-    if (mean_out)
-        *mean_out = mean;
-    if (rstd_out)
-        *rstd_out = rstd;
 }
 
 static void norm_task(void *argument, int thread, int threads)
 {
     const norm_job *job = argument;
     const layernorm_args *a = job->args;
-    REAL *in = KERNEL_SCRATCH(job->c, thread), *out = in + a->x.cols, *mean = a->mean, *rstd = a->rstd;
+    REAL *room = KERNEL_SCRATCH(job->c, thread);
+    const REAL *x[ROWS];
     int64_t begin, end;
 
     pool_share(a->x.rows, thread, threads, &begin, &end);
-    for (int64_t r = begin; r < end; r++) {
-        const REAL *x = row_real(&a->x, r, in);
-        REAL *y = row_begin(&a->y, r, out);
+    for (int64_t r = begin; r < end; r += ROWS) {
+        int count = end - r < ROWS ? (int)(end - r) : ROWS;
+        for (int i = 0; i < count; i++)
+            x[i] = row_real(&a->x, r + i, room + i * a->x.cols);
         for (int64_t g = 0; g < a->groups; g++)
-            norm_group(y + g * a->width, x + g * a->width, a, mean ? mean + r * a->groups + g : NULL, rstd ? rstd + r * a->groups + g : NULL);
-        row_store(&a->y, r, y);
+            norm_rows(a, x, r, count, g);
     }
 }
 
@@ -105,30 +105,40 @@ void KERNEL(layernorm)(compute *c, const layernorm_args *args)
 }
 
 /* With xhat = (x - mean) rstd and g = dy * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)). */
-static void backward_group(REAL *dx, const REAL *dy, const REAL *x, const layernorm_args *a, REAL mean, REAL rstd)
+static void backward_rows(const layernorm_args *a, const REAL *const *x, const REAL *const *dy, int64_t first, int count, int64_t g)
 {
-    const REAL *w = a->weight;
-    vec centre = v_set1(mean), scale = v_set1(rstd), sum_g = v_zero(), sum_gx = v_zero(), mean_g, mean_gx;
+    const REAL *w = a->weight, *mean = (const REAL *)a->mean + first * a->groups + g, *rstd = (const REAL *)a->rstd + first * a->groups + g;
+    const mat to = a->dx;
+    int64_t width = a->width, skip = g * width;
+    bool add = a->accumulate;
+    REAL mean_g[ROWS], mean_gx[ROWS];
 
-    for (int64_t c = 0; c < a->width; c += VW) {
-        int n = a->width - c < VW ? (int)(a->width - c) : VW;
-        vec g = load_n(dy + c, n);
-        if (w)
-            g = v_mul(g, load_n(w + c, n));
-        sum_g = v_add(sum_g, g);
-        sum_gx = v_fma(g, v_mul(v_sub(load_n(x + c, n), centre), scale), sum_gx);
+    for (int i = 0; i < count; i++) {
+        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), sum_g = v_zero(), sum_gx = v_zero();
+        for (int64_t c = 0; c < width; c += VW) {
+            int n = width - c < VW ? (int)(width - c) : VW;
+            vec v = v_load_n(dy[i] + skip + c, n);
+            if (w)
+                v = v_mul(v, v_load_n(w + c, n));
+            sum_g = v_add(sum_g, v);
+            sum_gx = v_fma(v, v_mul(v_sub(v_load_n(x[i] + skip + c, n), centre), scale), sum_gx);
+        }
+        mean_g[i] = v_sum(sum_g) / (REAL)width;
+        mean_gx[i] = v_sum(sum_gx) / (REAL)width;
     }
-    mean_g = v_set1(v_sum(sum_g) / (REAL)a->width);
-    mean_gx = v_set1(v_sum(sum_gx) / (REAL)a->width);
-    for (int64_t c = 0; c < a->width; c += VW) {
-        int n = a->width - c < VW ? (int)(a->width - c) : VW;
-        vec g = load_n(dy + c, n), xhat = v_mul(v_sub(load_n(x + c, n), centre), scale), v;
-        if (w)
-            g = v_mul(g, load_n(w + c, n));
-        v = v_mul(scale, v_sub(v_sub(g, mean_g), v_mul(xhat, mean_gx)));
-        if (a->accumulate)
-            v = v_add(v, load_n(dx + c, n));
-        store_n(dx + c, v, n);
+    for (int i = 0; i < count; i++) {
+        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), shift = v_set1(mean_g[i]), slope = v_set1(mean_gx[i]);
+        int64_t place = row_place(&to, first + i);
+        for (int64_t c = 0; c < width; c += VW) {
+            int n = width - c < VW ? (int)(width - c) : VW;
+            vec v = v_load_n(dy[i] + skip + c, n), xhat = v_mul(v_sub(v_load_n(x[i] + skip + c, n), centre), scale);
+            if (w)
+                v = v_mul(v, v_load_n(w + c, n));
+            v = v_mul(scale, v_sub(v_sub(v, shift), v_mul(xhat, slope)));
+            if (add)
+                v = v_add(v, v_load_mat(&to, place, skip + c, n));
+            v_store_mat(&to, place, skip + c, v, n);
+        }
     }
 }
 
@@ -136,21 +146,19 @@ static void backward_task(void *argument, int thread, int threads)
 {
     const norm_job *job = argument;
     const layernorm_args *a = job->args;
-    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_dy = in + a->x.cols, *out = in_dy + a->x.cols;
-    const REAL *mean = a->mean, *rstd = a->rstd;
+    REAL *room = KERNEL_SCRATCH(job->c, thread), *room_dy = room + ROWS * a->x.cols;
+    const REAL *x[ROWS], *dy[ROWS];
     int64_t begin, end;
 
     pool_share(a->x.rows, thread, threads, &begin, &end);
-    for (int64_t r = begin; r < end; r++) {
-        const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy);
-        REAL *dx = row_begin(&a->dx, r, out);
-        if (a->accumulate && dx == out)
-            memcpy(out, row_real(&a->dx, r, out), (size_t)a->dx.cols * sizeof *out);
-        for (int64_t g = 0; g < a->groups; g++) {
-            int64_t at = r * a->groups + g, skip = g * a->width;
-            backward_group(dx + skip, dy + skip, x + skip, a, mean[at], rstd[at]);
+    for (int64_t r = begin; r < end; r += ROWS) {
+        int count = end - r < ROWS ? (int)(end - r) : ROWS;
+        for (int i = 0; i < count; i++) {
+            x[i] = row_real(&a->x, r + i, room + i * a->x.cols);
+            dy[i] = row_real(&a->dy, r + i, room_dy + i * a->dy.cols);
         }
-        row_store(&a->dx, r, dx);
+        for (int64_t g = 0; g < a->groups; g++)
+            backward_rows(a, x, dy, r, count, g);
     }
 }
 
