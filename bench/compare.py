@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import resource
+import select
 import signal
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ LONG = 30.0  # seconds
 OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once, unless it takes longer than
 AGAIN = 5.0  # seconds
 PATIENCE = 5.0  # seconds for which the turns of a contest may wait, in all, for others to be done
+ANSWER = 180.0  # seconds after which a peer is given up; torch.compile needs a minute
 TRAILING = 1.15  # a variant of a peer that is so many times slower than the best after two rounds is not measured again
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.path.join(os.path.dirname(HERE), "build", "bench")
@@ -102,6 +104,9 @@ class Talker:
         self.name = self.read()["contestant"]
 
     def read(self):
+        if not select.select([self.process.stdout], [], [], ANSWER)[0]:
+            self.process.kill()
+            raise Absent(f"no answer within {ANSWER:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -283,14 +288,14 @@ class Bench:
     def makers(self, size, batch, threads, precision):
         model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda file, *rest: [sys.executable, os.path.join(HERE, "peers", file), *rest]
         plain, tasks = [str(threads), precision, str(batch)], ["infer"] if batch == 1 else ["infer", "train"]
-        yield "Inlay " + precision, lambda: self.inlay(size, threads, precision, batch, tasks)
+        yield "Inlay", lambda: self.inlay(size, threads, precision, batch, tasks)
         if precision != "int8" and {"torch", "timm"} <= set(self.modules):
             for variant in self.variants(size, threads, precision, batch):
                 yield "PyTorch " + variant, lambda v=variant: Talker("PyTorch", v, peer("torch_peer.py", size, *plain, v), threads, batch, tasks)
         engines = [("ONNX Runtime", "onnxruntime_peer.py", "onnxruntime", ("f32", "int8")), ("OpenVINO", "openvino_peer.py", "openvino", ("f32", "bf16", "int8"))]
         for family, file, module, precisions in engines:
             if precision in precisions and module in self.modules and os.path.exists(f"{model}.int8.xml" if (family, precision) == ("OpenVINO", "int8") else f"{model}.onnx"):
-                yield f"{family} {precision}", lambda a=(family, "", peer(file, model, *plain), threads, batch, ["infer"]): Talker(*a)
+                yield family, lambda a=(family, "", peer(file, model, *plain), threads, batch, ["infer"]): Talker(*a)
 
     def inlay(self, size, threads, precision, batch, tasks):
         return Inlay([self.program("inlay"), "bench", "--backbone", os.path.join(WORK, size), "--threads", str(threads), "--precision", precision, "--batch-size", str(batch),
@@ -358,8 +363,8 @@ class Bench:
                 results["kernels"].append(self.products(precision, threads))
                 yield results
         for size, batch, threads, precision in self.models():
-            print(f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", flush=True)
-            skipped = {}
+            title, skipped = f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", {}
+            print(title, flush=True)
             contestants = open_all(self.makers(size, batch, threads, precision), skipped)
             try:
                 entries = contest(contestants, skipped)
@@ -367,7 +372,7 @@ class Bench:
                 for c in contestants:
                     c.close()
             for what, why in skipped.items():
-                self.skip(what, why)
+                self.skip(f"{what}, {title}", why)
             results["models"].append({"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries})
             for e in entries:
                 print("  " + report.line(e), flush=True)
