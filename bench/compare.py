@@ -1,11 +1,13 @@
 """Measures Inlay beside its peers in one run: matrix products, training steps, inference, cold start. Writes build/bench/results.json and the page that is made of it,
-docs/performance.md (a run that was ended leaves results.json: report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the standard library is needed; what a peer needs is looked for in the Python that
-runs this, and a peer that is not there is named and left out. usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench"""
+docs/performance.md (a run that was ended leaves results.json: report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the
+standard library is needed; what a peer needs is looked for in the Python that runs this, and a peer that is not there is named and left out. A second PyTorch is looked
+for in DEBIAN_PYTHON (/usr/bin/python3 where it is not set; empty: none). usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench"""
 import datetime
 import importlib.metadata
 import json
 import os
 import resource
+import select
 import signal
 import statistics
 import subprocess
@@ -20,11 +22,13 @@ LONG = 30.0  # seconds
 OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once, unless it takes longer than
 AGAIN = 5.0  # seconds
 PATIENCE = 5.0  # seconds for which the turns of a contest may wait, in all, for others to be done
+ANSWER = 180.0  # seconds after which a peer is given up; torch.compile needs a minute
 TRAILING = 1.15  # a variant of a peer that is so many times slower than the best after two rounds is not measured again
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.path.join(os.path.dirname(HERE), "build", "bench")
 TICKS = os.sysconf("SC_CLK_TCK")
 PRODUCTS = [("bench_gemm", "Inlay", ("f32", "bf16", "int8")), ("gemm_openblas", "OpenBLAS", ("f32",)), ("gemm_onednn", "oneDNN", ("f32", "bf16", "int8"))]
+DEBIAN_PYTHON = os.environ.get("DEBIAN_PYTHON", "/usr/bin/python3")
 ERRORS = os.path.join(WORK, "errors.log")
 
 
@@ -102,6 +106,9 @@ class Talker:
         self.name = self.read()["contestant"]
 
     def read(self):
+        if not select.select([self.process.stdout], [], [], ANSWER)[0]:
+            self.process.kill()
+            raise Absent(f"no answer within {ANSWER:.0f} s")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -233,6 +240,7 @@ class Bench:
         self.threads = [2] if quick else [1, 2]
         self.skipped = {}
         self.modules = self.find_modules("torch", "timm", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
+        self.torches = self.find_torches()
 
     def find_modules(self, *names):
         """Versions of what the peers need, without importing it."""
@@ -242,6 +250,18 @@ class Bench:
                 found[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 pass
+        return found
+
+    def find_torches(self):
+        """PyTorch of the Python that runs this, and Debian's if it is another: versions and what runs them."""
+        found = {self.modules["torch"].split("+")[0]: [sys.executable]} if "torch" in self.modules else {}
+        if DEBIAN_PYTHON:
+            command = [DEBIAN_PYTHON, "-Es"]  # it sees its own modules alone
+            version = report.first_line(*command, "-c", "import importlib.metadata; print(importlib.metadata.version('torch'))").split("+")[0]
+            if version:
+                found.setdefault(version, command)
+            else:
+                self.skip("PyTorch of Debian", f"{DEBIAN_PYTHON} has no module torch (package python3-torch; DEBIAN_PYTHON=... selects another Python)")
         return found
 
     def program(self, name):
@@ -276,21 +296,23 @@ class Bench:
                     old["gflops"], old["gradient"] = max(old["gflops"], new["gflops"]), max(old["gradient"], new["gradient"])
         return {"precision": precision, "threads": threads, "peak": max([e["peak"] for e in entries], default=0), "entries": entries, "others": others}
 
-    def variants(self, size, threads, precision, batch):
+    def variants(self, version, size, threads, precision, batch):
+        if int(version.split(".")[0]) < 2:
+            return ["plain"]
         compiled = (size, threads, precision, batch) == ("ti", 2, "bf16", 32)  # compiling takes a minute
         return ["fused", "plain"] + (["fused,compiled"] if compiled else [])
 
     def makers(self, size, batch, threads, precision):
-        model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda file, *rest: [sys.executable, os.path.join(HERE, "peers", file), *rest]
+        model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda python, file, *rest: [*python, os.path.join(HERE, "peers", file), *rest]
         plain, tasks = [str(threads), precision, str(batch)], ["infer"] if batch == 1 else ["infer", "train"]
-        yield "Inlay " + precision, lambda: self.inlay(size, threads, precision, batch, tasks)
-        if precision != "int8" and {"torch", "timm"} <= set(self.modules):
-            for variant in self.variants(size, threads, precision, batch):
-                yield "PyTorch " + variant, lambda v=variant: Talker("PyTorch", v, peer("torch_peer.py", size, *plain, v), threads, batch, tasks)
+        yield "Inlay", lambda: self.inlay(size, threads, precision, batch, tasks)
+        for version, python in self.torches.items() if precision != "int8" else ():
+            for variant in self.variants(version, size, threads, precision, batch):
+                yield f"PyTorch {version} {variant}", lambda p=python, v=variant: Talker("PyTorch", v, peer(p, "torch_peer.py", size, *plain, v), threads, batch, tasks)
         engines = [("ONNX Runtime", "onnxruntime_peer.py", "onnxruntime", ("f32", "int8")), ("OpenVINO", "openvino_peer.py", "openvino", ("f32", "bf16", "int8"))]
         for family, file, module, precisions in engines:
             if precision in precisions and module in self.modules and os.path.exists(f"{model}.int8.xml" if (family, precision) == ("OpenVINO", "int8") else f"{model}.onnx"):
-                yield f"{family} {precision}", lambda a=(family, "", peer(file, model, *plain), threads, batch, ["infer"]): Talker(*a)
+                yield family, lambda a=(family, "", peer([sys.executable], file, model, *plain), threads, batch, ["infer"]): Talker(*a)
 
     def inlay(self, size, threads, precision, batch, tasks):
         return Inlay([self.program("inlay"), "bench", "--backbone", os.path.join(WORK, size), "--threads", str(threads), "--precision", precision, "--batch-size", str(batch),
@@ -347,9 +369,9 @@ class Bench:
     def all(self):
         """Yields the results after each part, so that a run that is ended leaves what it has."""
         limits = {"turns": TURNS, "fewest": FEWEST, "long": LONG, "others": OTHERS, "again": AGAIN, "trailing": TRAILING}
-        results = {"limits": limits, "machine": report.machine(self.build, self.modules), "date": datetime.date.today().isoformat(), "quick": self.quick, "kernels": [],
-                   "models": [], "cold": [], "skipped": self.skipped}
-        for module, peer in (("torch", "PyTorch"), ("timm", "PyTorch"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("nncf", "OpenVINO int8")):
+        results = {"limits": limits, "machine": report.machine(self.build, self.modules, self.torches), "date": datetime.date.today().isoformat(), "quick": self.quick,
+                   "kernels": [], "models": [], "cold": [], "skipped": self.skipped}
+        for module, peer in (("torch", "PyTorch"), ("timm", "inference engines"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("nncf", "OpenVINO int8")):
             if module not in self.modules:
                 self.skip(peer, f"{sys.executable} has no module {module} (PYTHON=... selects another)")
         for precision in ("f32", "bf16", "int8"):
@@ -358,8 +380,8 @@ class Bench:
                 results["kernels"].append(self.products(precision, threads))
                 yield results
         for size, batch, threads, precision in self.models():
-            print(f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", flush=True)
-            skipped = {}
+            title, skipped = f"{report.MODELS[size].name}, batch {batch}, {precision}, {threads} threads", {}
+            print(title, flush=True)
             contestants = open_all(self.makers(size, batch, threads, precision), skipped)
             try:
                 entries = contest(contestants, skipped)
@@ -367,7 +389,7 @@ class Bench:
                 for c in contestants:
                     c.close()
             for what, why in skipped.items():
-                self.skip(what, why)
+                self.skip(f"{what}, {title}", why)
             results["models"].append({"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries})
             for e in entries:
                 print("  " + report.line(e), flush=True)

@@ -43,7 +43,7 @@ def first_line(*command):
         return ""
 
 
-def machine(build, modules):
+def machine(build, modules, torches):
     cpu = dict(re.findall(r"^([^\t:]+)\t*: (.*)$", read("/proc/cpuinfo"), re.M))
     caches = []
     for i in range(4):
@@ -61,6 +61,8 @@ def machine(build, modules):
         "compiler": first_line(compiler.group(1), "--version") if compiler else "?",
         "Inlay": first_line("git", "describe", "--always", "--dirty") or "not a clone",
         "Python and packages": f"Python {platform.python_version()}" + "".join(f", {name} {version}" for name, version in sorted(modules.items())),
+        "PyTorch": ", ".join(f"{version} of {command[0]}" for version, command in torches.items()) or "none",
+        "package python3-torch": first_line("dpkg-query", "-W", "-f", "${Version}", "python3-torch") or "none",
     }
 
 
@@ -79,6 +81,11 @@ def line(e):
     """One contestant, for the terminal."""
     parts = [f"{task} {number(max(e[task]))} img/s" for task in ("infer", "train") if e[task]]
     return f"{e['name']} {e['variant']}".strip() + ": " + ", ".join(parts) + f", {max(e.get('peak', 0), e['infer_peak']) / 1e9:.2f} GB"
+
+
+def variant(e):
+    """Which PyTorch: its version, and how it was used."""
+    return f"{e['name'].split()[-1]}, {e['variant'].replace(',', ', ')}"
 
 
 def share(value, limit):
@@ -156,9 +163,9 @@ class Page:
                 continue
             cells = [number(max(e["train"])) + share(max(e["train"]), self.limit(c, 2)) if e else "-" for e in (ours, theirs)]
             memory = [f"{e['peak'] / 1e9:.2f}" if e else "-" for e in (ours, theirs)]
-            rows.append(self.row(c) + cells + [theirs["variant"].replace(",", ", ") if theirs else "-", ratio(max(ours["train"]), max(theirs["train"])) if ours and theirs else "-",
+            rows.append(self.row(c) + cells + [variant(theirs) if theirs else "-", ratio(max(ours["train"]), max(theirs["train"])) if ours and theirs else "-",
                                               " / ".join(memory)])
-        return table(["model", "precision", "threads", "Inlay, img/s", "PyTorch, img/s", "its variant", "Inlay / PyTorch", "peak memory, GB"], rows)
+        return table(["model", "precision", "threads", "Inlay, img/s", "PyTorch, img/s", "its version and variant", "Inlay / PyTorch", "peak memory, GB"], rows)
 
     def inference(self):
         rows = []
@@ -194,9 +201,9 @@ class Page:
         for c in self.r["models"]:
             for e in c["entries"]:
                 if e["family"] == "PyTorch":
-                    rows.append(self.row(c) + [e["variant"].replace(",", ", ")] + [f"{number(max(e[t]))} ({len(e[t])})" if e[t] else "-" for t in ("train", "infer")] +
+                    rows.append(self.row(c) + [variant(e)] + [f"{number(max(e[t]))} ({len(e[t])})" if e[t] else "-" for t in ("train", "infer")] +
                                 [f"{max(e.get('peak', 0), e['infer_peak']) / 1e9:.2f}"])
-        return table(["model", "precision", "threads", "variant", "training, img/s (turns)", "inference, img/s (turns)", "peak memory, GB"], rows)
+        return table(["model", "precision", "threads", "version and variant", "training, img/s (turns)", "inference, img/s (turns)", "peak memory, GB"], rows)
 
     def cold(self):
         rows = [[MODELS[c["model"]].name, f"{1e3 * c['best']:.0f}", f"{1e3 * c['median']:.0f}", f"{c['peak'] / 1e6:.0f}"] for c in self.r["cold"]]
@@ -207,13 +214,13 @@ class Page:
         loads = [x for c in self.r["models"] for e in c["entries"] for x in e["others"]] + [x for k in self.r["kernels"] for x in k["others"]]
         many = sum(x > limits["others"] for x in loads)
         return [f"Contestants take turns (A B C A B C ...), {limits['turns']} each, or {limits['fewest']} where those take longer than {limits['long']:.0f} s; the best turn counts. A turn is one step, or as many as fit in",
-                "half a second; the first step of a process is not counted. Inlay is a new process each turn, the peers' processes stay and are asked again. A variant of PyTorch that was",
-                f"{100 * (limits['trailing'] - 1):.0f} % slower than its best one after two rounds is not measured again. A turn waits a little for other work to end; where that takes more than",
+                "half a second; the first step of a process is not counted. Inlay is a new process each turn, the peers' processes stay and are asked again. A PyTorch or variant of it that was",
+                f"{100 * (limits['trailing'] - 1):.0f} % slower than the best one after two rounds is not measured again. A turn waits a little for other work to end; where that takes more than",
                 f"{100 * limits['others']:.0f} % of a processor during a turn of a model that takes less than {limits['again']:.0f} s, the turn is taken again, and both count. In this run {many} of {len(loads)} turns had so much beside them."]
 
     def lines(self):
         yield from ["# Performance", "", f"Measured by `make bench` on {self.r['date']}, everything in one run on one machine. `QUICK=1` measures ViT-Ti/16 with two threads only;",
-                    "`PYTHON=...` selects the Python in which the peers are looked for. All numbers of a run: `build/bench/results.json`.", ""]
+                    "`PYTHON=...` selects the Python in which the peers are looked for, `DEBIAN_PYTHON=...` that of a second PyTorch. All numbers of a run: `build/bench/results.json`.", ""]
         yield from table(["", ""], [[name, text] for name, text in self.r["machine"].items()])
         yield from [""] + self.rules()
         if self.r["skipped"]:
@@ -224,7 +231,7 @@ class Page:
         for precision in ("f32", "bf16", "int8"):
             yield from self.products(precision)
         yield from self.gradients()
-        yield from ["", "## Training", "", "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of PyTorch the fastest variant. The share is that of the images a second at which the",
+        yield from ["", "## Training", "", "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of all PyTorches the fastest variant. The share is that of the images a second at which the",
                     "registers' peak would be reached if an image cost two plain forward passes (forward, and the gradient of the activations).", ""]
         yield from self.training()
         yield from ["", "## Inference", "", "Inlay and PyTorch run the model with its adapters; ONNX Runtime and OpenVINO the plain ViT. int8: dynamic quantisation of ONNX Runtime, NNCF's of OpenVINO (the rest bf16).",
@@ -236,7 +243,8 @@ class Page:
         yield from self.memory()
         yield from ["", "### Cold start", "", "From the start of `inlay predict` with an adapter to its end, one image, files in the page cache, as many threads as processors.", ""]
         yield from self.cold()
-        yield from ["", "## Variants of PyTorch", "", "fused: scaled_dot_product_attention; plain: softmax written out; compiled: torch.compile.", ""]
+        yield from ["", "## Variants of PyTorch", "", "fused: scaled_dot_product_attention; plain: softmax written out; compiled: torch.compile. A PyTorch before 2 has plain alone. Debian's PyTorch",
+                    "has no timm and runs the same layers from `bench/peers/vit.py`, in f32 with OMP_WAIT_POLICY=PASSIVE: spinning OpenMP threads take the processors from its BLAS.", ""]
         yield from self.variants()
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures Inlay beside its peers: bench/compare.py. Where there is no Python at all, the C programs alone, each of which prints a line of JSON.
-# PYTHON: the Python that has the peers. QUICK=1: ViT-Ti/16 with two threads only.
+# PYTHON: the Python that has the peers. DEBIAN_PYTHON: the one that has a second PyTorch, /usr/bin/python3; empty: none. QUICK=1: ViT-Ti/16 with two threads only.
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
