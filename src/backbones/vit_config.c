@@ -328,7 +328,7 @@ static inlay_status measure(backbone *b, inlay_error *err)
 static void mark_quantised(backbone *b)
 {
     for (int i = 0; i < b->param_count; i++)
-        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
+        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[0] < INT8_DEPTH && b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
 }
 
 static inlay_status check_shapes(backbone *b, inlay_error *err)

@@ -47,11 +47,9 @@ dtype graph_weight_type(const graph *g, const param *p)
     return g->weight_type == DTYPE_I8 && !p->quantised ? DTYPE_BF16 : g->weight_type;
 }
 
-dtype graph_gradient_type(const graph *g, const param *p)
+bool graph_turns(const graph *g, const param *p)
 {
-    dtype type = graph_weight_type(g, p);
-
-    return type == DTYPE_I8 ? DTYPE_BF16 : type;
+    return graph_weight_type(g, p) == DTYPE_I8;
 }
 
 static value new_value(graph *g, value_info info)

@@ -148,8 +148,8 @@ bool graph_describe(const graph *g, const value *wanted, int count, FILE *out, g
 
 /* The type in which a matrix parameter is packed: frozen backbone weights follow the graph's weight_type, all others are real. */
 dtype graph_weight_type(const graph *g, const param *p);
-/* ... and that in which data gradients pass through it: int8 weights take part in the forward pass only, behind it they are bf16. */
-dtype graph_gradient_type(const graph *g, const param *p);
+/* Whether data gradients pass through it by panels of its transpose: int8 weights have one scale for each column of a product, and each direction its own. */
+bool graph_turns(const graph *g, const param *p);
 
 /* Rows and bytes of a value for `batch` samples. */
 int64_t value_rows(const graph *g, value v, int64_t batch);

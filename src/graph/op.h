@@ -67,7 +67,7 @@ bool op_wants(const op_run *r, int input);
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
 const packed *op_panels(const op_run *r, int input);
-const packed *op_gradient_panels(const op_run *r, int input); /* ... for the gradient of what is multiplied by them */
+const packed *op_gradient_panels(const op_run *r, int input); /* ... for the gradient of what is multiplied by them: of the transpose where they are int8 */
 const param *op_param(const op_run *r, int input);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);

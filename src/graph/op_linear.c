@@ -99,7 +99,8 @@ static void backward_part(const op_run *r, const float *mask, int64_t first, int
     dx = rows_from(dx, first * group, count * group);
     backward_params(r, &dy, x, &in);
     if (dx.data) {
-        gemm_args args = {.y = dx, .x = dy, .w = op_gradient_panels(r, IN_W), .transposed = true, .in = in};
+        const packed *w = op_gradient_panels(r, IN_W);
+        gemm_args args = {.y = dx, .x = dy, .w = w, .transposed = w->type != DTYPE_I8, .in = in}; /* those of int8 are of the transpose */
         if (r->accumulate[IN_X])
             args.out.residual = dx;
         r->k->gemm(r->c, &args);

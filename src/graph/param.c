@@ -137,35 +137,71 @@ inlay_status param_materialise(param *p, const device *d, inlay_error *err)
     return INLAY_OK;
 }
 
-inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, const packed **out, inlay_error *err)
+static param_panel *find_panel(const param *p, int64_t first, int64_t count, dtype type, bool turned)
 {
-    int64_t columns = p->count / p->dims[0];
     param_panel *panel = p->panels;
 
-    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type))
+    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type && panel->turned == turned))
         panel = panel->next;
-    if (!panel) {
-        panel = calloc(1, sizeof *panel);
-        if (panel)
-            panel->panels = (packed){count, columns, type, d->k->alloc(d->k->pack_size(count, columns, type))};
-        if (!panel || !panel->panels.data) {
-            free(panel);
-            FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
-        }
-        panel->first = first;
-        panel->count = count;
-        panel->version = -1;
-        panel->next = p->panels;
-        p->panels = panel;
+    return panel;
+}
+
+static inlay_status new_panel(param_panel **out, param *p, const device *d, int64_t first, int64_t count, dtype type, bool turned, inlay_error *err)
+{
+    int64_t columns = p->count / p->dims[0], n = turned ? columns : count, k = turned ? count : columns;
+    param_panel *panel = *out = calloc(1, sizeof *panel);
+
+    if (panel)
+        panel->panels = (packed){n, k, type, d->k->alloc(d->k->pack_size(n, k, type))};
+    if (!panel || !panel->panels.data) {
+        free(panel);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
     }
+    panel->first = first;
+    panel->count = count;
+    panel->turned = turned;
+    panel->version = -1;
+    panel->next = p->panels;
+    p->panels = panel;
+    return INLAY_OK;
+}
+
+/* Packs the transpose of w [rows, columns]. */
+static inlay_status pack_turned(const param *p, device *d, packed *panels, const void *w, dtype type, inlay_error *err)
+{
+    int64_t rows = panels->k, columns = panels->n;
+    float *turned = malloc((size_t)(rows * columns + columns) * sizeof *turned), *row = turned ? turned + rows * columns : NULL;
+
+    if (!turned)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns), p->name);
+    for (int64_t r = 0; r < rows; r++) {
+        dtype_to_f32(row, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type, (size_t)columns);
+        for (int64_t c = 0; c < columns; c++)
+            turned[c * rows + r] = row[c];
+    }
+    d->k->pack(&d->c, panels, turned, DTYPE_F32);
+    free(turned);
+    return INLAY_OK;
+}
+
+inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, bool turned, const packed **out, inlay_error *err)
+{
+    int64_t columns = p->count / p->dims[0];
+    param_panel *panel = find_panel(p, first, count, type, turned);
+
+    if (!panel)
+        TRY(new_panel(&panel, p, d, first, count, type, turned, err));
     if (panel->version != p->version) {
         /* what was changed or is trained lives on the device; a frozen weight is packed straight from the checkpoint */
-        const unsigned char *bytes = p->data ? p->data : p->source;
         dtype from = p->data ? d->k->real : p->source_type;
-        d->k->pack(&d->c, &panel->panels, bytes + (size_t)(first * columns) * dtype_size(from), from);
+        const unsigned char *bytes = (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(first * columns) * dtype_size(from);
+        if (turned)
+            TRY(pack_turned(p, d, &panel->panels, bytes, from, err));
+        else
+            d->k->pack(&d->c, &panel->panels, bytes, from);
         panel->version = p->version;
         if (!p->data && p->mapped)
-            file_part_release(bytes + (size_t)(first * columns) * dtype_size(from), (size_t)(count * columns) * dtype_size(from));
+            file_part_release(bytes, (size_t)(count * columns) * dtype_size(from));
     }
     *out = &panel->panels;
     return INLAY_OK;

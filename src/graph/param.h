@@ -10,6 +10,7 @@
 
 typedef struct param_panel {
     int64_t first, count; /* rows of the matrix that are packed here */
+    bool turned;          /* as columns: for y = x W */
     packed panels;
     int64_t version;      /* param.version when they were packed */
     struct param_panel *next;
@@ -28,7 +29,7 @@ typedef struct param {
     int64_t dims[PARAM_MAX_DIMS], count; /* matrices: rows = dims[0], columns = count / dims[0] */
     bool trainable;
     bool exact;      /* adapters and heads: never rounded to bf16 */
-    bool quantised;  /* int8 precision is for this matrix, while it is frozen */
+    bool quantised;  /* int8 precision is for this matrix, while it is frozen; both its sides are below INT8_DEPTH */
     bool decay;      /* weight decay applies */
     double peak_lr;  /* a learning rate of its own, on the run's schedule; 0: the run's */
     const unsigned char *mask; /* [count] on the device, 0: that value is never trained; NULL: all are */
@@ -62,8 +63,8 @@ void param_release(param *p, const device *d); /* frees the device memory */
 
 /* Makes p->data exist: from `source`, else zero. A trainable parameter also gets grad, m and v. */
 inlay_status param_materialise(param *p, const device *d, inlay_error *err);
-/* The packed form of rows [first, first + count), made or renewed when it is missing or older than the value. */
-inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, const packed **out, inlay_error *err);
+/* The packed form of rows [first, first + count), or of their transpose, made or renewed when it is missing or older than the value. */
+inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, bool turned, const packed **out, inlay_error *err);
 
 /* Copies between host f32 [count] and the parameter, whatever form it has. param_set needs p->data to exist. */
 void param_get(const param *p, const device *d, float *out);

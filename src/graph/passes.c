@@ -291,7 +291,7 @@ void graph_finish(graph *g)
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
             continue;
-        op->aux[0] = new_aux(g, i, "slope", g->values[op->out].rows, g->values[op->out].cols, graph_gradient_type(g, g->values[op->in[1]].p));
+        op->aux[0] = new_aux(g, i, "slope", g->values[op->out].rows, g->values[op->out].cols, exact_weights(g, op) ? g->real : DTYPE_BF16);
     }
 }
 

@@ -272,9 +272,9 @@ static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_erro
     if (q->trainable || op->kind != OP_linear || !reads_panels)
         TRY(param_materialise(q, p->dev, err));
     if (reads_panels)
-        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), &unused, err));
+        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), false, &unused, err));
     if (reads_panels && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
-        TRY(param_panels(q, p->dev, op->a.first, count, graph_gradient_type(p->g, q), &unused, err));
+        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), graph_turns(p->g, q), &unused, err));
     return INLAY_OK;
 }
 

@@ -287,25 +287,25 @@ void *op_param_grad(const op_run *r, int input)
     return q->grad;
 }
 
-static const packed *panels_of(const op_run *r, int input, dtype (*type_of)(const graph *g, const param *p))
+static const packed *panels_of(const op_run *r, int input, bool gradient)
 {
     param *w = param_of(r, input);
     int64_t count = r->op->a.count ? r->op->a.count : w->dims[0];
     const packed *panels = NULL;
 
-    /* made when the program was: only renewed here, which cannot fail */
-    (void)param_panels(w, r->p->dev, r->op->a.first, count, type_of(r->p->g, w), &panels, NULL);
+    /* made when the program was: only renewed here, which cannot fail, since what is turned is frozen */
+    (void)param_panels(w, r->p->dev, r->op->a.first, count, graph_weight_type(r->p->g, w), gradient && graph_turns(r->p->g, w), &panels, NULL);
     return panels;
 }
 
 const packed *op_panels(const op_run *r, int input)
 {
-    return panels_of(r, input, graph_weight_type);
+    return panels_of(r, input, false);
 }
 
 const packed *op_gradient_panels(const op_run *r, int input)
 {
-    return panels_of(r, input, graph_gradient_type);
+    return panels_of(r, input, true);
 }
 
 void op_pass_grad(const op_run *r, int input)

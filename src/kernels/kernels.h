@@ -55,7 +55,7 @@ typedef struct compute {
 typedef struct packed {
     int64_t n, k;
     /* real; DTYPE_BF16: weights and x are rounded to bf16, sums are f32; DTYPE_I8: weights are quantised by rows of W, and x, rounded to bf16, by its rows.
-     * Sums are exact then. Such weights multiply forward and without a prologue only. */
+     * Sums are exact then. For y = x W they are packed the other way around. */
     dtype type;
     void *data; /* kernels.pack_size bytes, 64-byte aligned; owner: whoever called pack */
 } packed;

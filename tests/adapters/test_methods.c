@@ -313,11 +313,43 @@ static void test_frozen(void **state)
     for_each_row(row_frozen);
 }
 
-/* ---- with weights in bf16 and int8, loss and gradient are nearly those of f32 ---- */
+/* ---- with weights in bf16 and int8, loss and gradients are nearly those of f32 ---- */
+
+/* All gradients, one behind the other. */
+static float *all_gradients(bench *s, int64_t *count)
+{
+    float *all = NULL;
+
+    *count = 0;
+    for (int i = 0; i < s->a->param_count; i++) {
+        const param *p = s->a->params[i].p;
+        if (!p->trainable || !p->grad)
+            continue;
+        all = realloc(all, (size_t)(*count + p->count) * sizeof *all);
+        assert_non_null(all);
+        device_get_f32(&s->dev, all + *count, p->grad, p->count);
+        *count += p->count;
+    }
+    return all;
+}
+
+static double cosine(const float *a, const float *b, int64_t count)
+{
+    double ab = 0, aa = 0, bb = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        ab += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    return ab / sqrt(aa * bb);
+}
 
 static void row_precision(const char *name)
 {
-    float loss[3], grad[3][CLASSES];
+    static const double least[] = {1, 0.9995, 0.997};
+    float loss[3], grad[3][CLASSES], *all[3];
+    int64_t count;
 
     for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++) {
         bench s;
@@ -326,6 +358,7 @@ static void row_precision(const char *name)
         program_step(s.p, BATCH, &step);
         device_get_f32(&s.dev, &loss[prec], program_value(s.p, s.m.loss, BATCH).data, 1);
         device_get_f32(&s.dev, grad[prec], s.a->head_bias->grad, CLASSES);
+        all[prec] = all_gradients(&s, &count);
         close_bench(&s);
     }
     frozen_type = PRECISION_F32;
@@ -336,7 +369,11 @@ static void row_precision(const char *name)
         for (int c = 0; c < CLASSES; c++)
             if (!(fabsf(grad[prec][c] - grad[0][c]) <= 0.05f))
                 fail_msg("%s: gradient %d of the head's bias is %g with %s, %g with f32", name, c, (double)grad[prec][c], rounded, (double)grad[0][c]);
+        if (!(cosine(all[prec], all[0], count) >= least[prec]))
+            fail_msg("%s: the gradient with %s and that with f32 have a cosine of %g", name, rounded, cosine(all[prec], all[0], count));
     }
+    for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)
+        free(all[prec]);
 }
 
 static void test_precision(void **state)

@@ -320,6 +320,51 @@ static void test_bits(void **state)
     free(agreed);
 }
 
+/* The same bits as the product of what the prologue makes of x, rounded to bf16. */
+static void check_prologue(const kernels *k, int features, dtype x_type)
+{
+    enum { ROWS = 29, COLS = 37, DEPTH = 70 };
+    float factors[ROWS];
+    problem p;
+    mat ready, slope, scale, y;
+
+    open_problem(&p, k, 2, ROWS, COLS, DEPTH, x_type, k->real);
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t c = 0; c < DEPTH; c++)
+            set(&p.x, r, c, (float)((r * DEPTH + c) % 23) / 9 - 1);
+    for (int i = 0; i < ROWS; i++)
+        factors[i] = i % 3 == 0 ? 0.0f : 1.25f;
+    ready = random_mat(k, ROWS, DEPTH, DTYPE_BF16, 0, 5);
+    slope = random_mat(k, ROWS, DEPTH, DTYPE_BF16, 3, 6);
+    scale = random_mat(k, 1, DEPTH, k->real, 0, 7);
+    y = random_mat(k, ROWS, COLS, k->real, 5, 8);
+    gemm_prologue in = {.col_scale = features & 1 ? scale.data : NULL, .row_scale = features & 2 ? factors : NULL, .row_group = 1, .slope = features & 4 ? slope : (mat){0}};
+    k->apply_prologue(&p.d.c, &ready, &p.x, &in);
+    k->gemm(&p.d.c, &(gemm_args){.y = p.y, .x = ready, .w = &p.panels});
+    k->gemm(&p.d.c, &(gemm_args){.y = y, .x = p.x, .w = &p.panels, .in = in});
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t c = 0; c < COLS; c++)
+            if (get(&y, r, c) != get(&p.y, r, c))
+                fail_msg("%s: with parts %d of the prologue, element (%d, %d) is %.9g, expected %.9g", k->name, features, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
+    k->release(ready.data);
+    k->release(slope.data);
+    k->release(scale.data);
+    k->release(y.data);
+    close_problem(&p);
+}
+
+static void test_prologue(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (int bf16 = 0; bf16 < 2; bf16++)
+            for (int features = 0; features < 8; features++)
+                check_prologue(sets[s], features, bf16 ? DTYPE_BF16 : sets[s]->real);
+}
+
 static void test_unpack(void **state)
 {
     const kernels *sets[8];
@@ -344,7 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products), cmocka_unit_test(test_deep),  cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits), cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits), cmocka_unit_test(test_prologue), cmocka_unit_test(test_unpack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
  * included. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs one pass over the
  * weights, little beside the rows that use them, and no second copy is kept. */
 #include "kernels/isa/gemm_direct.h"
+#include "kernels/isa/gemm_left.h"
 
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
 #define ROOM_BYTES ((size_t)1 << 20)     /* two rows on their way in */
@@ -15,45 +16,6 @@
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
 /* ---- the left operand ---- */
-
-static bool has_prologue(const gemm_prologue *in)
-{
-    return in->col_scale || in->row_scale || in->slope.data;
-}
-
-/* out[cols] = x[r, :] behind the prologue */
-static void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_prologue *in)
-{
-    const REAL *scale = in->col_scale;
-    vec factor = v_set1(in->row_scale ? (REAL)in->row_scale[r / in->row_group] : 1);
-    int64_t cols = x->cols, place = row_place(x, r);
-
-    for (int64_t c = 0; c < cols; c += VW) {
-        int n = cols - c < VW ? (int)(cols - c) : VW;
-        vec v = v_mul(v_load_mat(x, place, c, n), factor);
-        if (scale)
-            v = v_mul(v, v_load_n(scale + c, n));
-        if (in->slope.data)
-            v = v_mul(v, v_load_mat(&in->slope, r, c, n));
-        if (n == VW)
-            v_store(out + c, v);
-        else
-            v_store_part(out + c, v, n);
-    }
-}
-
-#if defined(KERNEL_BF16)
-
-/* A row of bf16 times a row of bf16 slopes, as pairs: what comes back through an activation. */
-static void slope_row(uint16_t *out, const mat *x, int64_t r, const mat *slope)
-{
-    const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride, *factor = (const uint16_t *)slope->data + r * slope->stride;
-
-    for (int64_t c = 0; c < x->cols; c += VW)
-        v_store_bf16(out + c, v_mul(v_load_bf16(from + c), v_load_bf16(factor + c)));
-}
-
-#endif
 
 /* The left operand as the micro kernel walks it: row i begins at rows + i * stride, in steps. */
 typedef struct left {
@@ -100,12 +62,10 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
         memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof(uint16_t));
         return;
     }
-#if defined(KERNEL_BF16)
-    if (l->pairs && x->type == DTYPE_BF16 && args->in.slope.data && args->in.slope.type == DTYPE_BF16 && !args->in.col_scale && !args->in.row_scale && depth % VW == 0) {
+    if (l->pairs && slopes_bf16(x, &args->in) && depth % 2 == 0) {
         slope_row((uint16_t *)(void *)out, x, r, &args->in.slope);
         return;
     }
-#endif
     if (has_prologue(&args->in)) {
         prologue_row(room, x, r, &args->in);
         from = room;

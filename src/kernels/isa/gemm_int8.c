@@ -10,6 +10,7 @@
 #include <assert.h>
 
 #include "kernels/isa/gemm_direct.h"
+#include "kernels/isa/gemm_left.h"
 #include "kernels/isa/quads.h"
 
 #define LEVELS 254               /* steps over a row's range; with 255, rounding both ends could take one more than a byte holds */
@@ -143,9 +144,11 @@ UNROLL(2)
     }
 }
 
-/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16. */
-static row_code convert_row(uint8_t *out, const mat *x, int64_t r, uint16_t *room)
+/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16 and one of reals. */
+static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint16_t *room)
 {
+    const mat *x = &args->x, rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
+    REAL *values = (REAL *)(void *)(room + ceil_div(x->cols, 32) * 32);
     const uint16_t *from = room;
     size_t size = (size_t)ceil_div(x->cols, 4) * 4;
     float inverse;
@@ -155,10 +158,16 @@ static row_code convert_row(uint8_t *out, const mat *x, int64_t r, uint16_t *roo
         memset(out, 0, size);
         return (row_code){0};
     }
-    if (x->type == DTYPE_BF16)
+    if (slopes_bf16(x, &args->in)) {
+        slope_row(room, x, r, &args->in.slope);
+    } else if (has_prologue(&args->in)) {
+        prologue_row(values, x, r, &args->in);
+        row_store(&rounded, 0, values);
+    } else if (x->type == DTYPE_BF16) {
         from = (const uint16_t *)x->data + row_place(x, r) * x->stride;
-    else
-        row_store(&(mat){.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols}, 0, (const REAL *)x->data + row_place(x, r) * x->stride);
+    } else {
+        row_store(&rounded, 0, (const REAL *)x->data + row_place(x, r) * x->stride);
+    }
     code = code_of(from, x->cols, &inverse);
     quantise(out, from, x->cols, inverse, MAGIC + (float)code.zero);
     memset(out + x->cols, 0, size - (size_t)x->cols);
@@ -271,7 +280,7 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
     for (int64_t at = begin; at < end; at += block) {
         int64_t rows = end - at < block ? end - at : block;
         for (int64_t i = 0; i < ceil_div(rows, MR) * MR; i++)
-            codes[i] = convert_row(scratch + i * stride, &args->x, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
+            codes[i] = convert_row(scratch + i * stride, args, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
         for (int64_t q = 0; q < count; q++)
             for (int64_t i = 0; i < rows; i += MR)
                 run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);

@@ -1,0 +1,51 @@
+/* What is done to rows of a product's left operand on their way in. */
+#ifndef INLAY_KERNELS_ISA_GEMM_LEFT_H
+#define INLAY_KERNELS_ISA_GEMM_LEFT_H
+
+#include "kernels/isa/gemm_panels.h"
+
+static inline bool has_prologue(const gemm_prologue *in)
+{
+    return in->col_scale || in->row_scale || in->slope.data;
+}
+
+/* out[cols] = x[r, :] behind the prologue */
+static inline void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_prologue *in)
+{
+    const REAL *scale = in->col_scale;
+    vec factor = v_set1(in->row_scale ? (REAL)in->row_scale[r / in->row_group] : 1);
+    int64_t cols = x->cols, place = row_place(x, r);
+
+    for (int64_t c = 0; c < cols; c += VW) {
+        int n = cols - c < VW ? (int)(cols - c) : VW;
+        vec v = v_mul(v_load_mat(x, place, c, n), factor);
+        if (scale)
+            v = v_mul(v, v_load_n(scale + c, n));
+        if (in->slope.data)
+            v = v_mul(v, v_load_mat(&in->slope, r, c, n));
+        if (n == VW)
+            v_store(out + c, v);
+        else
+            v_store_part(out + c, v, n);
+    }
+}
+
+/* Whether slopes are all of the prologue, and they and the rows are bf16: what comes back through an activation. */
+static inline bool slopes_bf16(const mat *x, const gemm_prologue *in)
+{
+    return x->type == DTYPE_BF16 && in->slope.data && in->slope.type == DTYPE_BF16 && !in->col_scale && !in->row_scale;
+}
+
+/* Then the row behind it, in bf16. */
+static inline void slope_row(uint16_t *out, const mat *x, int64_t r, const mat *slope)
+{
+    const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride, *factor = (const uint16_t *)slope->data + r * slope->stride;
+    int64_t c = 0;
+
+    for (; c + VW <= x->cols; c += VW)
+        v_store_bf16(out + c, v_mul(v_load_bf16(from + c), v_load_bf16(factor + c)));
+    for (; c < x->cols; c++)
+        out[c] = f32_to_bf16(bf16_to_f32(from[c]) * bf16_to_f32(factor[c]));
+}
+
+#endif
