@@ -92,7 +92,7 @@ class Inlay(Program):
         found = run(self.command, self.threads)["results"][0]
         infer, train = found["inference"], found["training"]
         return {"infer": infer["images_per_second"], "train": train["images_per_second"], "latency_ms": 1e3 * found["latency_seconds"],
-                "infer_peak": infer["peak_memory_bytes"], "peak": train["peak_memory_bytes"]}
+                "infer_peak": infer["peak_memory_bytes"], "peak": train["peak_memory_bytes"], "operations": train["operations_for_each_image"]}
 
 
 class Talker:
@@ -172,6 +172,8 @@ def record(entry, tasks, result, others):
         entry.setdefault("infer_peak", result["infer_peak"])  # of the first turn, in which nothing was trained before
     if "peak" in result:
         entry["peak"] = result["peak"]
+    if "operations" in result and result["train"] == max(entry["train"], default=0):
+        entry["operations"] = result["operations"]  # of the best turn
     if "latency_ms" in result:
         entry["latency_ms"] = min(entry.get("latency_ms", result["latency_ms"]), result["latency_ms"])
 
@@ -316,7 +318,7 @@ class Bench:
 
     def inlay(self, size, threads, precision, batch, tasks):
         return Inlay([self.program("inlay"), "bench", "--backbone", os.path.join(WORK, size), "--threads", str(threads), "--precision", precision, "--batch-size", str(batch),
-                      "--runs", "2", "--json", "--quiet"], threads, tasks)
+                      "--runs", "2", "--profile", "--json", "--quiet"], threads, tasks)
 
     def models(self):
         todo = [("ti", 32), ("ti", 1)] + ([] if self.quick else [("b", 8)])

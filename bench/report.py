@@ -155,15 +155,40 @@ class Page:
                     rows.append([k["precision"], str(k["threads"]), number(min(speeds)) + share(min(speeds), k["peak"]), number(max(speeds)) + share(max(speeds), k["peak"])])
         return ["", "### Data gradients (Inlay)", ""] + table(["precision", "threads", "slowest shape, GFLOP/s", "fastest"], rows)
 
+    def bf16_of(self, contest):
+        """The same contest in bf16, the fastest that PyTorch has."""
+        same = [c for c in self.r["models"] if c["precision"] == "bf16" and all(c[key] == contest[key] for key in ("model", "batch", "threads"))]
+        return same[0] if same else None
+
+    def operations(self):
+        """Where Inlay's training step goes, for each image."""
+        for c in self.r["models"]:
+            ours = self.best(c, "Inlay", "train")
+            if not ours or "operations" not in ours or c["threads"] != max(m["threads"] for m in self.r["models"]):
+                continue
+            total = sum(o["forward_seconds"] + o["backward_seconds"] for o in ours["operations"])
+            rows = []
+            for o in sorted(ours["operations"], key=lambda o: -o["forward_seconds"] - o["backward_seconds"]):
+                if o["forward_seconds"] + o["backward_seconds"] < 0.01 * total:
+                    break
+                cells = []
+                for way in ("forward", "backward"):
+                    seconds, work = o[f"{way}_seconds"], o[f"{way}_operations"]
+                    cells.append(f"{1e3 * seconds:.3f}" + (f" ({work / seconds / 1e9:.0f})" if work and seconds else "") if seconds else "-")
+                rows.append([o["operation"], f"{o['rows']} x {o['cols']} x {o['depth']}"] + cells + [f"{100 * (o['forward_seconds'] + o['backward_seconds']) / total:.1f} %"])
+            yield from ["", f"{MODELS[c['model']].name}, batch {c['batch']}, {c['precision']}, {c['threads']} threads:", ""]
+            yield from table(["operation", "result and depth", "forward, ms (GFLOP/s)", "backward, ms (GFLOP/s)", "of the step"], rows)
+
     def training(self):
         rows = []
         for c in self.r["models"]:
-            ours, theirs = self.best(c, "Inlay", "train"), self.best(c, "PyTorch", "train")
+            peer = self.bf16_of(c) if c["precision"] == "int8" else c
+            ours, theirs = self.best(c, "Inlay", "train"), self.best(peer, "PyTorch", "train") if peer else None
             if not ours and not theirs:
                 continue
-            cells = [number(max(e["train"])) + share(max(e["train"]), self.limit(c, 2)) if e else "-" for e in (ours, theirs)]
+            cells = [number(max(e["train"])) + share(max(e["train"]), self.limit(of, 2)) if e else "-" for e, of in ((ours, c), (theirs, peer))]
             memory = [f"{e['peak'] / 1e9:.2f}" if e else "-" for e in (ours, theirs)]
-            rows.append(self.row(c) + cells + [variant(theirs) if theirs else "-", ratio(max(ours["train"]), max(theirs["train"])) if ours and theirs else "-",
+            rows.append(self.row(c) + cells + [variant(theirs) + (", bf16" if peer is not c else "") if theirs else "-", ratio(max(ours["train"]), max(theirs["train"])) if ours and theirs else "-",
                                               " / ".join(memory)])
         return table(["model", "precision", "threads", "Inlay, img/s", "PyTorch, img/s", "its version and variant", "Inlay / PyTorch", "peak memory, GB"], rows)
 
@@ -243,6 +268,8 @@ class Page:
         yield from self.memory()
         yield from ["", "### Cold start", "", "From the start of `inlay predict` with an adapter to its end, one image, files in the page cache, as many threads as processors.", ""]
         yield from self.cold()
+        yield from ["", "## Where a training step goes", "", "What each operation takes for one image (`inlay bench --profile`), those above 1 %. Adapters are the bottleneck; a product's epilogue counts to it."]
+        yield from self.operations()
         yield from ["", "## Variants of PyTorch", "", "fused: scaled_dot_product_attention; plain: softmax written out; compiled: torch.compile. A PyTorch before 2 has plain alone. Debian's PyTorch",
                     "has no timm and runs the same layers from `bench/peers/vit.py`, in f32 with OMP_WAIT_POLICY=PASSIVE: spinning OpenMP threads take the processors from its BLAS.", ""]
         yield from self.variants()
