@@ -23,6 +23,12 @@ static inline size_t panel_bytes(int64_t k, dtype type)
     return type == DTYPE_BF16 ? (size_t)ceil_div(k, 2) * 2 * NR * sizeof(uint16_t) : (size_t)k * NR * sizeof(REAL);
 }
 
+/* Row r of the left operand in front of its prologue, as reals: where it lies, or at `room`, which patch_room has prepared where there are pixels. */
+static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
+{
+    return args->pixels ? KERNEL(patch_row)(args->pixels, r, room) : row_real(&args->x, r, room);
+}
+
 /* Panel number `panel` of int8 weights, from [n, k] of any floating type; `room` holds a row in f32. */
 void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_type, float *room);
 
