@@ -256,7 +256,7 @@ class Page:
         for precision in ("f32", "bf16", "int8"):
             yield from self.products(precision)
         yield from self.gradients()
-        yield from ["", "## Training", "", "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of all PyTorches the fastest variant. The share is that of the images a second at which the",
+        yield from ["", "## Training", "", "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of all PyTorches the fastest variant, its bf16 beside int8. The share is that of the images a second at which the",
                     "registers' peak would be reached if an image cost two plain forward passes (forward, and the gradient of the activations).", ""]
         yield from self.training()
         yield from ["", "## Inference", "", "Inlay and PyTorch run the model with its adapters; ONNX Runtime and OpenVINO the plain ViT. int8: dynamic quantisation of ONNX Runtime, NNCF's of OpenVINO (the rest bf16).",

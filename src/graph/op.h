@@ -69,6 +69,10 @@ void *op_param_grad(const op_run *r, int input);
 const packed *op_panels(const op_run *r, int input);
 const packed *op_gradient_panels(const op_run *r, int input); /* ... for the gradient of what is multiplied by them: of the transpose where they are int8 */
 const param *op_param(const op_run *r, int input);
+/* Input 0, of pixels, as the matrix of its patches. */
+patch_rows op_patches(const op_run *r);
+/* Columns of the matrix that input 0 is read as: of its patches, or its own. */
+int64_t op_depth(const graph *g, const op_node *op);
 /* Adds the result's gradient to an input that op_desc.passes could not alias. */
 void op_pass_grad(const op_run *r, int input);
 /* In a branch: rows of samples that are not active pass from an input to the result, which is not its own memory. */

@@ -1,4 +1,5 @@
-/* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma, residual. */
+/* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma, residual. x may be
+ * pixels, whose patches are then multiplied: forward only. */
 #include "graph/op.h"
 
 enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
@@ -38,7 +39,13 @@ static void forward(const op_run *r)
 {
     const op_node *op = r->op;
     gemm_args args = {.y = op_out(r), .x = op_in(r, IN_X), .w = op_panels(r, IN_W)};
+    patch_rows patches;
 
+    if (op->a.patch) {
+        patches = op_patches(r);
+        args.pixels = &patches;
+        args.x = (mat){.rows = args.y.rows, .cols = args.w->k};
+    }
     args.out.bias = rows_of(r, IN_B);
     args.out.act = op->a.act;
     if (op->aux[0] != NO_VALUE)
@@ -128,7 +135,7 @@ static unsigned backward_reads(const graph *g, const op_node *op)
 
 static double flops(const graph *g, const op_node *op)
 {
-    return 2.0 * (double)g->values[op->out].rows * (double)g->values[op->out].cols * (double)g->values[op->in[IN_X]].cols;
+    return 2.0 * (double)g->values[op->out].rows * (double)g->values[op->out].cols * (double)op_depth(g, op);
 }
 
 static bool is_random(const op_node *op)

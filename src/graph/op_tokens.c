@@ -132,13 +132,28 @@ static void mean_backward(const op_run *r)
 const op_desc op_mean_tokens = {.name = "mean_tokens", .forward = mean_forward, .backward = mean_backward, .inplace = -1, .passes = -1};
 
 /* ---- patchify: pixels to normalised patch rows ---- */
-static void patchify_forward(const op_run *r)
+patch_rows op_patches(const op_run *r)
 {
     const op_attributes *a = &r->op->a;
     mat pixels = op_in(r, 0);
 
-    r->k->patchify(r->c, &(patchify_args){.y = op_out(r), .pixels = pixels.data, .pixel_type = pixels.type, .samples = r->batch, .height = a->height,
-                                          .width = a->image_width, .channels = a->channels, .patch = a->patch, .mean = a->mean, .std = a->std});
+    return (patch_rows){.pixels = pixels.data, .type = pixels.type, .height = a->height, .width = a->image_width, .channels = a->channels, .patch = a->patch,
+                        .mean = a->mean, .std = a->std};
+}
+
+int64_t op_depth(const graph *g, const op_node *op)
+{
+    if (op->a.patch)
+        return op->a.channels * op->a.patch * op->a.patch;
+    return op->in[0] == NO_VALUE ? 0 : g->values[op->in[0]].cols;
+}
+
+static void patchify_forward(const op_run *r)
+{
+    mat y = op_out(r);
+    patch_rows x = op_patches(r);
+
+    r->k->patchify(r->c, &y, &x);
 }
 
 const op_desc op_patchify = {.name = "patchify", .forward = patchify_forward, .inplace = -1, .passes = -1, .bf16_result = true};

@@ -79,6 +79,31 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
     }
 }
 
+/* A product of an image's patches makes them of the pixels itself. Not where something in it is trained or random: there the gradient of the weights reads the
+ * patches, or the feature cache keeps them. */
+static void fuse_patches(graph *g, int index, const int *readers)
+{
+    op_node *op = &g->ops[index], *patches;
+    const value_info *x;
+
+    if (op->dead || op->kind != OP_linear || op->branch >= 0 || !g->values[op->out].fixed)
+        return;
+    x = &g->values[op->in[0]];
+    if (x->producer < 0 || x->kept || readers[op->in[0]] != 1)
+        return;
+    patches = &g->ops[x->producer];
+    if (patches->kind != OP_patchify || g->values[patches->in[0]].kind != VALUE_INPUT)
+        return;
+    op->in[0] = patches->in[0];
+    op->a.height = patches->a.height;
+    op->a.image_width = patches->a.image_width;
+    op->a.channels = patches->a.channels;
+    op->a.patch = patches->a.patch;
+    op->a.mean = patches->a.mean;
+    op->a.std = patches->a.std;
+    patches->dead = true;
+}
+
 static int *count_readers(const graph *g)
 {
     int *readers = calloc((size_t)g->value_count + 1, sizeof *readers);
@@ -281,10 +306,12 @@ void graph_finish(graph *g)
         fuse_into_linear(g, i, readers);
     for (int i = 0; readers && i < g->op_count; i++)
         fuse_bottleneck(g, i, readers);
-    free(readers);
     mark_dependencies(g);
     if (!g->mask_samples)
         find_branches(g);
+    for (int i = 0; readers && i < g->op_count; i++)
+        fuse_patches(g, i, readers);
+    free(readers);
     if (g->weight_type != g->real)
         choose_types(g);
     for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */

@@ -200,7 +200,7 @@ int program_times(const program *p, program_time *out, int room)
         out[s].name = op_table[op->kind]->name;
         out[s].rows = y->rows;
         out[s].cols = y->cols;
-        out[s].depth = op->in[0] == NO_VALUE ? 0 : p->g->values[op->in[0]].cols;
+        out[s].depth = op_depth(p->g, op);
     }
     return p->times ? p->count : 0;
 }

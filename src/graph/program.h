@@ -50,7 +50,7 @@ double program_flops(const program *p, bool backward);      /* multiply-adds tim
 /* What one operation took in all runs so far: forward, and backward with the clearing of gradients. */
 typedef struct program_time {
     const char *name;
-    int64_t rows, cols, depth; /* of its result, for one sample, and columns of its first input */
+    int64_t rows, cols, depth; /* of its result, for one sample, and columns of its first input, of pixels: of their patches */
     double seconds[2], operations[2]; /* operations: multiply-adds times two */
 } program_time;
 

@@ -47,6 +47,15 @@ typedef struct compute {
     size_t scratch_size;
 } compute;
 
+/* A matrix that images are read as: pixels [samples, height, width, channels], u8 or f32 in 0..255. Each of its (height / patch) * (width / patch) rows a sample is a
+ * patch, in the order of a convolution's weight [out, channel, y, x], normalised: (p / 255 - mean[c]) / std[c]. */
+typedef struct patch_rows {
+    const void *pixels;
+    dtype type;
+    int64_t height, width, channels, patch;
+    const float *mean, *std; /* [channels] */
+} patch_rows;
+
 /* ---- matrix product -------------------------------------------------------------------------------------------------------------- */
 
 #define INT8_DEPTH 65536 /* k of int8 weights is less: then no sum overflows */
@@ -83,6 +92,7 @@ typedef struct gemm_prologue {
 typedef struct gemm_args {
     mat y;                 /* [m, n] */
     mat x;                 /* [m, k] */
+    const patch_rows *pixels; /* x is these patches, made where they are multiplied: it has rows and columns only, and no prologue; NULL: what lies at x */
     const packed *w;       /* n x k */
     bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]) */
     gemm_prologue in;
@@ -227,16 +237,6 @@ typedef struct mean_rows_args {
     bool accumulate;
 } mean_rows_args;
 
-/* Image rows: pixels [samples, height, width, channels], u8 or f32 in 0..255, become patch rows [samples * (height/patch) * (width/patch),
- * channels * patch * patch] in the order of a convolution's weight [out, channel, y, x], normalised: (p / 255 - mean[c]) / std[c]. */
-typedef struct patchify_args {
-    mat y;
-    const void *pixels;
-    dtype pixel_type;
-    int64_t samples, height, width, channels, patch;
-    const float *mean, *std; /* [channels] */
-} patchify_args;
-
 /* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing (torch.nn.CrossEntropyLoss): loss real [1] and, for each
  * sample, losses real [samples] (may be NULL); dlogits = gradient of the mean times dloss. */
 typedef struct cross_entropy_args {
@@ -357,7 +357,7 @@ typedef struct kernels {
     void (*column_sum)(compute *c, const column_sum_args *args);
     void (*copy_rows)(compute *c, const copy_rows_args *args);
     void (*mean_rows)(compute *c, const mean_rows_args *args);
-    void (*patchify)(compute *c, const patchify_args *args);
+    void (*patchify)(compute *c, const mat *y, const patch_rows *x); /* y = x, stored */
     void (*cross_entropy)(compute *c, const cross_entropy_args *args);
     void (*consistency)(compute *c, const consistency_args *args);
     void (*distance)(compute *c, const distance_args *args);

@@ -251,6 +251,86 @@ static void test_not_fused(void **state)
     close_bench(&s);
 }
 
+/* ---- patches ---- */
+
+enum { SIDE = 12, PATCH = 4, PATCHES = 9 };
+
+/* A product of patches; with the loss, the gradients and the operations of the forward pass that come of it. */
+typedef struct patched {
+    value pixels, patches, embedded;
+    double loss, gradients, flops;
+    bool fused;
+    int frontier;
+} patched;
+
+static patched run_patches(const kernels *k, dtype weight_type, uint64_t trained, bool keep, bool twice)
+{
+    static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
+    value frontier[4], loss;
+    param *w, *b;
+    patched r = {0};
+    uint8_t *bytes;
+    bench s;
+
+    open_bench(&s, k, 2, weight_type, trained);
+    s.slice = 2;
+    r.pixels = graph_input(s.g, "pixels", DTYPE_U8, 1, SIDE * SIDE * 3);
+    r.patches = graph_patchify(s.g, r.pixels, SIDE, SIDE, 3, PATCH, mean, std);
+    w = make_param(&s, 20, 3 * PATCH * PATCH);
+    b = make_param(&s, 0, 20);
+    r.embedded = graph_activation(s.g, graph_linear(s.g, r.patches, w, b, 0, 0), ACT_GELU);
+    if (keep)
+        graph_keep(s.g, r.patches);
+    loss = to_loss(&s, graph_affine(s.g, r.embedded, make_param(&s, 0, 20), make_param(&s, 0, 20), 1));
+    if (twice)
+        (void)graph_linear(s.g, r.patches, w, NULL, 0, 0);
+    graph_finish(s.g);
+    r.fused = s.g->ops[s.g->values[r.embedded].producer].in[0] == r.pixels;
+    assert_int_equal(s.g->ops[s.g->values[r.patches].producer].dead, r.fused);
+    r.frontier = graph_fixed_frontier(s.g, loss, frontier, 4);
+    if (r.frontier) /* the last fixed value */
+        assert_int_equal(frontier[0], trained & 3 ? r.patches : r.embedded);
+    s.p = make_program(&s, true, &loss, 1, NULL, 0);
+    assert_true(r.fused == !program_value(s.p, r.patches, BATCH).data);
+    r.flops = program_flops(s.p, true);
+    bytes = program_value(s.p, r.pixels, BATCH).data;
+    for (uint64_t i = 0; i < BATCH * SIDE * SIDE * 3; i++)
+        bytes[i] = (uint8_t)(rng_u32((rng_stream){.seed = 4, .purpose = RNG_TEST}, i) >> 24);
+    fill_labels(&s, s.p);
+    r.loss = loss_of(&s, s.p, loss);
+    program_step(s.p, BATCH, &step);
+    for (int i = 0; i < s.param_count; i++)
+        for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
+            r.gradients += (double)(i + j % 7 + 1) * real_at(k, s.params[i]->grad, j);
+    close_bench(&s);
+    return r;
+}
+
+/* A frozen product makes its patches itself, with the same bits. Where it has something to train, and where somebody else reads them, the patches are stored. */
+static void test_patches(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int i = 0; i < count; i++)
+        for (int bf16 = 0; bf16 < 2; bf16++)
+            for (unsigned trained = 0; trained < 4; trained++) { /* of the product: nothing, weights, bias, both; of what comes behind it, all */
+                dtype type = bf16 ? DTYPE_BF16 : sets[i]->real;
+                uint64_t mask = EVERYTHING << 2 | trained;
+                patched found = run_patches(sets[i], type, mask, false, false), stored = run_patches(sets[i], type, mask, true, false);
+                assert_int_equal(found.fused, trained == 0);
+                assert_false(stored.fused);
+                assert_int_equal(found.frontier, 1);
+                assert_int_equal(stored.frontier, 1);
+                assert_true(found.flops == stored.flops && found.flops >= 2.0 * PATCHES * 20 * 3 * PATCH * PATCH);
+                if (!(found.loss == stored.loss && found.gradients == stored.gradients))
+                    fail_msg("%s, %s weights, trained %u: loss %.9g and %.9g", sets[i]->name, dtype_name(type), trained, found.loss, stored.loss);
+                assert_true(found.gradients != 0);
+                assert_false(run_patches(sets[i], type, mask, false, true).fused);
+            }
+}
+
 /* ---- the fixed frontier ---- */
 
 enum { TRAIN_LATE = 1, TRAIN_NOTHING = 2, TRAIN_FIRST = 4, EARLY_DROPOUT = 8, READ_INPUT = 16 };
@@ -405,7 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merged), cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
         cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
-        cmocka_unit_test(test_described),
+        cmocka_unit_test(test_patches), cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,9 @@ static vit build_vit(bench *s)
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, y), 0.1);
     m.loss = graph_add_scaled(g, m.loss, graph_consistency(g, graph_mean_tokens(g, x, 0, 4), graph_mean_tokens(g, y, 0, 4)), 0.1);
     m.loss = graph_add_scaled(g, m.loss, graph_identity_distance(g, make_param(s, 3, 3)), 0.1);
+    y = graph_patchify(g, m.pixels, SIDE, SIDE, 3, 6, mean, std);
+    graph_keep(g, y); /* no product takes these patches over */
+    m.loss = graph_add_scaled(g, m.loss, graph_distance(g, graph_select_tokens(g, x, 2, 4), product(s, y, 24, false)), 0.1);
     graph_finish(g);
     return m;
 }

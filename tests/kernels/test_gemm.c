@@ -204,6 +204,70 @@ static void test_bits(void **state)
     free(agreed);
 }
 
+/* ---- products of patches: the bits of storing the patches and multiplying them then, whatever their type ---- */
+
+typedef struct image {
+    int64_t height, width, channels, patch;
+} image;
+
+static void check_pixels(const kernels *k, int threads, const image *at, int64_t samples, int64_t n, dtype w_type, dtype pixel_type)
+{
+    float means[4] = {0.5f, 0.45f, 0.4f, 0.3f}, stds[4] = {0.25f, 0.2f, 0.3f, 0.7f};
+    int64_t rows = samples * (at->height / at->patch) * (at->width / at->patch), depth = at->channels * at->patch * at->patch;
+    int64_t count = samples * at->height * at->width * at->channels;
+    mat w = random_mat(k, n, depth, DTYPE_F32, 0, 1), y = random_mat(k, rows, n, k->real, 3, 2), bias = random_mat(k, 1, n, k->real, 0, 3);
+    patch_rows x = {.pixels = malloc((size_t)count * dtype_size(pixel_type)), .type = pixel_type, .height = at->height, .width = at->width, .channels = at->channels,
+                    .patch = at->patch, .mean = means, .std = stds}; /* of their exact size: nothing reads beyond them */
+    packed panels = {n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
+    inlay_error err;
+    device d;
+
+    ASSERT_OK(device_open(&d, k, threads, &err));
+    for (int i = 0; i < threads; i++)
+        memset(d.c.scratch[i], 0xff, (size_t)3 << 20);
+    for (int64_t i = 0; i < count; i++) {
+        uint8_t byte = (uint8_t)(rng_u32((rng_stream){.seed = 4, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+        if (pixel_type == DTYPE_U8)
+            ((uint8_t *)(uintptr_t)x.pixels)[i] = byte;
+        else
+            ((float *)(uintptr_t)x.pixels)[i] = (float)byte * 0.75f;
+    }
+    k->pack(&d.c, &panels, w.data, DTYPE_F32);
+    k->gemm(&d.c, &(gemm_args){.y = y, .x = {.rows = rows, .cols = depth}, .pixels = &x, .w = &panels, .out.bias = bias.data});
+    for (int bf16 = 0; bf16 < (w_type == k->real ? 1 : 2); bf16++) {
+        mat patches = random_mat(k, rows, depth, bf16 ? DTYPE_BF16 : k->real, 0, 5), stored = random_mat(k, rows, n, k->real, 3, 2);
+        k->patchify(&d.c, &patches, &x);
+        k->gemm(&d.c, &(gemm_args){.y = stored, .x = patches, .w = &panels, .out.bias = bias.data});
+        if (memcmp(y.data, stored.data, (size_t)(rows * y.stride) * dtype_size(k->real)) != 0)
+            fail_msg("%s, %d threads: %d x %d x %d of patches of %d, %s pixels and %s weights, has other bits than of stored patches (%s)", k->name, threads,
+                     (int)rows, (int)n, (int)depth, (int)at->patch, dtype_name(pixel_type), dtype_name(w_type), dtype_name(patches.type));
+        k->release(patches.data);
+        k->release(stored.data);
+    }
+    free((void *)(uintptr_t)x.pixels);
+    k->release(w.data);
+    k->release(y.data);
+    k->release(bias.data);
+    k->release(panels.data);
+    device_close(&d);
+}
+
+static void test_pixels(void **state)
+{
+    static const image images[] = {{32, 60, 3, 2}, {3, 5, 3, 1}, {9, 6, 1, 3}, {10, 15, 4, 5}, {14, 21, 3, 7}, {28, 42, 3, 14}, {48, 32, 3, 16}};
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int s = 0; s < count; s++)
+        for (size_t i = 0; i < sizeof images / sizeof *images; i++)
+            for (int threads = 1; threads <= 3; threads++)
+                for (int variant = 0; variant < 6; variant++) {
+                    dtype type = variant % 3 == 0 ? sets[s]->real : variant % 3 == 1 ? DTYPE_BF16 : DTYPE_I8;
+                    check_pixels(sets[s], threads, &images[i], i % 2 ? 1 : 2, i % 3 ? 70 : 33, type, variant < 3 ? DTYPE_U8 : DTYPE_F32);
+                }
+}
+
 static void test_outer(void **state)
 {
     static const struct {
@@ -273,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_pixels),
         cmocka_unit_test(test_outer),
         cmocka_unit_test(test_unpack),
     };

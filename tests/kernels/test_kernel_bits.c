@@ -224,8 +224,8 @@ static void run_head(run *r)
         pixels[i] = (uint8_t)(i * 31);
     for (int i = 0; i < SAMPLES * ROWS; i++)
         labels[i] = i * 7 % CLASSES;
-    r->k->patchify(r->c, &(patchify_args){.y = patches, .pixels = pixels + r->first * SIDE * SIDE, .pixel_type = DTYPE_U8, .samples = r->count, .height = SIDE,
-                                          .width = SIDE, .channels = 1, .patch = PATCH, .mean = mean, .std = std});
+    r->k->patchify(r->c, &patches, &(patch_rows){.pixels = pixels + r->first * SIDE * SIDE, .type = DTYPE_U8, .height = SIDE, .width = SIDE, .channels = 1,
+                                                 .patch = PATCH, .mean = mean, .std = std});
     r->k->cross_entropy(r->c, &(cross_entropy_args){.logits = logits, .labels = labels + r->first * ROWS, .smoothing = 0.1, .count = logits.rows, .loss = loss, .losses = losses.data});
     emit_samples(r, (mat[]){patches, losses}, 2);
     emit_real(r, loss, 1);

@@ -246,35 +246,41 @@ static void test_rows(void **state)
 
 /* ---- patches ---- */
 
-static void check_patchify(const kernels *k, compute *c, dtype type)
+static void check_patches(const kernels *k, compute *c, dtype type, int channels, int patch)
 {
-    enum { SAMPLES = 2, HEIGHT = 12, WIDTH = 8, CHANNELS = 3, PATCH = 4, DOWN = 3, ACROSS = 2 };
-    const float mean[CHANNELS] = {0.5f, 0.25f, 0.1f}, std[CHANNELS] = {0.5f, 0.2f, 0.3f};
-    uint8_t bytes[SAMPLES * HEIGHT * WIDTH * CHANNELS];
-    float floats[SAMPLES * HEIGHT * WIDTH * CHANNELS];
-    mat y = make(k, SAMPLES * DOWN * ACROSS, CHANNELS * PATCH * PATCH, type, 1, 1), z = make(k, SAMPLES * DOWN * ACROSS, CHANNELS * PATCH * PATCH, type, 0, 2);
-    patchify_args a = {.y = y, .pixels = bytes, .pixel_type = DTYPE_U8, .samples = SAMPLES, .height = HEIGHT, .width = WIDTH, .channels = CHANNELS, .patch = PATCH,
-                       .mean = mean, .std = std};
+    enum { SAMPLES = 2, DOWN = 3, ACROSS = 2, MOST = SAMPLES * DOWN * ACROSS * 4 * 7 * 7 };
+    const float mean[4] = {0.5f, 0.25f, 0.1f, 0.6f}, std[4] = {0.5f, 0.2f, 0.3f, 0.4f};
+    uint8_t bytes[MOST];
+    float floats[MOST];
+    int height = DOWN * patch, width = ACROSS * patch;
+    mat y = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 1, 1), z = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 0, 2);
+    patch_rows x = {.pixels = bytes, .type = DTYPE_U8, .height = height, .width = width, .channels = channels, .patch = patch, .mean = mean, .std = std};
 
-    for (int i = 0; i < SAMPLES * HEIGHT * WIDTH * CHANNELS; i++) {
+    for (int i = 0; i < MOST; i++) {
         bytes[i] = (uint8_t)(i * 37 % 256);
         floats[i] = (float)bytes[i] * 0.75f;
     }
-    k->patchify(c, &a);
-    a.y = z;
-    a.pixels = floats;
-    a.pixel_type = DTYPE_F32;
-    k->patchify(c, &a);
+    k->patchify(c, &y, &x);
+    x.pixels = floats;
+    x.type = DTYPE_F32;
+    k->patchify(c, &z, &x);
     for (int s = 0; s < SAMPLES; s++)
-        for (int py = 0; py < HEIGHT; py++)
-            for (int px = 0; px < WIDTH; px++)
-                for (int ch = 0; ch < CHANNELS; ch++) {
-                    int at = ((s * HEIGHT + py) * WIDTH + px) * CHANNELS + ch;
-                    int64_t row = (s * DOWN + py / PATCH) * ACROSS + px / PATCH, col = (ch * PATCH + py % PATCH) * PATCH + px % PATCH;
+        for (int py = 0; py < height; py++)
+            for (int px = 0; px < width; px++)
+                for (int ch = 0; ch < channels; ch++) {
+                    int at = ((s * height + py) * width + px) * channels + ch;
+                    int64_t row = (s * DOWN + py / patch) * ACROSS + px / patch, col = (ch * patch + py % patch) * patch + px % patch;
                     near(k, &y, row, col, ((double)bytes[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of bytes");
                     near(k, &z, row, col, ((double)floats[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of floats");
                 }
     beside_untouched(k, &y, 1);
+}
+
+static void check_patchify(const kernels *k, compute *c, dtype type)
+{
+    for (int patch = 1; patch <= 7; patch += 3)
+        for (int channels = 1; channels <= 4; channels++)
+            check_patches(k, c, type, channels, patch);
 }
 
 static void test_patchify(void **state)

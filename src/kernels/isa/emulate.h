@@ -40,6 +40,17 @@ static inline simde__m512i emulate_cvtps_epi32(simde__m512 a)
     return simde_mm512_loadu_si512(whole);
 }
 
+static inline simde__m512i emulate_cvtepu8_epi32(simde__m128i a)
+{
+    uint8_t narrow[16];
+    int32_t wide[16];
+
+    simde_mm_storeu_si128(narrow, a);
+    for (int i = 0; i < 16; i++)
+        wide[i] = narrow[i];
+    return simde_mm512_loadu_si512(wide);
+}
+
 static inline simde__m512i emulate_cvtepu16_epi32(simde__m256i a)
 {
     uint16_t narrow[16];
@@ -132,11 +143,13 @@ static inline simde__m512i emulate_madd_epi16(simde__m512i a, simde__m512i b)
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_mask_storeu_ps
 #undef _mm512_cvtps_epi32
+#undef _mm512_cvtepu8_epi32
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtepi32_epi16
 #define _mm512_maskz_loadu_ps(mask, p) emulate_maskz_loadu_ps(mask, p)
 #define _mm512_mask_storeu_ps(p, mask, a) emulate_mask_storeu_ps(p, mask, a)
 #define _mm512_cvtps_epi32(a) emulate_cvtps_epi32(a)
+#define _mm512_cvtepu8_epi32(a) emulate_cvtepu8_epi32(a)
 #define _mm512_cvtepu16_epi32(a) emulate_cvtepu16_epi32(a)
 #define _mm512_cvtepi32_epi16(a) emulate_cvtepi32_epi16(a)
 

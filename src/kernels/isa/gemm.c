@@ -2,8 +2,8 @@
  *
  * A thread takes a block of rows of the left operand, small enough to stay in L2 together with its part of the result, and runs every panel of weights over
  * it. The left operand is read where it lies when it has the product's type already; else its rows are converted into scratch memory on the way, prologue
- * included. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs one pass over the
- * weights, little beside the rows that use them, and no second copy is kept. */
+ * included, or made there of pixels. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs
+ * one pass over the weights, little beside the rows that use them, and no second copy is kept. */
 #include "kernels/isa/gemm_direct.h"
 #include "kernels/isa/gemm_left.h"
 
@@ -31,11 +31,12 @@ static left find_left(const gemm_args *args, unsigned char *scratch)
     const mat *x = &args->x;
     bool bf16 = args->w->type == DTYPE_BF16, pairs = bf16 && HAVE_PAIRS;
     int64_t depth = x->cols, steps = pairs ? ceil_div(depth, 2) : bf16 ? ceil_div(depth, 2) * 2 : depth;
-    size_t row = (size_t)x->stride * dtype_size(x->type);
+    bool lies = !args->pixels && !has_prologue(&args->in) && !x->samples; /* ... in memory as it is multiplied, but for its type */
     left l = {.steps = steps, .pairs = pairs, .room = (step *)(void *)scratch};
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    l.in_place = !has_prologue(&args->in) && !x->samples && row % 4096 && (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 && (uintptr_t)x->data % sizeof(step) == 0 : !bf16 && x->type == REAL_TYPE);
+    l.in_place = lies && (size_t)x->stride * dtype_size(x->type) % 4096 &&
+                 (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 && (uintptr_t)x->data % sizeof(step) == 0 : !bf16 && x->type == REAL_TYPE);
     if (l.in_place) {
         l.rows = x->data;
         l.stride = pairs ? x->stride / 2 : x->stride;
@@ -46,7 +47,7 @@ static left find_left(const gemm_args *args, unsigned char *scratch)
     return l;
 }
 
-/* Row r of the left operand, in steps, at `out`; rows beyond the last are zero. `room` holds a row of reals. */
+/* Row r of the left operand, in steps, at `out`; rows beyond the last are zero. `room` is left_row's. */
 static void convert_row(step *out, const gemm_args *args, int64_t r, const left *l, REAL *room)
 {
     const mat *x = &args->x;
@@ -57,7 +58,7 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
         memset(out, 0, (size_t)l->steps * sizeof *out);
         return;
     }
-    if (l->pairs && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
+    if (l->pairs && !args->pixels && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
         out[l->steps - 1] = 0;
         memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof(uint16_t));
         return;
@@ -70,7 +71,7 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
         prologue_row(room, x, r, &args->in);
         from = room;
     } else {
-        from = row_real(x, r, room);
+        from = left_row(args, r, room);
     }
     if (l->pairs) {
         uint16_t *to = (uint16_t *)(void *)out;
@@ -276,6 +277,8 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
     size_t size = panel_bytes(args->transposed ? args->w->n : args->w->k, args->w->type);
     direct how = direct_of(args);
 
+    if (args->pixels)
+        KERNEL(patch_room)(room, args->pixels);
     for (int64_t at = row_begin; at < row_end; at += block) {
         int64_t rows = row_end - at < block ? row_end - at : block, whole = l.in_place ? rows / MR * MR : 0;
         for (int64_t i = whole; i < ceil_div(rows, MR) * MR; i++) /* in place, that is a last tile that is not full */

@@ -18,6 +18,7 @@
 #define SMALLEST_SCALE 1e-37f    /* its reciprocal is finite; below it, everything is 0 */
 
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: quantised rows of a block */
+#define ROUNDED_BYTES ((size_t)1 << 20)  /* a row of bf16 */
 #define BLOCK_WANTED ((size_t)256 << 10) /* bytes of these and of the result that a block aims at */
 #define MOST_TILES 16
 
@@ -144,11 +145,10 @@ UNROLL(2)
     }
 }
 
-/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16 and one of reals. */
-static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint16_t *room)
+/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16, `reals` two rows. */
+static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint16_t *room, REAL *reals)
 {
     const mat *x = &args->x, rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
-    REAL *values = (REAL *)(void *)(room + ceil_div(x->cols, 32) * 32);
     const uint16_t *from = room;
     size_t size = (size_t)ceil_div(x->cols, 4) * 4;
     float inverse;
@@ -161,12 +161,12 @@ static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint
     if (slopes_bf16(x, &args->in)) {
         slope_row(room, x, r, &args->in.slope);
     } else if (has_prologue(&args->in)) {
-        prologue_row(values, x, r, &args->in);
-        row_store(&rounded, 0, values);
-    } else if (x->type == DTYPE_BF16) {
+        prologue_row(reals, x, r, &args->in);
+        row_store(&rounded, 0, reals);
+    } else if (!args->pixels && x->type == DTYPE_BF16) {
         from = (const uint16_t *)x->data + row_place(x, r) * x->stride;
     } else {
-        row_store(&rounded, 0, (const REAL *)x->data + row_place(x, r) * x->stride);
+        row_store(&rounded, 0, left_row(args, r, reals));
     }
     code = code_of(from, x->cols, &inverse);
     quantise(out, from, x->cols, inverse, MAGIC + (float)code.zero);
@@ -275,12 +275,16 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
     int64_t stride = ceil_div(args->x.cols, 64) * 64 | 64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
     int64_t block = block_rows(args, stride);
     size_t size = panel_bytes(args->w->k, DTYPE_I8);
+    uint16_t *room = (uint16_t *)(void *)(scratch + LEFT_BYTES);
+    REAL *reals = (REAL *)(void *)(scratch + LEFT_BYTES + ROUNDED_BYTES);
     direct how = direct_of(args);
 
+    if (args->pixels)
+        KERNEL(patch_room)(reals, args->pixels);
     for (int64_t at = begin; at < end; at += block) {
         int64_t rows = end - at < block ? end - at : block;
         for (int64_t i = 0; i < ceil_div(rows, MR) * MR; i++)
-            codes[i] = convert_row(scratch + i * stride, args, i < rows ? at + i : args->x.rows, (uint16_t *)(void *)(scratch + LEFT_BYTES));
+            codes[i] = convert_row(scratch + i * stride, args, i < rows ? at + i : args->x.rows, room, reals);
         for (int64_t q = 0; q < count; q++)
             for (int64_t i = 0; i < rows; i += MR)
                 run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);

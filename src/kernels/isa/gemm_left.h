@@ -4,6 +4,12 @@
 
 #include "kernels/isa/gemm_panels.h"
 
+/* Row r of the left operand in front of its prologue, as reals: where it lies, or at `room`, which patch_room has prepared where there are pixels. */
+static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
+{
+    return args->pixels ? KERNEL(patch_row)(args->pixels, r, room) : row_real(&args->x, r, room);
+}
+
 static inline bool has_prologue(const gemm_prologue *in)
 {
     return in->col_scale || in->row_scale || in->slope.data;

@@ -29,7 +29,7 @@ void KERNEL(dropout)(compute *c, const dropout_args *args);
 void KERNEL(column_sum)(compute *c, const column_sum_args *args);
 void KERNEL(copy_rows)(compute *c, const copy_rows_args *args);
 void KERNEL(mean_rows)(compute *c, const mean_rows_args *args);
-void KERNEL(patchify)(compute *c, const patchify_args *args);
+void KERNEL(patchify)(compute *c, const mat *y, const patch_rows *x);
 void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *args);
 void KERNEL(consistency)(compute *c, const consistency_args *args);
 void KERNEL(distance)(compute *c, const distance_args *args);
@@ -40,5 +40,9 @@ void KERNEL(gate_backward)(compute *c, const gate_args *args);
 void KERNEL(mix)(compute *c, const mix_args *args);
 void KERNEL(mix_backward)(compute *c, const mix_args *args);
 void KERNEL(adamw)(compute *c, const adamw_args *args);
+
+/* Row r of the patches, made in a room for it that patch_room prepared: there until the next one is made. */
+void KERNEL(patch_room)(REAL *room, const patch_rows *x);
+const REAL *KERNEL(patch_row)(const patch_rows *x, int64_t r, REAL *room);
 
 #endif
