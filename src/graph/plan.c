@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of the longest value that a slice aims at: enough for the matrix product, little enough that what a slice writes stays in the cache. */
-#define SLICE_ROWS 768
+/* Rows of the longest value that a slice aims at: enough for the matrix product and for the threads to wait little for one another, few enough that what a slice writes
+ * stays in the cache. */
+#define SLICE_ROWS 1536
+/* With a backward pass, a slice's activations stay until then: no value is to have more elements, or a wide model would need too much memory. */
+#define SLICE_ELEMENTS 2500000
 
 static bool runs_once(const graph *g, const op_node *op)
 {
@@ -17,15 +20,22 @@ static bool runs_once(const graph *g, const op_node *op)
     return !batched;
 }
 
-/* Samples of a slice: a function of the graph alone, since the sums of gradients depend on it. */
-static int64_t slice_of(const graph *g)
+/* Samples of a slice: a function of the graph and of what is asked of it alone, since the sums of gradients depend on it. */
+static int64_t slice_of(const graph *g, bool backward)
 {
-    int64_t rows = 1;
+    int64_t rows = 1, elements = 1, samples;
 
-    for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].kind == VALUE_RESULT && g->values[v].batched && g->values[v].rows > rows)
-            rows = g->values[v].rows;
-    return rows < SLICE_ROWS ? (SLICE_ROWS + rows / 2) / rows : 1;
+    for (value v = 0; v < g->value_count; v++) {
+        const value_info *info = &g->values[v];
+        if (info->kind != VALUE_RESULT || !info->batched)
+            continue;
+        rows = info->rows > rows ? info->rows : rows;
+        elements = info->rows * info->cols > elements ? info->rows * info->cols : elements;
+    }
+    samples = (SLICE_ROWS + rows / 2) / rows;
+    if (backward && samples > SLICE_ELEMENTS / elements)
+        samples = SLICE_ELEMENTS / elements;
+    return samples > 1 ? samples : 1;
 }
 
 static void find_steps(program *p)
@@ -402,7 +412,7 @@ inlay_status program_new(program **out, graph *g, const program_request *request
     program *p = ARENA_NEW(memory, program);
     inlay_status status;
 
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g), .loss = NO_VALUE};
+    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g, request->backward), .loss = NO_VALUE};
     p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
     p->home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_home = ARENA_ARRAY(memory, int, g->value_count);
