@@ -126,11 +126,11 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
 static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at)
 {
     const float *scale = e.row_scale;
-    int64_t group = e.row_group, cols = y.cols - at.col;
+    int64_t cols = y.cols - at.col;
+    row_walk to = walk_rows(&y, at.row), from = walk_rows(&e.residual, at.row), factor = walk_begin(NULL, scale ? e.row_group : 0, at.row);
 
-    for (int64_t i = 0; i < at.rows; i++) {
-        int64_t r = at.row + i;
-        tile_row row = {row_place(&y, r), r, e.residual.data ? row_place(&e.residual, r) : 0, v_set1(scale ? (REAL)scale[r / group] : 1)};
+    for (int64_t i = 0; i < at.rows; i++, walk_next(&to), walk_next(&from), walk_next(&factor)) {
+        tile_row row = {walk_place(&to), at.row + i, walk_place(&from), v_set1(scale ? (REAL)scale[factor.sample] : 1)};
         if (cols >= NR) {
 UNROLL(4)
             for (int j = 0; j < NV; j++)
@@ -157,10 +157,11 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 void KERNEL(expect_tile)(const mat *residual, tile_place at)
 {
     size_t size = dtype_size(residual->type);
+    row_walk from = walk_rows(residual, at.row);
 
-    for (int64_t i = 0; residual->data && i < at.rows; i++)
+    for (int64_t i = 0; residual->data && i < at.rows; i++, walk_next(&from))
         for (size_t line = 0; line < NR * size; line += 64)
-            __builtin_prefetch((const unsigned char *)residual->data + (size_t)(row_place(residual, at.row + i) * residual->stride + at.col) * size + line);
+            __builtin_prefetch((const unsigned char *)residual->data + (size_t)(walk_place(&from) * residual->stride + at.col) * size + line);
 }
 
 /* ---- the product ---- */

@@ -19,8 +19,10 @@ static inline direct direct_of(const gemm_args *args)
     if (e->residual.data) {
         if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
             return DIRECT_NONE;
+        if (e->row_scale && args->y.samples == e->residual.samples && (!args->y.samples || (args->y.group == e->row_group && e->residual.group == e->row_group)))
+            return DIRECT_MASKED; /* rows of both lie at the same places */
         if (e->row_scale)
-            return DIRECT_MASKED;
+            return DIRECT_NONE;
         return args->y.samples || e->residual.samples ? DIRECT_NONE : DIRECT_RESIDUAL;
     }
     if (e->row_scale || args->y.samples)
@@ -34,7 +36,7 @@ static inline __attribute__((always_inline)) void finish_sums(const gemm_args *a
     const mat y = args->y, residual = args->out.residual, slope = args->out.slope;
     const float *scale = args->out.row_scale;
     const REAL *bias = args->out.bias;
-    int64_t group = args->out.row_group;
+    row_walk walk = walk_begin(y.samples, how == DIRECT_MASKED ? args->out.row_group : 0, at.row);
 
     if (bias)
 UNROLL(12)
@@ -44,9 +46,8 @@ UNROLL(4)
                 sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
 UNROLL(12)
     for (int i = 0; i < MR; i++) {
-        int64_t r = at.row + i, to = (how == DIRECT_MASKED ? row_place(&y, r) : r) * y.stride + at.col;
-        int64_t from = (how == DIRECT_MASKED ? row_place(&residual, r) : r) * residual.stride + at.col;
-        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[r / group]) : v_zero();
+        int64_t r = at.row + i, place = how == DIRECT_MASKED ? walk_place(&walk) : r, to = place * y.stride + at.col, from = place * residual.stride + at.col;
+        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[walk.sample]) : v_zero();
 UNROLL(4)
         for (int j = 0; j < NV; j++) {
             if (how == DIRECT_MASKED)
@@ -65,6 +66,7 @@ UNROLL(4)
             else
                 v_store((REAL *)y.data + to + j * VW, sum[i][j]);
         }
+        walk_next(&walk);
     }
 }
 

@@ -528,6 +528,35 @@ static inline int64_t row_place(const mat *m, int64_t r)
     return m->samples ? m->samples[r / m->group] * m->group + r % m->group : r;
 }
 
+/* Rows of a matrix one behind the other: the place of each, and which sample it belongs to, without a division for each. */
+typedef struct row_walk {
+    const int32_t *samples;
+    int64_t group, sample, rest; /* group 0: there are no samples */
+} row_walk;
+
+static inline row_walk walk_begin(const int32_t *samples, int64_t group, int64_t r)
+{
+    return group ? (row_walk){samples, group, r / group, r % group} : (row_walk){NULL, 0, 0, r};
+}
+
+static inline row_walk walk_rows(const mat *m, int64_t r)
+{
+    return walk_begin(m->samples, m->samples ? m->group : 0, r);
+}
+
+static inline int64_t walk_place(const row_walk *w)
+{
+    return (w->samples ? w->samples[w->sample] : w->sample) * w->group + w->rest;
+}
+
+static inline void walk_next(row_walk *w)
+{
+    if (++w->rest == w->group) {
+        w->rest = 0;
+        w->sample++;
+    }
+}
+
 /* A row's values: straight from the matrix when it is real, else converted into `room` (cols values). */
 static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
 {
