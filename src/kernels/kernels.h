@@ -367,7 +367,7 @@ typedef struct kernels {
     void (*gate_backward)(compute *c, const gate_args *args);
     void (*mix)(compute *c, const mix_args *args);
     void (*mix_backward)(compute *c, const mix_args *args);
-    void (*adamw)(compute *c, const adamw_args *args);
+    void (*adamw)(compute *c, const adamw_args *args, int count); /* `count` tensors in one sweep */
 } kernels;
 
 /* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */

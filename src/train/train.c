@@ -183,21 +183,30 @@ static inlay_status begin(trainer *t, inlay_error *err)
 
 /* ---- steps ---- */
 
+#define SWEEP 256 /* tensors that are updated together */
+
 void train_update(const train_request *q, double lr)
 {
+    adamw_args sweep[SWEEP];
+    int count = 0;
+
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
-        adamw_args args = {.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates + 1,
-                           .lr = p->peak_lr > 0 ? lr / q->lr.lr * p->peak_lr : lr, .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps,
-                           .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
         if (!p->trainable || (!p->touched && !q->move_untouched))
             continue; /* an expert that was not drawn, a layer that was dropped */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
             q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
-        q->dev->k->adamw(&q->dev->c, &args);
         p->updates++;
         p->version++;
+        sweep[count++] = (adamw_args){.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates,
+                                      .lr = p->peak_lr > 0 ? lr / q->lr.lr * p->peak_lr : lr, .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps,
+                                      .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
+        if (count == SWEEP) {
+            q->dev->k->adamw(&q->dev->c, sweep, count);
+            count = 0;
+        }
     }
+    q->dev->k->adamw(&q->dev->c, sweep, count);
 }
 
 /* The model that this step trains. */

@@ -232,7 +232,7 @@ static void train_step(bench *s, int64_t number)
                            .beta2 = 0.999,
                            .eps = 1e-8};
         if (p->trainable) {
-            s->dev.k->adamw(&s->dev.c, &args);
+            s->dev.k->adamw(&s->dev.c, &args, 1);
             p->version++;
         }
     }

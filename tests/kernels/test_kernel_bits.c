@@ -241,7 +241,7 @@ static void run_threads_only(run *r)
     r->held[r->held_count++] = v;
     r->k->dropout(r->c, &(dropout_args){.y = y, .x = x, .rate = 0.5, .stream = {.seed = 1, .purpose = RNG_DROPOUT}});
     r->k->adamw(r->c, &(adamw_args){.value = value, .m = m, .v = v, .grad = array(r, COUNT, 5), .count = COUNT, .step = 2, .lr = 0.1, .beta1 = 0.9, .beta2 = 0.99,
-                                    .eps = 1e-8, .weight_decay = 0.1});
+                                    .eps = 1e-8, .weight_decay = 0.1}, 1);
     for (int64_t s = 0; s < r->count; s++)
         emit_sample(r, &y, s);
     emit_real(r, value, COUNT);

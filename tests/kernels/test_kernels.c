@@ -301,8 +301,14 @@ static void test_dropout(void **state)
 
 /* ---- AdamW ---- */
 
+static void *at(const mat *m, int64_t column)
+{
+    return (unsigned char *)m->data + (size_t)column * dtype_size(m->type);
+}
+
 static void test_adamw(void **state)
 {
+    static const int64_t begins[] = {0, 5, 76, 77};
     const kernels *sets[8];
     int count = kernel_sets(sets);
 
@@ -316,8 +322,11 @@ static void test_adamw(void **state)
             p[i] = get(&value_, 0, i);
         for (int step = 1; step <= 5; step++) {
             mat g = random_mat(k, 1, 77, k->real, 0, (uint32_t)step + 10);
-            k->adamw(&d.c, &(adamw_args){.value = value_.data, .m = m.data, .v = v.data, .grad = g.data, .count = 77, .step = step, .lr = 0.01, .beta1 = 0.9,
-                                         .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1});
+            adamw_args sweep[3]; /* three tensors of one array */
+            for (int i = 0; i < 3; i++)
+                sweep[i] = (adamw_args){.value = at(&value_, begins[i]), .m = at(&m, begins[i]), .v = at(&v, begins[i]), .grad = at(&g, begins[i]),
+                                        .count = begins[i + 1] - begins[i], .step = step, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1};
+            k->adamw(&d.c, sweep, 3);
             for (int i = 0; i < 77; i++) {
                 double grad = get(&g, 0, i);
                 p[i] *= 1 - 0.01 * 0.1;

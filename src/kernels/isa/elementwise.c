@@ -274,17 +274,15 @@ void KERNEL(dropout)(compute *c, const dropout_args *args)
 
 /* ---- AdamW ---- */
 
-static void adamw_task(void *argument, int thread, int threads)
+/* Values [begin, end) of one tensor. */
+static void adamw_part(const adamw_args *a, int64_t begin, int64_t end)
 {
-    const adamw_args *a = argument;
     REAL *value = a->value, *m = a->m, *v = a->v;
     const REAL *grad = a->grad;
     double correction1 = 1 - pow(a->beta1, (double)a->step), correction2 = 1 - pow(a->beta2, (double)a->step);
     REAL decay = (REAL)(1 - a->lr * a->weight_decay), b1 = (REAL)(1 - a->beta1), b2 = (REAL)a->beta2, c2 = (REAL)(1 - a->beta2);
     REAL root = (REAL)sqrt(correction2), eps = (REAL)a->eps, rate = (REAL)(a->lr / correction1);
-    int64_t begin, end;
 
-    pool_share(a->count, thread, threads, &begin, &end);
     FOR_VECTORS (c, n, end - begin) {
         int64_t i = begin + c;
         vec g = load_n(grad + i, n), mm = load_n(m + i, n), vv = load_n(v + i, n), denominator, p = load_n(value + i, n);
@@ -309,9 +307,32 @@ static void adamw_task(void *argument, int thread, int threads)
     }
 }
 
-void KERNEL(adamw)(compute *c, const adamw_args *args)
-{
-    adamw_args copy = *args;
+typedef struct adamw_job {
+    const adamw_args *args;
+    int count;
+} adamw_job;
 
-    pool_run(c->threads, adamw_task, &copy);
+/* A share of all values, wherever a tensor begins. */
+static void adamw_task(void *argument, int thread, int threads)
+{
+    const adamw_job *job = argument;
+    int64_t total = 0, begin, end;
+
+    for (int i = 0; i < job->count; i++)
+        total += job->args[i].count;
+    pool_share(total, thread, threads, &begin, &end);
+    for (int i = 0; i < job->count && end > 0; i++) {
+        int64_t count = job->args[i].count;
+        if (begin < count)
+            adamw_part(&job->args[i], begin > 0 ? begin : 0, end < count ? end : count);
+        begin -= count;
+        end -= count;
+    }
+}
+
+void KERNEL(adamw)(compute *c, const adamw_args *args, int count)
+{
+    adamw_job job = {args, count};
+
+    pool_run(c->threads, adamw_task, &job);
 }

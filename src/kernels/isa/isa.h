@@ -39,7 +39,7 @@ void KERNEL(gate)(compute *c, const gate_args *args);
 void KERNEL(gate_backward)(compute *c, const gate_args *args);
 void KERNEL(mix)(compute *c, const mix_args *args);
 void KERNEL(mix_backward)(compute *c, const mix_args *args);
-void KERNEL(adamw)(compute *c, const adamw_args *args);
+void KERNEL(adamw)(compute *c, const adamw_args *args, int count);
 
 /* Row r of the patches, made in a room for it that patch_room prepared: there until the next one is made. */
 void KERNEL(patch_room)(REAL *room, const patch_rows *x);
