@@ -39,6 +39,7 @@ typedef struct value_info {
 typedef struct op_attributes {
     activation act;
     double eps, scale, rate;
+    bool rounded; /* attention: bf16 arithmetic */
     int64_t groups, width, offset, first, count, heads, head_dim, q_offset, k_offset, v_offset;
     uint32_t site; /* random stream */
     int64_t height, image_width, channels, patch;

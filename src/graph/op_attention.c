@@ -18,6 +18,7 @@ static attention_args arguments(const op_run *r)
                             .heads = a->heads,
                             .head_dim = a->head_dim,
                             .scale = a->scale,
+                            .rounded = a->rounded,
                             .lse = op_aux(r, 0).data};
 }
 

@@ -19,8 +19,11 @@ static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool b
 {
     int64_t r = rank_of(g, op), n = g->values[op->out].cols, k = g->values[op->in[IN_X]].cols, chunk = bottleneck_chunk(r);
     int64_t chunks = (batch * g->values[op->out].rows + chunk - 1) / chunk;
+    bool trained = false;
 
-    return mask_bytes(batch) + (backward ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
+    for (int i = IN_DOWN; i <= IN_GAMMA; i++)
+        trained |= op->in[i] != NO_VALUE && g->values[op->in[i]].needs_grad;
+    return mask_bytes(batch) + (backward && trained ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
 }
 
 static bottleneck_args arguments(const op_run *r)

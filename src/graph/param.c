@@ -170,14 +170,17 @@ static inlay_status new_panel(param_panel **out, param *p, const device *d, int6
 static inlay_status pack_turned(const param *p, device *d, packed *panels, const void *w, dtype type, inlay_error *err)
 {
     int64_t rows = panels->k, columns = panels->n;
-    float *turned = malloc((size_t)(rows * columns + columns) * sizeof *turned), *row = turned ? turned + rows * columns : NULL;
+    enum { STRIP = 16 }; /* rows at a time: whole cache lines of the transpose */
+    float *turned = malloc((size_t)((rows + STRIP) * columns) * sizeof *turned), *strip = turned ? turned + rows * columns : NULL;
 
     if (!turned)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns), p->name);
-    for (int64_t r = 0; r < rows; r++) {
-        dtype_to_f32(row, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type, (size_t)columns);
+    for (int64_t r = 0; r < rows; r += STRIP) {
+        int64_t count = rows - r < STRIP ? rows - r : STRIP;
+        dtype_to_f32(strip, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type, (size_t)(count * columns));
         for (int64_t c = 0; c < columns; c++)
-            turned[c * rows + r] = row[c];
+            for (int64_t i = 0; i < count; i++)
+                turned[c * rows + r + i] = strip[i * columns + c];
     }
     d->k->pack(&d->c, panels, turned, DTYPE_F32);
     free(turned);

@@ -136,7 +136,7 @@ static op_node *down_projection(graph *g, const op_node *up, const int *readers)
     value h = up->in[0];
     op_node *down;
 
-    if (linear_stage(up) == STAGE_ACT || up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > BOTTLENECK_WIDTH)
+    if (up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > BOTTLENECK_WIDTH)
         return NULL;
     down = private_linear(g, readers, h, STAGE_GAMMA);
     return down && whole_own_weight(g, down) && g->values[h].cols <= BOTTLENECK_RANK && g->values[h].batched && g->values[down->in[0]].cols <= BOTTLENECK_WIDTH ? down : NULL;
@@ -215,6 +215,7 @@ static void choose_types(graph *g)
         value_info *out = &g->values[op->out];
         if (op->dead)
             continue;
+        g->ops[i].a.rounded = op->kind == OP_attention; /* however a reader of its inputs may want them stored */
         if (desc->bf16_result && out->batched && !out->kept && !wide[op->out] && !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
             out->type = DTYPE_BF16;
         for (int j = 0; j < OP_INPUTS; j++) {

@@ -27,7 +27,7 @@ static int64_t slice_of(const graph *g, bool backward)
 
     for (value v = 0; v < g->value_count; v++) {
         const value_info *info = &g->values[v];
-        if (info->kind != VALUE_RESULT || !info->batched)
+        if (info->kind != VALUE_RESULT || !info->batched || g->ops[info->producer].dead)
             continue;
         rows = info->rows > rows ? info->rows : rows;
         elements = info->rows * info->cols > elements ? info->rows * info->cols : elements;
@@ -279,7 +279,7 @@ static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_erro
         listed |= p->params[i] == q;
     if (q->trainable && p->steps[s].backward && !listed)
         p->params[p->param_count++] = q;
-    if (q->trainable || op->kind != OP_linear || !reads_panels)
+    if (q->trainable || !reads_panels || (op->kind != OP_linear && p->steps[s].backward))
         TRY(param_materialise(q, p->dev, err));
     if (reads_panels)
         TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), false, &unused, err));

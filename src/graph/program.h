@@ -1,7 +1,7 @@
 /* A program: part of a graph, planned for one device and a largest batch. All memory is laid out when it is made; running allocates nothing.
  *
  * A batch is run in slices, a few samples at a time through the whole program, so that what one operation writes is still in the cache when the next one
- * reads it, and so that activations of a slice only are kept for the backward pass. How many depends on nothing but the graph. A loss is a sum over samples and
+ * reads it, and so that activations of a slice only are kept for the backward pass. How many depends on nothing but the graph and whether there is a backward pass. A loss is a sum over samples and
  * goes in slices as well; the gradients of the slices add up. */
 #ifndef INLAY_GRAPH_PROGRAM_H
 #define INLAY_GRAPH_PROGRAM_H
@@ -20,7 +20,7 @@ typedef struct program program;
 typedef struct program_request {
     device *dev;
     int64_t max_batch;
-    int64_t slice;        /* samples that run at a time; 0: by the graph's longest value */
+    int64_t slice;        /* samples that run at a time; 0: by the graph's longest value, and with a backward pass its largest */
     bool backward;        /* wanted[0] is a loss: also plan and run its gradient */
     const value *wanted;  /* values that must be there after a run */
     int wanted_count;

@@ -69,7 +69,7 @@ typedef struct packed {
     void *data; /* kernels.pack_size bytes, 64-byte aligned; owner: whoever called pack */
 } packed;
 
-/* y = residual + row_scale * col_scale * act(x W^T + bias); each part optional. */
+/* y = residual + row_scale * col_scale * act(x W^T + bias); each part optional. Behind bf16 and int8 weights GELU is exact to 1e-6 |x|, its slope to 1e-5; else both to 1e-7. */
 typedef struct gemm_epilogue {
     const void *bias;      /* real [n] */
     activation act;
@@ -94,7 +94,7 @@ typedef struct gemm_args {
     mat x;                 /* [m, k] */
     const patch_rows *pixels; /* x is these patches, made where they are multiplied: it has rows and columns only, and no prologue; NULL: what lies at x */
     const packed *w;       /* n x k */
-    bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]) */
+    bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]); not with int8 weights */
     gemm_prologue in;
     gemm_epilogue out;
 } gemm_args;
@@ -164,6 +164,7 @@ typedef struct attention_args {
     mat out, q, k, v;
     int64_t samples, q_rows, k_rows, heads, head_dim;
     double scale;
+    bool rounded; /* q, k, v and dout count as rounded to bf16, however they are stored; so do probabilities where that is faster */
     void *lse; /* may be NULL forward */
     /* backward only; a mat with NULL data is not wanted */
     mat dout, dq, dk, dv;

@@ -122,8 +122,9 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
 
 inlay_status measure(measured *out, const measure_request *q, inlay_error *err)
 {
+    *out = (measured){0};
     TRY(adapter_initialise(q->a, q->dev, 1, err));
-    *out = (measured){.peak_gflops = measure_peak(q->dev, q->prec, q->runs)};
+    out->peak_gflops = measure_peak(q->dev, q->prec, q->runs);
     TRY(measure_pass(&out->training, q, q->batch, true, err));
     TRY(measure_pass(&out->inference, q, q->batch, false, err));
     TRY(measure_pass(&out->single, q, 1, false, err));

@@ -44,7 +44,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-static adapter *make(const char *which, const char *drop, uint32_t seed)
+static adapter *make_at(const char *which, const char *targets, const char *drop, uint32_t seed)
 {
     inlay_error err;
     options *o;
@@ -53,6 +53,8 @@ static adapter *make(const char *which, const char *drop, uint32_t seed)
     ASSERT_OK(adapter_settings(&o, which, &err));
     ASSERT_OK(options_set(o, "rank", "4", "test", &err));
     ASSERT_OK(options_set(o, "drop_layers", drop, "test", &err));
+    if (targets)
+        ASSERT_OK(options_set(o, "targets", targets, "test", &err));
     ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
     for (int i = 0; i < a->param_count; i++) {
@@ -69,9 +71,14 @@ static adapter *make(const char *which, const char *drop, uint32_t seed)
     return a;
 }
 
-static void answer(const adapter *a, int skip, float logits[BATCH * CLASSES])
+static adapter *make(const char *which, const char *drop, uint32_t seed)
 {
-    model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .skip_layers = skip};
+    return make_at(which, NULL, drop, seed);
+}
+
+static void answer(const adapter *a, int skip, precision prec, float logits[BATCH * CLASSES])
+{
+    model_request request = {.dev = &dev, .b = b, .a = a, .prec = prec, .pixel_type = DTYPE_U8, .skip_layers = skip};
     predictor p;
     inlay_error err;
 
@@ -116,23 +123,23 @@ static void test_skipped(void **state)
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         adapter *a = make(methods[i], "0", 3);
         float plain[BATCH * CLASSES], other[BATCH * CLASSES], before[BATCH * CLASSES] = {0};
-        answer(a, 0, plain);
+        answer(a, 0, PRECISION_F32, plain);
         for (int n = 0; n <= DEPTH; n++) {
             char drop[12];
             adapter *fixed, *zero = make(methods[i], "0", 3);
-            answer(a, n, plain);
+            answer(a, n, PRECISION_F32, plain);
             assert_memory_not_equal(plain, before, sizeof plain);
             memcpy(before, plain, sizeof before);
             snprintf(drop, sizeof drop, "%d", n);
             fixed = make(methods[i], drop, 4);
             copy_values(fixed, a);
-            answer(fixed, 0, other);
+            answer(fixed, 0, PRECISION_F32, other);
             if (memcmp(plain, other, sizeof plain) != 0)
                 fail_msg("%s: drop_layers %d and skipping %d layers differ", methods[i], n, n);
-            answer(fixed, n, other); /* what is not there can be skipped */
+            answer(fixed, n, PRECISION_F32, other); /* what is not there can be skipped */
             assert_memory_equal(plain, other, sizeof plain);
             zero_up(zero, n);
-            answer(zero, 0, other);
+            answer(zero, 0, PRECISION_F32, other);
             for (int j = 0; j < BATCH * CLASSES && strcmp(methods[i], "lora") != 0; j++)
                 if (fabsf(plain[j] - other[j]) > 1e-6f * (1 + fabsf(plain[j])))
                     fail_msg("%s: skipping %d layers gives %g, zero up-projections give %g", methods[i], n, (double)plain[j], (double)other[j]);
@@ -155,8 +162,8 @@ static void test_nothing_but_head(void **state)
     ASSERT_OK(adapter_new(&head, "linear", o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(head, &dev, 1, &err));
     copy_values(head, a);
-    answer(a, DEPTH, plain);
-    answer(head, 0, other);
+    answer(a, DEPTH, PRECISION_F32, plain);
+    answer(head, 0, PRECISION_F32, other);
     assert_memory_equal(plain, other, sizeof plain);
     adapter_free(a, &dev);
     adapter_free(head, &dev);
@@ -244,30 +251,36 @@ static void test_tasks_cost(void **state)
         adapter_free((adapter *)(uintptr_t)tasks[t], &dev);
 }
 
-/* Each task answers as it does alone, bit for bit. */
+/* Each task answers as it does alone, bit for bit - also where one of them reads what others share as it is, and they take it rounded. */
+static void tasks_answer(const adapter *const *tasks, int count, int skip, precision prec)
+{
+    model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = count, .prec = prec, .pixel_type = DTYPE_U8, .skip_layers = skip};
+    predictor p;
+    inlay_error err;
+
+    ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
+    memcpy(predictor_pixels(&p), pixels, sizeof pixels);
+    predictor_forward(&p, BATCH);
+    for (int t = 0; t < count; t++) {
+        float together[BATCH * CLASSES], alone[BATCH * CLASSES];
+        assert_int_equal(predictor_classes(&p, t), CLASSES);
+        predictor_logits(&p, t, BATCH, together);
+        answer(tasks[t], skip, prec, alone);
+        if (memcmp(together, alone, sizeof alone) != 0)
+            fail_msg("task %d in %s with %d layers skipped answers otherwise than alone", t, precision_name(prec), skip);
+    }
+    predictor_close(&p);
+}
+
 static void test_tasks_answers(void **state)
 {
-    const adapter *tasks[3] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32)};
+    const adapter *tasks[] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32), make_at("lora", "fc2", "0", 33)};
 
     (void)state;
-    for (int skip = 0; skip <= DEPTH; skip++) {
-        model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = 3, .pixel_type = DTYPE_U8, .skip_layers = skip};
-        predictor p;
-        inlay_error err;
-        ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
-        memcpy(predictor_pixels(&p), pixels, sizeof pixels);
-        predictor_forward(&p, BATCH);
-        for (int t = 0; t < 3; t++) {
-            float together[BATCH * CLASSES], alone[BATCH * CLASSES];
-            assert_int_equal(predictor_classes(&p, t), CLASSES);
-            predictor_logits(&p, t, BATCH, together);
-            answer(tasks[t], skip, alone);
-            if (memcmp(together, alone, sizeof alone) != 0)
-                fail_msg("task %d with %d layers skipped answers otherwise than alone", t, skip);
-        }
-        predictor_close(&p);
-    }
-    for (int t = 0; t < 3; t++)
+    for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)
+        for (int skip = 0; skip <= DEPTH; skip++)
+            tasks_answer(tasks, 4, skip, (precision)prec);
+    for (int t = 0; t < 4; t++)
         adapter_free((adapter *)(uintptr_t)tasks[t], &dev);
 }
 

@@ -81,7 +81,7 @@ static void run_attention(run *r, int64_t q_rows, int64_t k_rows, int64_t heads,
     mat q = draw(r, q_rows, width, r->type, 1, 1), kv = draw(r, k_rows, 2 * width, r->type, 0, 2), dkv = draw(r, k_rows, 2 * width, real, 0, 3);
     mat lse = draw(r, heads * q_rows, 1, real, 0, 4);
     attention_args a = {.out = draw(r, q_rows, width, r->type, 0, 5), .q = q, .k = columns(kv, 0, width), .v = columns(kv, width, width), .samples = r->count,
-                        .q_rows = q_rows, .k_rows = k_rows, .heads = heads, .head_dim = dim, .scale = 0.3, .lse = lse.data, .dout = draw(r, q_rows, width, real, 0, 6),
+                        .q_rows = q_rows, .k_rows = k_rows, .heads = heads, .head_dim = dim, .scale = 0.3, .rounded = r->type == DTYPE_BF16, .lse = lse.data, .dout = draw(r, q_rows, width, real, 0, 6),
                         .dq = draw(r, q_rows, width, real, 1, 7), .dk = columns(dkv, 0, width), .dv = columns(dkv, width, width), .accumulate_k = true};
 
     r->k->attention(r->c, &a);

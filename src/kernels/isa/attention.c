@@ -1,5 +1,5 @@
 /* Attention, one head at a time, in blocks of query rows: the scores of a block live in the thread's scratch, the whole matrix nowhere. All products run
- * through the micro kernel of the matrix product; keys and values are packed once for each head. Queries, keys and values that are stored as bf16 are
+ * through the micro kernel of the matrix product; keys and values are packed once for each head. Queries, keys and values that count as rounded to bf16 are
  * multiplied in pairs where the processor can: probabilities and gradients are then rounded to bf16 in front of their products, and every sum is f32 as ever. */
 #include <assert.h>
 
@@ -15,7 +15,7 @@ typedef struct attention_job {
 
 /* Scratch of a thread, in steps of the micro kernel: a real, or a pair of bf16. Where steps are reals, some operands are one another and need no room. */
 typedef struct rooms {
-    bool pairs;
+    bool pairs, rounded;
     int64_t keys, dims;          /* columns, padded to whole panels */
     int64_t head, depth;         /* steps along a row of one head, and along a row of scores */
     int64_t row;                 /* from row to row of one head, >= head */
@@ -39,10 +39,10 @@ static int64_t round_up(int64_t n, int64_t unit)
 static void lay_out(rooms *m, const compute *c, int thread, const attention_args *a, bool backward)
 {
     step *begin = KERNEL_SCRATCH(c, thread), *at = begin;
-    bool pairs = HAVE_PAIRS && a->q.type == DTYPE_BF16;
+    bool pairs = HAVE_PAIRS && a->rounded;
     int64_t n = a->k_rows, d = a->head_dim, fit, score_rows, rows;
 
-    *m = (rooms){.pairs = pairs, .keys = round_up(n, NR), .dims = round_up(d, NR), .head = pairs ? (d + 1) / 2 : d, .depth = pairs ? (n + 1) / 2 : n};
+    *m = (rooms){.pairs = pairs, .rounded = a->rounded, .keys = round_up(n, NR), .dims = round_up(d, NR), .head = pairs ? (d + 1) / 2 : d, .depth = pairs ? (n + 1) / 2 : n};
     m->row = pairs ? round_up(m->head, 16) : m->dims;
     m->stride = round_up(m->keys + MR, 16) | 16;
     fit = (int64_t)(SPAN_BYTES / (size_t)m->stride / (pairs ? sizeof(step) : 2 * sizeof(step))) / BLOCK_ROWS * BLOCK_ROWS;
@@ -109,7 +109,11 @@ static void take_rows(step *out, const rooms *m, const mat *from, int64_t first,
             memcpy(to, (const uint16_t *)part.data + (first + i) * part.stride, (size_t)dim * sizeof(uint16_t));
         } else {
             const REAL *row = row_real(&part, first + i, (REAL *)to);
-            if (row != (REAL *)to)
+            for (int64_t c = 0; m->rounded && c < dim; c += VW) {
+                int n = dim - c < VW ? (int)(dim - c) : VW;
+                v_store_part((REAL *)to + c, v_round_bf16(v_load_n(row + c, n)), n);
+            }
+            if (!m->rounded && row != (REAL *)to)
                 memcpy(to, row, (size_t)dim * sizeof *to);
         }
     }

@@ -35,7 +35,8 @@ static rows_at find_rows(REAL *room, const mat *m, int64_t first, int64_t count,
 {
     int64_t width = pad(m->cols, unit);
 
-    if (m->type == REAL_TYPE && !m->samples && width == m->cols && first + wanted <= m->rows)
+    /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
+    if (m->type == REAL_TYPE && !m->samples && width == m->cols && first + wanted <= m->rows && (size_t)m->stride * sizeof(REAL) % 4096)
         return (rows_at){(const REAL *)m->data + first * m->stride, m->stride};
     for (int64_t i = 0; i < wanted; i++) {
         REAL *to = room + i * width;
@@ -178,10 +179,10 @@ static void block_hidden(const rooms *m, const bottleneck_args *a, int64_t first
 
     for (int64_t i = 0; i < count; i++) {
         REAL *h = m->h + i * m->turned, *dz = m->dz + i * m->turned, factor = a->row_scale ? (REAL)a->row_scale[(first + i) / a->row_group] : 1;
-        const REAL *dh = m->dh + i * m->lanes, *slope = slopes + (first + i) * m->r, *kept = hidden + (first + i) * m->r;
+        const REAL *dh = m->dh + i * m->lanes, *slope = slopes ? slopes + (first + i) * m->r : NULL, *kept = hidden + (first + i) * m->r;
         for (int64_t j = 0; j < m->r; j++) {
             h[j] = kept[j] * factor;
-            dz[j] = slopes ? dh[j] * factor * slope[j] : dh[j] * factor;
+            dz[j] = slope ? dh[j] * factor * slope[j] : dh[j] * factor;
         }
         for (int64_t j = m->r; j < m->turned; j++)
             h[j] = dz[j] = 0;
@@ -230,14 +231,25 @@ static void block_dx(const rooms *m, const bottleneck_args *a, int64_t first, in
         }
 }
 
+/* What is trained: the up-projection and what scales its result; the down-projection; its bias. */
+static bool trains_up(const bottleneck_args *a)
+{
+    return a->dup || a->dup_bias || a->dcol_scale;
+}
+
+static bool trains_any(const bottleneck_args *a)
+{
+    return trains_up(a) || a->ddown || a->ddown_bias;
+}
+
 static void keep_sums(const rooms *m, const bottleneck_args *a, int64_t chunk, const REAL *down_bias)
 {
     chunk_sums to = sums_of(a, chunk);
     int64_t n = a->dy.cols, k = a->x.cols;
 
-    for (int64_t j = 0; j <= m->r; j++)
+    for (int64_t j = 0; j <= m->r && trains_up(a); j++)
         memcpy(to.s + j * n, m->s + j * m->n, (size_t)n * sizeof *to.s);
-    for (int64_t j = 0; j < m->r; j++)
+    for (int64_t j = 0; j < m->r && a->ddown; j++)
         memcpy(to.down + j * k, m->dwd + j * m->k, (size_t)k * sizeof *to.down);
     memcpy(to.down_bias, down_bias, (size_t)m->r * sizeof *down_bias);
 }
@@ -247,7 +259,6 @@ static void chunks_task(void *argument, int thread, int threads)
     const bottleneck_job *job = argument;
     const bottleneck_args *a = job->a;
     int64_t length = bottleneck_chunk(a->down->n), rows = a->x.rows, begin, end;
-    bool trained = a->ddown || a->ddown_bias || a->dup || a->dup_bias || a->dcol_scale;
     REAL down_bias[BOTTLENECK_RANK];
     rooms m;
 
@@ -265,19 +276,17 @@ static void chunks_task(void *argument, int thread, int threads)
             for (int64_t p = 0; p < count; p += MR)
                 multiply(m.dh + p * m.lanes, m.lanes, (rows_at){dy.at + p * dy.stride, dy.stride}, m.up, m.lanes, NR, a->dy.cols, m.r);
             block_hidden(&m, a, first, count);
-            if (trained) {
-                rows_at x = find_rows(m.x, &a->x, first, count, BLOCK, NR);
-                bool add = first > chunk * length;
-                add_outer(m.s, m.r + 1, m.n, m.h, m.turned, dy, count, add);
-                add_outer(m.dwd, m.r, m.k, m.dz, m.turned, x, count, add);
-                for (int64_t i = 0; i < count; i++)
-                    for (int64_t j = 0; j < m.r; j++)
-                        down_bias[j] += m.dz[i * m.turned + j];
-            }
+            if (trains_up(a))
+                add_outer(m.s, m.r + 1, m.n, m.h, m.turned, dy, count, first > chunk * length);
+            if (a->ddown)
+                add_outer(m.dwd, m.r, m.k, m.dz, m.turned, find_rows(m.x, &a->x, first, count, BLOCK, NR), count, first > chunk * length);
+            for (int64_t i = 0; i < count && a->ddown_bias; i++)
+                for (int64_t j = 0; j < m.r; j++)
+                    down_bias[j] += m.dz[i * m.turned + j];
             if (a->dx.data)
                 block_dx(&m, a, first, count);
         }
-        if (trained)
+        if (trains_any(a))
             keep_sums(&m, a, chunk, down_bias);
     }
 }
@@ -327,7 +336,7 @@ static void finish_task(void *argument, int thread, int threads)
     int64_t r = a->down->n, n = a->dy.cols, k = a->x.cols, begin, end;
 
     pool_share(n, thread, threads, &begin, &end);
-    if (begin < end && (a->dup || a->dup_bias || a->dcol_scale))
+    if (begin < end && trains_up(a))
         finish_up(a, room, begin, end);
     pool_share(k, thread, threads, &begin, &end);
     for (int64_t j = 0; ddown && begin < end && j < r; j++) {
@@ -347,6 +356,6 @@ void KERNEL(bottleneck_backward)(compute *c, const bottleneck_args *args)
     bottleneck_job job = {c, args};
 
     pool_run(c->threads, chunks_task, &job);
-    if (args->x.rows > 0 && (args->ddown || args->ddown_bias || args->dup || args->dup_bias || args->dcol_scale))
+    if (args->x.rows > 0 && trains_any(args))
         pool_run(c->threads, finish_task, &job);
 }

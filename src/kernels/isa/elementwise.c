@@ -3,11 +3,6 @@
 
 #define CHUNK 64 /* rows that are summed before they are added to a column's total */
 
-static inline vec load_n(const REAL *p, int n)
-{
-    return n == VW ? v_load(p) : v_load_part(p, n);
-}
-
 static inline void store_n(REAL *p, vec v, int n)
 {
     if (n == VW)
@@ -39,7 +34,7 @@ static void map_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
         FOR_VECTORS (c, n, a->x.cols)
-            store_n(y + c, v_activate(a->act, load_n(x + c, n)), n);
+            store_n(y + c, v_activate(a->act, v_load_n(x + c, n)), n);
         row_store(&a->y, r, y);
     }
 }
@@ -63,8 +58,8 @@ static void map_backward_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy);
         REAL *dx = (REAL *)a->dx.data + r * a->dx.stride;
         FOR_VECTORS (c, n, a->x.cols) {
-            vec v = v_mul(load_n(dy + c, n), v_activate_grad(a->act, load_n(x + c, n)));
-            store_n(dx + c, a->accumulate ? v_add(load_n(dx + c, n), v) : v, n);
+            vec v = v_mul(v_load_n(dy + c, n), v_activate_grad(a->act, v_load_n(x + c, n)));
+            store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
         }
     }
 }
@@ -97,11 +92,11 @@ static void affine_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
         FOR_VECTORS (c, n, a->x.cols) {
-            vec v = v_mul(load_n(x + c, n), factor);
+            vec v = v_mul(v_load_n(x + c, n), factor);
             if (gamma)
-                v = v_mul(v, load_n(gamma + c, n));
+                v = v_mul(v, v_load_n(gamma + c, n));
             if (beta)
-                v = v_add(v, load_n(beta + c, n));
+                v = v_add(v, v_load_n(beta + c, n));
             store_n(y + c, v, n);
         }
         row_store(&a->y, r, y);
@@ -128,10 +123,10 @@ static void affine_backward_task(void *argument, int thread, int threads)
         const REAL *dy = row_real(&a->dy, r, KERNEL_SCRATCH(job->c, thread));
         REAL *dx = (REAL *)a->dx.data + r * a->dx.stride;
         FOR_VECTORS (c, n, a->dy.cols) {
-            vec v = v_mul(load_n(dy + c, n), factor);
+            vec v = v_mul(v_load_n(dy + c, n), factor);
             if (gamma)
-                v = v_mul(v, load_n(gamma + c, n));
-            store_n(dx + c, a->accumulate ? v_add(load_n(dx + c, n), v) : v, n);
+                v = v_mul(v, v_load_n(gamma + c, n));
+            store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
         }
     }
 }
@@ -162,8 +157,8 @@ static void column_task(void *argument, int thread, int threads)
                 const REAL *dy = row_real(&a->dy, r, in), *other = a->other.data ? row_real(&a->other, r, in_other) : NULL;
                 vec scale = v_set1((REAL)job->factor * (a->row_scale ? (REAL)a->row_scale[r / a->row_group] : 1));
                 FOR_VECTORS (c, n, end - begin) {
-                    vec v = v_mul(load_n(dy + begin + c, n), scale);
-                    store_n(sum + begin + c, other ? v_fma(v, load_n(other + begin + c, n), load_n(sum + begin + c, n)) : v_add(v, load_n(sum + begin + c, n)), n);
+                    vec v = v_mul(v_load_n(dy + begin + c, n), scale);
+                    store_n(sum + begin + c, other ? v_fma(v, v_load_n(other + begin + c, n), v_load_n(sum + begin + c, n)) : v_add(v, v_load_n(sum + begin + c, n)), n);
                 }
             }
             for (int64_t c = begin; c < end; c++)
@@ -218,10 +213,10 @@ static void add_task(void *argument, int thread, int threads)
             memcpy(y, x, (size_t)a->a.cols * sizeof *y);
         if (b)
             FOR_VECTORS (c, n, a->b.cols)
-                store_n(y + a->offset + c, v_fma(load_n(b + c, n), scale, load_n(y + a->offset + c, n)), n);
+                store_n(y + a->offset + c, v_fma(v_load_n(b + c, n), scale, v_load_n(y + a->offset + c, n)), n);
         if (table)
             FOR_VECTORS (c, n, a->a.cols)
-                store_n(y + c, v_add(load_n(y + c, n), load_n(table + c, n)), n);
+                store_n(y + c, v_add(v_load_n(y + c, n), v_load_n(table + c, n)), n);
         row_store(&a->y, r, y);
     }
 }
@@ -285,7 +280,7 @@ static void adamw_part(const adamw_args *a, int64_t begin, int64_t end)
 
     FOR_VECTORS (c, n, end - begin) {
         int64_t i = begin + c;
-        vec g = load_n(grad + i, n), mm = load_n(m + i, n), vv = load_n(v + i, n), denominator, p = load_n(value + i, n);
+        vec g = v_load_n(grad + i, n), mm = v_load_n(m + i, n), vv = v_load_n(v + i, n), denominator, p = v_load_n(value + i, n);
         if (a->mask) {
             REAL room[VW] = {0};
             vec open;

@@ -3,7 +3,9 @@
  * A thread takes a block of rows of the left operand, small enough to stay in L2 together with its part of the result, and runs every panel of weights over
  * it. The left operand is read where it lies when it has the product's type already; else its rows are converted into scratch memory on the way, prologue
  * included, or made there of pixels. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs
- * one pass over the weights, little beside the rows that use them, and no second copy is kept. */
+ * one pass over the weights, little beside the rows that use them, and no second copy is kept but of int8 weights (graph/param.c). */
+#include <assert.h>
+
 #include "kernels/isa/gemm_direct.h"
 #include "kernels/isa/gemm_left.h"
 
@@ -102,13 +104,13 @@ typedef struct tile_row {
 } tile_row;
 
 /* n columns (at most VW) of one row, from the sums to the result */
-static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, const tile_row *at, int64_t col, int n)
+static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, const tile_row *at, int64_t col, int n, bool coarse)
 {
     vec slope;
 
     if (e->bias)
         v = v_add(v, v_load_n((const REAL *)e->bias + col, n));
-    if (e->act == ACT_GELU && y->type == DTYPE_BF16)
+    if (e->act == ACT_GELU && coarse)
         v = e->slope.data ? v_gelu_slope_bf16(v, &slope) : v_gelu_bf16(v);
     else
         v = e->slope.data ? v_activate_slope(e->act, v, &slope) : v_activate(e->act, v);
@@ -123,7 +125,7 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
     v_store_mat(y, at->y, col, v, n);
 }
 
-static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at)
+static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at, bool coarse)
 {
     const float *scale = e.row_scale;
     int64_t cols = y.cols - at.col;
@@ -134,10 +136,10 @@ static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogu
         if (cols >= NR) {
 UNROLL(4)
             for (int j = 0; j < NV; j++)
-                finish_vector(&e, &y, v_load(tile + i * NR + j * VW), &row, at.col + j * VW, VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j * VW), &row, at.col + j * VW, VW, coarse);
         } else {
             for (int64_t j = 0; j < cols; j += VW)
-                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, VW > 1 && cols - j < VW ? (int)(cols - j) : VW);
+                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, VW > 1 && cols - j < VW ? (int)(cols - j) : VW, coarse);
         }
     }
 }
@@ -149,9 +151,9 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
     const mat y = args->y;
 
     if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
-        finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at);
+        finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at, false);
     else
-        finish_rows(e, y, tile, at);
+        finish_rows(e, y, tile, at, args->w && coarse_gelu(args->w));
 }
 
 void KERNEL(expect_tile)(const mat *residual, tile_place at)
@@ -329,6 +331,7 @@ void KERNEL(gemm)(compute *c, const gemm_args *args)
 {
     gemm_job job = {c, args};
 
+    assert(!args->transposed || args->w->type != DTYPE_I8);
     pool_run(c->threads, gemm_task, &job);
 }
 

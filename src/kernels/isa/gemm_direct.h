@@ -8,11 +8,17 @@
  * to bf16, also behind GELU, whose slope may be kept. */
 typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_GELU, DIRECT_GELU_SLOPE, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
 
+/* Behind bf16 and int8 weights GELU is the one for bf16, however its result is stored: nobody who reads it sees who else does. */
+static inline bool coarse_gelu(const packed *w)
+{
+    return w->type != REAL_TYPE;
+}
+
 static inline direct direct_of(const gemm_args *args)
 {
     const gemm_epilogue *e = &args->out;
 
-    if (e->act == ACT_GELU && !e->col_scale && !e->row_scale && !e->residual.data && !args->y.samples && args->y.type == DTYPE_BF16 && (!e->slope.data || e->slope.type == DTYPE_BF16))
+    if (e->act == ACT_GELU && coarse_gelu(args->w) && !e->col_scale && !e->row_scale && !e->residual.data && !args->y.samples && args->y.type == DTYPE_BF16 && (!e->slope.data || e->slope.type == DTYPE_BF16))
         return e->slope.data ? DIRECT_GELU_SLOPE : DIRECT_GELU;
     if (e->act != ACT_NONE || e->slope.data || e->col_scale)
         return DIRECT_NONE;

@@ -5,7 +5,7 @@
 #include "kernels/isa/vec.h"
 
 /* Scratch memory for each thread. The product keeps its packed left operand in the first part and transposed weights in the rest. */
-#define SCRATCH_SIZE ((size_t)14 << 20)
+#define SCRATCH_SIZE ((size_t)14 * (sizeof(REAL) / sizeof(float)) << 20)
 
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type);
 void KERNEL(pack)(compute *c, packed *out, const void *w, dtype w_type);

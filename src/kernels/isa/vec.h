@@ -349,11 +349,11 @@ static inline vec v_exp(vec x)
     return v_select_negative(v_add(x, v_set1(87.33f)), y, v_zero());
 }
 
-/* 2^x for x < 127: a polynomial of degree 5, fitted by us, in what is left of x beside a whole number; below -126 the result is 2^-126. Relative error below 2e-7 for the
- * x that it is given; NaN stays NaN. */
+/* 2^x for x < 127: a polynomial of degree 5, fitted by us, in what is left of x beside a whole number; below -100 the result is 2^-100, nothing beside 1 and in products still a
+ * normal number. Relative error below 2e-7 for the x that it is given; NaN stays NaN. */
 static inline vec v_exp2(vec x)
 {
-    vec clamped = v_max(v_set1(-126.0f), x), n = v_round(clamped), f = v_sub(clamped, n), y; /* of NaN and a number v_max takes the second */
+    vec clamped = v_max(v_set1(-100.0f), x), n = v_round(clamped), f = v_sub(clamped, n), y; /* of NaN and a number v_max takes the second */
 
     y = v_fma(v_set1(0.00132746334f), f, v_set1(0.00967196168f));
     y = v_fma(y, f, v_set1(0.0555067837f));
