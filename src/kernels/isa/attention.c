@@ -287,6 +287,16 @@ static void expect_rows(const mat *m, int64_t first, int64_t count, int64_t head
     }
 }
 
+static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v, vec w)
+{
+    if (m->pairs) {
+        v_store_bf16_twice((uint16_t *)(void *)row + c, v, w);
+    } else {
+        v_store((REAL *)(row + c), v);
+        v_store((REAL *)(row + c + VW), w);
+    }
+}
+
 /* ---- forward ---- */
 
 static REAL log2_of(REAL x)
@@ -307,23 +317,33 @@ static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, R
     int64_t width = round_up(n, VW);
     vec factor = v_set1(scale);
 
-    for (int64_t i = 0; i < count; i++) {
-        REAL *s = (REAL *)(m->scores + i * m->stride), top;
-        vec total = v_zero(), shift, largest;
+    for (int64_t i = 0; i < count; i++) { /* a pass of its own: rows wait for one another no longer than for their own largest */
+        REAL *s = (REAL *)(m->scores + i * m->stride);
+        vec largest, other;
         for (int64_t c = n; c < width; c++)
             s[c] = (REAL)-1e30;
-        largest = v_load(s);
-        for (int64_t c = VW; c < width; c += VW)
+        largest = other = v_load(s);
+        for (int64_t c = VW; c < width; c += 2 * VW) {
             largest = v_max(largest, v_load(s + c));
-        top = v_hmax(largest) * scale; /* scale > 0 */
-        shift = v_set1(-top);
-        for (int64_t c = 0; c < width; c += VW) {
+            other = c + VW < width ? v_max(other, v_load(s + c + VW)) : other;
+        }
+        lse[i] = v_hmax(v_max(largest, other)) * scale; /* scale > 0 */
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const REAL *s = (const REAL *)(m->scores + i * m->stride);
+        vec total = v_zero(), shift = v_set1(-lse[i]);
+        int64_t c = 0;
+        for (; c + 2 * VW <= width; c += 2 * VW) {
+            vec e = v_exp2(v_fma(v_load(s + c), factor, shift)), e2 = v_exp2(v_fma(v_load(s + c + VW), factor, shift));
+            put_weights_twice(m, m->weights + i * m->stride, c, e, e2);
+            total = v_add(v_add(total, e), e2);
+        }
+        if (c < width) {
             vec e = v_exp2(v_fma(v_load(s + c), factor, shift));
             put_weights(m, m->weights + i * m->stride, c, e);
             total = v_add(total, e);
         }
         inverse[i] = v_sum(total);
-        lse[i] = top;
     }
     for (int64_t i = 0; i < count; i++) {
         lse[i] += log2_of(inverse[i]);

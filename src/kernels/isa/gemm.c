@@ -317,6 +317,7 @@ static void gemm_task(void *argument, int thread, int threads)
             KERNEL(run_int8)(args, scratch, from, first, last - first, begin, end);
         else
             run_block(args, scratch, from, first, last - first, begin, end);
+        v_stream_end(); /* of kept slopes */
         return;
     }
     room = (int64_t)(GROUP_BYTES / panel_bytes(args->w->n, args->w->type));

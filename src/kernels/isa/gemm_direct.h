@@ -53,7 +53,7 @@ UNROLL(4)
 UNROLL(12)
     for (int i = 0; i < MR; i++) {
         int64_t r = at.row + i, place = how == DIRECT_MASKED ? walk_place(&walk) : r, to = place * y.stride + at.col, from = place * residual.stride + at.col;
-        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[walk.sample]) : v_zero();
+        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[walk.sample]) : v_zero(), kept[NV];
 UNROLL(4)
         for (int j = 0; j < NV; j++) {
             if (how == DIRECT_MASKED)
@@ -62,15 +62,17 @@ UNROLL(4)
                 sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
             if (how == DIRECT_GELU)
                 sum[i][j] = v_gelu_bf16(sum[i][j]);
-            if (how == DIRECT_GELU_SLOPE) {
-                vec kept;
-                sum[i][j] = v_gelu_slope_bf16(sum[i][j], &kept);
-                v_store_bf16((uint16_t *)slope.data + r * slope.stride + at.col + j * VW, kept);
-            }
-            if (how == DIRECT_BF16 || how == DIRECT_GELU || how == DIRECT_GELU_SLOPE)
-                v_store_bf16((uint16_t *)y.data + to + j * VW, sum[i][j]);
-            else
+            if (how == DIRECT_GELU_SLOPE)
+                sum[i][j] = v_gelu_slope_bf16(sum[i][j], &kept[j]);
+            if (how == DIRECT_REAL || how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
                 v_store((REAL *)y.data + to + j * VW, sum[i][j]);
+        }
+UNROLL(2)
+        for (int j = 0; j < NV; j += 2) {
+            if (how == DIRECT_GELU_SLOPE)
+                v_stream_bf16_twice((uint16_t *)slope.data + r * slope.stride + at.col + j * VW, kept[j], kept[j + 1]);
+            if (how == DIRECT_BF16 || how == DIRECT_GELU || how == DIRECT_GELU_SLOPE)
+                v_store_bf16_twice((uint16_t *)y.data + to + j * VW, sum[i][j], sum[i][j + 1]);
         }
         walk_next(&walk);
     }

@@ -109,6 +109,33 @@ static inline void v_store_bf16(uint16_t *p, vec a)
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v_bf16_bits_(a), 16)));
 #endif
 }
+/* Two vectors, the second behind the first. */
+static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
+{
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    _mm512_storeu_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+#else
+    v_store_bf16(p, a);
+    v_store_bf16(p + VW, b);
+#endif
+}
+/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before another thread may read it. */
+static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b)
+{
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    if ((uintptr_t)p % 64 == 0) {
+        _mm512_stream_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        return;
+    }
+#endif
+    v_store_bf16_twice(p, a, b);
+}
+static inline void v_stream_end(void)
+{
+#if !defined(KERNEL_SIMDE)
+    _mm_sfence();
+#endif
+}
 /* Lanes that hold two bf16 each, the first in the lower half. */
 static inline vec v_pair_bf16(vec first, vec second)
 {
@@ -272,6 +299,16 @@ static inline vec v_pow2(vec a)
 }
 #endif
 
+#endif
+
+#if !defined(KERNEL_AVX512)
+static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
+{
+    v_store_bf16(p, a);
+    v_store_bf16(p + VW, b);
+}
+static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b) { v_store_bf16_twice(p, a, b); }
+static inline void v_stream_end(void) {}
 #endif
 
 static inline vec v_neg(vec a)
