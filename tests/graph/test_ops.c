@@ -108,6 +108,22 @@ static value given(setup *s, int64_t rows, int64_t cols)
 
 enum { BIAS = 1, ACT = 2, GAMMA = 4, FACTOR = 8, DROP = 16, RESIDUAL = 32, ROWS = 64, SELF = 128, SHARED = 256 };
 
+/* What follows a product of x behind its activation. */
+static value with_epilogue(setup *s, value x, value y, int variant)
+{
+    int64_t n = s->g->values[y].cols;
+
+    if (variant & GAMMA)
+        y = graph_affine(s->g, y, trained(s, 0, n), NULL, 1);
+    if (variant & FACTOR)
+        y = graph_affine(s->g, y, NULL, NULL, 0.7);
+    if (variant & DROP)
+        y = graph_drop_path(s->g, y, RATE);
+    if (variant & RESIDUAL)
+        y = graph_add(s->g, given(s, s->s.rows, n), y);
+    return variant & SELF ? graph_add(s->g, x, y) : y;
+}
+
 static value build_linear(setup *s, int variant)
 {
     int64_t k = s->s.cols, n = variant & SELF ? k : k + 2, first = variant & ROWS ? 3 : 0;
@@ -119,15 +135,7 @@ static value build_linear(setup *s, int variant)
         return graph_add(s->g, graph_linear(s->g, x, w, b, 2, n), y);
     if (variant & ACT)
         y = graph_activation(s->g, y, ACT_GELU);
-    if (variant & GAMMA)
-        y = graph_affine(s->g, y, trained(s, 0, n), NULL, 1);
-    if (variant & FACTOR)
-        y = graph_affine(s->g, y, NULL, NULL, 0.7);
-    if (variant & DROP)
-        y = graph_drop_path(s->g, y, RATE);
-    if (variant & RESIDUAL)
-        y = graph_add(s->g, given(s, s->s.rows, n), y);
-    return variant & SELF ? graph_add(s->g, x, y) : y;
+    return with_epilogue(s, x, y, variant);
 }
 
 /* One of an adapter's parameters. */
@@ -147,15 +155,7 @@ static value build_bottleneck(setup *s, int variant)
     if (variant & ACT)
         y = graph_activation(s->g, y, ACT_GELU);
     y = graph_linear(s->g, y, own(s, n, r), variant & BIAS ? own(s, 0, n) : NULL, 0, 0);
-    if (variant & GAMMA)
-        y = graph_affine(s->g, y, own(s, 0, n), NULL, 1);
-    if (variant & FACTOR)
-        y = graph_affine(s->g, y, NULL, NULL, 0.7);
-    if (variant & DROP)
-        y = graph_drop_path(s->g, y, RATE);
-    if (variant & RESIDUAL)
-        y = graph_add(s->g, given(s, s->s.rows, n), y);
-    return variant & SELF ? graph_add(s->g, x, y) : y;
+    return with_epilogue(s, x, y, variant);
 }
 
 static value build_activation(setup *s, int variant)
