@@ -33,6 +33,7 @@ typedef struct op_desc {
     int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
     bool joint;    /* where input 0 is that input, too, the operation takes both parts of its gradient together, in place on the result's gradient if it can */
     unsigned packed_inputs; /* parameters (bits) that it reads as panels */
+    bool reads_packed;      /* its backward pass reads the reals of these as well, also where they are frozen */
     bool keeps_for_backward; /* what it keeps beside its result is for the backward pass only */
     /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never; but that of a value which stands
      * at several inputs is cleared, too, and each adds to it. An operation that has this function writes other columns at each of its inputs. */
@@ -81,6 +82,10 @@ void op_copy_inactive(const op_run *r, int input);
 const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room);
 /* What the attributes rate, site and scale ask for: one factor for each sample, at `room` (batch floats); NULL: all are 1. */
 const float *op_row_factors(const op_run *r, float *room);
+/* What they take at the begin of a workspace, so that reals may follow. */
+size_t op_factor_bytes(int64_t batch);
+/* op_desc.random of what draws by the attribute rate. */
+bool op_drops(const op_node *op);
 /* A column range of a matrix. */
 mat mat_columns(mat m, int64_t first, int64_t count);
 

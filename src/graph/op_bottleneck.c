@@ -1,5 +1,5 @@
-/* bottleneck: y = residual + mask * gamma * (act(x Wd^T + bd) Wu^T + bu), an adapter in one pass over its rows. Made by graph_finish out of two products. Inputs: x, Wd, bd, Wu,
- * bu, gamma, residual. Kept: act(x Wd^T + bd) and act'. */
+/* bottleneck: y = residual + mask * gamma * (act(x Wd^T + bd) Wu^T + bu), an adapter in one pass over its rows. Made by graph_finish out of two products. Inputs: x,
+ * Wd, bd, Wu, bu, gamma, residual. Kept: act(x Wd^T + bd) and act'. */
 #include "graph/op.h"
 
 enum { IN_X, IN_DOWN, IN_DOWN_BIAS, IN_UP, IN_UP_BIAS, IN_GAMMA, IN_RESIDUAL };
@@ -7,11 +7,6 @@ enum { IN_X, IN_DOWN, IN_DOWN_BIAS, IN_UP, IN_UP_BIAS, IN_GAMMA, IN_RESIDUAL };
 static int64_t rank_of(const graph *g, const op_node *op)
 {
     return g->values[op->in[IN_DOWN]].rows;
-}
-
-static size_t mask_bytes(int64_t batch)
-{
-    return ((size_t)batch * sizeof(float) + 63) & ~(size_t)63;
 }
 
 /* The mask; then, backward, the sums of all chunks of rows. */
@@ -23,7 +18,7 @@ static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool b
 
     for (int i = IN_DOWN; i <= IN_GAMMA; i++)
         trained |= op->in[i] != NO_VALUE && g->values[op->in[i]].needs_grad;
-    return mask_bytes(batch) + (backward && trained ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
+    return op_factor_bytes(batch) + (backward && trained ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
 }
 
 static bottleneck_args arguments(const op_run *r)
@@ -65,7 +60,7 @@ static void backward(const op_run *r)
     args.dup = op_param_grad(r, IN_UP);
     args.dup_bias = op_param_grad(r, IN_UP_BIAS);
     args.dcol_scale = op_param_grad(r, IN_GAMMA);
-    args.partials = r->workspace + mask_bytes(r->batch);
+    args.partials = r->workspace + op_factor_bytes(r->batch);
     r->k->bottleneck_backward(r->c, &args);
     if (!joint && r->op->in[IN_RESIDUAL] != NO_VALUE)
         op_pass_grad(r, IN_RESIDUAL);
@@ -81,11 +76,6 @@ static double flops(const graph *g, const op_node *op)
     return 2.0 * (double)g->values[op->out].rows * (double)rank_of(g, op) * (double)(g->values[op->out].cols + g->values[op->in[IN_X]].cols);
 }
 
-static bool is_random(const op_node *op)
-{
-    return op->a.rate > 0;
-}
-
 const op_desc op_bottleneck = {
     .name = "bottleneck",
     .forward = forward,
@@ -93,10 +83,11 @@ const op_desc op_bottleneck = {
     .backward_reads = backward_reads,
     .workspace = workspace,
     .flops = flops,
-    .random = is_random,
+    .random = op_drops,
     .inplace = IN_RESIDUAL,
     .passes = IN_RESIDUAL,
     .joint = true,
     .packed_inputs = 1u << IN_DOWN | 1u << IN_UP,
+    .reads_packed = true,
     .keeps_for_backward = true,
 };

@@ -169,16 +169,11 @@ static void dropout_backward(const op_run *r)
     r->k->dropout(r->c, &args);
 }
 
-static bool always_random(const op_node *op)
-{
-    return op->a.rate > 0;
-}
-
 const op_desc op_dropout = {
     .name = "dropout",
     .forward = dropout_forward,
     .backward = dropout_backward,
-    .random = always_random,
+    .random = op_drops,
     .inplace = 0,
     .passes = -1,
     .bf16_inputs = 1u,
@@ -222,7 +217,7 @@ const op_desc op_drop_path = {
     .forward = drop_path_forward,
     .backward = drop_path_backward,
     .workspace = drop_path_workspace,
-    .random = always_random,
+    .random = op_drops,
     .inplace = 0,
     .passes = -1,
 };

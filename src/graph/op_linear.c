@@ -6,11 +6,6 @@ enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
 
 #define PART_BYTES ((size_t)768 << 10)
 
-static size_t align64(size_t size)
-{
-    return (size + 63) & ~(size_t)63;
-}
-
 /* Samples of so many bytes that the passes over the gradient of trained parts take at a time: what one of them writes the next one finds in the second cache. */
 static int64_t part_of(int64_t batch, size_t bytes)
 {
@@ -22,7 +17,7 @@ static int64_t part_of(int64_t batch, size_t bytes)
 /* Workspace: the mask; then, backward, one part of a matrix of the result's shape. */
 static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
 {
-    size_t size = align64((size_t)batch * sizeof(float)), bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
+    size_t size = op_factor_bytes(batch), bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
 
     return backward ? size + (size_t)part_of(batch, bytes) * bytes : size;
 }
@@ -71,7 +66,7 @@ static void backward_params(const op_run *r, mat *dy, mat x, gemm_prologue *in)
 {
     const op_node *op = r->op;
     size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
-    mat room = {.data = r->workspace + align64((size_t)r->batch * sizeof(float)), .type = r->k->real, .rows = dy->rows, .cols = dy->cols, .stride = dy->cols};
+    mat room = {.data = r->workspace + op_factor_bytes(r->batch), .type = r->k->real, .rows = dy->rows, .cols = dy->cols, .stride = dy->cols};
     void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
 
     if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
@@ -138,11 +133,6 @@ static double flops(const graph *g, const op_node *op)
     return 2.0 * (double)g->values[op->out].rows * (double)g->values[op->out].cols * (double)op_depth(g, op);
 }
 
-static bool is_random(const op_node *op)
-{
-    return op->a.rate > 0;
-}
-
 const op_desc op_linear = {
     .name = "linear",
     .forward = forward,
@@ -150,7 +140,7 @@ const op_desc op_linear = {
     .backward_reads = backward_reads,
     .workspace = workspace,
     .flops = flops,
-    .random = is_random,
+    .random = op_drops,
     .inplace = IN_RESIDUAL,
     .passes = IN_RESIDUAL,
     .packed_inputs = 1u << IN_W,

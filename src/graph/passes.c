@@ -18,16 +18,20 @@ static int linear_stage(const op_node *linear)
     return linear->a.act != ACT_NONE ? STAGE_ACT : STAGE_BIAS;
 }
 
-/* The product whose result `v` is, if nobody else reads it and it may be changed in place. */
-static op_node *private_linear(graph *g, const int *readers, value v, int stage)
+/* The operation whose result `v` is, if nobody else reads it. */
+static op_node *private_op(graph *g, const int *readers, value v)
 {
     const value_info *info = &g->values[v];
-    op_node *op;
 
-    if (info->producer < 0 || info->kept || readers[v] != 1)
-        return NULL;
-    op = &g->ops[info->producer];
-    return op->kind == OP_linear && linear_stage(op) < stage ? op : NULL;
+    return info->producer < 0 || info->kept || readers[v] != 1 ? NULL : &g->ops[info->producer];
+}
+
+/* ... if it is a product that may be changed in place. */
+static op_node *private_linear(graph *g, const int *readers, value v, int stage)
+{
+    op_node *op = private_op(g, readers, v);
+
+    return op && op->kind == OP_linear && linear_stage(op) < stage ? op : NULL;
 }
 
 /* Takes the operation at `index` over into the product that feeds it: the product moves to that place in the order, where all that it now reads is there. */
@@ -84,15 +88,11 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
 static void fuse_patches(graph *g, int index, const int *readers)
 {
     op_node *op = &g->ops[index], *patches;
-    const value_info *x;
 
     if (op->dead || op->kind != OP_linear || op->branch >= 0 || !g->values[op->out].fixed)
         return;
-    x = &g->values[op->in[0]];
-    if (x->producer < 0 || x->kept || readers[op->in[0]] != 1)
-        return;
-    patches = &g->ops[x->producer];
-    if (patches->kind != OP_patchify || g->values[patches->in[0]].kind != VALUE_INPUT)
+    patches = private_op(g, readers, op->in[0]);
+    if (!patches || patches->kind != OP_patchify || g->values[patches->in[0]].kind != VALUE_INPUT)
         return;
     op->in[0] = patches->in[0];
     op->a.height = patches->a.height;

@@ -279,12 +279,12 @@ static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_erro
         listed |= p->params[i] == q;
     if (q->trainable && p->steps[s].backward && !listed)
         p->params[p->param_count++] = q;
-    if (q->trainable || !reads_panels || (op->kind != OP_linear && p->steps[s].backward))
+    if (q->trainable || !reads_panels || (op_table[op->kind]->reads_packed && p->steps[s].backward))
         TRY(param_materialise(q, p->dev, err));
     if (reads_panels)
         TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), false, &unused, err));
-    if (reads_panels && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
-        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), graph_turns(p->g, q), &unused, err));
+    if (reads_panels && graph_turns(p->g, q) && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
+        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), true, &unused, err));
     return INLAY_OK;
 }
 
@@ -412,7 +412,8 @@ inlay_status program_new(program **out, graph *g, const program_request *request
     program *p = ARENA_NEW(memory, program);
     inlay_status status;
 
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .slice = request->slice ? request->slice : slice_of(g, request->backward), .loss = NO_VALUE};
+    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE,
+                   .slice = request->slice ? request->slice : slice_of(g, request->backward)};
     p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
     p->home = ARENA_ARRAY(memory, int, g->value_count);
     p->grad_home = ARENA_ARRAY(memory, int, g->value_count);

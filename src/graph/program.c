@@ -343,6 +343,16 @@ const float *op_row_factors(const op_run *r, float *room)
     return room;
 }
 
+size_t op_factor_bytes(int64_t batch)
+{
+    return ((size_t)batch * sizeof(float) + 63) & ~(size_t)63;
+}
+
+bool op_drops(const op_node *op)
+{
+    return op->a.rate > 0;
+}
+
 void op_copy_inactive(const op_run *r, int input)
 {
     mat y = slice_value(r, r->op->out, r->all), x = slice_value(r, r->op->in[input], r->all);

@@ -1,8 +1,8 @@
 /* A program: part of a graph, planned for one device and a largest batch. All memory is laid out when it is made; running allocates nothing.
  *
  * A batch is run in slices, a few samples at a time through the whole program, so that what one operation writes is still in the cache when the next one
- * reads it, and so that activations of a slice only are kept for the backward pass. How many depends on nothing but the graph and whether there is a backward pass. A loss is a sum over samples and
- * goes in slices as well; the gradients of the slices add up. */
+ * reads it, and so that activations of a slice only are kept for the backward pass. How many depends on nothing but the graph and whether there is a backward
+ * pass. A loss is a sum over samples and goes in slices as well; the gradients of the slices add up. */
 #ifndef INLAY_GRAPH_PROGRAM_H
 #define INLAY_GRAPH_PROGRAM_H
 

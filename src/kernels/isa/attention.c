@@ -31,11 +31,6 @@ typedef struct rooms {
     step *out, *dk, *dv;         /* reals, [rows][dims]: a block's result; of a head */
 } rooms;
 
-static int64_t round_up(int64_t n, int64_t unit)
-{
-    return (n + unit - 1) / unit * unit;
-}
-
 static void lay_out(rooms *m, const compute *c, int thread, const attention_args *a, bool backward)
 {
     step *begin = KERNEL_SCRATCH(c, thread), *at = begin;
@@ -204,15 +199,10 @@ static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *
         for (int64_t p = 0; p < count; p += MR) {
             REAL *to = (REAL *)(out + p * out_stride + q * NR);
             const step *from = left + p * left_stride, *panel = r.data + q * r.panel;
-            bool half = count - p <= MR_HALF, narrow = cols - q * NR <= VW;
-            if (half && narrow)
-                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR_HALF, 1, pairs, false);
-            else if (half)
-                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR_HALF, NV, pairs, false);
-            else if (narrow)
-                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR, 1, pairs, false);
+            if (cols - q * NR <= VW)
+                micro_rows(to, out_stride, from, left_stride, 1, panel, r.next, steps, count - p, 1, pairs, false);
             else
-                micro(to, out_stride, from, left_stride, 1, panel, r.next, steps, MR, NV, pairs, false);
+                micro_rows(to, out_stride, from, left_stride, 1, panel, r.next, steps, count - p, NV, pairs, false);
         }
 }
 
@@ -228,13 +218,8 @@ static void multiply(const rooms *m, step *out, int64_t out_stride, const step *
 static inline __attribute__((always_inline)) void add_transposed_as(bool pairs, step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t steps)
 {
     for (int64_t q = 0; q < m->dims; q += NR)
-        for (int64_t p = 0; p < n; p += MR) {
-            REAL *to = (REAL *)(total + p * m->dims + q);
-            if (n - p <= MR_HALF)
-                micro(to, m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, MR_HALF, NV, pairs, true);
-            else
-                micro(to, m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, MR, NV, pairs, true);
-        }
+        for (int64_t p = 0; p < n; p += MR)
+            micro_rows((REAL *)(total + p * m->dims + q), m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, n - p, NV, pairs, true);
 }
 
 /* total[n][dims] += turned^T rows over the rows of a span. The last tile may reach beyond column n of the scores: that lands in rows of `total` that nobody reads. */
@@ -253,6 +238,17 @@ static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
         v_store_bf16((uint16_t *)(void *)row + c, v);
     else
         v_store((REAL *)(row + c), v);
+}
+
+/* ... of two vectors, the second behind the first. */
+static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v, vec w)
+{
+    if (m->pairs) {
+        v_store_bf16_twice((uint16_t *)(void *)row + c, v, w);
+    } else {
+        v_store((REAL *)(row + c), v);
+        v_store((REAL *)(row + c + VW), w);
+    }
 }
 
 /* Rows [first, first + count) of one head's part of `target` (+)= rows, each times its factor. */
@@ -284,16 +280,6 @@ static void expect_rows(const mat *m, int64_t first, int64_t count, int64_t head
         const unsigned char *row = (const unsigned char *)m->data + (size_t)((first + i) * m->stride + head * dim) * size;
         for (size_t at = 0; at < (size_t)dim * size; at += 64)
             __builtin_prefetch(row + at);
-    }
-}
-
-static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v, vec w)
-{
-    if (m->pairs) {
-        v_store_bf16_twice((uint16_t *)(void *)row + c, v, w);
-    } else {
-        v_store((REAL *)(row + c), v);
-        v_store((REAL *)(row + c + VW), w);
     }
 }
 

@@ -10,17 +10,16 @@
 #include "kernels/isa/gemm_panels.h"
 
 #define BLOCK (2 * MR) /* rows whose gradients are made at a time; divides a chunk */
-#define LANES(n) ((n) <= VW ? VW : (n + NR - 1) / NR * NR) /* what a row of n values takes: one vector, or whole panels */
-#define TURNED(n) (((n) + MR - 1) / MR * MR) /* rows of a matrix of which a product takes columns */
 
 typedef struct bottleneck_job {
     compute *c;
     const bottleneck_args *a;
 } bottleneck_job;
 
-static int64_t pad(int64_t n, int64_t unit)
+/* What a row of n values takes: one vector, or whole panels. */
+static int64_t lanes_of(int64_t n)
 {
-    return (n + unit - 1) / unit * unit;
+    return n <= VW ? VW : round_up(n, NR);
 }
 
 /* Rows as the micro kernel reads them: row i begins at at + i * stride. */
@@ -33,7 +32,7 @@ typedef struct rows_at {
  * `wanted` rows. */
 static rows_at find_rows(REAL *room, const mat *m, int64_t first, int64_t count, int64_t wanted, int64_t unit)
 {
-    int64_t width = pad(m->cols, unit);
+    int64_t width = round_up(m->cols, unit);
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
     if (m->type == REAL_TYPE && !m->samples && width == m->cols && first + wanted <= m->rows && (size_t)m->stride * sizeof(REAL) % 4096)
@@ -88,8 +87,8 @@ static void forward_task(void *argument, int thread, int threads)
 {
     const bottleneck_job *job = argument;
     const bottleneck_args *a = job->a;
-    const gemm_args up = {.y = a->y, .out = {.bias = a->up_bias, .col_scale = a->col_scale, .row_scale = a->row_scale, .row_group = a->row_group, .residual = a->residual}};
-    int64_t r = a->down->n, lanes = LANES(r), begin, end;
+    const gemm_args up = {.y = a->y, .w = a->up, .out = {.bias = a->up_bias, .col_scale = a->col_scale, .row_scale = a->row_scale, .row_group = a->row_group, .residual = a->residual}};
+    int64_t r = a->down->n, lanes = lanes_of(r), begin, end;
     REAL *hidden = KERNEL_SCRATCH(job->c, thread), *room = hidden + MR * lanes;
     _Alignas(64) REAL tile[MR * NR];
 
@@ -143,8 +142,8 @@ static void lay_out(rooms *m, const compute *c, int thread, const bottleneck_arg
     REAL *begin = KERNEL_SCRATCH(c, thread), *at = begin;
     int64_t r = a->down->n;
 
-    *m = (rooms){.r = r, .lanes = LANES(r), .turned = pad(TURNED(r + 1), VW), .n = pad(a->dy.cols, NR), .k = pad(a->x.cols, NR)};
-#define TAKE(field, count) (m->field = at, at += pad(count, 16))
+    *m = (rooms){.r = r, .lanes = lanes_of(r), .turned = round_up(round_up(r + 1, MR), VW), .n = round_up(a->dy.cols, NR), .k = round_up(a->x.cols, NR)};
+#define TAKE(field, count) (m->field = at, at += round_up(count, 16))
     TAKE(up, m->n * m->lanes);
     TAKE(down, r * m->k);
     TAKE(x, BLOCK * m->k);
@@ -197,15 +196,10 @@ static void add_outer(REAL *total, int64_t height, int64_t width, const REAL *le
         for (int64_t p = 0; p < height; p += MR) {
             REAL *to = total + p * width + q;
             const step *from = (const step *)(left + p), *with = (const step *)(right.at + q);
-            bool half = height - p <= MR_HALF;
-            if (half && add)
-                micro(to, width, from, 1, left_stride, with, right.stride, count, MR_HALF, NV, false, true);
-            else if (half)
-                micro(to, width, from, 1, left_stride, with, right.stride, count, MR_HALF, NV, false, false);
-            else if (add)
-                micro(to, width, from, 1, left_stride, with, right.stride, count, MR, NV, false, true);
+            if (add)
+                micro_rows(to, width, from, 1, left_stride, with, right.stride, count, height - p, NV, false, true);
             else
-                micro(to, width, from, 1, left_stride, with, right.stride, count, MR, NV, false, false);
+                micro_rows(to, width, from, 1, left_stride, with, right.stride, count, height - p, NV, false, false);
         }
 }
 

@@ -3,14 +3,6 @@
 
 #define CHUNK 64 /* rows that are summed before they are added to a column's total */
 
-static inline void store_n(REAL *p, vec v, int n)
-{
-    if (n == VW)
-        v_store(p, v);
-    else
-        v_store_part(p, v, n);
-}
-
 #define FOR_VECTORS(c, n, count)                                       \
     for (int64_t c = 0; (c) < (count); (c) += VW)                      \
         for (int32_t n = (count) - (c) < VW ? (int)((count) - (c)) : VW; n; (n) = 0)
@@ -34,7 +26,7 @@ static void map_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
         FOR_VECTORS (c, n, a->x.cols)
-            store_n(y + c, v_activate(a->act, v_load_n(x + c, n)), n);
+            v_store_n(y + c, v_activate(a->act, v_load_n(x + c, n)), n);
         row_store(&a->y, r, y);
     }
 }
@@ -59,7 +51,7 @@ static void map_backward_task(void *argument, int thread, int threads)
         REAL *dx = (REAL *)a->dx.data + r * a->dx.stride;
         FOR_VECTORS (c, n, a->x.cols) {
             vec v = v_mul(v_load_n(dy + c, n), v_activate_grad(a->act, v_load_n(x + c, n)));
-            store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
+            v_store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
         }
     }
 }
@@ -97,7 +89,7 @@ static void affine_task(void *argument, int thread, int threads)
                 v = v_mul(v, v_load_n(gamma + c, n));
             if (beta)
                 v = v_add(v, v_load_n(beta + c, n));
-            store_n(y + c, v, n);
+            v_store_n(y + c, v, n);
         }
         row_store(&a->y, r, y);
     }
@@ -126,7 +118,7 @@ static void affine_backward_task(void *argument, int thread, int threads)
             vec v = v_mul(v_load_n(dy + c, n), factor);
             if (gamma)
                 v = v_mul(v, v_load_n(gamma + c, n));
-            store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
+            v_store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
         }
     }
 }
@@ -158,7 +150,7 @@ static void column_task(void *argument, int thread, int threads)
                 vec scale = v_set1((REAL)job->factor * (a->row_scale ? (REAL)a->row_scale[r / a->row_group] : 1));
                 FOR_VECTORS (c, n, end - begin) {
                     vec v = v_mul(v_load_n(dy + begin + c, n), scale);
-                    store_n(sum + begin + c, other ? v_fma(v, v_load_n(other + begin + c, n), v_load_n(sum + begin + c, n)) : v_add(v, v_load_n(sum + begin + c, n)), n);
+                    v_store_n(sum + begin + c, other ? v_fma(v, v_load_n(other + begin + c, n), v_load_n(sum + begin + c, n)) : v_add(v, v_load_n(sum + begin + c, n)), n);
                 }
             }
             for (int64_t c = begin; c < end; c++)
@@ -213,10 +205,10 @@ static void add_task(void *argument, int thread, int threads)
             memcpy(y, x, (size_t)a->a.cols * sizeof *y);
         if (b)
             FOR_VECTORS (c, n, a->b.cols)
-                store_n(y + a->offset + c, v_fma(v_load_n(b + c, n), scale, v_load_n(y + a->offset + c, n)), n);
+                v_store_n(y + a->offset + c, v_fma(v_load_n(b + c, n), scale, v_load_n(y + a->offset + c, n)), n);
         if (table)
             FOR_VECTORS (c, n, a->a.cols)
-                store_n(y + c, v_add(v_load_n(y + c, n), v_load_n(table + c, n)), n);
+                v_store_n(y + c, v_add(v_load_n(y + c, n), v_load_n(table + c, n)), n);
         row_store(&a->y, r, y);
     }
 }
@@ -296,9 +288,9 @@ static void adamw_part(const adamw_args *a, int64_t begin, int64_t end)
         vv = v_fma(v_mul(g, g), v_set1(c2), v_mul(vv, v_set1(b2)));
         denominator = v_add(v_div(v_sqrt(vv), v_set1(root)), v_set1(eps));
         p = v_sub(p, v_mul(v_set1(rate), v_div(mm, denominator)));
-        store_n(m + i, mm, n);
-        store_n(v + i, vv, n);
-        store_n(value + i, p, n);
+        v_store_n(m + i, mm, n);
+        v_store_n(v + i, vv, n);
+        v_store_n(value + i, p, n);
     }
 }
 

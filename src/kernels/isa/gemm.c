@@ -153,7 +153,7 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
     if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
         finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at, false);
     else
-        finish_rows(e, y, tile, at, args->w && coarse_gelu(args->w));
+        finish_rows(e, y, tile, at, coarse_gelu(args->w));
 }
 
 void KERNEL(expect_tile)(const mat *residual, tile_place at)

@@ -27,6 +27,11 @@
 #define HAVE_PAIRS false
 #endif
 
+static inline int64_t round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
 typedef REAL __attribute__((may_alias)) step; /* a real or a pair of bf16 */
 
 static inline vec micro_multiply(vec left, vec right, vec sum, bool pairs)
@@ -85,6 +90,16 @@ UNROLL(12)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
             v_store(out + i * out_stride + j * VW, sum[i][j]);
+}
+
+/* The same for `rows` rows that are left, in half a tile where they fit in one. */
+static inline __attribute__((always_inline)) void micro_rows(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
+                                                             int64_t steps, int64_t rows, int vectors, bool pairs, bool add)
+{
+    if (rows <= MR_HALF)
+        micro(out, out_stride, a, a_row, a_step, b, b_step, steps, MR_HALF, vectors, pairs, add);
+    else
+        micro(out, out_stride, a, a_row, a_step, b, b_step, steps, MR, vectors, pairs, add);
 }
 
 #endif

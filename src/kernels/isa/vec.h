@@ -109,33 +109,6 @@ static inline void v_store_bf16(uint16_t *p, vec a)
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(v_bf16_bits_(a), 16)));
 #endif
 }
-/* Two vectors, the second behind the first. */
-static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
-{
-#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
-    _mm512_storeu_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-#else
-    v_store_bf16(p, a);
-    v_store_bf16(p + VW, b);
-#endif
-}
-/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before another thread may read it. */
-static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b)
-{
-#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
-    if ((uintptr_t)p % 64 == 0) {
-        _mm512_stream_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-        return;
-    }
-#endif
-    v_store_bf16_twice(p, a, b);
-}
-static inline void v_stream_end(void)
-{
-#if !defined(KERNEL_SIMDE)
-    _mm_sfence();
-#endif
-}
 /* Lanes that hold two bf16 each, the first in the lower half. */
 static inline vec v_pair_bf16(vec first, vec second)
 {
@@ -301,15 +274,35 @@ static inline vec v_pow2(vec a)
 
 #endif
 
-#if !defined(KERNEL_AVX512)
+/* Two vectors, the second behind the first. */
 static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
 {
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    _mm512_storeu_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+#else
     v_store_bf16(p, a);
     v_store_bf16(p + VW, b);
-}
-static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b) { v_store_bf16_twice(p, a, b); }
-static inline void v_stream_end(void) {}
 #endif
+}
+
+/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before another thread may read it. */
+static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b)
+{
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    if ((uintptr_t)p % 64 == 0) {
+        _mm512_stream_si512((void *)p, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        return;
+    }
+#endif
+    v_store_bf16_twice(p, a, b);
+}
+
+static inline void v_stream_end(void)
+{
+#if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
+    _mm_sfence();
+#endif
+}
 
 static inline vec v_neg(vec a)
 {
@@ -641,6 +634,14 @@ static inline __attribute__((always_inline)) vec v_load_n(const REAL *p, int n)
     return n == VW ? v_load(p) : v_load_part(p, n);
 }
 
+static inline __attribute__((always_inline)) void v_store_n(REAL *p, vec v, int n)
+{
+    if (n == VW)
+        v_store(p, v);
+    else
+        v_store_part(p, v, n);
+}
+
 /* n values, at most VW, of row r from column c on. The row is one of those that lie at m->data. */
 static inline __attribute__((always_inline)) vec v_load_mat(const mat *m, int64_t r, int64_t c, int n)
 {
@@ -658,11 +659,7 @@ static inline __attribute__((always_inline)) vec v_load_mat(const mat *m, int64_
 static inline __attribute__((always_inline)) void v_store_mat(const mat *m, int64_t r, int64_t c, vec v, int n)
 {
     if (m->type == REAL_TYPE) {
-        REAL *to = (REAL *)m->data + r * m->stride + c;
-        if (n == VW)
-            v_store(to, v);
-        else
-            v_store_part(to, v, n);
+        v_store_n((REAL *)m->data + r * m->stride + c, v, n);
     } else {
         uint16_t *to = (uint16_t *)m->data + r * m->stride + c, room[VW];
         if (n == VW) {
