@@ -12,9 +12,10 @@
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
 #define ROOM_BYTES ((size_t)1 << 20)     /* two rows on their way in */
 #define WIDE_BYTES ((size_t)2 << 20)     /* a panel of bf16 weights as reals */
-#define BLOCK_WANTED ((size_t)256 << 10) /* bytes of the left operand and of the result that a block aims at */
-#define MOST_TILES 16                    /* tiles of rows in a block at most */
-#define WIDE_TILES 8                     /* ... and at least where panels are widened for it, so that this costs little beside its use */
+#define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
+#define LEAST_TILES 8                    /* tiles of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
+#define MOST_TILES 16
+#define LINE_STEPS (64 / (int64_t)sizeof(step)) /* of a cache line */
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
 /* ---- the left operand ---- */
@@ -156,14 +157,27 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
         finish_rows(e, y, tile, at, coarse_gelu(args->w));
 }
 
-void KERNEL(expect_tile)(const mat *residual, tile_place at)
+/* The lines of a matrix that a tile covers come nearer. `write` is a constant where it is called. */
+static inline __attribute__((always_inline)) void expect_lines(const mat *m, tile_place at, bool write)
 {
-    size_t size = dtype_size(residual->type);
-    row_walk from = walk_rows(residual, at.row);
+    size_t size = dtype_size(m->type), width = (size_t)(m->cols - at.col < NR ? m->cols - at.col : NR) * size, stride = (size_t)m->stride * size;
+    const unsigned char *from = (const unsigned char *)m->data + (size_t)at.col * size + (m->samples ? 0 : (size_t)at.row * stride);
+    row_walk walk = walk_rows(m, at.row);
 
-    for (int64_t i = 0; residual->data && i < at.rows; i++, walk_next(&from))
-        for (size_t line = 0; line < NR * size; line += 64)
-            __builtin_prefetch((const unsigned char *)residual->data + (size_t)(walk_place(&from) * residual->stride + at.col) * size + line);
+    for (int64_t i = 0; i < at.rows; i++) {
+        const unsigned char *row = from + (size_t)(m->samples ? walk_place(&walk) : i) * stride;
+        for (size_t line = 0; line < width; line += 64)
+            __builtin_prefetch(row + line, write);
+        if (m->samples)
+            walk_next(&walk);
+    }
+}
+
+void KERNEL(expect_tile)(const gemm_args *args, tile_place at)
+{
+    expect_lines(&args->y, at, true);
+    if (args->out.residual.data && args->out.residual.data != args->y.data)
+        expect_lines(&args->out.residual, at, false);
 }
 
 /* ---- the product ---- */
@@ -182,7 +196,10 @@ UNROLL(12)
 UNROLL(4)
         for (int j = 0; j < NV; j++)
             sum[i][j] = v_zero();
-    micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, MR, NV, pairs);
+    if (at.rows <= MR_HALF)
+        micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, MR_HALF, NV, pairs);
+    else
+        micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, MR, NV, pairs);
     finish_direct(args, sum, at, how);
 }
 
@@ -191,7 +208,7 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
     _Alignas(64) REAL tile[MR * NR];
     bool narrow = args->y.cols - at.col <= VW;
 
-    KERNEL(expect_tile)(&args->out.residual, at);
+    KERNEL(expect_tile)(args, at);
     if (is_direct(args, at, how)) {
         if (l->pairs)
             run_direct(args, l, rows, panel, at, how, HAVE_PAIRS);
@@ -202,17 +219,17 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
 #if defined(KERNEL_BF16)
     if (l->pairs) {
         if (narrow)
-            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, 1, true, false);
+            micro_rows(tile, NR, rows, l->stride, 1, panel, NR, l->steps, at.rows, 1, true, false);
         else
-            micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, NV, true, false);
+            micro_rows(tile, NR, rows, l->stride, 1, panel, NR, l->steps, at.rows, NV, true, false);
         KERNEL(finish_tile)(args, tile, at);
         return;
     }
 #endif
     if (narrow)
-        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, 1, false, false);
+        micro_rows(tile, NR, rows, l->stride, 1, panel, NR, l->steps, at.rows, 1, false, false);
     else
-        micro(tile, NR, rows, l->stride, 1, panel, NR, l->steps, MR, NV, false, false);
+        micro_rows(tile, NR, rows, l->stride, 1, panel, NR, l->steps, at.rows, NV, false, false);
     KERNEL(finish_tile)(args, tile, at);
 }
 
@@ -263,11 +280,17 @@ static int64_t block_rows(const gemm_args *args, const left *l)
     size_t row = (size_t)l->stride * sizeof(step) + (size_t)args->y.cols * dtype_size(args->y.type);
     int64_t tiles = (int64_t)(BLOCK_WANTED / (row * MR)), most = (int64_t)(LEFT_BYTES / ((size_t)l->stride * sizeof(step) * MR));
 
-    if (args->w->type == DTYPE_BF16 && !HAVE_PAIRS && tiles < WIDE_TILES)
-        tiles = WIDE_TILES;
-    tiles = tiles < MOST_TILES ? tiles : MOST_TILES;
+    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
     tiles = tiles < most ? tiles : most;
     return (tiles > 1 ? tiles : 1) * MR;
+}
+
+/* Steps [begin, end) of rows [from, to) of a left operand that lies in place come nearer. */
+static void expect_left(const left *l, int64_t from, int64_t to, int64_t begin, int64_t end)
+{
+    for (int64_t r = from; r < to && begin < end; r++)
+        for (int64_t p = begin; p < end; p += LINE_STEPS)
+            __builtin_prefetch(l->rows + r * l->stride + p, 0, 2);
 }
 
 /* Rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
@@ -288,12 +311,46 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
             convert_row(l.room + (i - whole) * l.stride, args, at + i < row_end ? at + i : args->x.rows, &l, room);
         for (int64_t q = 0; q < count; q++) {
             const step *panel = ready_panel(args->w, panels + (size_t)q * size, l.steps, wide);
+            int64_t begin, end; /* lines of the next block's rows that are fetched meanwhile */
+            pool_share(l.in_place ? ceil_div(l.steps, LINE_STEPS) : 0, (int)q, (int)count, &begin, &end);
             for (int64_t i = 0; i < rows; i += MR) {
+                int64_t next = at + block + i; /* in the next block, what this tile is in this one */
                 const step *from = i < whole ? l.rows + (at + i) * l.stride : l.room + (i - whole) * l.stride;
+                expect_left(&l, next, next + MR < row_end ? next + MR : row_end, begin * LINE_STEPS, end * LINE_STEPS);
                 run_tile(args, &l, from, panel, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
             }
         }
     }
+}
+
+/* Rows [row_begin, row_end) of panels [first, last). */
+typedef struct part {
+    int64_t row_begin, row_end, first, last;
+} part;
+
+#define PARTS 3 /* of one thread, at most: a begun row of the grid, whole ones, and one that is left to the next thread */
+
+/* What a thread takes of the result, as a grid of half tiles and panels whose cells are shared evenly: row by row of it, or where it has few rows, column by column,
+ * so that every weight is read by one thread only. */
+static int find_parts(part out[PARTS], int64_t rows, int64_t panels, int thread, int threads)
+{
+    int64_t halves = ceil_div(rows, MR_HALF), tiles = ceil_div(rows, MR), begin, end;
+    bool by_rows = tiles >= 2 * threads || tiles >= panels;
+    int64_t inner = by_rows ? panels : halves;
+    int count = 0;
+
+    pool_share(halves * panels, thread, threads, &begin, &end);
+    while (begin < end) {
+        int64_t line = begin / inner, at = begin % inner, lines = 1, cells = inner - at < end - begin ? inner - at : end - begin;
+        if (cells == inner)
+            lines = (end - begin) / inner;
+        out[count] = by_rows ? (part){line, line + lines, at, at + cells} : (part){at, at + cells, line, line + lines};
+        out[count].row_begin *= MR_HALF;
+        out[count].row_end = out[count].row_end * MR_HALF < rows ? out[count].row_end * MR_HALF : rows;
+        count++;
+        begin += lines * cells;
+    }
+    return count;
 }
 
 static void gemm_task(void *argument, int thread, int threads)
@@ -301,31 +358,32 @@ static void gemm_task(void *argument, int thread, int threads)
     const gemm_job *job = argument;
     const gemm_args *args = job->args;
     unsigned char *scratch = KERNEL_SCRATCH(job->c, thread), *group = scratch + LEFT_BYTES + ROOM_BYTES + WIDE_BYTES;
-    int64_t tiles = ceil_div(args->y.rows, MR), panels = ceil_div(args->y.cols, NR), first = 0, last = panels, begin = 0, end = tiles, room;
+    int64_t panels = ceil_div(args->y.cols, NR), first = panels, last = 0, room;
+    size_t size = panel_bytes(args->transposed ? args->w->n : args->w->k, args->w->type);
+    part parts[PARTS];
+    int count = find_parts(parts, args->y.rows, panels, thread, threads);
 
-    if (tiles >= 2 * threads || tiles >= panels)
-        pool_share(tiles, thread, threads, &begin, &end);
-    else
-        pool_share(panels, thread, threads, &first, &last);
-    if (begin == end || first == last)
-        return;
-    begin *= MR;
-    end = end * MR < args->y.rows ? end * MR : args->y.rows;
-    if (!args->transposed) {
-        const unsigned char *from = (const unsigned char *)args->w->data + (size_t)first * panel_bytes(args->x.cols, args->w->type);
-        if (args->w->type == DTYPE_I8)
-            KERNEL(run_int8)(args, scratch, from, first, last - first, begin, end);
-        else
-            run_block(args, scratch, from, first, last - first, begin, end);
-        v_stream_end(); /* of kept slopes */
-        return;
+    for (int i = 0; i < count; i++) {
+        first = parts[i].first < first ? parts[i].first : first;
+        last = parts[i].last > last ? parts[i].last : last;
     }
-    room = (int64_t)(GROUP_BYTES / panel_bytes(args->w->n, args->w->type));
+    room = args->transposed ? (int64_t)(GROUP_BYTES / size) : panels;
     for (int64_t q = first; q < last; q += room) {
-        int64_t count = last - q < room ? last - q : room;
-        KERNEL(transpose_panels)(group, args->w, q, count);
-        run_block(args, scratch, group, q, count, begin, end);
+        int64_t end = last - q < room ? last : q + room;
+        const unsigned char *at = (const unsigned char *)args->w->data + (size_t)q * size;
+        if (args->transposed) {
+            KERNEL(transpose_panels)(group, args->w, q, end - q);
+            at = group;
+        }
+        for (int i = 0; i < count; i++) {
+            int64_t from = parts[i].first > q ? parts[i].first : q, to = parts[i].last < end ? parts[i].last : end;
+            if (from < to && args->w->type == DTYPE_I8)
+                KERNEL(run_int8)(args, scratch, at + (size_t)(from - q) * size, from, to - from, parts[i].row_begin, parts[i].row_end);
+            else if (from < to)
+                run_block(args, scratch, at + (size_t)(from - q) * size, from, to - from, parts[i].row_begin, parts[i].row_end);
+        }
     }
+    v_stream_end(); /* of kept slopes */
 }
 
 void KERNEL(gemm)(compute *c, const gemm_args *args)

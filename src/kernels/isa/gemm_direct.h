@@ -4,8 +4,8 @@
 
 #include "kernels/isa/gemm_panels.h"
 
-/* Epilogues of whole tiles that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the rounding
- * to bf16, also behind GELU, whose slope may be kept. */
+/* Epilogues of whole rows of a panel that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the
+ * rounding to bf16, also behind GELU, whose slope may be kept. */
 typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_GELU, DIRECT_GELU_SLOPE, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
 
 /* Behind bf16 and int8 weights GELU is the one for bf16, however its result is stored: nobody who reads it sees who else does. */
@@ -52,6 +52,8 @@ UNROLL(4)
                 sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
 UNROLL(12)
     for (int i = 0; i < MR; i++) {
+        if (i == at.rows)
+            return;
         int64_t r = at.row + i, place = how == DIRECT_MASKED ? walk_place(&walk) : r, to = place * y.stride + at.col, from = place * residual.stride + at.col;
         vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[walk.sample]) : v_zero(), kept[NV];
 UNROLL(4)
@@ -78,7 +80,7 @@ UNROLL(2)
     }
 }
 
-/* The sums of a whole tile, for which `how` is not DIRECT_NONE, through the epilogue into the result. */
+/* The sums of a tile's rows, for which `how` is not DIRECT_NONE, through the epilogue into the result. */
 static inline __attribute__((always_inline)) void finish_direct(const gemm_args *args, vec sum[MR][NV], tile_place at, direct how)
 {
     switch (how) {
@@ -105,7 +107,7 @@ static inline __attribute__((always_inline)) void finish_direct(const gemm_args 
 /* Whether a tile is done so. */
 static inline bool is_direct(const gemm_args *args, tile_place at, direct how)
 {
-    return how != DIRECT_NONE && at.rows == MR && args->y.cols - at.col >= NR;
+    return how != DIRECT_NONE && args->y.cols - at.col >= NR;
 }
 
 #endif

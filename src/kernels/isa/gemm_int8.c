@@ -185,8 +185,10 @@ static inline vec load_scale(const float *p)
 #endif
 }
 
-/* out[MR][vectors] = MR rows of bytes times a panel, scaled; the sums begin with what the rows' zeros take away. `vectors` is a constant where it is called. */
-static inline __attribute__((always_inline)) void micro_int8(vec out[MR][NV], const uint8_t *a, int64_t a_row, const row_code *codes, const int8_t *b, int64_t steps, int vectors)
+/* out[height][vectors] = rows of bytes times a panel, scaled; the sums begin with what the rows' zeros take away. `height` and `vectors` are constants where it is
+ * called. */
+static inline __attribute__((always_inline)) void micro_int8(vec out[MR][NV], const uint8_t *a, int64_t a_row, const row_code *codes, const int8_t *b, int64_t steps,
+                                                             int height, int vectors)
 {
     const float *scales = (const float *)(const void *)(b + steps * 4 * NR);
     const int32_t *sums = (const int32_t *)(const void *)(scales + NR);
@@ -194,10 +196,10 @@ static inline __attribute__((always_inline)) void micro_int8(vec out[MR][NV], co
     ivec sum[MR][NV];
 
 UNROLL(4)
-    for (int i = 0; i < (MR + 2) / 3; i++)
+    for (int i = 0; i < (height + 2) / 3; i++)
         rows[i] = a + 3 * i * a_row;
 UNROLL(12)
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < height; i++)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
             sum[i][j] = i_mul(i_set1(-codes[i].zero), i_load(sums + j * VW));
@@ -207,7 +209,7 @@ UNROLL(4)
         for (int j = 0; j < vectors; j++)
             right[j] = signed_quads(i_load(b + j * VW * 4));
 UNROLL(12)
-        for (int i = 0; i < MR; i++) {
+        for (int i = 0; i < height; i++) {
             int32_t four;
             quads left;
             memcpy(&four, rows[i / 3] + i % 3 * a_row, sizeof four);
@@ -217,12 +219,12 @@ UNROLL(4)
                 sum[i][j] = i_dot(sum[i][j], left, right[j]);
         }
 UNROLL(4)
-        for (int i = 0; i < (MR + 2) / 3; i++)
+        for (int i = 0; i < (height + 2) / 3; i++)
             rows[i] += 4;
         b += NR * 4;
     }
 UNROLL(12)
-    for (int i = 0; i < MR; i++)
+    for (int i = 0; i < height; i++)
 UNROLL(4)
         for (int j = 0; j < vectors; j++)
             out[i][j] = v_mul(i_real(sum[i][j]), v_mul(v_set1((REAL)codes[i].scale), load_scale(scales + j * VW)));
@@ -236,7 +238,15 @@ static inline __attribute__((always_inline)) void run_tile_of(const gemm_args *a
     _Alignas(64) REAL tile[MR * NR];
     vec sum[MR][NV];
 
-    micro_int8(sum, rows, stride, codes, panel, ceil_div(args->w->k, 4), vectors);
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            sum[i][j] = v_zero();
+    if (at.rows <= MR_HALF)
+        micro_int8(sum, rows, stride, codes, panel, ceil_div(args->w->k, 4), MR_HALF, vectors);
+    else
+        micro_int8(sum, rows, stride, codes, panel, ceil_div(args->w->k, 4), MR, vectors);
     if (vectors == NV && is_direct(args, at, how)) {
         finish_direct(args, sum, at, how);
         return;
@@ -251,7 +261,7 @@ UNROLL(4)
 
 static void run_tile(const gemm_args *args, const uint8_t *rows, int64_t stride, const row_code *codes, const unsigned char *panel, tile_place at, direct how)
 {
-    KERNEL(expect_tile)(&args->out.residual, at);
+    KERNEL(expect_tile)(args, at);
     if (args->y.cols - at.col <= VW)
         run_tile_of(args, rows, stride, codes, (const int8_t *)panel, at, how, 1);
     else

@@ -35,8 +35,8 @@ typedef struct tile_place {
 } tile_place;
 
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at);
-/* What the epilogue will read comes closer while the sums are made. */
-void KERNEL(expect_tile)(const mat *residual, tile_place at);
+/* What the epilogue will read and write comes nearer while the sums are made. */
+void KERNEL(expect_tile)(const gemm_args *args, tile_place at);
 
 /* Panels [first, first + count) of the transposed weights: their columns are the columns of W, their depth its rows. */
 void KERNEL(transpose_panels)(void *out, const packed *w, int64_t first, int64_t count);
