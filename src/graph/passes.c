@@ -232,6 +232,34 @@ static void choose_types(graph *g)
     free(wide);
 }
 
+static bool trained(const graph *g, value v)
+{
+    return v != NO_VALUE && g->values[v].needs_grad;
+}
+
+/* Whether the bytes of its rows are all that an operation reads of input j, also backward. */
+static bool reads_codes(const graph *g, const op_node *op, int j)
+{
+    return op->kind == OP_linear && j == 0 && graph_weight_type(g, g->values[op->in[1]].p) == DTYPE_I8 && !trained(g, op->in[1]) && !trained(g, op->in[3]);
+}
+
+/* Products with int8 weights make bytes of their rows, each the same: a LayerNorm that nobody else reads writes these itself. */
+static void choose_codes(graph *g)
+{
+    bool *other = calloc((size_t)g->value_count + 1, sizeof *other); /* some reader wants more */
+
+    for (int i = 0; other && i < g->op_count; i++)
+        for (int j = 0; j < OP_INPUTS; j++)
+            if (!g->ops[i].dead && g->ops[i].in[j] != NO_VALUE)
+                other[g->ops[i].in[j]] |= !reads_codes(g, &g->ops[i], j);
+    for (int i = 0; other && i < g->op_count; i++) {
+        value_info *out = &g->values[g->ops[i].out];
+        if (!g->ops[i].dead && g->ops[i].kind == OP_layernorm && g->ops[i].a.groups == 1 && out->type == DTYPE_BF16 && !other[g->ops[i].out])
+            out->type = DTYPE_U8;
+    }
+    free(other);
+}
+
 /* ---- branches: what drop path does to a branch of frozen operations, it can do by not computing it for the samples that it drops ---- */
 
 static bool trained_inside(const graph *g, const op_node *op)
@@ -315,6 +343,8 @@ void graph_finish(graph *g)
     free(readers);
     if (g->weight_type != g->real)
         choose_types(g);
+    if (g->weight_type == DTYPE_I8)
+        choose_codes(g);
     for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)

@@ -8,8 +8,9 @@
 /* Rows of the longest value that a slice aims at: enough for the matrix product and for the threads to wait little for one another, few enough that what a slice writes
  * stays in the cache. */
 #define SLICE_ROWS 1536
-/* With a backward pass, a slice's activations stay until then: no value is to have more elements, or a wide model would need too much memory. */
-#define SLICE_ELEMENTS 2500000
+/* With a backward pass, most of what a slice computes stays until then: of a wide model, it is as many samples as have so many bytes of it, two at least. */
+#define SLICE_BYTES 260000000
+#define SLICE_LEAST 2
 
 static bool runs_once(const graph *g, const op_node *op)
 {
@@ -23,18 +24,18 @@ static bool runs_once(const graph *g, const op_node *op)
 /* Samples of a slice: a function of the graph and of what is asked of it alone, since the sums of gradients depend on it. */
 static int64_t slice_of(const graph *g, bool backward)
 {
-    int64_t rows = 1, elements = 1, samples;
+    int64_t rows = 1, bytes = 1, samples, fit;
 
     for (value v = 0; v < g->value_count; v++) {
         const value_info *info = &g->values[v];
-        if (info->kind != VALUE_RESULT || !info->batched || g->ops[info->producer].dead)
+        if (info->kind == VALUE_INPUT || info->kind == VALUE_PARAM || !info->batched || g->ops[info->producer].dead)
             continue;
         rows = info->rows > rows ? info->rows : rows;
-        elements = info->rows * info->cols > elements ? info->rows * info->cols : elements;
+        bytes += (int64_t)value_bytes(g, v, 1);
     }
     samples = (SLICE_ROWS + rows / 2) / rows;
-    if (backward && samples > SLICE_ELEMENTS / elements)
-        samples = SLICE_ELEMENTS / elements;
+    fit = SLICE_BYTES / bytes > SLICE_LEAST ? SLICE_BYTES / bytes : SLICE_LEAST;
+    samples = backward && samples > fit ? fit : samples;
     return samples > 1 ? samples : 1;
 }
 
@@ -70,7 +71,8 @@ static void find_steps(program *p)
 /* What has room for all samples, or has none, lives through all slices. */
 static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
 {
-    size_t elements = (size_t)value_rows(p->g, v, full ? p->max_batch : p->slice) * (size_t)p->g->values[v].cols;
+    int64_t stride = type == p->g->values[v].type ? value_stride(p->g, v) : p->g->values[v].cols;
+    size_t elements = (size_t)(value_rows(p->g, v, full ? p->max_batch : p->slice) * stride);
 
     if (full || !p->g->values[v].batched) {
         start = 0;
@@ -192,7 +194,7 @@ static void choose_gradient_types(program *p)
     int *writers = ARENA_ARRAY(p->memory, int, g->value_count);
 
     for (value v = 0; v < g->value_count; v++)
-        p->grad_type[v] = g->values[v].type;
+        p->grad_type[v] = g->values[v].type == DTYPE_U8 ? DTYPE_BF16 : g->values[v].type;
     for (int s = 0; s < p->count; s++) {
         const op_node *op = &g->ops[p->steps[s].op];
         for (int j = 0; p->steps[s].backward && j < OP_INPUTS; j++) {

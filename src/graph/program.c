@@ -12,15 +12,15 @@ const op_desc *const op_table[] = {
 /* `batch` samples of what lies in a buffer, from sample `first` on. */
 static mat matrix(const program *p, int home, value v, dtype type, int64_t first, int64_t batch)
 {
-    int64_t cols = p->g->values[v].cols;
+    int64_t stride = type == p->g->values[v].type ? value_stride(p->g, v) : p->g->values[v].cols;
 
     if (home < 0)
         return (mat){0};
-    return (mat){.data = p->room->block + p->buffers[home].offset + (size_t)(first * p->g->values[v].rows * cols) * dtype_size(type),
+    return (mat){.data = p->room->block + p->buffers[home].offset + (size_t)(first * p->g->values[v].rows * stride) * dtype_size(type),
                  .type = type,
                  .rows = value_rows(p->g, v, batch),
-                 .cols = cols,
-                 .stride = cols};
+                 .cols = p->g->values[v].cols,
+                 .stride = stride};
 }
 
 mat program_value(program *p, value v, int64_t batch)

@@ -25,6 +25,15 @@ typedef struct mat {
     int64_t group;          /* and layernorm (x, dx) only; NULL: all rows */
 } mat;
 
+/* Stride of coded rows: bytes as products with int8 weights take them (DTYPE_U8), each row with its code, 8 bytes, at its end. Not a multiple of 4 KB: those
+ * fall into the same sets of the first cache. */
+static inline int64_t coded_stride(int64_t cols)
+{
+    int64_t stride = (cols + 8 + 63) / 64 * 64;
+
+    return stride % 4096 ? stride : stride + 64;
+}
+
 typedef enum activation {
     ACT_NONE,
     ACT_RELU,
@@ -91,7 +100,7 @@ typedef struct gemm_prologue {
 
 typedef struct gemm_args {
     mat y;                 /* [m, n] */
-    mat x;                 /* [m, k] */
+    mat x;                 /* [m, k]; for int8 weights also coded rows */
     const patch_rows *pixels; /* x is these patches, made where they are multiplied: it has rows and columns only, and no prologue; NULL: what lies at x */
     const packed *w;       /* n x k */
     bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]); not with int8 weights */
@@ -141,7 +150,7 @@ static inline int64_t bottleneck_chunk(int64_t rank)
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over each of `groups` slices of `width` columns of a row (groups = 1: the whole row;
  * groups = heads: query/key normalisation). weight and bias are real [width]; NULL means 1 and 0. x and y may be column ranges. */
 typedef struct layernorm_args {
-    mat y, x;
+    mat y, x; /* y may be coded rows where groups is 1 */
     const void *weight, *bias;
     double eps;
     int64_t groups, width;

@@ -331,6 +331,70 @@ static void test_patches(void **state)
             }
 }
 
+/* ---- LayerNorm in front of products with int8 weights ---- */
+
+enum { CODES_TRAINED = 1, CODES_OTHER_READER = 2, CODES_KEPT = 4, CODES_BF16_WEIGHTS = 8 };
+
+typedef struct normalised {
+    dtype type;
+    double loss, gradients;
+} normalised;
+
+static normalised run_normalised(const kernels *k, int variant)
+{
+    bench s;
+    param *w[2];
+    value input, first, x, y, loss;
+    normalised r = {0};
+
+    open_bench(&s, k, 2, DTYPE_I8, 1 | (variant & CODES_TRAINED ? 2 : 0) | EVERYTHING << 5);
+    s.slice = 2;
+    input = graph_input(s.g, "input", k->real, ROWS, WIDTH);
+    first = graph_linear(s.g, input, make_param(&s, WIDTH, WIDTH), NULL, 0, 0); /* trained: a gradient passes what follows */
+    w[0] = make_param(&s, WIDTH, WIDTH);
+    w[1] = make_param(&s, WIDTH, WIDTH);
+    w[0]->quantised = w[1]->quantised = !(variant & CODES_BF16_WEIGHTS);
+    x = graph_layernorm(s.g, first, make_param(&s, 0, WIDTH), make_param(&s, 0, WIDTH), 1e-6);
+    y = graph_add(s.g, graph_linear(s.g, x, w[0], NULL, 0, 0), graph_activation(s.g, graph_linear(s.g, x, w[1], NULL, 0, 0), ACT_GELU));
+    if (variant & CODES_OTHER_READER)
+        (void)graph_activation(s.g, x, ACT_GELU);
+    if (variant & CODES_KEPT)
+        graph_keep(s.g, x);
+    loss = to_loss(&s, y);
+    graph_finish(s.g);
+    r.type = s.g->values[x].type;
+    s.p = make_program(&s, true, &loss, 1, NULL, 0);
+    fill_reals(&s, s.p, input);
+    fill_labels(&s, s.p);
+    r.loss = loss_of(&s, s.p, loss);
+    program_step(s.p, BATCH, &step);
+    for (int i = 0; i < s.param_count; i++)
+        for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
+            r.gradients += (double)(i + j % 7 + 1) * real_at(k, s.params[i]->grad, j);
+    close_bench(&s);
+    return r;
+}
+
+/* It writes their bytes where nobody reads anything else of it, with the same bits. */
+static void test_codes(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    for (int i = 0; i < count; i++) {
+        normalised coded = run_normalised(sets[i], 0), read = run_normalised(sets[i], CODES_OTHER_READER), kept = run_normalised(sets[i], CODES_KEPT);
+        assert_int_equal(coded.type, DTYPE_U8);
+        assert_int_not_equal(read.type, DTYPE_U8);
+        assert_int_equal(kept.type, sets[i]->real);
+        assert_int_not_equal(run_normalised(sets[i], CODES_TRAINED).type, DTYPE_U8);
+        assert_int_equal(run_normalised(sets[i], CODES_BF16_WEIGHTS).type, DTYPE_BF16);
+        if (!(coded.loss == read.loss && coded.gradients == read.gradients && coded.loss == kept.loss && coded.gradients == kept.gradients))
+            fail_msg("%s: loss %.9g and %.9g, gradients %.9g and %.9g", sets[i]->name, coded.loss, read.loss, coded.gradients, read.gradients);
+        assert_true(coded.gradients != 0);
+    }
+}
+
 /* ---- the fixed frontier ---- */
 
 enum { TRAIN_LATE = 1, TRAIN_NOTHING = 2, TRAIN_FIRST = 4, EARLY_DROPOUT = 8, READ_INPUT = 16 };
@@ -485,7 +549,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merged), cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
         cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
-        cmocka_unit_test(test_patches), cmocka_unit_test(test_described),
+        cmocka_unit_test(test_patches), cmocka_unit_test(test_codes), cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

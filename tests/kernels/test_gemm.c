@@ -158,24 +158,25 @@ static void test_products(void **state)
             }
 }
 
-/* The bits depend neither on the threads nor on the other rows; in f32 not on the kernel set either. */
+/* The bits depend neither on the threads nor on the other rows; in f32 not on the kernel set either. Forward and transposed. */
 static void test_bits(void **state)
 {
     const kernels *sets[8];
     int count = kernel_sets(sets);
-    float *agreed = NULL;
+    float *agreed[2] = {NULL, NULL};
 
     (void)state;
     for (int s = 0; s < count; s++)
-        for (int type = 0; type < 2; type++) {
-            dtype w = type ? DTYPE_BF16 : sets[s]->real;
-            size_t row = 70 * dtype_size(sets[s]->real), size = 40 * row;
+        for (int variant = 0; variant < 4; variant++) {
+            int bf16 = variant & 1, transposed = variant >> 1;
+            dtype w = bf16 ? DTYPE_BF16 : sets[s]->real;
+            size_t row = (transposed ? 131 : 70) * dtype_size(sets[s]->real), size = 40 * row;
             unsigned char *first = NULL;
-            for (int threads = 1; threads <= 3; threads++) {
+            for (int threads = 1; threads <= 5; threads++) {
                 problem p;
-                open_problem(&p, sets[s], threads, 40, 70, 31, w, sets[s]->real, sets[s]->real, false);
+                open_problem(&p, sets[s], threads, 40, 70, 131, w, sets[s]->real, sets[s]->real, transposed);
                 p.y.stride = p.y.cols;
-                gemm_args args = {.y = p.y, .x = p.x, .w = &p.panels};
+                gemm_args args = {.y = p.y, .x = p.x, .w = &p.panels, .transposed = transposed};
                 sets[s]->gemm(&p.d.c, &args);
                 if (!first) {
                     first = malloc(size);
@@ -191,17 +192,18 @@ static void test_bits(void **state)
                 }
                 close_problem(&p);
             }
-            if (!type && sets[s]->real == DTYPE_F32) {
-                if (agreed && memcmp(agreed, first, size) != 0)
+            if (!bf16 && sets[s]->real == DTYPE_F32) {
+                if (agreed[transposed] && memcmp(agreed[transposed], first, size) != 0)
                     fail_msg("%s: f32 products differ from the other sets'", sets[s]->name);
-                if (!agreed) {
-                    agreed = malloc(size);
-                    memcpy(agreed, first, size);
+                if (!agreed[transposed]) {
+                    agreed[transposed] = malloc(size);
+                    memcpy(agreed[transposed], first, size);
                 }
             }
             free(first);
         }
-    free(agreed);
+    free(agreed[0]);
+    free(agreed[1]);
 }
 
 /* ---- products of patches: the bits of storing the patches and multiplying them then, whatever their type ---- */

@@ -283,7 +283,7 @@ static void test_bits(void **state)
     for (int s = 0; s < count; s++) {
         size_t row = (size_t)cols * dtype_size(sets[s]->real), size = (size_t)rows * row;
         unsigned char *first = NULL;
-        for (int threads = 1; threads <= 3; threads++) {
+        for (int threads = 1; threads <= 5; threads++) {
             problem p;
             open_problem(&p, sets[s], threads, rows, cols, depth, DTYPE_BF16, sets[s]->real);
             p.y.stride = cols;
@@ -365,6 +365,60 @@ static void test_prologue(void **state)
                 check_prologue(sets[s], features, bf16 ? DTYPE_BF16 : sets[s]->real);
 }
 
+/* Rows that LayerNorm writes as bytes: the bits of those that the product makes of its bf16. */
+static void check_coded(const kernels *k, int threads, int64_t rows, int64_t depth)
+{
+    enum { COLS = 37 };
+    int64_t stride = coded_stride(depth);
+    problem p;
+    mat from, y, coded = {.data = k->alloc((size_t)(rows * stride)), .type = DTYPE_U8, .rows = rows, .cols = depth, .stride = stride};
+    const int32_t chosen[] = {2, 0};
+
+    open_problem(&p, k, threads, rows, COLS, depth, DTYPE_BF16, k->real);
+    from = random_mat(k, rows, depth, k->real, 0, 5);
+    y = random_mat(k, rows, COLS, k->real, 5, 8);
+    layernorm_args norm = {.y = p.x, .x = from, .eps = 1e-6, .groups = 1, .width = depth};
+    gemm_args wide = {.y = p.y, .x = p.x, .w = &p.panels}, narrow = {.y = y, .x = coded, .w = &p.panels};
+    k->layernorm(&p.d.c, &norm);
+    norm.y = coded;
+    k->layernorm(&p.d.c, &norm);
+    for (int samples = 0; samples < 2; samples++) {
+        if (samples) {
+            wide.x.samples = narrow.x.samples = chosen;
+            wide.x.group = narrow.x.group = rows / 3;
+            wide.x.rows = narrow.x.rows = wide.y.rows = narrow.y.rows = rows / 3 * 2;
+        }
+        k->gemm(&p.d.c, &wide);
+        k->gemm(&p.d.c, &narrow);
+        for (int64_t r = 0; r < wide.y.rows; r++)
+            for (int64_t c = 0; c < COLS; c++)
+                if (get(&y, r, c) != get(&p.y, r, c))
+                    fail_msg("%s: %d rows of %d, element (%d, %d) is %.9g, expected %.9g", k->name, (int)rows, (int)depth, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
+    }
+    k->release(from.data);
+    k->release(y.data);
+    k->release(coded.data);
+    close_problem(&p);
+}
+
+static void test_coded(void **state)
+{
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+
+    (void)state;
+    assert_int_equal(coded_stride(192), 256);
+    assert_int_equal(coded_stride(56), 64);
+    assert_int_equal(coded_stride(57), 128);
+    assert_int_equal(coded_stride(4088), 4160);
+    for (int s = 0; s < count; s++)
+        for (int threads = 1; threads <= 3; threads++) {
+            check_coded(sets[s], threads, 3, 192);
+            check_coded(sets[s], threads, 29, 37);
+            check_coded(sets[s], threads, 250, 70);
+        }
+}
+
 static void test_unpack(void **state)
 {
     const kernels *sets[8];
@@ -389,7 +443,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products), cmocka_unit_test(test_deep),  cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits), cmocka_unit_test(test_prologue), cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits), cmocka_unit_test(test_prologue),
+        cmocka_unit_test(test_coded),    cmocka_unit_test(test_unpack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

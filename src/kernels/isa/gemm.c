@@ -15,7 +15,6 @@
 #define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
 #define LEAST_TILES 8                    /* tiles of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
 #define MOST_TILES 16
-#define LINE_STEPS (64 / (int64_t)sizeof(step)) /* of a cache line */
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
 /* ---- the left operand ---- */
@@ -285,14 +284,6 @@ static int64_t block_rows(const gemm_args *args, const left *l)
     return (tiles > 1 ? tiles : 1) * MR;
 }
 
-/* Steps [begin, end) of rows [from, to) of a left operand that lies in place come nearer. */
-static void expect_left(const left *l, int64_t from, int64_t to, int64_t begin, int64_t end)
-{
-    for (int64_t r = from; r < to && begin < end; r++)
-        for (int64_t p = begin; p < end; p += LINE_STEPS)
-            __builtin_prefetch(l->rows + r * l->stride + p, 0, 2);
-}
-
 /* Rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
 static void run_block(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t row_begin, int64_t row_end)
 {
@@ -311,12 +302,11 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
             convert_row(l.room + (i - whole) * l.stride, args, at + i < row_end ? at + i : args->x.rows, &l, room);
         for (int64_t q = 0; q < count; q++) {
             const step *panel = ready_panel(args->w, panels + (size_t)q * size, l.steps, wide);
-            int64_t begin, end; /* lines of the next block's rows that are fetched meanwhile */
-            pool_share(l.in_place ? ceil_div(l.steps, LINE_STEPS) : 0, (int)q, (int)count, &begin, &end);
+            line_range lines = lines_meanwhile(l.in_place ? (size_t)l.steps * sizeof(step) : 0, q, count);
             for (int64_t i = 0; i < rows; i += MR) {
                 int64_t next = at + block + i; /* in the next block, what this tile is in this one */
                 const step *from = i < whole ? l.rows + (at + i) * l.stride : l.room + (i - whole) * l.stride;
-                expect_left(&l, next, next + MR < row_end ? next + MR : row_end, begin * LINE_STEPS, end * LINE_STEPS);
+                expect_rows(l.rows + next * l.stride, (size_t)l.stride * sizeof(step), row_end - next, lines);
                 run_tile(args, &l, from, panel, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
             }
         }
@@ -331,11 +321,11 @@ typedef struct part {
 #define PARTS 3 /* of one thread, at most: a begun row of the grid, whole ones, and one that is left to the next thread */
 
 /* What a thread takes of the result, as a grid of half tiles and panels whose cells are shared evenly: row by row of it, or where it has few rows, column by column,
- * so that every weight is read by one thread only. */
-static int find_parts(part out[PARTS], int64_t rows, int64_t panels, int thread, int threads)
+ * so that every weight is read, or transposed, by one thread only. */
+static int find_parts(part out[PARTS], int64_t rows, int64_t panels, bool transposed, int thread, int threads)
 {
     int64_t halves = ceil_div(rows, MR_HALF), tiles = ceil_div(rows, MR), begin, end;
-    bool by_rows = tiles >= 2 * threads || tiles >= panels;
+    bool by_rows = transposed ? rows >= 2 * panels * NR : tiles >= 2 * threads || tiles >= panels;
     int64_t inner = by_rows ? panels : halves;
     int count = 0;
 
@@ -361,7 +351,7 @@ static void gemm_task(void *argument, int thread, int threads)
     int64_t panels = ceil_div(args->y.cols, NR), first = panels, last = 0, room;
     size_t size = panel_bytes(args->transposed ? args->w->n : args->w->k, args->w->type);
     part parts[PARTS];
-    int count = find_parts(parts, args->y.rows, panels, thread, threads);
+    int count = find_parts(parts, args->y.rows, panels, args->transposed, thread, threads);
 
     for (int i = 0; i < count; i++) {
         first = parts[i].first < first ? parts[i].first : first;

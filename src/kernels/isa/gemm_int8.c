@@ -12,28 +12,15 @@
 #include "kernels/isa/gemm_direct.h"
 #include "kernels/isa/gemm_left.h"
 #include "kernels/isa/quads.h"
-
-#define LEVELS 254               /* steps over a row's range; with 255, rounding both ends could take one more than a byte holds */
-#define MAGIC 12582912.0f        /* 1.5 * 2^23: what is added to it ends up rounded, to even, in the low bits of the sum */
-#define SMALLEST_SCALE 1e-37f    /* its reciprocal is finite; below it, everything is 0 */
+#include "kernels/isa/row_codes.h"
 
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: quantised rows of a block */
 #define ROUNDED_BYTES ((size_t)1 << 20)  /* a row of bf16 */
-#define BLOCK_WANTED ((size_t)256 << 10) /* bytes of these and of the result that a block aims at */
+#define BLOCK_WANTED ((size_t)128 << 10) /* bytes of these and of the result that a block aims at */
+#define LEAST_TILES 8
 #define MOST_TILES 16
 
-/* How a row was quantised. */
-typedef struct row_code {
-    float scale;
-    int32_t zero;
-} row_code;
-
 /* ---- weights ---- */
-
-static float reciprocal(float scale)
-{
-    return scale >= SMALLEST_SCALE && scale <= 1e38f ? 1.0f / scale : 0.0f;
-}
 
 /* The largest magnitude; a NaN where there is one. */
 static float largest(const float *x, int64_t n)
@@ -81,82 +68,21 @@ void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_
 
 /* ---- rows of the left operand ---- */
 
-static row_code code_of(const uint16_t *x, int64_t n, float *inverse)
-{
-    int16_t top = 0;                  /* as signed numbers, the bits of positive bf16 are in their order */
-    uint16_t low = (uint16_t)0x8000u; /* as unsigned ones, those of negative bf16 come after them, the lowest last; NaN is beyond both */
-    float most, least;
-    row_code code = {0};
-
-    for (int64_t i = 0; i < n; i++) {
-        int16_t bits = (int16_t)x[i];
-        top = bits > top ? bits : top;
-        low = x[i] > low ? x[i] : low;
-    }
-    most = bf16_to_f32((uint16_t)top);
-    least = bf16_to_f32(low);
-    code.scale = most * (1.0f / LEVELS) - least * (1.0f / LEVELS);
-    *inverse = reciprocal(code.scale);
-    if (*inverse > 0.0f)
-        code.zero = (int32_t)(fmaf(-least, *inverse, MAGIC) - MAGIC);
-    return code;
-}
-
-/* out[n] = the row's bytes. With LEVELS and `shift` they need no clamping: the least value becomes 0 and the greatest at most 255. */
-static void quantise(uint8_t *out, const uint16_t *x, int64_t n, float inverse, float shift)
-{
-    int64_t c = 0;
-
-#if defined(KERNEL_AVX512)
-    const __m512i low = _mm512_set1_epi32(0xff), upper = _mm512_set1_epi32((int)0xffff0000u);
-    const __m512i order = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-
-    for (; c + 4 * VW <= n; c += 4 * VW) {
-        __m512i words[2];
-UNROLL(2)
-        for (int i = 0; i < 2; i++) {
-            __m512i both = _mm512_loadu_si512((const void *)(x + c + 2 * VW * i));
-            vec even = v_fma(_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), v_set1(inverse), v_set1(shift));
-            vec odd = v_fma(_mm512_castsi512_ps(_mm512_and_si512(both, upper)), v_set1(inverse), v_set1(shift));
-            words[i] = _mm512_or_si512(_mm512_and_si512(_mm512_castps_si512(even), low), _mm512_slli_epi32(_mm512_castps_si512(odd), 8));
-        }
-        _mm512_storeu_si512((void *)(out + c), _mm512_permutex2var_epi16(words[0], order, words[1]));
-    }
-#elif defined(KERNEL_AVX2)
-    const __m256i low = _mm256_set1_epi32(0xff), upper = _mm256_set1_epi32((int)0xffff0000u);
-
-    for (; c + 4 * VW <= n; c += 4 * VW) {
-        __m256i words[2];
-UNROLL(2)
-        for (int i = 0; i < 2; i++) {
-            __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(x + c + 2 * VW * i));
-            vec even = v_fma(_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)), v_set1(inverse), v_set1(shift));
-            vec odd = v_fma(_mm256_castsi256_ps(_mm256_and_si256(both, upper)), v_set1(inverse), v_set1(shift));
-            words[i] = _mm256_or_si256(_mm256_and_si256(_mm256_castps_si256(even), low), _mm256_slli_epi32(_mm256_and_si256(_mm256_castps_si256(odd), low), 8));
-        }
-        _mm256_storeu_si256((__m256i *)(void *)(out + c), _mm256_permute4x64_epi64(_mm256_packus_epi32(words[0], words[1]), 0xd8));
-    }
-#endif
-    for (; c < n; c++) {
-        float sum = fmaf(bf16_to_f32(x[c]), inverse, shift);
-        uint32_t bits;
-        memcpy(&bits, &sum, sizeof bits);
-        out[c] = (uint8_t)bits;
-    }
-}
-
 /* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of bf16, `reals` two rows. */
 static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint16_t *room, REAL *reals)
 {
     const mat *x = &args->x, rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
     const uint16_t *from = room;
     size_t size = (size_t)ceil_div(x->cols, 4) * 4;
-    float inverse;
-    row_code code;
 
     if (r >= x->rows) {
         memset(out, 0, size);
         return (row_code){0};
+    }
+    if (x->type == DTYPE_U8 && !args->pixels) {
+        const uint8_t *coded = coded_row(x, r);
+        memcpy(out, coded, size);
+        return *code_behind(coded, x->stride);
     }
     if (slopes_bf16(x, &args->in)) {
         slope_row(room, x, r, &args->in.slope);
@@ -168,10 +94,8 @@ static row_code convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint
     } else {
         row_store(&rounded, 0, left_row(args, r, reals));
     }
-    code = code_of(from, x->cols, &inverse);
-    quantise(out, from, x->cols, inverse, MAGIC + (float)code.zero);
     memset(out + x->cols, 0, size - (size_t)x->cols);
-    return code;
+    return code_row(out, from, x->cols);
 }
 
 /* ---- the inner loop ---- */
@@ -274,7 +198,7 @@ static int64_t block_rows(const gemm_args *args, int64_t stride)
     size_t row = (size_t)stride + (size_t)args->y.cols * dtype_size(args->y.type);
     int64_t tiles = (int64_t)(BLOCK_WANTED / (row * MR)), most = (int64_t)(LEFT_BYTES / ((size_t)stride * MR));
 
-    tiles = tiles < MOST_TILES ? tiles : MOST_TILES;
+    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
     tiles = tiles < most ? tiles : most;
     return (tiles > 1 ? tiles : 1) * MR;
 }
@@ -282,7 +206,8 @@ static int64_t block_rows(const gemm_args *args, int64_t stride)
 void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t begin, int64_t end)
 {
     row_code codes[MOST_TILES * MR];
-    int64_t stride = ceil_div(args->x.cols, 64) * 64 | 64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
+    bool in_place = args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
+    int64_t stride = in_place ? args->x.stride : ceil_div(args->x.cols, 64) * 64 | 64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
     int64_t block = block_rows(args, stride);
     size_t size = panel_bytes(args->w->k, DTYPE_I8);
     uint16_t *room = (uint16_t *)(void *)(scratch + LEFT_BYTES);
@@ -292,11 +217,19 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
     if (args->pixels)
         KERNEL(patch_room)(reals, args->pixels);
     for (int64_t at = begin; at < end; at += block) {
-        int64_t rows = end - at < block ? end - at : block;
-        for (int64_t i = 0; i < ceil_div(rows, MR) * MR; i++)
-            codes[i] = convert_row(scratch + i * stride, args, i < rows ? at + i : args->x.rows, room, reals);
-        for (int64_t q = 0; q < count; q++)
-            for (int64_t i = 0; i < rows; i += MR)
-                run_tile(args, scratch + i * stride, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
+        int64_t rows = end - at < block ? end - at : block, whole = in_place ? rows / MR * MR : 0;
+        for (int64_t i = 0; i < whole; i++)
+            codes[i] = *code_behind(coded_row(&args->x, at + i), stride);
+        for (int64_t i = whole; i < ceil_div(rows, MR) * MR; i++)
+            codes[i] = convert_row(scratch + (i - whole) * stride, args, i < rows ? at + i : args->x.rows, room, reals);
+        for (int64_t q = 0; q < count; q++) {
+            line_range lines = lines_meanwhile(in_place ? (size_t)args->x.cols : 0, q, count);
+            for (int64_t i = 0; i < rows; i += MR) {
+                int64_t next = at + block + i; /* in the next block, what this tile is in this one */
+                const uint8_t *from = i < whole ? coded_row(&args->x, at + i) : scratch + (i - whole) * stride;
+                expect_rows((const uint8_t *)args->x.data + next * stride, (size_t)stride, end - next, lines);
+                run_tile(args, from, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
+            }
+        }
     }
 }

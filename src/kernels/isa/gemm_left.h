@@ -4,6 +4,35 @@
 
 #include "kernels/isa/gemm_panels.h"
 
+/* ---- rows of the next block come nearer while this one is multiplied, each panel some of their lines ---- */
+
+typedef struct line_range {
+    int64_t begin, end;
+} line_range;
+
+/* What is fetched of rows of so many bytes while panel q of `count` is multiplied. */
+static inline line_range lines_meanwhile(size_t bytes, int64_t q, int64_t count)
+{
+    int64_t lines = ceil_div((int64_t)bytes, 64);
+
+    return (line_range){lines * q / count, lines * (q + 1) / count};
+}
+
+/* Those of a tile's rows, as far as there are any. */
+static inline void expect_rows(const void *rows, size_t stride, int64_t left, line_range lines)
+{
+    const unsigned char *row = rows;
+    int64_t count = left < MR ? left : MR;
+
+    if (lines.begin == lines.end)
+        return;
+    for (int64_t i = 0; i < count; i++, row += stride)
+        for (int64_t line = lines.begin; line < lines.end; line++)
+            __builtin_prefetch(row + line * 64, 0, 2);
+}
+
+/* ---- what is done to a row ---- */
+
 /* Row r of the left operand in front of its prologue, as reals: where it lies, or at `room`, which patch_room has prepared where there are pixels. */
 static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
 {

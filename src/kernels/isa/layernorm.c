@@ -1,5 +1,5 @@
 /* LayerNorm over whole rows or groups of columns; statistics in two passes over the row. */
-#include "kernels/isa/isa.h"
+#include "kernels/isa/row_codes.h"
 
 #define ROWS 8         /* that are at work at a time */
 #define PARAM_CHUNK 64 /* rows whose weight gradients are summed before they are added to the total */
@@ -46,11 +46,22 @@ static inline REAL squares_of(const REAL *x, REAL mean, int64_t n)
     return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
 }
 
-/* Rows [first, first + count), group g: what one row's sums wait for, the others' hide. */
-static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t first, int count, int64_t g)
+/* Row r of a matrix of bytes, from bf16; zeros up to where its code lies. */
+static void store_coded(const mat *y, int64_t r, const uint16_t *values)
+{
+    uint8_t *to = coded_row(y, r);
+    row_code *code = code_behind(to, y->stride);
+
+    memset(to + y->cols, 0, (size_t)((unsigned char *)code - to - y->cols));
+    *code = code_row(to, values, y->cols);
+}
+
+/* Rows [first, first + count), group g: what one row's sums wait for, the others' hide. `room` is for a row that becomes bytes. */
+static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t first, int count, int64_t g, uint16_t *room)
 {
     const REAL *w = a->weight, *b = a->bias;
-    const mat y = a->y;
+    const bool coded = a->y.type == DTYPE_U8;
+    const mat y = coded ? (mat){.data = room, .type = DTYPE_BF16, .rows = 1, .cols = a->y.cols, .stride = a->y.cols} : a->y;
     int64_t width = a->width, skip = g * width;
     REAL mean[ROWS], rstd[ROWS];
 
@@ -62,7 +73,7 @@ static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t fir
         rstd[i] = (REAL)(1.0 / sqrt((double)rstd[i] + a->eps));
     for (int i = 0; i < count; i++) {
         vec centre = v_set1(mean[i]), scale = v_set1(rstd[i]);
-        int64_t place = row_place(&y, first + i);
+        int64_t place = coded ? 0 : row_place(&y, first + i);
         for (int64_t c = 0; c < width; c += VW) {
             int n = width - c < VW ? (int)(width - c) : VW;
             vec v = v_mul(v_sub(v_load_n(x[i] + skip + c, n), centre), scale);
@@ -72,6 +83,8 @@ static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t fir
                 v = v_add(v, v_load_n(b + c, n));
             v_store_mat(&y, place, skip + c, v, n);
         }
+        if (coded)
+            store_coded(&a->y, first + i, room);
         if (a->mean)
             ((REAL *)a->mean)[(first + i) * a->groups + g] = mean[i];
         if (a->rstd)
@@ -93,7 +106,7 @@ static void norm_task(void *argument, int thread, int threads)
         for (int i = 0; i < count; i++)
             x[i] = row_real(&a->x, r + i, room + i * a->x.cols);
         for (int64_t g = 0; g < a->groups; g++)
-            norm_rows(a, x, r, count, g);
+            norm_rows(a, x, r, count, g, (uint16_t *)(void *)(room + ROWS * a->x.cols));
     }
 }
 
