@@ -99,7 +99,7 @@ static void forward_task(void *argument, int thread, int threads)
         activate(a, hidden, lanes, first, count);
         for (int64_t c = 0; c < a->y.cols; c += NR) {
             multiply(tile, NR, (rows_at){hidden, lanes}, (const REAL *)a->up->data + c * r, NR, 0, r, NR);
-            KERNEL(finish_tile)(&up, tile, (tile_place){first, c, count});
+            KERNEL(finish_tile)(&up, tile, tile_at(first, c / NR, count));
         }
     }
 }

@@ -307,7 +307,7 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
                 int64_t next = at + block + i; /* in the next block, what this tile is in this one */
                 const step *from = i < whole ? l.rows + (at + i) * l.stride : l.room + (i - whole) * l.stride;
                 expect_rows(l.rows + next * l.stride, (size_t)l.stride * sizeof(step), row_end - next, lines);
-                run_tile(args, &l, from, panel, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
+                run_tile(args, &l, from, panel, tile_at(at + i, first + q, rows - i), how);
             }
         }
     }

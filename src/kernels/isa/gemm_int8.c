@@ -228,7 +228,7 @@ void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsig
                 int64_t next = at + block + i; /* in the next block, what this tile is in this one */
                 const uint8_t *from = i < whole ? coded_row(&args->x, at + i) : scratch + (i - whole) * stride;
                 expect_rows((const uint8_t *)args->x.data + next * stride, (size_t)stride, end - next, lines);
-                run_tile(args, from, stride, codes + i, panels + (size_t)q * size, (tile_place){at + i, (first + q) * NR, rows - i < MR ? rows - i : MR}, how);
+                run_tile(args, from, stride, codes + i, panels + (size_t)q * size, tile_at(at + i, first + q, rows - i), how);
             }
         }
     }

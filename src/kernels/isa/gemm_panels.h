@@ -29,10 +29,18 @@ void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_
 /* Rows [begin, end) times int8 panels of columns [first, first + count), which lie at `panels`. */
 void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t begin, int64_t end);
 
-/* A tile of sums, its first element at (row, col) of the result, through the epilogue into `rows` rows of the result. */
+/* A tile of sums, its first element at (row, col) of the result, through the epilogue into `rows` rows of the result. Small enough to be passed in registers: through
+ * memory, it would wait there for all that the tile in front of it still has to store. */
 typedef struct tile_place {
-    int64_t row, col, rows;
+    int64_t row;
+    int32_t col, rows;
 } tile_place;
+
+/* That of panel q, where `left` rows are left. */
+static inline tile_place tile_at(int64_t row, int64_t q, int64_t left)
+{
+    return (tile_place){row, (int32_t)(q * NR), left < MR ? (int32_t)left : MR};
+}
 
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at);
 /* What the epilogue will read and write comes nearer while the sums are made. */
