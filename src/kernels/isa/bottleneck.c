@@ -7,7 +7,7 @@
  * many threads there are. */
 #include <assert.h>
 
-#include "kernels/isa/gemm_panels.h"
+#include "kernels/isa/gemm_direct.h"
 
 #define BLOCK (2 * MR) /* rows whose gradients are made at a time; divides a chunk */
 
@@ -83,6 +83,23 @@ static void activate(const bottleneck_args *a, REAL *hidden, int64_t stride, int
         }
 }
 
+/* A tile of the up-projection, through the epilogue into the result */
+static void run_up(const gemm_args *up, const REAL *hidden, int64_t lanes, tile_place at, direct how)
+{
+    const REAL *panel = (const REAL *)up->w->data + at.col * up->w->k;
+    _Alignas(64) REAL tile[MR * NR];
+    vec sum[MR][NV];
+
+    if (is_direct(up, at, how)) {
+        clear_sums(sum);
+        micro_sums(sum, (const step *)hidden, lanes, 1, (const step *)panel, NR, up->w->k, MR, NV, false);
+        finish_direct(up, sum, at, how);
+        return;
+    }
+    multiply(tile, NR, (rows_at){hidden, lanes}, panel, NR, 0, up->w->k, NR);
+    KERNEL(finish_tile)(up, tile, at);
+}
+
 static void forward_task(void *argument, int thread, int threads)
 {
     const bottleneck_job *job = argument;
@@ -90,17 +107,15 @@ static void forward_task(void *argument, int thread, int threads)
     const gemm_args up = {.y = a->y, .w = a->up, .out = {.bias = a->up_bias, .col_scale = a->col_scale, .row_scale = a->row_scale, .row_group = a->row_group, .residual = a->residual}};
     int64_t r = a->down->n, lanes = lanes_of(r), begin, end;
     REAL *hidden = KERNEL_SCRATCH(job->c, thread), *room = hidden + MR * lanes;
-    _Alignas(64) REAL tile[MR * NR];
+    direct how = direct_of(&up);
 
     pool_share(ceil_div(a->x.rows, MR), thread, threads, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
         int64_t first = t * MR, count = a->x.rows - first < MR ? a->x.rows - first : MR;
         multiply(hidden, lanes, find_rows(room, &a->x, first, count, MR, 1), a->down->data, NR, a->down->k * NR, a->down->k, r);
         activate(a, hidden, lanes, first, count);
-        for (int64_t c = 0; c < a->y.cols; c += NR) {
-            multiply(tile, NR, (rows_at){hidden, lanes}, (const REAL *)a->up->data + c * r, NR, 0, r, NR);
-            KERNEL(finish_tile)(&up, tile, tile_at(first, c / NR, count));
-        }
+        for (int64_t q = 0; q * NR < a->y.cols; q++)
+            run_up(&up, hidden, lanes, tile_at(first, q, count), how);
     }
 }
 

@@ -190,11 +190,7 @@ static inline __attribute__((always_inline)) void run_direct(const gemm_args *ar
 {
     vec sum[MR][NV];
 
-UNROLL(12)
-    for (int i = 0; i < MR; i++)
-UNROLL(4)
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
+    clear_sums(sum);
     if (at.rows <= MR_HALF)
         micro_sums(sum, rows, l->stride, 1, panel, NR, l->steps, MR_HALF, NV, pairs);
     else

@@ -4,8 +4,8 @@
 
 #include "kernels/isa/gemm_panels.h"
 
-/* Epilogues of whole rows of a panel that need no room beside the registers in which the sums are: a bias, a residual, also of some samples with a factor, the
- * rounding to bf16, also behind GELU, whose slope may be kept. */
+/* Epilogues of whole rows of a panel that need no room beside the registers in which the sums are: a bias, a scale, a residual, also of some samples with a factor,
+ * the rounding to bf16, also behind GELU, whose slope may be kept. */
 typedef enum direct { DIRECT_NONE, DIRECT_REAL, DIRECT_BF16, DIRECT_GELU, DIRECT_GELU_SLOPE, DIRECT_RESIDUAL, DIRECT_MASKED } direct;
 
 /* Behind bf16 and int8 weights GELU is the one for bf16, however its result is stored: nobody who reads it sees who else does. */
@@ -20,7 +20,7 @@ static inline direct direct_of(const gemm_args *args)
 
     if (e->act == ACT_GELU && coarse_gelu(args->w) && !e->col_scale && !e->row_scale && !e->residual.data && !args->y.samples && args->y.type == DTYPE_BF16 && (!e->slope.data || e->slope.type == DTYPE_BF16))
         return e->slope.data ? DIRECT_GELU_SLOPE : DIRECT_GELU;
-    if (e->act != ACT_NONE || e->slope.data || e->col_scale)
+    if (e->act != ACT_NONE || e->slope.data)
         return DIRECT_NONE;
     if (e->residual.data) {
         if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) void finish_sums(const gemm_args *a
 {
     const mat y = args->y, residual = args->out.residual, slope = args->out.slope;
     const float *scale = args->out.row_scale;
-    const REAL *bias = args->out.bias;
+    const REAL *bias = args->out.bias, *col_scale = args->out.col_scale;
     row_walk walk = walk_begin(y.samples, how == DIRECT_MASKED ? args->out.row_group : 0, at.row);
 
     if (bias)
@@ -50,6 +50,12 @@ UNROLL(12)
 UNROLL(4)
             for (int j = 0; j < NV; j++)
                 sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
+    if (col_scale && how != DIRECT_GELU && how != DIRECT_GELU_SLOPE)
+UNROLL(12)
+        for (int i = 0; i < MR; i++)
+UNROLL(4)
+            for (int j = 0; j < NV; j++)
+                sum[i][j] = v_mul(sum[i][j], v_load(col_scale + at.col + j * VW));
 UNROLL(12)
     for (int i = 0; i < MR; i++) {
         if (i == at.rows)

@@ -162,11 +162,7 @@ static inline __attribute__((always_inline)) void run_tile_of(const gemm_args *a
     _Alignas(64) REAL tile[MR * NR];
     vec sum[MR][NV];
 
-UNROLL(12)
-    for (int i = 0; i < MR; i++)
-UNROLL(4)
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
+    clear_sums(sum);
     if (at.rows <= MR_HALF)
         micro_int8(sum, rows, stride, codes, panel, ceil_div(args->w->k, 4), MR_HALF, vectors);
     else

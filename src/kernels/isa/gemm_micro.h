@@ -73,6 +73,15 @@ UNROLL(4)
     }
 }
 
+static inline __attribute__((always_inline)) void clear_sums(vec sum[MR][NV])
+{
+UNROLL(12)
+    for (int i = 0; i < MR; i++)
+UNROLL(4)
+        for (int j = 0; j < NV; j++)
+            sum[i][j] = v_zero();
+}
+
 /* out[height][vectors * VW] (+)= a b; `add` is a constant, too. */
 static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
                                                         int64_t steps, int height, int vectors, bool pairs, bool add)
