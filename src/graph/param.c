@@ -18,8 +18,9 @@ inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *
     for (int i = 0; i < threads; i++) {
         void *block = d->c.scratch ? aligned_alloc(64, (d->c.scratch_size + 63) & ~(size_t)63) : NULL;
         if (!block) {
+            size_t size = d->c.scratch_size;
             device_close(d);
-            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB of scratch for each of %d threads", (double)d->k->scratch_size / 1e6, threads);
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB of scratch for each of %d threads", (double)size / 1e6, threads);
         }
         d->c.scratch[i] = block;
     }

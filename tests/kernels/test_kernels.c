@@ -383,11 +383,34 @@ static void test_rows(void **state)
     }
 }
 
+const char *__asan_default_options(void);
+
+/* An allocation that is too large fails under AddressSanitizer as it does without. */
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+static void test_no_room(void **state)
+{
+    const kernels *sets[8];
+    inlay_error err;
+    kernels greedy;
+    device d;
+
+    (void)state;
+    kernel_sets(sets);
+    greedy = *sets[0];
+    greedy.scratch_size = (size_t)1 << 60;
+    assert_int_equal(device_open(&d, &greedy, 2, &err), INLAY_ERR_NOMEM);
+    assert_non_null(strstr(err.message, "out of memory: 1152921504606.8 MB of scratch for each of 2 threads"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), cmocka_unit_test(test_rows), cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

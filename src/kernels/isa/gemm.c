@@ -9,12 +9,8 @@
 #include "kernels/isa/gemm_direct.h"
 #include "kernels/isa/gemm_left.h"
 
-#define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
-#define ROOM_BYTES ((size_t)1 << 20)     /* two rows on their way in */
-#define WIDE_BYTES ((size_t)2 << 20)     /* a panel of bf16 weights as reals */
-#define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
-#define LEAST_TILES 8                    /* tiles of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
-#define MOST_TILES 16
+#define ROOM_BYTES ((size_t)1 << 20) /* of scratch behind a block of the left operand: two rows on their way in */
+#define WIDE_BYTES ((size_t)2 << 20) /* a panel of bf16 weights as reals */
 #define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - WIDE_BYTES - 4096)
 
 /* ---- the left operand ---- */
@@ -269,24 +265,13 @@ static const step *ready_panel(const packed *w, const unsigned char *panel, int6
     return (const step *)(const void *)panel;
 }
 
-/* Rows that one block has: a whole number of tiles. */
-static int64_t block_rows(const gemm_args *args, const left *l)
-{
-    size_t row = (size_t)l->stride * sizeof(step) + (size_t)args->y.cols * dtype_size(args->y.type);
-    int64_t tiles = (int64_t)(BLOCK_WANTED / (row * MR)), most = (int64_t)(LEFT_BYTES / ((size_t)l->stride * sizeof(step) * MR));
-
-    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
-    tiles = tiles < most ? tiles : most;
-    return (tiles > 1 ? tiles : 1) * MR;
-}
-
 /* Rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
 static void run_block(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t row_begin, int64_t row_end)
 {
     left l = find_left(args, scratch);
     unsigned char *wide = scratch + LEFT_BYTES + ROOM_BYTES;
     REAL *room = (REAL *)(void *)(scratch + LEFT_BYTES);
-    int64_t block = block_rows(args, &l);
+    int64_t block = block_rows(&args->y, (size_t)l.stride * sizeof(step));
     size_t size = panel_bytes(args->transposed ? args->w->n : args->w->k, args->w->type);
     direct how = direct_of(args);
 

@@ -14,11 +14,7 @@
 #include "kernels/isa/quads.h"
 #include "kernels/isa/row_codes.h"
 
-#define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: quantised rows of a block */
-#define ROUNDED_BYTES ((size_t)1 << 20)  /* a row of bf16 */
-#define BLOCK_WANTED ((size_t)128 << 10) /* bytes of these and of the result that a block aims at */
-#define LEAST_TILES 8
-#define MOST_TILES 16
+#define ROUNDED_BYTES ((size_t)1 << 20) /* of scratch behind the bytes of a block's rows: a row of bf16 */
 
 /* ---- weights ---- */
 
@@ -188,23 +184,12 @@ static void run_tile(const gemm_args *args, const uint8_t *rows, int64_t stride,
         run_tile_of(args, rows, stride, codes, (const int8_t *)panel, at, how, NV);
 }
 
-/* Rows that one block has: a whole number of tiles. */
-static int64_t block_rows(const gemm_args *args, int64_t stride)
-{
-    size_t row = (size_t)stride + (size_t)args->y.cols * dtype_size(args->y.type);
-    int64_t tiles = (int64_t)(BLOCK_WANTED / (row * MR)), most = (int64_t)(LEFT_BYTES / ((size_t)stride * MR));
-
-    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
-    tiles = tiles < most ? tiles : most;
-    return (tiles > 1 ? tiles : 1) * MR;
-}
-
 void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t begin, int64_t end)
 {
     row_code codes[MOST_TILES * MR];
     bool in_place = args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
     int64_t stride = in_place ? args->x.stride : ceil_div(args->x.cols, 64) * 64 | 64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
-    int64_t block = block_rows(args, stride);
+    int64_t block = block_rows(&args->y, (size_t)stride);
     size_t size = panel_bytes(args->w->k, DTYPE_I8);
     uint16_t *room = (uint16_t *)(void *)(scratch + LEFT_BYTES);
     REAL *reals = (REAL *)(void *)(scratch + LEFT_BYTES + ROUNDED_BYTES);

@@ -1,8 +1,23 @@
-/* What is done to rows of a product's left operand on their way in. */
+/* A product's left operand: how many of its rows are a block, and what is done to them on their way in. */
 #ifndef INLAY_KERNELS_ISA_GEMM_LEFT_H
 #define INLAY_KERNELS_ISA_GEMM_LEFT_H
 
 #include "kernels/isa/gemm_panels.h"
+
+#define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
+#define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
+#define LEAST_TILES 8                    /* of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
+#define MOST_TILES 16
+
+/* Rows of a block, whose left operand takes so many bytes for each: a whole number of tiles. */
+static inline int64_t block_rows(const mat *y, size_t left_row)
+{
+    int64_t tiles = (int64_t)(BLOCK_WANTED / ((left_row + (size_t)y->cols * dtype_size(y->type)) * MR)), most = (int64_t)(LEFT_BYTES / (left_row * MR));
+
+    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
+    tiles = tiles < most ? tiles : most;
+    return (tiles > 1 ? tiles : 1) * MR;
+}
 
 /* ---- rows of the next block come nearer while this one is multiplied, each panel some of their lines ---- */
 
