@@ -263,6 +263,18 @@ typedef struct patched {
     int frontier;
 } patched;
 
+/* One number of all gradients of a step. */
+static double gradients_of(bench *s)
+{
+    double total = 0;
+
+    program_step(s->p, BATCH, &step);
+    for (int i = 0; i < s->param_count; i++)
+        for (int64_t j = 0; s->params[i]->trainable && j < s->params[i]->count; j++)
+            total += (double)(i + j % 7 + 1) * real_at(s->dev.k, s->params[i]->grad, j);
+    return total;
+}
+
 static patched run_patches(const kernels *k, dtype weight_type, uint64_t trained, bool keep, bool twice)
 {
     static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
@@ -298,10 +310,7 @@ static patched run_patches(const kernels *k, dtype weight_type, uint64_t trained
         bytes[i] = (uint8_t)(rng_u32((rng_stream){.seed = 4, .purpose = RNG_TEST}, i) >> 24);
     fill_labels(&s, s.p);
     r.loss = loss_of(&s, s.p, loss);
-    program_step(s.p, BATCH, &step);
-    for (int i = 0; i < s.param_count; i++)
-        for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
-            r.gradients += (double)(i + j % 7 + 1) * real_at(k, s.params[i]->grad, j);
+    r.gradients = gradients_of(&s);
     close_bench(&s);
     return r;
 }
@@ -367,10 +376,7 @@ static normalised run_normalised(const kernels *k, int variant)
     fill_reals(&s, s.p, input);
     fill_labels(&s, s.p);
     r.loss = loss_of(&s, s.p, loss);
-    program_step(s.p, BATCH, &step);
-    for (int i = 0; i < s.param_count; i++)
-        for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
-            r.gradients += (double)(i + j % 7 + 1) * real_at(k, s.params[i]->grad, j);
+    r.gradients = gradients_of(&s);
     close_bench(&s);
     return r;
 }
