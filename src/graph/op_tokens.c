@@ -132,21 +132,6 @@ static void mean_backward(const op_run *r)
 const op_desc op_mean_tokens = {.name = "mean_tokens", .forward = mean_forward, .backward = mean_backward, .inplace = -1, .passes = -1};
 
 /* ---- patchify: pixels to normalised patch rows ---- */
-patch_rows op_patches(const op_run *r)
-{
-    const op_attributes *a = &r->op->a;
-    mat pixels = op_in(r, 0);
-
-    return (patch_rows){.pixels = pixels.data, .type = pixels.type, .height = a->height, .width = a->image_width, .channels = a->channels, .patch = a->patch,
-                        .mean = a->mean, .std = a->std};
-}
-
-int64_t op_depth(const graph *g, const op_node *op)
-{
-    if (op->a.patch)
-        return op->a.channels * op->a.patch * op->a.patch;
-    return op->in[0] == NO_VALUE ? 0 : g->values[op->in[0]].cols;
-}
 
 static void patchify_forward(const op_run *r)
 {

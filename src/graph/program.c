@@ -308,6 +308,22 @@ const packed *op_gradient_panels(const op_run *r, int input)
     return panels_of(r, input, true);
 }
 
+patch_rows op_patches(const op_run *r)
+{
+    const op_attributes *a = &r->op->a;
+    mat pixels = op_in(r, 0);
+
+    return (patch_rows){.pixels = pixels.data, .type = pixels.type, .height = a->height, .width = a->image_width, .channels = a->channels, .patch = a->patch,
+                        .mean = a->mean, .std = a->std};
+}
+
+int64_t op_depth(const graph *g, const op_node *op)
+{
+    if (op->a.patch)
+        return op->a.channels * op->a.patch * op->a.patch;
+    return op->in[0] == NO_VALUE ? 0 : g->values[op->in[0]].cols;
+}
+
 void op_pass_grad(const op_run *r, int input)
 {
     mat dx, dy = slice_grad(r, r->op->out, r->all); /* of all samples of the slice, whether their branch was dropped or not */
