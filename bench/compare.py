@@ -172,7 +172,7 @@ def record(entry, tasks, result, others):
         entry.setdefault("infer_peak", result["infer_peak"])  # of the first turn, in which nothing was trained before
     if "peak" in result:
         entry["peak"] = result["peak"]
-    if "operations" in result and entry["train"][-1:] == [max(entry["train"], default=0)]:
+    if "operations" in result and "train" in tasks and entry["train"][-1] == max(entry["train"]):
         entry["operations"] = result["operations"]  # of the best turn
     if "latency_ms" in result:
         entry["latency_ms"] = min(entry.get("latency_ms", result["latency_ms"]), result["latency_ms"])
