@@ -35,16 +35,16 @@ int64_t value_rows(const graph *g, value v, int64_t batch)
     return info->batched ? info->rows * batch : info->rows;
 }
 
-int64_t value_stride(const graph *g, value v)
+int64_t value_stride(const graph *g, value v, dtype stored)
 {
     const value_info *info = &g->values[v];
 
-    return info->kind == VALUE_RESULT && info->type == DTYPE_U8 ? coded_stride(info->cols) : info->cols;
+    return info->kind == VALUE_RESULT && stored == DTYPE_U8 ? coded_stride(info->cols) : info->cols;
 }
 
 size_t value_bytes(const graph *g, value v, int64_t batch)
 {
-    return (size_t)(value_rows(g, v, batch) * value_stride(g, v)) * dtype_size(g->values[v].type);
+    return (size_t)(value_rows(g, v, batch) * value_stride(g, v, g->values[v].type)) * dtype_size(g->values[v].type);
 }
 
 dtype graph_weight_type(const graph *g, const param *p)

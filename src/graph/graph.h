@@ -154,7 +154,8 @@ bool graph_turns(const graph *g, const param *p);
 
 /* Rows and bytes of a value for `batch` samples. */
 int64_t value_rows(const graph *g, value v, int64_t batch);
-int64_t value_stride(const graph *g, value v); /* elements from row to row: its columns, or coded_stride() of them */
+/* Elements from row to row of a value, or of its gradient, stored as that type: its columns, or coded_stride() of them. */
+int64_t value_stride(const graph *g, value v, dtype stored);
 size_t value_bytes(const graph *g, value v, int64_t batch);
 
 #endif

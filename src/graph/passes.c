@@ -232,15 +232,10 @@ static void choose_types(graph *g)
     free(wide);
 }
 
-static bool trained(const graph *g, value v)
-{
-    return v != NO_VALUE && g->values[v].needs_grad;
-}
-
 /* Whether the bytes of its rows are all that an operation reads of input j, also backward. */
 static bool reads_codes(const graph *g, const op_node *op, int j)
 {
-    return op->kind == OP_linear && j == 0 && graph_weight_type(g, g->values[op->in[1]].p) == DTYPE_I8 && !trained(g, op->in[1]) && !trained(g, op->in[3]);
+    return op->kind == OP_linear && j == 0 && graph_weight_type(g, g->values[op->in[1]].p) == DTYPE_I8 && !(op_table[op->kind]->backward_reads(g, op) & 1u);
 }
 
 /* Products with int8 weights make bytes of their rows, each the same: a LayerNorm that nobody else reads writes these itself. */

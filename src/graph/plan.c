@@ -71,8 +71,7 @@ static void find_steps(program *p)
 /* What has room for all samples, or has none, lives through all slices. */
 static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
 {
-    int64_t stride = type == p->g->values[v].type ? value_stride(p->g, v) : p->g->values[v].cols;
-    size_t elements = (size_t)(value_rows(p->g, v, full ? p->max_batch : p->slice) * stride);
+    size_t elements = (size_t)(value_rows(p->g, v, full ? p->max_batch : p->slice) * value_stride(p->g, v, type));
 
     if (full || !p->g->values[v].batched) {
         start = 0;

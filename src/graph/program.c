@@ -12,7 +12,7 @@ const op_desc *const op_table[] = {
 /* `batch` samples of what lies in a buffer, from sample `first` on. */
 static mat matrix(const program *p, int home, value v, dtype type, int64_t first, int64_t batch)
 {
-    int64_t stride = type == p->g->values[v].type ? value_stride(p->g, v) : p->g->values[v].cols;
+    int64_t stride = value_stride(p->g, v, type);
 
     if (home < 0)
         return (mat){0};
