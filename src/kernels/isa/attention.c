@@ -269,18 +269,10 @@ static void put(const mat *target, const step *rows, int64_t stride, int64_t fir
     }
 }
 
-/* Rows [first, first + count) of one head's part of a matrix, as far as there are any, come closer. */
-static void expect_rows(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
+/* Rows [first, first + count) of one head's part of a matrix come nearer. */
+static void expect_head(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
 {
-    size_t size = dtype_size(m->type);
-
-    if (first + count > m->rows)
-        count = m->rows - first;
-    for (int64_t i = 0; m->data && i < count; i++) {
-        const unsigned char *row = (const unsigned char *)m->data + (size_t)((first + i) * m->stride + head * dim) * size;
-        for (size_t at = 0; at < (size_t)dim * size; at += 64)
-            __builtin_prefetch(row + at);
-    }
+    expect_part(m, first, count, head * dim, dim, false);
 }
 
 /* ---- forward ---- */
@@ -344,7 +336,7 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
     head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR_HALF), h, d);
 
     multiply(m, m->scores, m->stride, q.at, q.stride, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
-    expect_rows(&a->out, row, count, h, d);
+    expect_head(&a->out, row, count, h, d);
     exponentials(m, count, n, factor_of(a), inverse, lse);
     if (a->lse)
         memcpy((REAL *)a->lse + (s * a->heads + h) * a->q_rows + first, lse, (size_t)count * sizeof *lse);
@@ -367,10 +359,10 @@ static void expect_next(const attention_args *a, int64_t next, int64_t first, in
 {
     int64_t s = next / a->heads, h = next % a->heads;
 
-    expect_rows(&a->q, s * a->q_rows + first, count, h, a->head_dim);
-    expect_rows(&a->k, s * a->k_rows + first, count, h, a->head_dim);
-    expect_rows(&a->v, s * a->k_rows + first, count, h, a->head_dim);
-    expect_rows(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
+    expect_head(&a->q, s * a->q_rows + first, count, h, a->head_dim);
+    expect_head(&a->k, s * a->k_rows + first, count, h, a->head_dim);
+    expect_head(&a->v, s * a->k_rows + first, count, h, a->head_dim);
+    expect_head(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
 }
 
 /* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of it. */
@@ -463,9 +455,9 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
         int64_t rows = count - i < BLOCK_ROWS ? count - i : BLOCK_ROWS, at = m->pairs ? 0 : i * m->stride;
         multiply(m, m->scores + at, m->stride, q.at + i * q.stride, q.stride, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
         expect_next(a, s * a->heads + h + 1, first + i, rows);
-        expect_rows(&a->dq, row + i, rows, h, d);
-        expect_rows(&a->dk, s * n + first + i, rows, h, d);
-        expect_rows(&a->dv, s * n + first + i, rows, h, d);
+        expect_head(&a->dq, row + i, rows, h, d);
+        expect_head(&a->dk, s * n + first + i, rows, h, d);
+        expect_head(&a->dv, s * n + first + i, rows, h, d);
         multiply(m, m->dscores + at, m->stride, dout.at + i * dout.stride, dout.stride, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
         backward_rows(a, m, lse + i, i, rows);
         if (a->dq.data) {

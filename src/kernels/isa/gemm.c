@@ -152,27 +152,11 @@ void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
         finish_rows(e, y, tile, at, coarse_gelu(args->w));
 }
 
-/* The lines of a matrix that a tile covers come nearer. `write` is a constant where it is called. */
-static inline __attribute__((always_inline)) void expect_lines(const mat *m, tile_place at, bool write)
-{
-    size_t size = dtype_size(m->type), width = (size_t)(m->cols - at.col < NR ? m->cols - at.col : NR) * size, stride = (size_t)m->stride * size;
-    const unsigned char *from = (const unsigned char *)m->data + (size_t)at.col * size + (m->samples ? 0 : (size_t)at.row * stride);
-    row_walk walk = walk_rows(m, at.row);
-
-    for (int64_t i = 0; i < at.rows; i++) {
-        const unsigned char *row = from + (size_t)(m->samples ? walk_place(&walk) : i) * stride;
-        for (size_t line = 0; line < width; line += 64)
-            __builtin_prefetch(row + line, write);
-        if (m->samples)
-            walk_next(&walk);
-    }
-}
-
 void KERNEL(expect_tile)(const gemm_args *args, tile_place at)
 {
-    expect_lines(&args->y, at, true);
-    if (args->out.residual.data && args->out.residual.data != args->y.data)
-        expect_lines(&args->out.residual, at, false);
+    expect_part(&args->y, at.row, at.rows, at.col, NR, true);
+    if (args->out.residual.data != args->y.data)
+        expect_part(&args->out.residual, at.row, at.rows, at.col, NR, false);
 }
 
 /* ---- the product ---- */

@@ -587,6 +587,25 @@ static inline void walk_next(row_walk *w)
     }
 }
 
+/* Rows [first, first + count) and columns [col, col + cols) of a matrix, as far as there are any, come nearer: to be read, or to be written. */
+static inline __attribute__((always_inline)) void expect_part(const mat *m, int64_t first, int64_t count, int64_t col, int64_t cols, bool write)
+{
+    size_t size = dtype_size(m->type), width = (size_t)(m->cols - col < cols ? m->cols - col : cols) * size;
+    row_walk walk = walk_rows(m, first);
+
+    if (first + count > m->rows)
+        count = m->rows - first;
+    for (int64_t i = 0; m->data && i < count; i++, walk_next(&walk)) {
+        const unsigned char *row = (const unsigned char *)m->data + (size_t)(walk_place(&walk) * m->stride + col) * size;
+        for (size_t line = 0; line < width; line += 64) {
+            if (write)
+                __builtin_prefetch(row + line, 1);
+            else
+                __builtin_prefetch(row + line, 0);
+        }
+    }
+}
+
 /* A row's values: straight from the matrix when it is real, else converted into `room` (cols values). */
 static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
 {
