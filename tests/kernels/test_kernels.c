@@ -383,14 +383,6 @@ static void test_rows(void **state)
     }
 }
 
-const char *__asan_default_options(void);
-
-/* An allocation that is too large fails under AddressSanitizer as it does without. */
-const char *__asan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
-
 static void test_no_room(void **state)
 {
     const kernels *sets[8];
