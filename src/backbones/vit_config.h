@@ -2,6 +2,7 @@
 #ifndef INLAY_BACKBONES_VIT_CONFIG_H
 #define INLAY_BACKBONES_VIT_CONFIG_H
 
+#include "backbones/config.h"
 #include "backbones/vit.h"
 
 typedef struct vit_state {
@@ -10,5 +11,9 @@ typedef struct vit_state {
 
 bool vit_recognises(const tensor_set *file, const void *config);
 inlay_status vit_load(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
+
+/* What a library's config.json gives: heads, epsilon, activation, pooling, image size, preprocessing, labels. */
+inlay_status vit_timm_config(backbone *b, const config_reader *r);
+inlay_status vit_hf_config(backbone *b, const config_reader *r);
 
 #endif

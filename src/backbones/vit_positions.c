@@ -1,0 +1,71 @@
+/* Position embeddings for another grid of patches: bicubic with antialiasing, a = -0.5, as torch and Pillow define it. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backbones/vit.h"
+
+static double cubic(double x)
+{
+    x = fabs(x);
+    if (x < 1)
+        return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
+}
+
+/* Taps of output `i` when `old` samples become `new`: weights[0 .. count) for inputs first, first + 1, ... */
+static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int64_t new)
+{
+    double scale = (double)old / (double)new, stretch = scale > 1 ? scale : 1, centre = ((double)i + 0.5) * scale, support = 2 * stretch, total = 0;
+    int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
+
+    if (centre - support + 0.5 < 0)
+        low = 0;
+    if (high > old)
+        high = old;
+    for (int64_t j = low; j < high; j++)
+        total += weights[j - low] = cubic(((double)j - centre + 0.5) / stretch);
+    for (int64_t j = 0; j < high - low; j++)
+        weights[j] /= total;
+    *first = low;
+    return high - low;
+}
+
+inlay_status vit_resample_positions(float *out, int64_t rows, int64_t columns, const float *in, int64_t old, int64_t prefix, int64_t width,
+                                    inlay_error *err)
+{
+    double *weights = calloc((size_t)(old + 8), sizeof *weights);
+    float *wide = calloc((size_t)(old * columns * width), sizeof *wide); /* [old, columns, width] */
+    int64_t first, count;
+
+    if (!weights || !wide) {
+        free(weights);
+        free(wide);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory resampling position embeddings");
+    }
+    memcpy(out, in, (size_t)(prefix * width) * sizeof *out);
+    in += prefix * width;
+    out += prefix * width;
+    for (int64_t x = 0; x < columns; x++) {
+        count = taps(weights, &first, x, old, columns);
+        for (int64_t y = 0; y < old; y++)
+            for (int64_t c = 0; c < width; c++) {
+                double sum = 0;
+                for (int64_t j = 0; j < count; j++)
+                    sum += weights[j] * (double)in[(y * old + first + j) * width + c];
+                wide[(y * columns + x) * width + c] = (float)sum;
+            }
+    }
+    for (int64_t y = 0; y < rows; y++) {
+        count = taps(weights, &first, y, old, rows);
+        for (int64_t i = 0; i < columns * width; i++) {
+            double sum = 0;
+            for (int64_t j = 0; j < count; j++)
+                sum += weights[j] * (double)wide[(first + j) * columns * width + i];
+            out[y * columns * width + i] = (float)sum;
+        }
+    }
+    free(weights);
+    free(wide);
+    return INLAY_OK;
+}
