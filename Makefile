@@ -7,7 +7,7 @@ TESTS = OFF
 BUILD = build/$(PRESET)
 SOURCES = $(wildcard src/*/*.[ch] src/*/*/*.[ch] include/*/*.h tests/*/*.[ch] bench/*.[ch] bench/*/*.[ch] fuzz/*.[ch])
 
-.PHONY: all command configure test asan tsan demo bench install uninstall clean format lint deps
+.PHONY: all command configure test asan tsan torture demo bench install uninstall clean format lint deps
 
 all: configure
 	@cmake --build $(BUILD)
@@ -26,6 +26,13 @@ test:
 
 asan tsan:
 	@$(MAKE) --no-print-directory test PRESET=$@
+
+# Hours of kills, failing calls and full disks, each followed by --resume; SECONDS_OF_IT=60 is the short form.
+SECONDS_OF_IT ?= 3600
+torture:
+	@tools/install-deps.sh build test torture
+	@$(MAKE) --no-print-directory all TESTS=ON
+	@tests/torture/torture.sh $(BUILD) $(SECONDS_OF_IT)
 
 demo:
 	@tools/install-deps.sh build demo
