@@ -171,7 +171,7 @@ static inlay_status begin(trainer *t, inlay_error *err)
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
     if (q->resume && file_exists(t->checkpoint))
-        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
+        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, &(train_extent){q->epochs, q->data->count, q->batch}, q->run, err));
     for (int i = 0; i < t->plan_count; i++) {
         request.skip_layers = i;
         TRY(model_build(&t->plans[i].m, &request, err));
