@@ -7,7 +7,7 @@ TESTS = OFF
 BUILD = build/$(PRESET)
 SOURCES = $(wildcard src/*/*.[ch] src/*/*/*.[ch] include/*/*.h tests/*/*.[ch] bench/*.[ch] bench/*/*.[ch] fuzz/*.[ch])
 
-.PHONY: all command configure test asan tsan torture demo bench install uninstall clean format lint deps
+.PHONY: all command configure test asan tsan torture fuzz demo bench install uninstall clean format lint deps
 
 all: configure
 	@cmake --build $(BUILD)
@@ -33,6 +33,13 @@ torture:
 	@tools/install-deps.sh build test torture
 	@$(MAKE) --no-print-directory all TESTS=ON
 	@tests/torture/torture.sh $(BUILD) $(SECONDS_OF_IT)
+
+# Every parser of outside data under libFuzzer and the sanitizers.
+FUZZ_SECONDS ?= 60
+fuzz:
+	@tools/install-deps.sh build fuzz
+	@$(MAKE) --no-print-directory all PRESET=fuzz
+	@tools/run-fuzz.sh build/fuzz $(FUZZ_SECONDS) $(TARGETS)
 
 demo:
 	@tools/install-deps.sh build demo

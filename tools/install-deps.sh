@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture]; no group: all of them.
+# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz]; no group: all of them.
 # Silent when nothing is missing. Systems without dpkg are left alone: there the configuration names what it does not find.
 set -eu
 
@@ -8,9 +8,10 @@ build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev
 test='libcmocka-dev libsimde-dev'
 demo='dataset-fashion-mnist'
 torture='strace mount=mount'
+fuzz='clang libclang-rt-dev'
 
 if [ $# -eq 0 ]; then
-    set -- build test demo torture
+    set -- build test demo torture fuzz
 fi
 wanted=
 for group in "$@"; do
@@ -19,8 +20,9 @@ for group in "$@"; do
     test) wanted="$wanted $test" ;;
     demo) wanted="$wanted $demo" ;;
     torture) wanted="$wanted $torture" ;;
+    fuzz) wanted="$wanted $fuzz" ;;
     *)
-        echo "usage: $0 [build] [test] [demo] [torture]" >&2
+        echo "usage: $0 [build] [test] [demo] [torture] [fuzz]" >&2
         exit 2
         ;;
     esac
