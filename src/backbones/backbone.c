@@ -1,6 +1,8 @@
 #include "backbones/backbone.h"
 
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +55,17 @@ void *backbone_buffer(backbone *b, size_t size)
         return NULL;
     ARRAY_PUSH(b->buffers, b->buffer_count, b->buffer_capacity, block);
     return block;
+}
+
+void backbone_note(backbone *b, const char *format, ...)
+{
+    char text[1024];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    ARRAY_PUSH(b->notes, b->note_count, b->note_capacity, arena_strdup(b->memory, text));
 }
 
 inlay_status backbone_identify(backbone *b, inlay_error *err)
@@ -165,6 +178,7 @@ void backbone_close(backbone *b)
         memory_free(b->buffers[i]);
     free(b->buffers);
     free(b->params);
+    free(b->notes);
     tensor_set_close(b->file);
     arena_free(b->memory);
 }
