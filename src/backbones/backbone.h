@@ -134,6 +134,8 @@ void backbone_close(backbone *b); /* after every graph and device that used its 
 /* Fills b->sha256 (reads the whole file once). */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
+/* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each fact). */
+void *backbone_facts(const backbone *b);
 int64_t backbone_param_total(const backbone *b, bool with_head);
 
 /* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
