@@ -151,14 +151,11 @@ static inlay_status read_size(const config_reader *r, const char *key, bool squa
          r->path, key, config_value_text(room, item));
 }
 
-/* The share of `resized` that `wanted` is, such that floor(wanted / share) is `resized` again. */
+/* The share of `resized` that `wanted` is, such that floor(wanted / share) is `resized` again: rounded down to eight decimals, so that files
+ * that keep nine digits keep all of it. */
 static double share(int64_t wanted, int64_t resized)
 {
-    double pct = (double)wanted / (double)resized;
-
-    while (floor((double)wanted / pct) < (double)resized)
-        pct = nextafter(pct, 0);
-    return pct;
+    return floor((double)wanted / (double)resized * 1e8) / 1e8;
 }
 
 /* Where the images go: resized to `size`, then the centre of `crop`, which must be what the model reads. */
@@ -180,7 +177,7 @@ static inlay_status place(backbone *b, const config_reader *r, const int64_t siz
              (long long)size[0], (long long)size[1], (long long)crop[0], (long long)crop[1]);
     b->input.crop_mode = size[1] ? "squash" : "center";
     b->input.crop_pct = pct;
-    b->input.crop_down = true;
+    b->input.crop_down = !size[1] || (size[0] - out[0]) % 2 || (size[1] - out[1]) % 2; /* else every rounding is the same */
     if (pct < 0.05 || pct > 2)
         FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'crop_size' is %g times 'size': from 0.05 to 2 is supported", r->path, pct);
     return INLAY_OK;

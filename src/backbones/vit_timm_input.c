@@ -50,7 +50,7 @@ static const char elsewhere[] = "where the weights were found", cited[] = "whose
     {"global_pool", NULL, NULL}, \
     {"label_names", NULL, NULL}, \
     {"label_descriptions", "longer texts for the same classes", NULL}, \
-    {"norm_eps", NULL, NULL}, \
+    {"inlay", NULL, NULL}, \
     {"pretrained_cfg", NULL, NULL}, \
     {"model_type", NULL, NULL}, \
     {"architectures", "which class of transformers reads it", NULL}, \
@@ -137,6 +137,22 @@ static void note_missing(backbone *b, const config_reader *r)
     }
 }
 
+/* What Inlay itself adds to a checkpoint that it writes, where timm has no key for it. */
+static inlay_status read_own(backbone *b, const config_reader *r)
+{
+    static const config_key own_keys[] = {{"norm_eps", NULL, NULL}, {"crop_down", NULL, NULL}, {0}};
+    config_reader own = {json_object_get(r->object, "inlay"), r->path, r->err};
+    char room[64];
+
+    if (!own.object)
+        return INLAY_OK;
+    if (!json_is_object(own.object))
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'inlay' is %s, expected an object", r->path, config_value_text(room, own.object));
+    TRY(config_check(b, &own, own_keys));
+    TRY(config_real(&own, "norm_eps", 0, 1, &b->shape.eps));
+    return config_flag(&own, "crop_down", &b->input.crop_down);
+}
+
 inlay_status vit_timm_input(backbone *b, const config_reader *r)
 {
     const json_t *nested = json_object_get(r->object, "pretrained_cfg");
@@ -153,6 +169,7 @@ inlay_status vit_timm_input(backbone *b, const config_reader *r)
     TRY(read_crop(b, &cfg));
     TRY(read_normalisation(b, &cfg));
     note_missing(b, &cfg);
+    TRY(read_own(b, r));
     TRY(read_text(b, &cfg, "tag", &b->pretrained_tag));
     TRY(labels_read(b, &cfg, "labels"));
     TRY(labels_read(b, &cfg, "label_names"));
