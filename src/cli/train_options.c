@@ -180,6 +180,7 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
     json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
+    json_object_set_new(root, "model", backbone_facts(q->b));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(root);
     return text;

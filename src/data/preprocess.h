@@ -8,7 +8,8 @@
 
 typedef enum preprocess_mode {
     PREPROCESS_CROP,   /* timm: shorter side to floor(size / crop_pct), centre crop */
-    PREPROCESS_SQUASH, /* whole image to size x size, aspect ratio not kept (Hugging Face, VTAB) */
+    PREPROCESS_SQUASH, /* timm's "squash": both sides to floor(size / crop_pct), aspect ratio not kept, centre crop; with 1 the whole image
+                          (Hugging Face, VTAB) */
     PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with the mean colour */
 } preprocess_mode;
 
@@ -16,6 +17,7 @@ typedef struct preprocess {
     int height, width;
     preprocess_mode mode;
     double crop_pct;
+    bool crop_down; /* a centre crop that would begin at half a pixel begins at the lower one (transformers); else at the even one (torchvision) */
     resample interpolation;
     float mean[3], std[3]; /* of p / 255; applied by the graph, not here */
     bool apply_orientation;
