@@ -375,7 +375,7 @@ def parameters(name, method, o, state, depth):
     rng, p = generator("case " + name), {}
     if method == "bottleneck":
         for i in range(depth):
-            for slot in (["adapter_attn"] if o["position"] == "houlsby" else []) + ["adapter"]:
+            for slot in (["adapter_attn"] if o["position"] in ("houlsby", "pre_post") else []) + ["adapter"]:
                 q = f"blocks.{i}.{slot}."
                 if o["layernorm"]:
                     p[q + "norm.weight"], p[q + "norm.bias"] = draw(rng, [WIDTH], 0.2, 1), draw(rng, [WIDTH], 0.2)

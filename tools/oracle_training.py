@@ -1,4 +1,5 @@
-"""The training steps among the oracles: methods that draw something in each pass (AdaMix, MoSA, Adaptable Adapters), and AdapterBias.
+"""The training steps among the oracles: methods that draw something in each pass (AdaMix, MoSA, Adaptable Adapters),
+AdapterBias, and any under dropout and stochastic depth (oracle_draws.py).
 
 A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's own (philox.py).
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files."""
@@ -7,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+import oracle_draws
 import philox
 
 STYLES = {"adaptformer": {"position": "parallel", "activation": "gelu", "layernorm": True, "scaling": "fixed", "scale": 0.1},
@@ -26,6 +28,8 @@ def plain_options(method, o):
         return STYLES[o["style"]]
     if method == "adaptable":
         return {"position": o["position"], "version": o["version"]}
+    if method == "bottleneck":
+        return o
     return {"position": o["position"], "activation": o["activation"], "layernorm": False, "scaling": "none"}
 
 
@@ -77,6 +81,8 @@ def masks(method, o, table, seed):
 def parameters(m, name, method, o, state):
     depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
     rng, p = m.generator("training " + name), {}
+    if method == "bottleneck":
+        return m.parameters("training " + name, method, o, state, depth)
 
     def add(key, shape, scale, centre=0.0):
         p[key] = m.draw(rng, shape, scale, centre)
@@ -170,7 +176,9 @@ def bias_block(block, i, p, o):
 def passes(m, case, p, pixels, when, dtype):
     """[(logits, the blocks' outputs)], one for each pass of the step."""
     method, o, results = case["method"], case["options"], []
-    depth = m.load_json(case["backbone"], "config.json")["model_args"]["depth"]
+    model_args = m.load_json(case["backbone"], "config.json")["model_args"]
+    depth = model_args["depth"]
+    draws = oracle_draws.Draws(case, when, depth, model_args.get("global_pool") == "avg")
     for which in range(2 if method in ("adamix", "mosa") else 1):
         seen, kind, q, forward = [], "bottleneck", p, m.bottleneck_block
         if method in ("adamix", "mosa"):
@@ -183,6 +191,8 @@ def passes(m, case, p, pixels, when, dtype):
         elif o.get("kind") == "lora":
             kind = "lora"
         options = o if kind == "lora" or method == "adapter_bias" else plain_options(method, o)
+        if draws.path_rate or draws.rate:
+            forward, options = draws.block, {**options, "dropout": o.get("dropout", 0.0)}
         results.append((m.tuned(case["backbone"], kind, options, q, dtype, forward, seen)(pixels), seen))
     return results
 
@@ -320,7 +330,7 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
 
 def make_steps(m):
     inputs = m.load_file(m.path("steps.safetensors"))
-    for row in step_table():
+    for row in [*step_table(), *oracle_draws.table()]:
         values = parameters(m, row["name"], row["method"], row["options"], m.load_file(m.path(row["backbone"], "model.safetensors")))
         table = list(sides(row["method"], row["options"], m.DEPTH, m.WIDTH)) if row["method"] == "mosa" else []
         open_entries = masks(row["method"], row["options"], table, row["seed"])

@@ -19,13 +19,13 @@
     XX(V, "attn.v", "values")                                                                        \
     XX(ATTN_HIDDEN, "attn.hidden", "heads' results, input of the output projection")                 \
     XX(ATTN_PROJ, "attn.proj", "result of the attention's output projection")                        \
-    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual")                           \
+    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual, behind stochastic depth")  \
     XX(ATTN_RESIDUAL, "attn.residual", "residual stream after the attention")                        \
     XX(FFN_NORM, "ffn.input", "normalised input of the feed-forward part")                           \
     XX(FFN_PRE, "ffn.pre", "first feed-forward layer before its activation")                         \
     XX(FFN_HIDDEN, "ffn.hidden", "hidden activation of the feed-forward part")                       \
     XX(FFN_PROJ, "ffn.proj", "result of the second feed-forward layer")                              \
-    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual")                          \
+    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual, behind stochastic depth") \
     XX(BLOCK_OUTPUT, "output", "tokens that leave the block")                                        \
     XX(NORM, "norm", "after the final normalisation")                                                \
     XX(FEATURES, "features", "what the head reads")
