@@ -355,7 +355,7 @@ def check_training_steps(m):
             loss, _ = training_loss(m, frozen, row, p, inputs["pixels"][s % 4], inputs["labels"][s % 4], t.when_of(row, s))
             losses.append(loss.item())
             for k, g in zip(p, torch.autograd.grad(loss, list(p.values()), allow_unused=True)):
-                if g is None and not row["move_untouched"]:
+                if g is None and not (row["move_untouched"] and k in count):
                     continue
                 open_, lr = masks.get(k, torch.ones(1)).double(), data["lr"][s].double() * (t.own_rate(row, k) / row["lr"])
                 g, n = (torch.zeros_like(p[k]) if g is None else g) * open_, count.get(k, 0) + 1

@@ -34,24 +34,32 @@ def plain_options(method, o):
 
 
 def sides(method, o, depth, width):
-    """(stem, number of experts, {part: shape}) for each side; its index is the site of its draws."""
+    """(site of its draws, stem, number of experts, {part: shape}) for each side. In AdaMix's code queries, keys and
+    values are parts of one merged product, which draws once for all of them."""
+    site = 0
     for i in range(depth):
         if method == "adamix" and o["kind"] == "lora":
+            product = None
             for target in [t for t in LORA_SLOTS if t in o["targets"].split(",")]:
                 slot, fan_in, fan_out = LORA_SLOTS[target]
-                yield f"blocks.{i}.{slot}.lora_A", 1 if o["share"] == "down" else o["experts"], {"weight": (o["rank"], fan_in * width)}
-                yield f"blocks.{i}.{slot}.lora_B", 1 if o["share"] == "up" else o["experts"], {"weight": (fan_out * width, o["rank"])}
+                if product != ("qkv" if target in "qkv" else target):
+                    draw, site, product = site, site + 2, "qkv" if target in "qkv" else target
+                down, up = (1 if o["share"] == side else o["experts"] for side in ("down", "up"))
+                yield draw, f"blocks.{i}.{slot}.lora_A", down, {"weight": (o["rank"], fan_in * width)}
+                yield draw + 1, f"blocks.{i}.{slot}.lora_B", up, {"weight": (fan_out * width, o["rank"])}
             continue
         for slot in SLOTS.get(plain_options(method, o)["position"], ["adapter"]):
             for side, shape in [("down", (o["rank"], width)), ("up", (width, o["rank"]))]:
                 split = o["share"] != side if method == "adamix" else o["split"] in (side, "both")
-                yield f"blocks.{i}.{slot}.{side}", o["experts"] if split else 1, {"weight": shape, "bias": shape[:1]}
+                parts = {"weight": shape, "bias": shape[:1]}
+                yield site, f"blocks.{i}.{slot}.{side}", o["experts"] if split else 1, parts
+                site += 1
 
 
 def drawn(p, table, seed, step, which):
     """The plain adapter that pass number `which` sees."""
     q = dict(p)
-    for site, (stem, count, parts) in enumerate(table):
+    for site, stem, count, parts in table:
         expert = philox.expert(seed, site, step, which, count)
         for part in parts if count > 1 else []:
             q[f"{stem}.{part}"] = p[f"{stem}.{expert}.{part}"]
@@ -61,7 +69,7 @@ def drawn(p, table, seed, step, which):
 def masks(method, o, table, seed):
     """What each expert of MoSA trains of its weight: 0 or 1 for every entry."""
     out = {}
-    for site, (stem, count, parts) in enumerate(table if method == "mosa" else []):
+    for site, stem, count, parts in table if method == "mosa" else []:
         rows, cols = parts["weight"]
         if count == 1:
             continue
@@ -89,7 +97,7 @@ def parameters(m, name, method, o, state):
 
     if method in ("adamix", "mosa"):
         lora = o.get("kind") == "lora"
-        for stem, count, parts in sides(method, o, depth, m.WIDTH):
+        for _, stem, count, parts in sides(method, o, depth, m.WIDTH):
             slot, side = stem.rsplit(".", 1)
             if method == "mosa" and side == "down" and STYLES[o["style"]]["layernorm"]:
                 add(slot + ".norm.weight", [m.WIDTH], 0.2, 1)
@@ -290,6 +298,11 @@ def step_table():
     yield row("steps_mosa_decay_masked", "mosa", {**mosa, "mask": "row", "decay_masked": True})
     yield row("steps_mosa_move_untouched", "mosa", {**mosa, "mask": "column", "style": "adaptformer"}, True)
     yield row("steps_adaptable", "adaptable", switched)
+    adamix = {"kind": "adapter", "experts": 4, "share": "none", "consistency": 10.0, "rank": 4, "position": "post",
+              "activation": "gelu", "dropout": 0.0}
+    yield row("steps_adamix_move_untouched", "adamix", adamix, True)
+    lora = {"kind": "lora", "experts": 4, "share": "none", "consistency": 1.0, "rank": 4, "alpha": 6.0, "dropout": 0.0}
+    yield row("steps_adamix_lora", "adamix", {**lora, "targets": "q,k,v,fc1"})
 
 
 def own_rate(row, name):
@@ -315,7 +328,7 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
         optimiser.zero_grad(set_to_none=True)  # the optimiser leaves out, and does not count, what has no gradient
         loss.backward()
         for k, v in p.items():
-            if v.grad is None and row["move_untouched"]:
+            if v.grad is None and v in optimiser.state and row["move_untouched"]:  # zero, once it has had a first one
                 v.grad = torch.zeros_like(v)
             if v.grad is not None and k in open_entries:
                 v.grad *= open_entries[k]

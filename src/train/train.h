@@ -53,7 +53,9 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
-    bool move_untouched; /* momentum and decay move parameters that a step gave no gradient, as PyTorch's optimisers do with gradients of zero */
+    /* momentum and decay move parameters that a step gave no gradient, from their first one on, as PyTorch's optimisers
+     * do with gradients that are set to zero */
+    bool move_untouched;
     double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
     uint64_t seed;
     cache_mode cache;
