@@ -156,7 +156,7 @@ static void test_steps(void **state)
 {
     static const char *const names[] = {
         "steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable",
-        "steps_adamix_move_untouched",
+        "steps_adamix_move_untouched", "steps_adamix_lora",
     };
 
     (void)state;
