@@ -73,7 +73,7 @@ class Draws:
 
             if i == 0:
                 x = self.dropout(x, self.rate, x.shape[1])
-            position = o.get("position", "bias")
+            position = o["position"]
             if position == "bias":
                 x = x + attention(x)
                 h = hidden(x)
@@ -92,7 +92,7 @@ class Draws:
             if position in ("intermediate", "houlsby"):
                 return x + d + a(d)
             y = x + d
-            return y if position == "pre" else y + a(x if position == "parallel" else y)
+            return y if position in ("pre", "none") else y + a(x if position == "parallel" else y)
 
         return forward
 
@@ -119,4 +119,14 @@ def table():
     yield row("depth_layerscale", "bottleneck", {**plain, "position": "intermediate"}, depth, "variants/layerscale")
     yield row("depth_adamix", "adamix", adamix, depth)
     yield row("depth_mosa_pfeiffer", "mosa", {**mosa, "style": "pfeiffer"}, depth)
-    yield row("depth_adapter_bias", "adapter_bias", {"share_alpha": False, "norms": "none"}, depth)
+    bias = {"share_alpha": False, "norms": "none"}
+    yield row("depth_adapter_bias", "adapter_bias", bias, depth)
+    dropout, both = {"backbone_dropout": 0.1}, {"backbone_drop_path": 0.5, "backbone_dropout": 0.2}
+    lora = {"kind": "lora", "experts": 3, "share": "none", "consistency": 1.0, "rank": 4, "alpha": 6.0, "dropout": 0.0}
+    yield row("dropout_post", "bottleneck", {**plain, "position": "post", "scaling": "channel"}, both)
+    yield row("dropout_houlsby", "bottleneck", {**plain, "position": "houlsby"}, both, "variants/layerscale")
+    yield row("dropout_avg", "bottleneck", {**plain, "position": "pre"}, both, "variants/avg")
+    yield row("dropout_adamix", "adamix", adamix, dropout)
+    yield row("dropout_adamix_lora", "adamix", {**lora, "targets": "q,v,fc1,fc2"}, dropout)
+    yield row("dropout_mosa", "mosa", mosa, dropout)
+    yield row("dropout_adapter_bias", "adapter_bias", bias, both)

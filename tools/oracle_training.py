@@ -200,7 +200,8 @@ def passes(m, case, p, pixels, when, dtype):
             kind = "lora"
         options = o if kind == "lora" or method == "adapter_bias" else plain_options(method, o)
         if draws.path_rate or draws.rate:
-            forward, options = draws.block, {**options, "dropout": o.get("dropout", 0.0)}
+            position = "none" if kind == "lora" else "bias" if method == "adapter_bias" else options["position"]
+            forward, options = draws.block, {**options, "dropout": o.get("dropout", 0.0), "position": position}
         results.append((m.tuned(case["backbone"], kind, options, q, dtype, forward, seen)(pixels), seen))
     return results
 

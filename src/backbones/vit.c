@@ -61,6 +61,11 @@ static value prepend(builder *s, value x, const char *name, int64_t at)
     return token ? graph_insert_tokens(s->g, x, graph_broadcast(s->g, token), at) : x;
 }
 
+static value dropout(builder *s, value x)
+{
+    return graph_dropout(s->g, x, s->request->training ? s->request->dropout : 0);
+}
+
 static value embed(builder *s)
 {
     const backbone_shape *shape = &s->b->shape;
@@ -77,6 +82,7 @@ static value embed(builder *s)
     x = prepend(s, x, "cls_token", 0);
     if (state->positions_cover_prefix)
         x = graph_add_table(g, x, get(s, "pos_embed"));
+    x = dropout(s, x);
     return get(s, "norm_pre.weight") ? norm(s, "norm_pre", x) : x;
 }
 
@@ -142,9 +148,9 @@ static value block(builder *s, int layer, value x, int64_t rows)
     x = reach(s, SITE_ATTN_RESIDUAL, layer, graph_add(g, x, y));
     y = reach(s, SITE_FFN_NORM, layer, norm(s, "norm2", x));
     y = reach(s, SITE_FFN_PRE, layer, graph_linear(g, y, get(s, "mlp.fc1.weight"), get(s, "mlp.fc1.bias"), 0, 0));
-    y = reach(s, SITE_FFN_HIDDEN, layer, graph_activation(g, y, shape->act));
+    y = reach(s, SITE_FFN_HIDDEN, layer, dropout(s, graph_activation(g, y, shape->act)));
     y = reach(s, SITE_FFN_PROJ, layer, graph_linear(g, y, get(s, "mlp.fc2.weight"), get(s, "mlp.fc2.bias"), 0, 0));
-    y = reach(s, SITE_FFN_OUTPUT, layer, graph_drop_path(g, scaled(s, "ls2.gamma", y), rate));
+    y = reach(s, SITE_FFN_OUTPUT, layer, graph_drop_path(g, scaled(s, "ls2.gamma", dropout(s, y)), rate));
     return reach(s, SITE_BLOCK_OUTPUT, layer, graph_add(g, x, y));
 }
 

@@ -23,6 +23,8 @@
         {"adam_eps", OPTION_REAL, "1e-8", NULL, 0, 1, "X", "AdamW's", false},                                                                                 \
         {"label_smoothing", OPTION_REAL, "0", NULL, 0, 0.99, "X", "share of the target spread over all classes", false},                                      \
         {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P", "stochastic depth of the backbone, growing to this at the last block; default: the method's", false}, \
+        {"backbone_dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P",                                                    \
+         "dropout of the backbone: behind the embeddings and twice in each feed-forward part", false},                 \
         {"seed", OPTION_INT, "18", NULL, 0, 9e15, "N", "of initialisation, order, dropout and augmentation", false},                                          \
         {"train_on", OPTION_CHOICE, "train", "train|train+val", 0, 0, NULL, "splits to train on", false},                                                     \
         {"val_split", OPTION_REAL, "0", NULL, 0, 0.9, "X", "share of each class held out for validation where the data has no splits", false},                \

@@ -158,7 +158,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
-                             .drop_path = q->drop_path, .label_smoothing = q->label_smoothing};
+                             .drop_path = q->drop_path, .backbone_dropout = q->backbone_dropout,
+                             .label_smoothing = q->label_smoothing};
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);

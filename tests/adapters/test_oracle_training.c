@@ -108,7 +108,8 @@ static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
                        .weight_decay = json_number_value(json_object_get(about, "weight_decay")),
                        .move_untouched = json_is_true(json_object_get(about, "move_untouched"))};
     model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true,
-                             .drop_path = json_number_value(json_object_get(about, "backbone_drop_path"))};
+                             .drop_path = json_number_value(json_object_get(about, "backbone_drop_path")),
+                             .backbone_dropout = json_number_value(json_object_get(about, "backbone_dropout"))};
     ASSERT_OK(model_build(&m, &request, &err));
     program_request plan = {.dev = &c->d, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
@@ -173,6 +174,8 @@ static void test_steps_with_draws(void **state)
         "depth_post",     "depth_pre",      "depth_parallel",   "depth_intermediate", "depth_houlsby",
         "depth_pfeiffer", "depth_pre_post", "depth_layerscale", "depth_adamix",       "depth_mosa_pfeiffer",
         "depth_adapter_bias",
+        "dropout_post",   "dropout_houlsby", "dropout_avg",     "dropout_adamix",     "dropout_adamix_lora",
+        "dropout_mosa",   "dropout_adapter_bias",
     };
 
     (void)state;
