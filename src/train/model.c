@@ -31,7 +31,8 @@ static dtype weight_type(const model_request *q)
 
 static build_result build_one(model *m, const model_request *q, const adapter *a)
 {
-    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
+    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path,
+                             .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
 
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);

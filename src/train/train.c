@@ -158,7 +158,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
-                             .drop_path = q->drop_path, .label_smoothing = q->label_smoothing};
+                             .drop_path = q->drop_path, .backbone_dropout = q->backbone_dropout,
+                             .label_smoothing = q->label_smoothing};
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
@@ -192,8 +193,8 @@ void train_update(const train_request *q, double lr)
 
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !q->move_untouched))
-            continue; /* an expert that was not drawn, a layer that was dropped */
+        if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
+            continue; /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
             q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         p->updates++;
