@@ -158,7 +158,7 @@ def by_hand_tiffs():
         for compression in (1, 8):
             tiles = [values[y : y + 16, x : x + 16].astype(np.uint8).tobytes() for y in (0, 16) for x in (0, 16)]
             tiles = [zlib.compress(t) for t in tiles] if compression == 8 else tiles
-            tags = base(8, 3, 2) | {259: (3, [compression]), 322: (3, [16]), 323: (3, [16]), 325: (4, [len(t) for t in tiles])}
+            tags = base(8, 3, 2) | {256: (3, [32]), 257: (3, [32]), 259: (3, [compression]), 322: (3, [16]), 323: (3, [16]), 325: (4, [len(t) for t in tiles])}
             del tags[278]
             yield f"tiles_{compression}_{end}.tif", tiff(tags, tiles, order, offset_tags=(324,))
             yield f"tiles_{compression}_{end}_big.tif", tiff(tags, tiles, order, big=True, offset_tags=(324,))

@@ -3,6 +3,7 @@
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef HAVE_LIBAVIF
 #include <avif/avif.h>
@@ -40,18 +41,26 @@ static int find_orientation(const avifImage *picture)
     return picture->imir.mode ? left_right[angle] : top_bottom[angle];
 }
 
+/* An image with alpha is converted with it: libavif would multiply it into the colours where the result has none. */
 static inlay_status convert(image *out, const avifImage *picture, const char *name, inlay_error *err)
 {
+    size_t pixels = (size_t)picture->width * picture->height;
+    uint8_t *four = NULL;
     avifRGBImage rgb;
     avifResult result;
 
     TRY(image_new(out, picture->width, picture->height, name, err));
+    if (picture->alphaPlane && !(four = malloc(pixels * 4)))
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
     lib.avifRGBImageSetDefaults(&rgb, picture);
-    rgb.format = AVIF_RGB_FORMAT_RGB;
+    rgb.format = four ? AVIF_RGB_FORMAT_RGBA : AVIF_RGB_FORMAT_RGB;
     rgb.depth = 8;
-    rgb.rowBytes = (uint32_t)out->width * 3;
-    rgb.pixels = out->rgb;
+    rgb.rowBytes = (uint32_t)out->width * (four ? 4 : 3);
+    rgb.pixels = four ? four : out->rgb;
     result = lib.avifImageYUVToRGB(picture, &rgb);
+    for (size_t i = 0; four && i < pixels; i++)
+        memcpy(out->rgb + i * 3, four + i * 4, 3);
+    free(four);
     if (result != AVIF_RESULT_OK)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': AVIF that libavif cannot convert to RGB: %s", name, lib.avifResultToString(result));
     return INLAY_OK;

@@ -193,6 +193,7 @@ inlay_status image_decode_png(image *out, image_source *s, inlay_error *err)
             return INLAY_OK;
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: %s", name, r.message);
     }
+    png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_ALWAYS, NULL, 0); /* else a critical one that it does not know is an error */
     png_set_crc_action(r.png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
     png_set_read_fn(r.png, &r, on_read);
     status = read_png(&r, out, s, err);

@@ -1,4 +1,5 @@
-/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows, converted as it converts them.
+/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB and uncompressed YCbCr excepted), converted as it
+ * converts them.
  *
  * Samples are fetched from strips or tiles as they are stored, and a pixel is put together here, because libtiff's own conversion to RGBA is another one. It serves
  * for subsampled YCbCr alone, as in Pillow. The orientation is applied always: Pillow does so for TIFF and for no other format. */
@@ -123,7 +124,7 @@ static const pixel_kind kinds[] = {
 static inlay_status unsupported(const tiff_reader *r, inlay_error *err)
 {
     FAIL(err, INLAY_ERR_UNSUPPORTED,
-         "'%s': TIFF with pixels of another kind than Pillow reads (photometric interpretation %u, %u samples of %u bits, sample format %u)",
+         "'%s': TIFF with pixels of a kind that is not read (photometric interpretation %u, %u samples of %u bits, sample format %u)",
          r->s->name, r->photometric, r->samples, r->bits, r->format);
 }
 

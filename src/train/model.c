@@ -116,6 +116,7 @@ inlay_status preprocess_for(preprocess *p, const backbone *b, const void *record
         if (json_is_number(json_object_get(recorded, "crop_pct")))
             p->crop_pct = json_number_value(json_object_get(recorded, "crop_pct"));
         p->apply_orientation = json_is_true(json_object_get(recorded, "exif_orientation"));
+        p->scale_16bit = json_is_true(json_object_get(recorded, "scale_16bit"));
         for (size_t i = 0; i < 3; i++) {
             if (json_is_number(json_array_get(mean, i)))
                 p->mean[i] = (float)json_number_value(json_array_get(mean, i));
@@ -140,9 +141,10 @@ void *preprocess_record(const preprocess *p)
 {
     static const char *const modes[] = {"center", "squash", "border"};
 
-    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b}", "size", p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct,
+    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "size", p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct,
                      "interpolation", resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
-                     (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation", p->apply_orientation);
+                     (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation", p->apply_orientation,
+                     "scale_16bit", p->scale_16bit);
 }
 
 /* ---- inference ---- */
