@@ -9,7 +9,6 @@
 #ifndef IMAGE_MAX_PIXELS
 #define IMAGE_MAX_PIXELS ((uint64_t)178956970)
 #endif
-#define LARGE_PIXELS ((uint64_t)1 << 24) /* where there is no memory for one as large as this, the file is to blame and not the machine */
 
 static bool begins(const uint8_t *b, size_t size, const char *sign, size_t length)
 {
@@ -138,7 +137,7 @@ inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *
     out->height = (int)height;
     out->rgb = calloc((size_t)(width * height), 3);
     if (!out->rgb)
-        FAIL(err, width * height > LARGE_PIXELS ? INLAY_ERR_UNSUPPORTED : INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels",
+        FAIL(err, width * height > IMAGE_LARGE_PIXELS ? INLAY_ERR_UNSUPPORTED : INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels",
              name, out->width, out->height);
     return INLAY_OK;
 }

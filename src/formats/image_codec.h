@@ -4,6 +4,9 @@
 
 #include "formats/image.h"
 
+/* Where there is no memory for an image as large as this, the file is to blame and not the machine: it is left out, and the others are read. */
+#define IMAGE_LARGE_PIXELS ((uint64_t)1 << 24)
+
 typedef struct image_source {
     const uint8_t *bytes;
     size_t size;

@@ -93,6 +93,22 @@ static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int channels
             rgb[c] = channels == 1 ? row[0] : (uint8_t)(row[3] - scaled(255u - row[c], row[3]));
 }
 
+/* A block of 8 x 8 samples takes a bit at least. A header that asks for more blocks than the file can hold only asks for memory: of a progressive file all
+ * coefficients are kept. What small files lack is grey, as in Pillow. */
+static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const image_source *s, inlay_error *err)
+{
+    uint64_t blocks = 0;
+
+    if ((uint64_t)jpeg->image_width * jpeg->image_height <= IMAGE_LARGE_PIXELS || jpeg->arith_code)
+        return INLAY_OK;
+    for (int c = 0; c < jpeg->num_components; c++)
+        blocks += (uint64_t)jpeg->comp_info[c].width_in_blocks * jpeg->comp_info[c].height_in_blocks;
+    if (blocks / 8 > s->size)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %u x %u pixels take %llu bytes at least, the file has %zu", s->name,
+             jpeg->image_width, jpeg->image_height, (unsigned long long)(blocks / 8), s->size);
+    return INLAY_OK;
+}
+
 /* Runs under setjmp: everything that must be freed hangs on `jpeg` or `out`. */
 static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay_error *err)
 {
@@ -108,6 +124,8 @@ static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay
     if (jpeg->num_components != 1 && jpeg->num_components != 3 && jpeg->num_components != 4)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': JPEG with %d components, expected 1, 3 or 4", name, jpeg->num_components);
     jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : jpeg->num_components == 3 ? JCS_RGB : JCS_CMYK;
+    TRY(image_check_size(jpeg->image_width, jpeg->image_height, name, err));
+    TRY(check_room(jpeg, s, err));
     TRY(image_new(out, jpeg->image_width, jpeg->image_height, name, err));
     if (!jpeg_start_decompress(jpeg))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated", name);
