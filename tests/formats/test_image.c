@@ -28,7 +28,7 @@ static void each_fixture(fixture_check check)
         found++;
     }
     fclose(list);
-    assert_true(found > 60);
+    assert_true(found > 150);
 }
 
 static void assert_pixels(const char *name, const image *img, const int size[2], const char *suffix)
@@ -78,19 +78,20 @@ static void check_truncated(const char *name, const int size[2], const int uprig
 {
     char path[300], *bytes;
     size_t length;
+    bool several = strstr(name, "two_") || strstr(name, "pages") || strstr(name, "apng"); /* the first is whole in less than half of the file */
     inlay_error err = {0};
 
     (void)upright;
     snprintf(path, sizeof path, IMAGES "%s", name);
     assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &err), INLAY_OK);
-    for (size_t cut = 0; cut < length; cut++) {
+    for (size_t cut = 0; cut < length; cut += length > 800 ? 3 : 1) {
         char *copy = malloc(cut ? cut : 1); /* its own block: reading past the end is seen by the address sanitizer */
         image img;
         memcpy(copy, bytes, cut);
         if (image_decode(&img, copy, cut, name, cut & 1, &err) == INLAY_OK) {
             if (!(cut & 1) && !strstr(name, "plain"))
                 assert_pixels(name, &img, size, ".rgb");
-            if (cut < length / 2 && length > 200)
+            if (cut < length / 2 && length > 200 && !several)
                 fail_msg("%s cut after %zu of %zu bytes was accepted", name, cut, length);
         } else {
             assert_non_null(strstr(err.message, name));
@@ -154,6 +155,24 @@ static void assert_refused(const char *bytes, size_t size, inlay_status status, 
     assert_non_null(strstr(err.message, "a/b.img"));
     if (!strstr(err.message, words))
         fail_msg("'%s' does not say '%s'", err.message, words);
+}
+
+/* A checksum that is wrong in front of the pixels, data that are cut or spoiled: files that Pillow does not read either. */
+static void test_refuses_what_pillow_refuses(void **state)
+{
+    static const char *const names[] = {"IHDR_bad", "tEXt_bad_before", "abCd_bad_before", "gAMA_bad_before", "zlib_adler", "zlib_short", "apart"};
+    char path[300];
+    image img;
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, IMAGES "refused_%s.png", names[i]);
+        if (image_load(&img, path, 0, &err) != INLAY_ERR_FORMAT)
+            fail_msg("%s: not refused as a broken file", path);
+        assert_non_null(strstr(err.message, path));
+        assert_true(!strstr(names[i], "before") || strstr(err.message, "checksum of the chunk"));
+    }
 }
 
 static void test_refusals_say_why(void **state)
@@ -255,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_decodes_as_pillow),
         cmocka_unit_test(test_truncated_files_are_refused),
         cmocka_unit_test(test_damaged_files_are_survived),
+        cmocka_unit_test(test_refuses_what_pillow_refuses),
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_crop_fills_the_outside_with_zeros),
         cmocka_unit_test(test_flip),
