@@ -337,6 +337,7 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         close_bar(&v);
         for (int i = 0; i < result->bad_count; i++)
             fprintf(stderr, "left out: %s\n", result->bad[i]);
+        note_cut_images(&prep, result->cut_count + result->eval_cut_count);
     }
     free(run);
     if (dev.k)

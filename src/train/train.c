@@ -299,6 +299,13 @@ static void collect_bad(trainer *t, int count, const char *(*message)(const void
     }
 }
 
+/* Every epoch counts the same images again, in the cache or not. */
+static void count_cut(train_result *r, int count)
+{
+    if (count > r->cut_count)
+        r->cut_count = count;
+}
+
 static const char *loader_message(const void *source, int index)
 {
     return loader_bad_message(source, index);
@@ -387,6 +394,7 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     t->result->eval_loss = e.loss;
     t->result->eval_count = e.count;
     collect_bad(t, e.bad_count, evaluation_message, &e);
+    t->result->eval_cut_count = e.cut_count;
     NOTIFY(t, evaluated, q->eval_split, epoch, &e);
     evaluation_free(&e);
     if (q->strict && t->result->bad_count)
@@ -418,8 +426,10 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
     }
     if (status == INLAY_OK)
         status = run_steps(t, l, lr, &images, err);
-    if (l)
+    if (l) {
         collect_bad(t, loader_bad_count(l), loader_message, l);
+        count_cut(t->result, loader_cut_count(l));
+    }
     loader_free(l);
     TRY(status);
     if (q->strict && t->result->bad_count)
@@ -494,6 +504,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     *out = (train_result){.memory = arena_new(), .parameters = adapter_trained_total(request->a, false)};
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
+    count_cut(out, t.cache.cut_count);
     out->steps = t.state.step;
     out->cached = t.cached;
     out->images_per_second = out->seconds > 0 ? out->images_per_second / out->seconds : 0;
