@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(picture, sizeof picture, "%s/picture.ppm", fuzz_folder());
     wanted.adapter = fuzz_folder();
     fuzz_check_error(inlay_model_open(&model, &wanted, &err), &err);
-    if (model && inlay_model_image_size(model) <= 256)
+    if (model && inlay_model_image_size(model) <= 64)
         fuzz_check_error(inlay_model_classify_file(model, picture, top, 5, &found, &err), &err);
     inlay_model_close(model);
     return 0;

@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "%s/%d", fuzz_folder(), data[0] % 3);
     snprintf(picture, sizeof picture, "%s/picture.ppm", fuzz_folder());
     fuzz_check_error(inlay_model_open(&model, &wanted, &err), &err);
-    if (model && inlay_model_image_size(model) <= 256) {
+    if (model && inlay_model_image_size(model) <= 64) {
         fuzz_check_error(inlay_model_classify_file(model, picture, top, 5, &found, &err), &err);
         for (int i = 0; i < inlay_model_classes(model); i++)
             inlay_model_label(model, i);

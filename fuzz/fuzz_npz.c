@@ -9,7 +9,7 @@
 static void put(unsigned char **at, uint64_t value, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        *(*at)++ = (unsigned char)(value >> (8 * i));
+        *(*at)++ = i < 8 ? (unsigned char)(value >> (8 * i)) : 0;
 }
 
 /* Local header, member, directory, end. */
