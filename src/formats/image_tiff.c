@@ -287,6 +287,14 @@ static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, i
     return INLAY_OK;
 }
 
+/* What libtiff has no place for it would read from the beginning of the file. */
+static inlay_status check_place(tiff_reader *r, uint32_t number, inlay_error *err)
+{
+    if (TIFFGetStrileOffset(r->tiff, number) == 0)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strip or tile %u is missing", r->s->name, number);
+    return INLAY_OK;
+}
+
 static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_error *err)
 {
     uint32_t columns = 0, rows = 0;
@@ -301,6 +309,7 @@ static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_err
         for (uint32_t x = 0; x < r->width; x += columns) {
             for (int p = 0; p < planes; p++) {
                 uint32_t tile = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)p);
+                TRY(check_place(r, tile, err));
                 if (TIFFReadEncodedTile(r->tiff, tile, r->block + (size_t)p * bytes, (tmsize_t)bytes) < 0)
                     return broken(r, err);
             }
@@ -324,6 +333,7 @@ static inlay_status read_strips(tiff_reader *r, image *out, int planes, inlay_er
         uint32_t here = r->height - y < rows ? r->height - y : rows;
         for (int p = 0; p < planes; p++) {
             uint32_t strip = TIFFComputeStrip(r->tiff, y, (uint16_t)p);
+            TRY(check_place(r, strip, err));
             if (TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) < (tmsize_t)(stride * here))
                 return broken(r, err);
         }
