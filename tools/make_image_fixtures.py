@@ -7,7 +7,7 @@
   preprocess.txt  <source width> <height> <height> <width> <crop_pct> <mode> <filter> <hash>
 
 The sources of the last two are synthetic (pattern below, repeated in the tests); hashes are 64-bit FNV-1a of the pixels.
-Needs Pillow 13, numpy, torch and timm."""
+Needs Pillow 13, pillow-jxl-plugin, numpy, torch and timm."""
 import io
 import os
 import struct
@@ -216,6 +216,15 @@ def pnms():
     yield "plain.pgm", b"P2\n%d %d\n# note\n15\n" % (W, H) + text(rgb[:, :, 0] >> 4) + b"\n"
 
 
+def jxls():
+    """Without loss: of lossy files two versions of libjxl make pixels that differ by 1."""
+    import pillow_jxl  # noqa: F401 - makes Pillow know the format
+
+    for name, channels, mode in (("grey", 1, "L"), ("rgb", 3, "RGB"), ("rgba", 4, "RGBA")):
+        samples = scene(channels=4)[:, :, :channels]
+        yield name + ".jxl", saved(Image.fromarray(np.ascontiguousarray(samples[:, :, 0] if channels == 1 else samples), mode), "JXL", lossless=True)
+
+
 CHOSEN = """
 one_0_None.gif one_1_5.gif two_1.gif larger_9_21f90401_0b.gif larger_0_21f90401_fe.gif beyond_0__.gif local_85.gif no_colours.gif few_colours.gif
 RGB_21x15_raw.tif RGB_21x15_tiff_lzw.tif RGB_21x15_predictor.tif RGB_21x15_packbits.tif RGB_21x15_jpeg.tif L_21x15_jpeg.tif RGB_21x15_strips.tif
@@ -252,7 +261,7 @@ def chosen():
 
 def decoding():
     lines = []
-    for family in (jpegs, pngs, webps, bmps, pnms, chosen):
+    for family in (jpegs, pngs, webps, bmps, pnms, chosen, jxls):
         for name, data in family():
             with open(os.path.join(OUT, name), "wb") as f:
                 f.write(data)
