@@ -76,13 +76,16 @@ static bool is_pnm(const uint8_t *b, size_t size)
 }
 
 static const struct {
+    const char *name;
     bool (*accepts)(const uint8_t *bytes, size_t size);
     image_decoder decode;
 } decoders[] = {
-#define CODEC(id, name, endings) {is_##id, image_decode_##id},
+#define CODEC(id, name, endings) {name, is_##id, image_decode_##id},
 #include "formats/image_codecs.def"
 #undef CODEC
 };
+
+#define DECODERS (sizeof decoders / sizeof decoders[0])
 
 static const char all_endings[] =
 #define CODEC(id, name, endings) " " endings
@@ -95,6 +98,23 @@ static const char all_formats[] =
 #include "formats/image_codecs.def"
 #undef CODEC
     ;
+
+/* The row that reads the file, or the number of rows. */
+static size_t find_decoder(const uint8_t *bytes, size_t size)
+{
+    size_t kind = 0;
+
+    while (kind < DECODERS && !decoders[kind].accepts(bytes, size))
+        kind++;
+    return kind;
+}
+
+const char *image_format_of(const void *bytes, size_t size)
+{
+    size_t kind = find_decoder(bytes, size);
+
+    return kind < DECODERS ? decoders[kind].name : NULL;
+}
 
 const char *image_endings(void)
 {
@@ -146,15 +166,14 @@ inlay_status image_decode(image *out, const void *bytes, size_t size, const char
 {
     image_source source = {.bytes = bytes, .size = size, .name = name, .scale_grey = how & IMAGE_SCALE_GREY,
                            .upright = how & IMAGE_UPRIGHT, .orientation = 1};
-    size_t kind = 0, decoder_count = sizeof decoders / sizeof decoders[0];
+    size_t kind;
     inlay_status status;
 
     *out = (image){0};
     if (size == 0)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the file is empty", name);
-    while (kind < decoder_count && !decoders[kind].accepts(bytes, size))
-        kind++;
-    if (kind == decoder_count)
+    kind = find_decoder(bytes, size);
+    if (kind == DECODERS)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': not an image in a known format (%s)", name, image_formats());
     status = decoders[kind].decode(out, &source, err);
     if (status == INLAY_OK && (source.upright || source.always_turned))

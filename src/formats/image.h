@@ -31,6 +31,8 @@ inlay_status image_load(image *out, const char *path, unsigned how, inlay_error 
 /* Whether a file's name ends as those of images do, in small or capital letters; and all such endings, separated by spaces. */
 bool image_has_ending(const char *name);
 const char *image_endings(void);
+/* Name of the format that these bytes begin as; NULL: none that is known. */
+const char *image_format_of(const void *bytes, size_t size);
 /* What this build decodes, separated by ", ". */
 const char *image_formats(void);
 /* Loads the libraries that are otherwise loaded with the first file of their format: they then count to the code that runs (code_identity). */
