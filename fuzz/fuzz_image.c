@@ -1,5 +1,6 @@
-/* Any bytes as an image: an image or a message, never a crash. Run with -max_len=4096 and tests/data/images as the corpus; fuzz_image_jpeg and its like, built with
- * a format as FUZZ_FORMAT, turn other formats' files away, so that one codec gets all the time. */
+/* Any bytes as an image: an image or a message, never a crash. Run with -max_len=4096 and tests/data/images as the
+ * corpus; fuzz_image_jpeg and its like, built with a format as FUZZ_FORMAT, turn other formats' files away, so that one
+ * codec gets all the time. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -141,10 +141,11 @@ void *preprocess_record(const preprocess *p)
 {
     static const char *const modes[] = {"center", "squash", "border"};
 
-    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "size", p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct,
-                     "interpolation", resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
-                     (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation", p->apply_orientation,
-                     "scale_16bit", p->scale_16bit);
+    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "size", p->height, p->width,
+                     "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation",
+                     resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1],
+                     (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2],
+                     "exif_orientation", p->apply_orientation, "scale_16bit", p->scale_16bit);
 }
 
 /* ---- inference ---- */

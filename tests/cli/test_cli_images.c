@@ -1,5 +1,5 @@
-/* The command and the pictures that people have: all formats in one folder, names that lie, the note on grey that is cut, --scale-16bit from training to
- * prediction. */
+/* The command and the pictures that people have: all formats in one folder, names that lie, the note on grey that is
+ * cut, --scale-16bit from training to prediction. */
 #include "support.h"
 
 #include "formats/image.h"
@@ -59,7 +59,8 @@ static void place(const char *fixture, const char *as)
 {
     char command[600];
 
-    snprintf(command, sizeof command, "mkdir -p \"$(dirname '%s/%s')\" && cp '" IMAGES "/%s' '%s/%s'", folder, as, fixture, folder, as);
+    snprintf(command, sizeof command, "mkdir -p \"$(dirname '%s/%s')\" && cp '" IMAGES "/%s' '%s/%s'", folder, as,
+             fixture, folder, as);
     assert_int_equal(system(command), 0);
 }
 
@@ -75,9 +76,12 @@ static int count_of(const char *text, const char *part)
 /* Endings of all kinds, and contents of other kinds than the endings say. */
 static void test_every_format_in_a_folder(void **state)
 {
-    static const char *const files[][2] = {{"rgb.jpg", "a.jfif"},       {"rgb.jpg", "b.JPE"},     {"one_1_5.gif", "c.gif"},       {"RGB_21x15_tiff_lzw.tif", "d.TIFF"},
-                                           {"tiles_1_le.tif", "e.tif"}, {"rgb24.dib", "f.dib"},   {"plain.pbm", "g.pbm"},         {"spaced.pbm", "h.pnm"},
-                                           {"rgb8.png", "i.jpg"},       {"grey.jpg", "j.tif"},    {"lossy.webp", "k.gif"},        {"kind5__8_le.tif", "l.png"}};
+    static const char *const files[][2] = {{"rgb.jpg", "a.jfif"},       {"rgb.jpg", "b.JPE"},
+                                           {"one_1_5.gif", "c.gif"},    {"RGB_21x15_tiff_lzw.tif", "d.TIFF"},
+                                           {"tiles_1_le.tif", "e.tif"}, {"rgb24.dib", "f.dib"},
+                                           {"plain.pbm", "g.pbm"},      {"spaced.pbm", "h.pnm"},
+                                           {"rgb8.png", "i.jpg"},       {"grey.jpg", "j.tif"},
+                                           {"lossy.webp", "k.gif"},     {"kind5__8_le.tif", "l.png"}};
     int count = (int)(sizeof files / sizeof files[0]);
 
     (void)state;
@@ -109,7 +113,10 @@ static void test_note_on_cut_grey(void **state)
     place("I16_21x15_raw.tif", "deep/c.tif");
     place("rgb16.png", "deep/d.png");
     expect(inlay("predict --backbone " VIT " deep --top-k 1 --quiet"), 0);
-    expect_text("err.txt", "note: 3 images have grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it", true);
+    expect_text(
+        "err.txt",
+        "note: 3 images have grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it",
+        true);
     assert_int_equal(count_of(text_of("err.txt"), "note"), 1);
     expect(inlay("predict --backbone " VIT " deep --top-k 1 --quiet --scale-16bit"), 0);
     expect_text("err.txt", "note", false);
@@ -130,12 +137,16 @@ static void place_classes(const char *const fixtures[2][3])
         }
 }
 
-#define TRAIN "train --backbone " VIT " --data set --method linear --epochs 2 --batch-size 2 --quiet --no-tensorboard --overwrite"
+#define TRAIN                                                                                                          \
+    "train --backbone " VIT " --data set --method linear --epochs 2 --batch-size 2 --quiet --no-tensorboard "          \
+                            "--overwrite"
 
-/* The adapter says how its images were read, and is used so; runs of both kinds do not go on from each other, and share no cached features. */
+/* The adapter says how its images were read, and is used so; runs of both kinds do not go on from each other, and share
+ * no cached features. */
 static void test_scaling_belongs_to_the_adapter(void **state)
 {
-    static const char *const fixtures[2][3] = {{"grey16.png", "grey8.png", "rgb.jpg"}, {"I16B_21x15_raw.tif", "rgb24.bmp", "one_0_None.gif"}};
+    static const char *const fixtures[2][3] = {{"grey16.png", "grey8.png", "rgb.jpg"},
+                                               {"I16B_21x15_raw.tif", "rgb24.bmp", "one_0_None.gif"}};
     char command[200];
 
     (void)state;

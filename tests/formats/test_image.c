@@ -88,7 +88,8 @@ static void check_truncated(const char *name, const int size[2], const int uprig
 {
     char path[300], *bytes;
     size_t length;
-    bool several = strstr(name, "two_") || strstr(name, "pages") || strstr(name, "apng"); /* the first is whole in less than half of the file */
+    bool several = strstr(name, "two_") || strstr(name, "pages") ||
+                   strstr(name, "apng"); /* the first is whole in less than half of the file */
     inlay_error err = {0};
 
     (void)upright;
@@ -167,10 +168,12 @@ static void assert_refused(const char *bytes, size_t size, inlay_status status, 
         fail_msg("'%s' does not say '%s'", err.message, words);
 }
 
-/* A checksum that is wrong in front of the pixels, data that are cut or spoiled: files that Pillow does not read either. */
+/* A checksum that is wrong in front of the pixels, data that are cut or spoiled: files that Pillow does not read
+ * either. */
 static void test_refuses_what_pillow_refuses(void **state)
 {
-    static const char *const names[] = {"IHDR_bad", "tEXt_bad_before", "abCd_bad_before", "gAMA_bad_before", "zlib_adler", "zlib_short", "apart"};
+    static const char *const names[] = {
+        "IHDR_bad", "tEXt_bad_before", "abCd_bad_before", "gAMA_bad_before", "zlib_adler", "zlib_short", "apart"};
     char path[300];
     image img;
     inlay_error err;
@@ -188,9 +191,11 @@ static void test_refuses_what_pillow_refuses(void **state)
 /* Every ending that a row names, in both cases, and nothing else. */
 static void test_endings(void **state)
 {
-    static const char *const known[] = {"a.jpg", "a.JPEG", "b.jpe", "b.jfif", "b.JFI", "x.y.png", "apng.apng", "c.webp", "d.GIF", "e.tif", "e.TIFF", "f.avif",
-                                        "f.avifs", "g.jxl", "h.bmp", "h.DIB", "i.pnm", "i.ppm", "i.pgm", "i.pbm", ".png"};
-    static const char *const unknown[] = {"", "jpg", "a.", "a.jp", "a.jpgg", "a.jpg.txt", "a.jpg jpeg", "a. ", "png.zip", "a.tif~"};
+    static const char *const known[] = {"a.jpg",  "a.JPEG", "b.jpe", "b.jfif", "b.JFI",  "x.y.png", "apng.apng",
+                                        "c.webp", "d.GIF",  "e.tif", "e.TIFF", "f.avif", "f.avifs", "g.jxl",
+                                        "h.bmp",  "h.DIB",  "i.pnm", "i.ppm",  "i.pgm",  "i.pbm",   ".png"};
+    static const char *const unknown[] = {"",          "jpg",        "a.",  "a.jp",    "a.jpgg",
+                                          "a.jpg.txt", "a.jpg jpeg", "a. ", "png.zip", "a.tif~"};
 
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -218,15 +223,17 @@ static int grey_of(const char *name, unsigned how, bool *cut)
     return grey;
 }
 
-/* Grey of more than 8 bits is cut and said to be so, or scaled: the value at (11, 7) of these files is known. Others are neither. */
+/* Grey of more than 8 bits is cut and said to be so, or scaled: the value at (11, 7) of these files is known. Others
+ * are neither. */
 static void test_deep_grey(void **state)
 {
     static const struct {
         const char *name;
         int cut, scaled; /* scaled -1: no range to scale from */
-    } cases[] = {{"grey16.png", 255, 158},        {"grey16_low.png", 158, 1},     {"interlaced_grey16.png", 158, 1}, {"grey16.pgm", 255, 1},
-                 {"grey3000.pgm", 255, 2},        {"I16_21x15_raw.tif", 6, 0},    {"I16B_21x15_raw.tif", 255, 158},  {"grey12_1_1_le.tif", 255, 177},
-                 {"grey32_1_1_le.tif", 255, 23},  {"F_21x15_raw.tif", 0, -1},     {"I_21x15_tiff_lzw.tif", 255, -1}, {"signed16_2_be.tif", 0, -1}};
+    } cases[] = {{"grey16.png", 255, 158},         {"grey16_low.png", 158, 1},        {"interlaced_grey16.png", 158, 1},
+                 {"grey16.pgm", 255, 1},           {"grey3000.pgm", 255, 2},          {"I16_21x15_raw.tif", 6, 0},
+                 {"I16B_21x15_raw.tif", 255, 158}, {"grey12_1_1_le.tif", 255, 177},   {"grey32_1_1_le.tif", 255, 23},
+                 {"F_21x15_raw.tif", 0, -1},       {"I_21x15_tiff_lzw.tif", 255, -1}, {"signed16_2_be.tif", 0, -1}};
     bool cut;
 
     (void)state;
