@@ -1,5 +1,6 @@
-/* Writes the pixels of images as Inlay decodes them, for tools/compare_images.py: for each file a line "ok WIDTH HEIGHT CUT" and the RGB bytes, or a line
- * "refused MESSAGE". Usage: image_pixels [-u] [-s] FILE...; -u: upright, -s: scale grey of more than 8 bits. */
+/* Writes the pixels of images as Inlay decodes them, for tools/compare_images.py: for each file a line "ok WIDTH HEIGHT
+ * CUT" and the RGB bytes, or a line "refused MESSAGE". Usage: image_pixels [-u] [-s] FILE...; -u: upright, -s: scale
+ * grey of more than 8 bits. */
 #include <stdio.h>
 #include <string.h>
 

@@ -4,7 +4,7 @@
 set -eu
 
 # package, or package=command where any provider of the command will do
-build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev zlib1g-dev libssl-dev'
+build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev libavif-dev libjxl-dev zlib1g-dev libssl-dev'
 test='libcmocka-dev libsimde-dev'
 demo='dataset-fashion-mnist'
 torture='strace mount=mount'

@@ -11,7 +11,8 @@ fi
 build=$1 seconds=$2
 shift 2
 cd "$(dirname "$0")/.." || exit 2
-[ $# -gt 0 ] || set -- $(ls fuzz/fuzz_*.c | sed 's/.*fuzz_\(.*\)\.c/\1/')
+# shellcheck disable=SC2046 # a list of words
+[ $# -gt 0 ] || set -- $(find "$build" -maxdepth 1 -name 'fuzz_*' -type f -perm -u+x | sed 's/.*\/fuzz_//' | sort)
 mkdir -p "$build/found"
 passed=0 failed=0
 printf '%-20s %12s %8s %8s %6s\n' target runs edges corpus finds

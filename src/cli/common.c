@@ -63,9 +63,13 @@ void note_cut_images(const preprocess *p, int count)
     if (count > 1)
         fprintf(stderr, "%d ", count);
     if (p->scale_16bit)
-        fprintf(stderr, "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit could scale\n", whose);
+        fprintf(stderr,
+                "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit "
+                "could scale\n",
+                whose);
     else
-        fprintf(stderr, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it\n", whose);
+        fprintf(stderr, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it\n",
+                whose);
 }
 
 inlay_status open_session(session *s, const options *o, inlay_error *err)

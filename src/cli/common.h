@@ -27,8 +27,9 @@
         {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image gets the input's shape; default: the checkpoint's. squash by itself is the whole image", false}, \
         {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps; with squash as well", false},        \
         {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
-        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false},                  \
-        {"scale_16bit", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
+        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}, \
+        {"scale_16bit", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                       \
+         "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
 inlay_status open_session(session *s, const options *o, inlay_error *err);

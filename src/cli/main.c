@@ -5,6 +5,7 @@
 #include "adapters/adapter.h"
 #include "base/stop.h"
 #include "cli/command.h"
+#include "formats/image.h"
 
 const command *const command_table[] = {
 #define COMMAND(name) &command_##name,
@@ -111,7 +112,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("inlay %s\n", INLAY_VERSION_STRING);
+        printf("inlay %s\nimages: %s\n", INLAY_VERSION_STRING, image_formats());
         return 0;
     }
     for (int i = 0; command_table[i]; i++)

@@ -182,7 +182,8 @@ static inlay_status add_class_folders(builder *b, const char *path)
         }
         status = add_images_below(b, folder, label, 0);
         if (status == INLAY_OK && b->set->count == before)
-            status = error_set(b->err, INLAY_ERR_FORMAT, "class folder '%s' holds no images (%s)", folder, image_endings());
+            status = error_set(b->err, INLAY_ERR_FORMAT, "class folder '%s' holds no images (%s)", folder,
+                               image_endings());
     }
     free(folders.items);
     return status;

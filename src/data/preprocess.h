@@ -34,7 +34,7 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
 /* *cut, which may be NULL: the image had grey of more than 8 bits that was cut at 255. */
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, bool *cut,
-                             inlay_error *err);
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
+                             bool *cut, inlay_error *err);
 
 #endif

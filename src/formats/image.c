@@ -37,10 +37,12 @@ static bool is_gif(const uint8_t *b, size_t size)
 
 static bool is_tiff(const uint8_t *b, size_t size)
 {
-    return begins(b, size, "II*\0", 4) || begins(b, size, "MM\0*", 4) || begins(b, size, "II+\0", 4) || begins(b, size, "MM\0+", 4);
+    return begins(b, size, "II*\0", 4) || begins(b, size, "MM\0*", 4) || begins(b, size, "II+\0", 4) ||
+           begins(b, size, "MM\0+", 4);
 }
 
-/* The brand of the container, as Pillow takes it: HEIC and other pictures have other ones, or none that libavif reads. */
+/* The brand of the container, as Pillow takes it: HEIC and other pictures have other ones, or none that libavif reads.
+ */
 static bool is_avif(const uint8_t *b, size_t size)
 {
     static const char *const brands[] = {"avif", "avis", "mif1", "msf1"};
@@ -57,7 +59,8 @@ static bool is_jxl(const uint8_t *b, size_t size)
     return begins(b, size, "\xFF\x0A", 2) || begins(b, size, "\0\0\0\x0CJXL \r\n\x87\n", 12);
 }
 
-/* With the header of a file, or without, as a .dib may be: then the size of the other header comes first, and 1 at the place of the planes. */
+/* With the header of a file, or without, as a .dib may be: then the size of the other header comes first, and 1 at the
+ * place of the planes. */
 static bool is_bmp(const uint8_t *b, size_t size)
 {
     static const uint8_t sizes[] = {12, 40, 52, 56, 64, 108, 124};
@@ -76,13 +79,16 @@ static bool is_pnm(const uint8_t *b, size_t size)
 }
 
 static const struct {
+    const char *name;
     bool (*accepts)(const uint8_t *bytes, size_t size);
     image_decoder decode;
 } decoders[] = {
-#define CODEC(id, name, endings) {is_##id, image_decode_##id},
+#define CODEC(id, name, endings) {name, is_##id, image_decode_##id},
 #include "formats/image_codecs.def"
 #undef CODEC
 };
+
+#define DECODERS (sizeof decoders / sizeof decoders[0])
 
 static const char all_endings[] =
 #define CODEC(id, name, endings) " " endings
@@ -95,6 +101,23 @@ static const char all_formats[] =
 #include "formats/image_codecs.def"
 #undef CODEC
     ;
+
+/* The row that reads the file, or the number of rows. */
+static size_t find_decoder(const uint8_t *bytes, size_t size)
+{
+    size_t kind = 0;
+
+    while (kind < DECODERS && !decoders[kind].accepts(bytes, size))
+        kind++;
+    return kind;
+}
+
+const char *image_format_of(const void *bytes, size_t size)
+{
+    size_t kind = find_decoder(bytes, size);
+
+    return kind < DECODERS ? decoders[kind].name : NULL;
+}
 
 const char *image_endings(void)
 {
@@ -125,8 +148,8 @@ inlay_status image_check_size(uint64_t width, uint64_t height, const char *name,
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the image is empty (%llu x %llu pixels)", name, (unsigned long long)width,
              (unsigned long long)height);
     if (width > IMAGE_MAX_PIXELS || height > IMAGE_MAX_PIXELS || width * height > IMAGE_MAX_PIXELS)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the image has %llu x %llu pixels, at most %llu are read", name, (unsigned long long)width,
-             (unsigned long long)height, (unsigned long long)IMAGE_MAX_PIXELS);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the image has %llu x %llu pixels, at most %llu are read", name,
+             (unsigned long long)width, (unsigned long long)height, (unsigned long long)IMAGE_MAX_PIXELS);
     return INLAY_OK;
 }
 
@@ -137,8 +160,8 @@ inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *
     out->height = (int)height;
     out->rgb = calloc((size_t)(width * height), 3);
     if (!out->rgb)
-        FAIL(err, width * height > IMAGE_LARGE_PIXELS ? INLAY_ERR_UNSUPPORTED : INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels",
-             name, out->width, out->height);
+        FAIL(err, width * height > IMAGE_LARGE_PIXELS ? INLAY_ERR_UNSUPPORTED : INLAY_ERR_NOMEM,
+             "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
     return INLAY_OK;
 }
 
@@ -146,15 +169,14 @@ inlay_status image_decode(image *out, const void *bytes, size_t size, const char
 {
     image_source source = {.bytes = bytes, .size = size, .name = name, .scale_grey = how & IMAGE_SCALE_GREY,
                            .upright = how & IMAGE_UPRIGHT, .orientation = 1};
-    size_t kind = 0, decoder_count = sizeof decoders / sizeof decoders[0];
+    size_t kind;
     inlay_status status;
 
     *out = (image){0};
     if (size == 0)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the file is empty", name);
-    while (kind < decoder_count && !decoders[kind].accepts(bytes, size))
-        kind++;
-    if (kind == decoder_count)
+    kind = find_decoder(bytes, size);
+    if (kind == DECODERS)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': not an image in a known format (%s)", name, image_formats());
     status = decoders[kind].decode(out, &source, err);
     if (status == INLAY_OK && (source.upright || source.always_turned))
@@ -183,7 +205,8 @@ void image_load_libraries(void)
 
     for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++)
         if (libraries[i])
-            image_library_use(libraries[i], "", &ignored); /* one that is missing is named with the first file that needs it */
+            image_library_use(libraries[i], "",
+                              &ignored); /* one that is missing is named with the first file that needs it */
 }
 
 void image_free(image *img)

@@ -1,5 +1,5 @@
-/* AVIF through libavif, where it was there when Inlay was built: the first frame, alpha dropped; turns and mirrors of the container count as orientation, as
- * Pillow has them. */
+/* AVIF through libavif, where it was there when Inlay was built: the first frame, alpha dropped; turns and mirrors of
+ * the container count as orientation, as Pillow has them. */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
@@ -8,8 +8,10 @@
 #ifdef HAVE_LIBAVIF
 #include <avif/avif.h>
 
-#define FUNCTIONS(F) F(avifDecoderCreate) F(avifDecoderSetIOMemory) F(avifDecoderParse) F(avifDecoderNextImage) \
-    F(avifDecoderDestroy) F(avifRGBImageSetDefaults) F(avifImageYUVToRGB) F(avifResultToString)
+#define FUNCTIONS(F)                                                                                                   \
+    F(avifDecoderCreate)                                                                                               \
+    F(avifDecoderSetIOMemory) F(avifDecoderParse) F(avifDecoderNextImage) F(avifDecoderDestroy)                        \
+        F(avifRGBImageSetDefaults) F(avifImageYUVToRGB) F(avifResultToString)
 
 static struct {
 #define F(name) __typeof__(&name) name;
@@ -25,12 +27,14 @@ static const char *const names[] = {
 
 image_library *image_avif_library(void)
 {
-    static image_library library = {.file = LIBAVIF_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
+    static image_library library = {
+        .file = LIBAVIF_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
 
     return &library;
 }
 
-/* What imir and irot say, as an EXIF orientation: libavif's angle is in quarters against the clock, and turned before mirrored. */
+/* What imir and irot say, as an EXIF orientation: libavif's angle is in quarters against the clock, and turned before
+ * mirrored. */
 static int find_orientation(const avifImage *picture)
 {
     static const uint8_t plain[4] = {1, 8, 3, 6}, top_bottom[4] = {4, 5, 2, 7}, left_right[4] = {2, 7, 4, 5};
@@ -62,7 +66,8 @@ static inlay_status convert(image *out, const avifImage *picture, const char *na
         memcpy(out->rgb + i * 3, four + i * 4, 3);
     free(four);
     if (result != AVIF_RESULT_OK)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': AVIF that libavif cannot convert to RGB: %s", name, lib.avifResultToString(result));
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': AVIF that libavif cannot convert to RGB: %s", name,
+             lib.avifResultToString(result));
     return INLAY_OK;
 }
 
@@ -86,8 +91,8 @@ inlay_status image_decode_avif(image *out, image_source *s, inlay_error *err)
     if (status == INLAY_OK && result == AVIF_RESULT_OK)
         result = lib.avifDecoderNextImage(decoder);
     if (status == INLAY_OK && result != AVIF_RESULT_OK)
-        status = error_set(err, result == AVIF_RESULT_OUT_OF_MEMORY ? INLAY_ERR_NOMEM : INLAY_ERR_FORMAT, "'%s': broken AVIF: %s", s->name,
-                           lib.avifResultToString(result));
+        status = error_set(err, result == AVIF_RESULT_OUT_OF_MEMORY ? INLAY_ERR_NOMEM : INLAY_ERR_FORMAT,
+                           "'%s': broken AVIF: %s", s->name, lib.avifResultToString(result));
     if (status == INLAY_OK)
         status = convert(out, decoder->image, s->name, err);
     if (status == INLAY_OK)
@@ -106,7 +111,8 @@ image_library *image_avif_library(void)
 inlay_status image_decode_avif(image *out, image_source *s, inlay_error *err)
 {
     (void)out;
-    FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': an AVIF image, which this build cannot read: libavif was missing when it was built", s->name);
+    FAIL(err, INLAY_ERR_UNSUPPORTED,
+         "'%s': an AVIF image, which this build cannot read: libavif was missing when it was built", s->name);
 }
 
 #endif

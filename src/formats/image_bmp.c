@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_HEADER = 14 /* may be missing */, OS2_HEADER = 12, COMPRESSION_NONE = 0, COMPRESSION_RLE8 = 1, COMPRESSION_RLE4 = 2, COMPRESSION_MASKS = 3 };
+enum {
+    FILE_HEADER = 14 /* may be missing */,
+    OS2_HEADER = 12,
+    COMPRESSION_NONE = 0,
+    COMPRESSION_RLE8 = 1,
+    COMPRESSION_RLE4 = 2,
+    COMPRESSION_MASKS = 3
+};
 
 typedef struct bmp {
     const uint8_t *bytes;

@@ -4,7 +4,8 @@
 
 #include "formats/image.h"
 
-/* Where there is no memory for an image as large as this, the file is to blame and not the machine: it is left out, and the others are read. */
+/* Where there is no memory for an image as large as this, the file is to blame and not the machine: it is left out, and
+ * the others are read. */
 #define IMAGE_LARGE_PIXELS ((uint64_t)1 << 24)
 
 typedef struct image_source {
@@ -17,14 +18,16 @@ typedef struct image_source {
     bool always_turned; /* the orientation belongs to the picture: it is applied unasked, as Pillow does for TIFF */
 } image_source;
 
-/* Each decoder gets a file whose first bytes its row of the table accepts. On failure the caller frees what `out` holds. */
+/* Each decoder gets a file whose first bytes its row of the table accepts. On failure the caller frees what `out`
+ * holds. */
 typedef inlay_status (*image_decoder)(image *out, image_source *s, inlay_error *err);
 
 #define CODEC(id, name, endings) inlay_status image_decode_##id(image *out, image_source *s, inlay_error *err);
 #include "formats/image_codecs.def"
 #undef CODEC
 
-/* IMAGE_LISTED_<id>(text): the text where this build has the decoder. Two libraries may be missing when it is built; the other decoders are always there. */
+/* IMAGE_LISTED_<id>(text): the text where this build has the decoder. Two libraries may be missing when it is built;
+ * the other decoders are always there. */
 #define IMAGE_LISTED_jpeg(text) text
 #define IMAGE_LISTED_png(text) text
 #define IMAGE_LISTED_webp(text) text
@@ -62,8 +65,8 @@ inlay_status image_check_size(uint64_t width, uint64_t height, const char *name,
 /* A black image for the pixels of the file `name`, once its size is checked. */
 inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err);
 
-/* A value of 0..largest, where largest is above 255, as a byte of grey: cut at 255 as Pillow converts its modes I;16 and I, which is noted in out->cut, or scaled
- * and rounded. */
+/* A value of 0..largest, where largest is above 255, as a byte of grey: cut at 255 as Pillow converts its modes I;16
+ * and I, which is noted in out->cut, or scaled and rounded. */
 static inline uint8_t image_deep_grey(image *out, const image_source *s, uint32_t value, uint32_t largest)
 {
     if (s->scale_grey)

@@ -1,5 +1,5 @@
-/* GIF through giflib: the first frame, as Pillow shows it. What the frame does not cover is the transparent colour where there is one, else colour 0; a frame that
- * reaches beyond the screen enlarges it. */
+/* GIF through giflib: the first frame, as Pillow shows it. What the frame does not cover is the transparent colour
+ * where there is one, else colour 0; a frame that reaches beyond the screen enlarges it. */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
@@ -99,7 +99,7 @@ static inlay_status read_rows(gif_reader *r, image *out, inlay_error *err)
     if (!r->row)
         FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for a row of pixels", r->s->name);
     for (int pass = 0; pass < passes; pass++)
-        for (int y = passes > 1 ? first[pass] : 0; y < frame->Height; y += passes > 1 ? step[pass] : 1) {
+        for (int y = passes > 1 ? first[pass] : 0; y<frame->Height; y += passes> 1 ? step[pass] : 1) {
             uint8_t *rgb = out->rgb + ((size_t)(frame->Top + y) * (size_t)out->width + (size_t)frame->Left) * 3;
             if (DGifGetLine(r->gif, r->row, frame->Width) == GIF_ERROR)
                 return broken(r, err);
@@ -134,8 +134,8 @@ inlay_status image_decode_gif(image *out, image_source *s, inlay_error *err)
 
     r.gif = DGifOpen(&r, on_read, &code);
     if (!r.gif)
-        FAIL(err, code == D_GIF_ERR_NOT_ENOUGH_MEM ? INLAY_ERR_NOMEM : INLAY_ERR_FORMAT, "'%s': broken GIF: %s", s->name,
-             GifErrorString(code));
+        FAIL(err, code == D_GIF_ERR_NOT_ENOUGH_MEM ? INLAY_ERR_NOMEM : INLAY_ERR_FORMAT, "'%s': broken GIF: %s",
+             s->name, GifErrorString(code));
     status = read_gif(&r, out, err);
     free(r.row);
     DGifCloseFile(r.gif, &code);

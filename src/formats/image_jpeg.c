@@ -93,8 +93,8 @@ static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int channels
             rgb[c] = channels == 1 ? row[0] : (uint8_t)(row[3] - scaled(255u - row[c], row[3]));
 }
 
-/* A block of 8 x 8 samples takes a bit at least. A header that asks for more blocks than the file can hold only asks for memory: of a progressive file all
- * coefficients are kept. What small files lack is grey, as in Pillow. */
+/* A block of 8 x 8 samples takes a bit at least. A header that asks for more blocks than the file can hold only asks
+ * for memory: of a progressive file all coefficients are kept. What small files lack is grey, as in Pillow. */
 static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const image_source *s, inlay_error *err)
 {
     uint64_t blocks = 0;
@@ -104,8 +104,8 @@ static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const 
     for (int c = 0; c < jpeg->num_components; c++)
         blocks += (uint64_t)jpeg->comp_info[c].width_in_blocks * jpeg->comp_info[c].height_in_blocks;
     if (blocks / 8 > s->size)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %u x %u pixels take %llu bytes at least, the file has %zu", s->name,
-             jpeg->image_width, jpeg->image_height, (unsigned long long)(blocks / 8), s->size);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %u x %u pixels take %llu bytes at least, the file has %zu",
+             s->name, jpeg->image_width, jpeg->image_height, (unsigned long long)(blocks / 8), s->size);
     return INLAY_OK;
 }
 

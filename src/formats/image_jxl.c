@@ -1,4 +1,5 @@
-/* JPEG XL through libjxl, where it was there when Inlay was built: 8-bit RGB of the first frame, alpha dropped, in the colour space that the file asks for. */
+/* JPEG XL through libjxl, where it was there when Inlay was built: 8-bit RGB of the first frame, alpha dropped, in the
+ * colour space that the file asks for. */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
@@ -6,9 +7,11 @@
 #ifdef HAVE_LIBJXL
 #include <jxl/decode.h>
 
-#define FUNCTIONS(F) F(JxlDecoderCreate) F(JxlDecoderSubscribeEvents) F(JxlDecoderSetKeepOrientation) \
-    F(JxlDecoderSetInput) F(JxlDecoderCloseInput) F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) \
-    F(JxlDecoderImageOutBufferSize) F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
+#define FUNCTIONS(F)                                                                                                   \
+    F(JxlDecoderCreate)                                                                                                \
+    F(JxlDecoderSubscribeEvents) F(JxlDecoderSetKeepOrientation) F(JxlDecoderSetInput) F(JxlDecoderCloseInput)         \
+        F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) F(JxlDecoderImageOutBufferSize)                            \
+            F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
 
 static struct {
 #define F(name) __typeof__(&name) name;
@@ -24,7 +27,8 @@ static const char *const names[] = {
 
 image_library *image_jxl_library(void)
 {
-    static image_library library = {.file = LIBJXL_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
+    static image_library library = {
+        .file = LIBJXL_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
 
     return &library;
 }
@@ -46,7 +50,8 @@ static inlay_status begin_image(JxlDecoder *decoder, image *out, image_source *s
 
 static inlay_status give_buffer(JxlDecoder *decoder, image *out, const image_source *s, inlay_error *err)
 {
-    static const JxlPixelFormat format = {.num_channels = 3, .data_type = JXL_TYPE_UINT8, .endianness = JXL_NATIVE_ENDIAN, .align = 0};
+    static const JxlPixelFormat format = {
+        .num_channels = 3, .data_type = JXL_TYPE_UINT8, .endianness = JXL_NATIVE_ENDIAN, .align = 0};
     size_t needed = 0, room = (size_t)out->width * (size_t)out->height * 3;
 
     if (!out->rgb || lib.JxlDecoderImageOutBufferSize(decoder, &format, &needed) != JXL_DEC_SUCCESS || needed != room ||
@@ -103,7 +108,8 @@ image_library *image_jxl_library(void)
 inlay_status image_decode_jxl(image *out, image_source *s, inlay_error *err)
 {
     (void)out;
-    FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': a JPEG XL image, which this build cannot read: libjxl was missing when it was built", s->name);
+    FAIL(err, INLAY_ERR_UNSUPPORTED,
+         "'%s': a JPEG XL image, which this build cannot read: libjxl was missing when it was built", s->name);
 }
 
 #endif

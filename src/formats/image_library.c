@@ -1,5 +1,5 @@
-/* Libraries that are loaded when the first file of their format is read. With what they need themselves they are a few dozen, and starting with them takes three
- * times as long as starting without. */
+/* Libraries that are loaded when the first file of their format is read. With what they need themselves they are a few
+ * dozen, and starting with them takes three times as long as starting without. */
 #include "formats/image_codec.h"
 
 #include <dlfcn.h>
@@ -36,6 +36,7 @@ inlay_status image_library_use(image_library *l, const char *name, inlay_error *
     usable = l->usable;
     pthread_mutex_unlock(&lock);
     if (!usable)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': an image that only %s can read, which cannot be loaded: %s", name, l->file, l->reason);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': an image that only %s can read, which cannot be loaded: %s", name,
+             l->file, l->reason);
     return INLAY_OK;
 }

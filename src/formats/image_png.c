@@ -60,7 +60,8 @@ static void limited_free(png_structp png, png_voidp block)
 }
 
 /* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey. */
-static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source *s, int color_type, int depth, const uint8_t palette[256][3])
+static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source *s, int color_type, int depth,
+                       const uint8_t palette[256][3])
 {
     uint8_t *rgb = out->rgb + (size_t)y * (size_t)out->width * 3;
     int channels = color_type == PNG_COLOR_TYPE_GRAY_ALPHA  ? 2
@@ -153,7 +154,8 @@ static inlay_status read_png(png_reader *r, image *out, const image_source *s, i
     return INLAY_OK;
 }
 
-/* Pillow compares the checksum of every chunk in front of the pixels, and of none from there on. libpng is asked to compare none. */
+/* Pillow compares the checksum of every chunk in front of the pixels, and of none from there on. libpng is asked to
+ * compare none. */
 static inlay_status check_sums(const image_source *s, inlay_error *err)
 {
     for (size_t at = 8; s->size - at >= 12;) {
@@ -166,7 +168,8 @@ static inlay_status check_sums(const image_source *s, inlay_error *err)
         for (int i = 0; i < 4; i++)
             kind[i] = chunk[4 + i] > ' ' && chunk[4 + i] < 127 ? (char)chunk[4 + i] : '?';
         if (crc32(0, chunk + 4, length + 4) != wanted)
-            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: the checksum of the chunk %s at offset %zu is wrong", s->name, kind, at);
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: the checksum of the chunk %s at offset %zu is wrong",
+                 s->name, kind, at);
         at += 12 + (size_t)length;
     }
     return INLAY_OK;
@@ -193,7 +196,8 @@ inlay_status image_decode_png(image *out, image_source *s, inlay_error *err)
             return INLAY_OK;
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: %s", name, r.message);
     }
-    png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_ALWAYS, NULL, 0); /* else a critical one that it does not know is an error */
+    png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_ALWAYS, NULL,
+                                0); /* else a critical one that it does not know is an error */
     png_set_crc_action(r.png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
     png_set_read_fn(r.png, &r, on_read);
     status = read_png(&r, out, s, err);

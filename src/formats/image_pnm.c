@@ -58,7 +58,8 @@ static inlay_status read_bit(pnm *p, bool *black, inlay_error *err)
             p->at++;
             return INLAY_OK;
         } else if (!is_space(c)) {
-            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: byte 0x%02x at offset %zu, expected 0 or 1", p->name, c, p->at);
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: byte 0x%02x at offset %zu, expected 0 or 1", p->name, c,
+                 p->at);
         }
     }
     FAIL(err, INLAY_ERR_FORMAT, "'%s': the PNM file is truncated: pixels are missing", p->name);
@@ -67,8 +68,8 @@ static inlay_status read_bit(pnm *p, bool *black, inlay_error *err)
 static inlay_status check_size(const pnm *p, size_t needed, inlay_error *err)
 {
     if (p->at > p->size || p->size - p->at < needed)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': the PNM file is truncated: %zu bytes of pixels, at least %zu expected", p->name,
-             p->size - p->at, needed);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': the PNM file is truncated: %zu bytes of pixels, at least %zu expected",
+             p->name, p->size - p->at, needed);
     return INLAY_OK;
 }
 
@@ -112,7 +113,8 @@ static inlay_status decode_samples(pnm *p, image *out, const image_source *s, un
         if (plain) {
             TRY(read_number(p, &value, "pixel", err));
             if (value > largest)
-                FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: the pixel value %u is above the largest value %u", p->name, value, largest);
+                FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: the pixel value %u is above the largest value %u",
+                     p->name, value, largest);
         } else {
             value = wide == 2 ? (unsigned)p->bytes[p->at] << 8 | p->bytes[p->at + 1] : p->bytes[p->at];
             p->at += wide;

@@ -1,8 +1,9 @@
-/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB and uncompressed YCbCr excepted), converted as it
- * converts them.
+/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB and uncompressed YCbCr
+ * excepted), converted as it converts them.
  *
- * Samples are fetched from strips or tiles as they are stored, and a pixel is put together here, because libtiff's own conversion to RGBA is another one. It serves
- * for subsampled YCbCr alone, as in Pillow. The orientation is applied always: Pillow does so for TIFF and for no other format. */
+ * Samples are fetched from strips or tiles as they are stored, and a pixel is put together here, because libtiff's own
+ * conversion to RGBA is another one. It serves for subsampled YCbCr alone, as in Pillow. The orientation is applied
+ * always: Pillow does so for TIFF and for no other format. */
 #include "formats/image_codec.h"
 
 #include <stdarg.h>
@@ -21,8 +22,9 @@ typedef struct tiff_reader {
     TIFF *tiff;
     char message[1024]; /* as long as libtiff may make one */
     uint32_t width, height;
-    uint16_t bits, samples, photometric, format, compression, planar, extra; /* extra: what the first sample behind the colours is */
-    int colours;                                                             /* samples of a pixel that are colours */
+    uint16_t bits, samples, photometric, format, compression, planar,
+        extra;   /* extra: what the first sample behind the colours is */
+    int colours; /* samples of a pixel that are colours */
     uint16_t *map[3];
     unsigned char *block; /* a strip or tile, of each plane */
 } tiff_reader;
@@ -83,7 +85,8 @@ static void on_unmap(thandle_t handle, void *base, toff_t size)
     (void)size;
 }
 
-static int __attribute__((format(printf, 4, 0))) on_error(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
+static int __attribute__((format(printf, 4, 0)))
+on_error(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
 {
     tiff_reader *r = user;
 
@@ -94,7 +97,8 @@ static int __attribute__((format(printf, 4, 0))) on_error(TIFF *tiff, void *user
     return 1;
 }
 
-static int __attribute__((format(printf, 4, 0))) on_warning(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
+static int __attribute__((format(printf, 4, 0)))
+on_warning(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
 {
     (void)tiff;
     (void)user;
@@ -106,7 +110,8 @@ static int __attribute__((format(printf, 4, 0))) on_warning(TIFF *tiff, void *us
 
 static inlay_status broken(const tiff_reader *r, inlay_error *err)
 {
-    FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated TIFF: %s", r->s->name, r->message[0] ? r->message : "no reason given");
+    FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated TIFF: %s", r->s->name,
+         r->message[0] ? r->message : "no reason given");
 }
 
 /* ---- what the pixels are ---- */
@@ -118,14 +123,19 @@ typedef struct pixel_kind {
 } pixel_kind;
 
 static const pixel_kind kinds[] = {
-    {PHOTOMETRIC_MINISWHITE, 1, " 1 2 4 8 16 32 "}, {PHOTOMETRIC_MINISBLACK, 1, " 1 2 4 8 12 16 32 "}, {PHOTOMETRIC_RGB, 3, " 8 16 "},
-    {PHOTOMETRIC_PALETTE, 1, " 1 2 4 8 "},          {PHOTOMETRIC_SEPARATED, 4, " 8 16 "},              {PHOTOMETRIC_YCBCR, 3, " 8 "},
+    {PHOTOMETRIC_MINISWHITE, 1, " 1 2 4 8 16 32 "},
+    {PHOTOMETRIC_MINISBLACK, 1, " 1 2 4 8 12 16 32 "},
+    {PHOTOMETRIC_RGB, 3, " 8 16 "},
+    {PHOTOMETRIC_PALETTE, 1, " 1 2 4 8 "},
+    {PHOTOMETRIC_SEPARATED, 4, " 8 16 "},
+    {PHOTOMETRIC_YCBCR, 3, " 8 "},
 };
 
 static inlay_status unsupported(const tiff_reader *r, inlay_error *err)
 {
     FAIL(err, INLAY_ERR_UNSUPPORTED,
-         "'%s': TIFF with pixels of a kind that is not read (photometric interpretation %u, %u samples of %u bits, sample format %u)",
+         "'%s': TIFF with pixels of a kind that is not read (photometric interpretation %u, %u samples of %u bits, "
+         "sample format %u)",
          r->s->name, r->photometric, r->samples, r->bits, r->format);
 }
 
@@ -144,7 +154,9 @@ static inlay_status check_kind(tiff_reader *r, inlay_error *err)
     r->colours = r->photometric == PHOTOMETRIC_YCBCR && r->samples == 1 ? 1 : kind->colours;
     if (r->samples < r->colours || (r->colours == 1 && r->samples > (r->bits == 8 ? 2 : 1)))
         return unsupported(r, err);
-    if (r->format == SAMPLEFORMAT_IEEEFP ? !grey || r->bits != 32 : r->format == SAMPLEFORMAT_INT ? !grey || r->bits < 8 : r->format != SAMPLEFORMAT_UINT)
+    if (r->format == SAMPLEFORMAT_IEEEFP ? !grey || r->bits != 32
+        : r->format == SAMPLEFORMAT_INT  ? !grey || r->bits < 8
+                                         : r->format != SAMPLEFORMAT_UINT)
         return unsupported(r, err);
     return INLAY_OK;
 }
@@ -153,7 +165,8 @@ static inlay_status read_kind(tiff_reader *r, inlay_error *err)
 {
     uint16_t extras = 0, *extra = NULL, orientation = 0;
 
-    if (!TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width) || !TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height))
+    if (!TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width) ||
+        !TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: it does not say how large it is", r->s->name);
     TIFFGetFieldDefaulted(r->tiff, TIFFTAG_BITSPERSAMPLE, &r->bits);
     TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLESPERPIXEL, &r->samples);
@@ -169,7 +182,8 @@ static inlay_status read_kind(tiff_reader *r, inlay_error *err)
     if (TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &orientation) && orientation >= 1 && orientation <= 8)
         r->s->orientation = orientation;
     r->s->always_turned = true;
-    if (r->photometric == PHOTOMETRIC_PALETTE && !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+    if (r->photometric == PHOTOMETRIC_PALETTE &&
+        !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: its colours are missing", r->s->name);
     return check_kind(r, err);
 }
@@ -258,9 +272,10 @@ static void put_pixel(const tiff_reader *r, image *out, uint8_t *rgb, const uint
     }
 }
 
-/* Puts the pixels of one strip or tile, whose corner is at (left, top), into the image. `plane`: bytes from one plane to the next. */
-static void put_block(const tiff_reader *r, image *out, uint32_t left, uint32_t top, uint32_t columns, uint32_t rows, size_t stride,
-                      size_t plane)
+/* Puts the pixels of one strip or tile, whose corner is at (left, top), into the image. `plane`: bytes from one plane
+ * to the next. */
+static void put_block(const tiff_reader *r, image *out, uint32_t left, uint32_t top, uint32_t columns, uint32_t rows,
+                      size_t stride, size_t plane)
 {
     uint32_t value[MAX_SAMPLES] = {0};
 
@@ -268,7 +283,8 @@ static void put_block(const tiff_reader *r, image *out, uint32_t left, uint32_t 
         for (uint32_t x = 0; x < columns && left + x < r->width; x++) {
             const unsigned char *row = r->block + y * stride;
             for (uint32_t c = 0; c < r->samples; c++)
-                value[c] = plane ? sample(row + c * plane, x, r->bits) : sample(row, (size_t)x * r->samples + c, r->bits);
+                value[c] =
+                    plane ? sample(row + c * plane, x, r->bits) : sample(row, (size_t)x * r->samples + c, r->bits);
             put_pixel(r, out, out->rgb + ((size_t)(top + y) * r->width + left + x) * 3, value);
         }
 }
@@ -279,11 +295,20 @@ static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, i
     uint64_t reasonable = ((uint64_t)1 << 24) + (uint64_t)r->width * r->height * r->samples * 8;
 
     if (bytes == 0 || bytes > reasonable)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strips or tiles of %llu bytes in an image of %u x %u pixels", r->s->name,
-             (unsigned long long)bytes, r->width, r->height);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strips or tiles of %llu bytes in an image of %u x %u pixels",
+             r->s->name, (unsigned long long)bytes, r->width, r->height);
     r->block = calloc((size_t)planes, bytes);
     if (!r->block)
-        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %u x %u pixels", r->s->name, r->width, r->height);
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %u x %u pixels", r->s->name, r->width,
+             r->height);
+    return INLAY_OK;
+}
+
+/* What libtiff has no place for it would read from the beginning of the file. */
+static inlay_status check_place(tiff_reader *r, uint32_t number, inlay_error *err)
+{
+    if (TIFFGetStrileOffset(r->tiff, number) == 0)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strip or tile %u is missing", r->s->name, number);
     return INLAY_OK;
 }
 
@@ -301,6 +326,7 @@ static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_err
         for (uint32_t x = 0; x < r->width; x += columns) {
             for (int p = 0; p < planes; p++) {
                 uint32_t tile = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)p);
+                TRY(check_place(r, tile, err));
                 if (TIFFReadEncodedTile(r->tiff, tile, r->block + (size_t)p * bytes, (tmsize_t)bytes) < 0)
                     return broken(r, err);
             }
@@ -324,7 +350,9 @@ static inlay_status read_strips(tiff_reader *r, image *out, int planes, inlay_er
         uint32_t here = r->height - y < rows ? r->height - y : rows;
         for (int p = 0; p < planes; p++) {
             uint32_t strip = TIFFComputeStrip(r->tiff, y, (uint16_t)p);
-            if (TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) < (tmsize_t)(stride * here))
+            TRY(check_place(r, strip, err));
+            if (TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) <
+                (tmsize_t)(stride * here))
                 return broken(r, err);
         }
         put_block(r, out, 0, y, r->width, here, stride, planes > 1 ? bytes : 0);
@@ -388,7 +416,8 @@ inlay_status image_decode_tiff(image *out, image_source *s, inlay_error *err)
     TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &r);
     TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
     TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)1 << 30);
-    r.tiff = TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap, options);
+    r.tiff =
+        TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap, options);
     TIFFOpenOptionsFree(options);
     if (!r.tiff)
         return broken(&r, err);
