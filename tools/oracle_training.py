@@ -4,6 +4,7 @@ AdapterBias, and any under dropout and stochastic depth (oracle_draws.py).
 A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's own (philox.py).
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files."""
 import math
+import re
 
 import torch
 import torch.nn.functional as F
@@ -128,8 +129,9 @@ def parameters(m, name, method, o, state):
                 add(stem + ".weight", [1, state["blocks.0.mlp.fc1.bias"].numel()], 0.1)
                 add(stem + ".bias", [1], 0.3)
             add(f"blocks.{i}.vector", [m.WIDTH, 1], 0.4)
-        part = {"none": None, "ffn": ".norm2.", "all": "norm"}[o["norms"]]
-        p.update({k: v + m.draw(rng, v.shape, 0.1) for k, v in state.items() if part and part in k})
+        parts = {"none": [], "ffn": ["norm2"], "all": ["norm"], "behind": ["norm1", "^norm", "^fc_norm"]}[o["norms"]]
+        trained = [k for k in state if any(re.search(part, k) for part in parts)]
+        p.update({k: state[k] + m.draw(rng, state[k].shape, 0.1) for k in trained})
     add("head.weight", [m.CLASSES, m.WIDTH], 0.2)
     add("head.bias", [m.CLASSES], 0.2)
     return p
@@ -257,6 +259,8 @@ def case_table():
     yield case("adaptable_layers", "adaptable", {**switched, "switches": False, "layers": "0,2"}, 0, 0)
     yield case("adapter_bias", "adapter_bias", bias, 0, 0)
     yield case("adapter_bias_ffn", "adapter_bias", {**bias, "norms": "ffn"}, 0, 0, "variants/layerscale")
+    yield case("adapter_bias_behind", "adapter_bias", {**bias, "norms": "behind"}, 0, 0)
+    yield case("adapter_bias_behind_avg", "adapter_bias", {**bias, "norms": "behind"}, 0, 0, "variants/avg")
     yield case("adapter_bias_shared_all", "adapter_bias", {"share_alpha": True, "norms": "all"}, 0, 0)
 
 

@@ -192,6 +192,14 @@ void adapter_unfreeze(adapter *a, const char *part)
     }
 }
 
+void adapter_unfreeze_whole(adapter *a, const char *name)
+{
+    param *p = backbone_param(a->backbone, name);
+
+    if (p)
+        list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
+}
+
 param *adapter_find(const adapter *a, const char *name)
 {
     for (int i = 0; i < a->param_count; i++)
