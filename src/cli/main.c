@@ -59,8 +59,8 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
     return status == INLAY_ERR_USAGE ? 2 : 1;
 }
 
-/* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method with
- * its preset's values. */
+/* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method
+ * with its preset's values. */
 static inlay_status explain(const command *c, const char *name, bool man, inlay_error *err)
 {
     options *o = options_new(), *method_options = NULL;

@@ -212,8 +212,8 @@ const command command_methods = {
     .name = "methods",
     .usage = "[NAME] [--backbone DIR] [--recipes] [--json]",
     .summary = "list what can be trained",
-    .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training takes "
-               "by default, and from whom; with --backbone, how many parameters each trains there.",
+    .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training "
+               "takes by default, and from whom; with --backbone, how many parameters each trains there.",
     .options = option_table,
     .run = run,
 };

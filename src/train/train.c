@@ -464,7 +464,8 @@ static inlay_status expect_finite(const trainer *t, inlay_error *err)
     }
     if (bad)
         FAIL(err, INLAY_ERR_INTERNAL,
-             "%" PRId64 " of %" PRId64 " trained values are not finite after the last step, the first in '%s': lower --lr",
+             "%" PRId64 " of %" PRId64 " trained values are not finite after the last step, the first in '%s': "
+             "lower --lr",
              bad, total, first);
     return INLAY_OK;
 }

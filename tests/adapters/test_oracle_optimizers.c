@@ -1,5 +1,5 @@
-/* Twelve training steps under the optimisers and schedules of the methods' authors, against PyTorch, timm and transformers
- * (tools/oracle_optimizers.py): losses, what the parameters come to, and the learning rates. */
+/* Twelve training steps under the optimisers and schedules of the methods' authors, against PyTorch, timm and
+ * transformers (tools/oracle_optimizers.py): losses, what the parameters come to, and the learning rates. */
 #include "adapters/oracle.h"
 
 #include "train/train.h"

@@ -524,8 +524,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_activations),
         cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), 
-        cmocka_unit_test(test_adamw_fields), cmocka_unit_test(test_sgd), cmocka_unit_test(test_clip), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_adamw_fields), cmocka_unit_test(test_sgd), cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_rows), cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
