@@ -14,15 +14,17 @@ const method *const method_table[] = {
 
 /* Settings that the literature calls by a name of their own. */
 const preset preset_table[] = {
-    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1", "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
-    {"houlsby", "bottleneck", "position=houlsby init=houlsby", "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
-    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert", "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
+    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1",
+     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820", NULL},
+    {"houlsby", "bottleneck", "position=houlsby init=houlsby",
+     "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751", "houlsby"},
+    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert",
+     "after each block, through a LayerNorm of its own", "arXiv 2005.00247", "pfeiffer"},
     {"parallel", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=4",
-     "beside the feed-forward part", "arXiv 2110.04366"},
-    {"adaptformer", "bottleneck",
-     "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
-     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535"},
-    {NULL, NULL, NULL, NULL, NULL},
+     "beside the feed-forward part", "arXiv 2110.04366", "parallel"},
+    {"adaptformer", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
+     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adaptformer"},
+    {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
 const method *method_find(const char *name, const preset **p)

@@ -63,8 +63,7 @@ typedef struct method {
     const char *equation; /* what it computes */
     const char *cite;     /* where it comes from */
     const option_spec *options;
-    double drop_path; /* the backbone's stochastic depth during training, by default */
-    double lr;        /* learning rate by default */
+    const char *recipe; /* how it is trained by default: a row of train/recipes.def */
     inlay_status (*plan)(adapter *a, inlay_error *err);
     inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */
     int passes; /* forward passes of a training step; 0: one */
@@ -80,6 +79,7 @@ typedef struct preset {
     const char *name, *method;
     const char *settings; /* "position=post scaling=channel" */
     const char *summary, *cite;
+    const char *recipe; /* NULL: the method's */
 } preset;
 
 extern const method *const method_table[]; /* ended by NULL */

@@ -84,7 +84,6 @@ const method method_adapter_bias = {
     .equation = "h = FFN(x) + (g w + c) v^T, g the feed-forward part's hidden activation",
     .cite = "arXiv 2205.00305",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "adapter_bias",
     .plan = plan,
 };

@@ -134,7 +134,6 @@ const method method_bottleneck = {
     .equation = "y = x + s * (act(LN(x) Wd + bd) Wu + bu)",
     .cite = "arXiv 2406.06820, arXiv 1902.00751",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "adapter_plus",
     .plan = plan,
 };

@@ -143,8 +143,7 @@ const method method_lora = {
     .equation = "y = x W^T + (alpha / rank) * x A^T B^T",
     .cite = "arXiv 2106.09685",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "lora",
     .plan = plan,
     .fold = fold,
 };

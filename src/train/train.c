@@ -40,6 +40,7 @@ typedef struct trainer {
     events *board;
     const char *checkpoint;
     int64_t steps_per_epoch;
+    schedule rates; /* the request's, in its own unit */
 } trainer;
 
 #define NOTIFY(t, event, ...)                                                   \
@@ -116,6 +117,7 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
     t->steps_per_epoch = t->usable_count / q->batch;
     if (t->usable_count % q->batch && (!q->drop_last || t->steps_per_epoch == 0))
         t->steps_per_epoch++;
+    t->rates = schedule_resolved(&q->lr, t->steps_per_epoch);
     for (int i = 0; i < t->plan_count; i++) {
         request.wanted = &t->plans[i].m.loss;
         request.share = i ? t->plans[0].p : NULL;
@@ -183,32 +185,6 @@ static inlay_status begin(trainer *t, inlay_error *err)
 }
 
 /* ---- steps ---- */
-
-#define SWEEP 256 /* tensors that are updated together */
-
-void train_update(const train_request *q, double lr)
-{
-    adamw_args sweep[SWEEP];
-    int count = 0;
-
-    for (int i = 0; i < q->a->param_count; i++) {
-        param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
-            continue; /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
-        if (!p->touched) /* it may still hold the gradient of the last step that had one */
-            q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
-        p->updates++;
-        p->version++;
-        sweep[count++] = (adamw_args){.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates,
-                                      .lr = p->peak_lr > 0 ? lr / q->lr.lr * p->peak_lr : lr, .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps,
-                                      .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
-        if (count == SWEEP) {
-            q->dev->k->adamw(&q->dev->c, sweep, count);
-            count = 0;
-        }
-    }
-    q->dev->k->adamw(&q->dev->c, sweep, count);
-}
 
 /* The model that this step trains. */
 static const plan *draw_plan(const trainer *t)
@@ -321,7 +297,14 @@ static const char *evaluation_message(const void *source, int index)
     return ((const evaluation *)source)->bad[index];
 }
 
-static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inlay_error *err)
+/* The learning rate of the step that comes. */
+static double lr_now(const trainer *t)
+{
+    return schedule_lr(&t->rates, t->rates.by_step ? t->state.step : t->state.epoch);
+}
+
+/* *lr: of the last step. */
+static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, inlay_error *err)
 {
     for (;;) {
         const plan *now = draw_plan(t);
@@ -329,7 +312,8 @@ static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inl
         TRY(next_batch(t, now, l, &got, err));
         if (got == 0)
             return INLAY_OK;
-        TRY(one_step(t, now, got, lr, err));
+        *lr = lr_now(t);
+        TRY(one_step(t, now, got, *lr, err));
         *images += got;
         if (asked_to_stop(t))
             return interrupted(t, err);
@@ -412,7 +396,7 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
 static inlay_status one_epoch(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    double lr = schedule_lr(&q->lr, t->state.epoch), begun = monitor_seconds(), seconds;
+    double lr = lr_now(t), begun = monitor_seconds(), seconds;
     bool last = t->state.epoch + 1 == q->epochs;
     loader *l = NULL;
     int images = 0;
@@ -425,7 +409,7 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)
-        status = run_steps(t, l, lr, &images, err);
+        status = run_steps(t, l, &lr, &images, err);
     if (l) {
         collect_bad(t, loader_bad_count(l), loader_message, l);
         count_cut(t->result, loader_cut_count(l));
@@ -458,6 +442,43 @@ static inlay_status save(trainer *t, const void *preprocessing, const void *reco
     if (status == INLAY_OK && q->save_trained)
         status = adapter_save(q->a, q->dev, path_join(t->memory, q->output, "trained"), preprocessing, record, err);
     return status;
+}
+
+static inlay_status count_bad(const param *p, const device *d, int64_t *bad, inlay_error *err)
+{
+    float *values = malloc((size_t)p->count * sizeof *values);
+
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory looking at '%s'", p->name);
+    param_get(p, d, values);
+    for (int64_t i = 0; i < p->count; i++)
+        *bad += !isfinite(values[i]);
+    free(values);
+    return INLAY_OK;
+}
+
+/* The loss of a step is of the weights in front of it: nobody has looked at what the last step made of them. */
+static inlay_status expect_finite(const trainer *t, inlay_error *err)
+{
+    const adapter *a = t->q->a;
+    int64_t bad = 0, total = 0;
+    const char *first = NULL;
+
+    for (int i = 0; i < a->param_count; i++) {
+        const param *p = a->params[i].p;
+        if (!p->trainable)
+            continue;
+        TRY(count_bad(p, t->q->dev, &bad, err));
+        total += p->count;
+        if (bad && !first)
+            first = p->name;
+    }
+    if (bad)
+        FAIL(err, INLAY_ERR_INTERNAL,
+             "%" PRId64 " of %" PRId64 " trained values are not finite after the last step, the first in '%s': "
+             "lower --lr",
+             bad, total, first);
+    return INLAY_OK;
 }
 
 static inlay_status finish(trainer *t, inlay_error *err)
@@ -493,6 +514,7 @@ static inlay_status run(trainer *t, inlay_error *err)
         if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
             return interrupted(t, err);
     }
+    TRY(expect_finite(t, err));
     return finish(t, err);
 }
 

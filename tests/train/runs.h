@@ -22,12 +22,18 @@ typedef struct setup {
     const char *cache_dir;
     size_t cache_limit; /* 0: large enough */
     precision prec;
+    optimizer_kind optimizer;
+    double momentum, clip_norm;
+    bool by_step;
+    double lr; /* 0: 1e-2 */
 } setup;
 
 static int steps_left;
 static void (*when_asked)(void); /* called whenever the run asks whether to stop; NULL: nothing */
 static void (*when_noted)(void); /* called at every note of the run; NULL: nothing */
 static char last_note[512];
+static adapter *running; /* what a run trains, and where: for functions that are called meanwhile */
+static device *running_on;
 
 static inline void keep_note(void *context, const char *text)
 {
@@ -98,6 +104,14 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
                        .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
                        .move_untouched = s.move_untouched, .save_trained = s.save_trained,
                        .observer = {.context = &s.stop_after, .step = count_step, .note = keep_note, .stop = ask_stop}};
+    running = a;
+    running_on = &d;
+    q.optimizer = s.optimizer;
+    q.momentum = s.momentum;
+    q.clip_norm = s.clip_norm;
+    q.lr.by_step = s.by_step;
+    if (s.lr > 0)
+        q.lr.lr = s.lr;
     status = train(result, &q, err);
     for (int i = 0; i < b->param_count; i++)
         param_release(b->params[i], &d);
