@@ -35,5 +35,6 @@ inlay_status open_session(session *s, const options *o, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
+void leave_out(const char *message); /* an image that is not used: "left out: ..." on standard error */
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
 #endif
