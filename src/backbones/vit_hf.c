@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "backbones/vit_config.h"
+#include "base/json.h"
 
 static void read_hf_labels(backbone *b, const json_t *id2label)
 {
@@ -23,7 +24,6 @@ static inlay_status hf_preprocessor(backbone *b, const char *config_path, inlay_
     static const char *const filters[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
     const char *path = arena_printf(b->memory, "%.*spreprocessor_config.json", (int)(path_base(config_path) - config_path), config_path);
     inlay_status status = INLAY_OK;
-    json_error_t where;
     json_t *config;
     int64_t code = 2;
 
@@ -31,9 +31,7 @@ static inlay_status hf_preprocessor(backbone *b, const char *config_path, inlay_
     b->input.interpolation = "bilinear";
     if (!file_exists(path))
         return INLAY_OK;
-    config = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!config)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    TRY(json_read(&config, path, JSON_REJECT_DUPLICATES, err));
     status = config_triple(&(config_reader){config, path, err}, "image_mean", b->input.mean);
     if (status == INLAY_OK)
         status = config_triple(&(config_reader){config, path, err}, "image_std", b->input.std);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/common.h"
 
@@ -108,6 +109,7 @@ static inlay_status run(options *o, inlay_error *err)
     backbone *b = NULL;
     options *known;
     json_t *rows;
+    inlay_status status = INLAY_OK;
 
     if (only) { /* names the known ones when it is not */
         TRY(adapter_settings(&known, only, err));
@@ -117,8 +119,7 @@ static inlay_status run(options *o, inlay_error *err)
         TRY(backbone_open(&b, path, 0, err));
     rows = list(b, only);
     if (options_flag(o, "json")) {
-        json_dumpf(only ? json_array_get(rows, 0) : rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        status = json_print(only ? json_array_get(rows, 0) : rows, stdout, "the table of methods", err);
     } else if (only) {
         print_one(json_array_get(rows, 0), only);
     } else {
@@ -126,7 +127,7 @@ static inlay_status run(options *o, inlay_error *err)
     }
     json_decref(rows);
     backbone_close(b);
-    return INLAY_OK;
+    return status;
 }
 
 const command command_methods = {

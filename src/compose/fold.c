@@ -5,23 +5,30 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 
 /* ---- writing a checkpoint ---- */
 
-static json_t *describe(const checkpoint_content *c)
+static json_t *describe(const checkpoint_content *c, inlay_error *err)
 {
     static const char *const modes[] = {"center", "squash", "border"};
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
-    json_t *args = json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "img_size", (json_int_t)s->height, "patch_size", (json_int_t)s->patch, "embed_dim", (json_int_t)s->width,
+    json_t *args = json_build("config.json", err, "{s:I, s:I, s:I, s:I, s:I, s:f}", "img_size", (json_int_t)s->height, "patch_size", (json_int_t)s->patch, "embed_dim", (json_int_t)s->width,
                              "depth", (json_int_t)s->depth, "num_heads", (json_int_t)s->heads, "mlp_ratio", (double)s->hidden / (double)s->width);
-    json_t *cfg = json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s, s:s}", "input_size", (json_int_t)s->channels, (json_int_t)s->height,
+    json_t *cfg = json_build("config.json", err, "{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s, s:s}", "input_size", (json_int_t)s->channels, (json_int_t)s->height,
                             (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation), "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean",
                             (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
                             (json_int_t)c->classes, "first_conv", "patch_embed.proj", "classifier", "head");
-    json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
+    json_t *root = json_build("config.json", err, "{s:s, s:I, s:I, s:s}", "architecture", c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
                              "num_features", (json_int_t)s->width, "global_pool", s->average ? "avg" : "token");
 
+    if (!args || !cfg || !root) {
+        json_decref(args);
+        json_decref(cfg);
+        json_decref(root);
+        return NULL;
+    }
     if (s->eps < 0.99e-6 || s->eps > 1.01e-6)
         json_object_set_new(args, "norm_eps", json_real(s->eps));
     if (s->act != ACT_GELU)
@@ -100,9 +107,11 @@ inlay_status checkpoint_write(const checkpoint_content *content, const char *fol
     if (status == INLAY_OK)
         status = safetensors_write(path_join(memory, folder, "model.safetensors"), views, count, NULL, err);
     if (status == INLAY_OK) {
-        json_t *root = describe(content);
-        char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        status = text ? file_write(path_join(memory, folder, "config.json"), text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", folder);
+        json_t *root = describe(content, err);
+        char *text = NULL;
+        status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err) : INLAY_ERR_FORMAT;
+        if (status == INLAY_OK)
+            status = file_write(path_join(memory, folder, "config.json"), text, strlen(text), err);
         free(text);
         json_decref(root);
     }
