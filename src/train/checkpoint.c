@@ -109,14 +109,23 @@ static inlay_status compare_settings(const char *path, const char *prefix, const
     return INLAY_OK;
 }
 
+inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err)
+{
+    json_t *now = json_loads(run, 0, NULL);
+    inlay_status status = json_is_object((const json_t *)saved) ? compare_settings(path, "", saved, now, err)
+                                                                : error_set(err, INLAY_ERR_FORMAT, "%s: there are no settings of a training run in it", path);
+
+    json_decref(now);
+    return status;
+}
+
 /* The two runs' settings must be the same. */
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
-    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL);
-    inlay_status status = a ? compare_settings(path, "", a, b, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
+    inlay_status status = was ? checkpoint_compare(path, was, now, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
 
-    json_decref(a);
-    json_decref(b);
+    json_decref(was);
     return status;
 }
 
@@ -174,6 +183,22 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)
         status = read_values(path, file, a, d, err);
+    tensor_set_close(file);
+    return status;
+}
+
+inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err)
+{
+    tensor_set *file;
+    const char *text;
+    inlay_status status;
+
+    *run = NULL;
+    TRY(tensor_set_open(&file, path, err));
+    status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, err);
+    text = tensor_set_metadata(file, "inlay.run");
+    if (status == INLAY_OK && !(*run = text ? json_loads(text, 0, NULL) : NULL))
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
     tensor_set_close(file);
     return status;
 }
