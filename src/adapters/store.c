@@ -30,7 +30,8 @@ static inlay_status check_texts(const adapter *a, inlay_error *err)
 {
     for (int64_t i = 0; i < a->classes; i++)
         if (a->labels[i] && !text_is_utf8(a->labels[i]))
-            FAIL(err, INLAY_ERR_FORMAT, "class %lld, '%s', has a name that is not UTF-8: adapter.json cannot hold it", (long long)i, a->labels[i]);
+            FAIL(err, INLAY_ERR_FORMAT, "class %lld, '%s', has a name that is not UTF-8: adapter.json cannot hold it",
+                 (long long)i, a->labels[i]);
     return INLAY_OK;
 }
 
@@ -48,8 +49,10 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_object_set_new(root, "method", json_string(a->name));
     json_object_set_new(root, "options", settings);
     json_object_set_new(root, "backbone",
-                        json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", json_text(b->path), "sha256",
-                                  b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
+                        json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture,
+                                  "layout", b->shape.layout, "path", json_text(b->path), "sha256", b->sha256, "width",
+                                  (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size",
+                                  (json_int_t)b->shape.height));
     json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
                                                       (json_int_t)adapter_trained_total(a, true)));
     json_object_set_new(root, "labels", labels);

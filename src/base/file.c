@@ -127,7 +127,8 @@ static inlay_status read_to_end(int fd, const char *path, size_t limit, char **d
 
 inlay_status file_read_stream(const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
 {
-    int fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd =
+        strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     inlay_status status;
 
     *data = NULL;
@@ -178,7 +179,8 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
         errno = EISDIR;
         return cannot_begin(w, path, err);
     }
-    snprintf(w->temporary, room, "%s.tmp", path); /* always the same name: what a killed process left is taken away, not piled up */
+    /* always the same name: what a killed process left is taken away, not piled up */
+    snprintf(w->temporary, room, "%s.tmp", path);
     if (unlink(w->temporary) != 0 && errno != ENOENT)
         return cannot_begin(w, path, err);
     w->stream = stream_of(open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666), "wb");
@@ -187,7 +189,8 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
 
 #define LINKS 40 /* in a row; what the kernel follows */
 
-/* What a chain of symbolic links ends in, whether that exists or not, in `path`; false: too many, too long, or unreadable. */
+/* What a chain of symbolic links ends in, whether that exists or not, in `path`; false: too many, too long, or
+ * unreadable. */
 static bool follow_links(char path[PATH_MAX])
 {
     for (int i = 0; i < LINKS; i++) {
@@ -211,8 +214,9 @@ static bool follow_links(char path[PATH_MAX])
     return false;
 }
 
-/* A descriptor to write into `path` with as it is; -1: it is a regular file, or there is none. What standard output goes to is written behind what is there
- * already: a file put in its place would be another one than the shell opened. */
+/* A descriptor to write into `path` with as it is; -1: it is a regular file, or there is none. What standard output
+ * goes to is written behind what is there already: a file put in its place would be another one than the shell opened.
+ */
 static int open_as_it_is(const char *path)
 {
     struct stat info, standard;

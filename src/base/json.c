@@ -20,7 +20,9 @@ json_t *json_build(const char *what, inlay_error *err, const char *format, ...)
     va_end(args);
     if (!made)
         error_set(err, INLAY_ERR_FORMAT, "%s cannot be written as JSON: %s", what,
-                  strstr(where.text, "floating point") ? "a number in it is not finite" : strstr(where.text, "UTF-8") ? "a text in it is not UTF-8" : where.text);
+                  strstr(where.text, "floating point") ? "a number in it is not finite"
+                  : strstr(where.text, "UTF-8")        ? "a text in it is not UTF-8"
+                                                       : where.text);
     return made;
 }
 

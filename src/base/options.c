@@ -201,8 +201,9 @@ static inlay_status read_value(options *o, slot *s, const char **text, const cha
     FAIL(err, INLAY_ERR_INTERNAL, "%s: option of an unknown type", where);
 }
 
-/* Two values of one option on the command line: one of them is passed over. The same one twice is no contradiction; a number or a choice behind another is how
- * scripts change their defaults, and is noted; two names may have been meant as a list, and a flag and its opposite leave open what is wanted: errors. */
+/* Two values of one option on the command line: one of them is passed over. The same one twice is no contradiction; a
+ * number or a choice behind another is how scripts change their defaults, and is noted; two names may have been meant
+ * as a list, and a flag and its opposite leave open what is wanted: errors. */
 static inlay_status check_repeated(options *o, const slot *s, const char *text, inlay_error *err)
 {
     char name[NAME_SIZE];
@@ -214,11 +215,13 @@ static inlay_status check_repeated(options *o, const slot *s, const char *text, 
         FAIL(err, INLAY_ERR_USAGE, "--%s and --no-%s are given: one of them", outer, outer);
     if (s->spec->type == OPTION_STRING)
         FAIL(err, INLAY_ERR_USAGE, "--%s is given twice: '%s' and '%s'", outer, earlier, text);
-    ARRAY_PUSH(o->notes, o->note_count, o->note_capacity, arena_printf(o->memory, "--%s is given twice, %s and %s: the last counts", outer, earlier, text));
+    ARRAY_PUSH(o->notes, o->note_count, o->note_capacity,
+               arena_printf(o->memory, "--%s is given twice, %s and %s: the last counts", outer, earlier, text));
     return INLAY_OK;
 }
 
-/* Gives `s` a value. A stronger source replaces what a weaker one gave; the values of a repeatable option are collected while they come from the same source. */
+/* Gives `s` a value. A stronger source replaces what a weaker one gave; the values of a repeatable option are collected
+ * while they come from the same source. */
 static inlay_status give(options *o, slot *s, const char *text, source from, const char *where, inlay_error *err)
 {
     slot read = *s;
@@ -424,12 +427,14 @@ inlay_status options_set(options *o, const char *name, const char *text, const c
 
 /* ---- asking ---- */
 
-/* INLAY_<NAME> in small letters without its beginning: the name that an option of this variable would have. NULL: not such a variable, or an empty one. */
+/* INLAY_<NAME> in small letters without its beginning: the name that an option of this variable would have. NULL: not
+ * such a variable, or an empty one. */
 static const char *name_in_variable(char out[NAME_SIZE], const char *entry)
 {
     size_t length = strcspn(entry, "=");
 
-    if (strncmp(entry, "INLAY_", 6) != 0 || length - 6 >= NAME_SIZE || entry[length] == '\0' || entry[length + 1] == '\0')
+    if (strncmp(entry, "INLAY_", 6) != 0 || length - 6 >= NAME_SIZE || entry[length] == '\0' ||
+        entry[length + 1] == '\0')
         return NULL;
     for (size_t i = 6; i < length; i++)
         out[i - 6] = (char)tolower((unsigned char)entry[i]);
@@ -445,7 +450,8 @@ static bool has_prefix_of(const char *name, const char *const *prefixes)
     return false;
 }
 
-inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others, options_variable note, inlay_error *err)
+inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
+                                       options_variable note, inlay_error *err)
 {
     for (; *environment; environment++) {
         char name[NAME_SIZE], near_variable[NAME_SIZE + 8];
@@ -455,7 +461,8 @@ inlay_status options_check_environment(const options *all, char *const *environm
             continue;
         near = nearest(all, name);
         if (near)
-            FAIL(err, INLAY_ERR_USAGE, "environment variable %.*s is not known, did you mean %s?", length, *environment, variable_of(near_variable, near));
+            FAIL(err, INLAY_ERR_USAGE, "environment variable %.*s is not known, did you mean %s?", length, *environment,
+                 variable_of(near_variable, near));
         note(*environment, length);
     }
     return INLAY_OK;

@@ -9,7 +9,8 @@
 inlay_status error_write(inlay_error *err, inlay_status code, const char *format, ...)
 {
     if (err) {
-        char text[sizeof err->message]; /* names and labels in it may hold anything; the message is one line for a terminal */
+        char text[sizeof err->message]; /* names and labels in it may hold anything; the message is one line for a
+                                           terminal */
         va_list args;
         va_start(args, format);
         err->code = code;

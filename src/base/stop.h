@@ -1,5 +1,5 @@
-/* Leaving in good order on Ctrl-C (SIGINT), SIGTERM and SIGHUP (a terminal that is closed): the first signal only sets a flag that long work looks at;
- * a SIGINT after it ends the process. */
+/* Leaving in good order on Ctrl-C (SIGINT), SIGTERM and SIGHUP (a terminal that is closed): the first signal only sets
+ * a flag that long work looks at; a SIGINT after it ends the process. */
 #ifndef INLAY_BASE_STOP_H
 #define INLAY_BASE_STOP_H
 
@@ -10,7 +10,8 @@ void stop_install(void);
 /* Puts back what was there before. The flag stays as it is. */
 void stop_uninstall(void);
 
-/* Writing to a pipe that nobody reads, or beyond the limit of a file's size, fails with a message of its own instead of ending the process. */
+/* Writing to a pipe that nobody reads, or beyond the limit of a file's size, fails with a message of its own instead of
+ * ending the process. */
 void stop_ignore_broken_output(void);
 
 bool stop_requested(void);

@@ -108,12 +108,17 @@ size_t text_fit(const char *text, int columns)
 size_t text_character(const char *text)
 {
     const unsigned char *s = (const unsigned char *)text;
-    size_t length = s[0] < 0x80 ? s[0] != 0 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    size_t length = s[0] < 0x80                   ? s[0] != 0
+                    : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+                    : (s[0] & 0xf0) == 0xe0       ? 3
+                    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                                  : 0;
 
     for (size_t i = 1; i < length; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] >= 0x90))
         return 0;
     return length;
 }
@@ -127,7 +132,8 @@ bool text_is_utf8(const char *text)
     return *text == '\0';
 }
 
-/* The next piece of `text` as a terminal may have it, in at most 8 bytes and a NUL; returns how many bytes of `text` it stands for. */
+/* The next piece of `text` as a terminal may have it, in at most 8 bytes and a NUL; returns how many bytes of `text` it
+ * stands for. */
 static size_t clean_piece(char piece[9], const char *text)
 {
     const unsigned char *s = (const unsigned char *)text;

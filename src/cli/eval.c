@@ -99,12 +99,15 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
     return status;
 }
 
-static inlay_status report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds, inlay_error *err)
+static inlay_status report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
+                           inlay_error *err)
 {
     if (options_flag(o, "json")) {
-        json_t *root = json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count, "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes",
-                                 (int)e->classes, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
-                                 precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
+        json_t *root =
+            json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count,
+                       "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes", (int)e->classes, "unreadable",
+                       e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
+                       precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
         inlay_status status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
         json_decref(root);
         return status;
@@ -116,7 +119,8 @@ static inlay_status report(const session *s, const dataset *d, const evaluation 
 }
 
 /* One row an adapter. */
-static inlay_status report_tasks(const session *s, const evaluation *e, const options *o, double seconds, inlay_error *err)
+static inlay_status report_tasks(const session *s, const evaluation *e, const options *o, double seconds,
+                                 inlay_error *err)
 {
     json_t *tasks = json_array();
     text_table *t = text_table_new();
@@ -129,8 +133,9 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
     text_table_column(t, "loss", TEXT_RIGHT);
     for (int i = 0; i < session_tasks(s); i++) {
         const char *folder = options_at(o, "adapter", i);
-        json_array_append_new(tasks, json_pack("{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder), "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss",
-                                               e[i].loss, "classes", (int)e[i].classes));
+        json_array_append_new(tasks, json_pack("{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder), "count",
+                                               e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
+                                               "classes", (int)e[i].classes));
         text_table_cell(t, "%s", folder);
         text_table_cell(t, "%d", e[i].count);
         text_table_cell(t, "%.2f", 100 * e[i].top1);
@@ -139,8 +144,10 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
         text_table_end_row(t);
     }
     if (options_flag(o, "json")) {
-        json_t *root = json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0,
-                                 "precision", precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
+        json_t *root =
+            json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
+                       "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
+                       "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
         status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
         json_decref(root);
     } else {

@@ -19,7 +19,8 @@ static const option_spec option_table[] = {
 };
 
 /* What a checkpoint records of its run and inspect shows. */
-static const char *const recorded[] = {"method", "epochs", "batch_size", "images", "seed", "precision", "kernels", "backbone"};
+static const char *const recorded[] = {"method", "epochs",    "batch_size", "images",
+                                       "seed",   "precision", "kernels",    "backbone"};
 
 /* Bytes that inference takes for a batch, as planned. */
 static size_t planned(backbone *b, device *d, precision prec, int64_t batch)
@@ -55,7 +56,8 @@ static json_t *tensors_of(const tensor_set *file)
         json_t *shape = json_array();
         for (int d = 0; d < t->ndim; d++)
             json_array_append_new(shape, json_integer(t->dims[d]));
-        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", json_text(t->name), "dtype", t->type_name, "shape", shape));
+        json_array_append_new(
+            list, json_pack("{s:o, s:s, s:o}", "name", json_text(t->name), "dtype", t->type_name, "shape", shape));
     }
     return list;
 }
@@ -72,15 +74,20 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         status = device_open(&d, NULL, (int)options_int(o, "threads"), err);
     if (status == INLAY_OK) {
         const backbone_shape *s = &b->shape;
-        *out = json_build("the description", err, "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}", "kind", "backbone", "architecture", s->architecture, "layout", s->layout,
-                         "width", (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden", (json_int_t)s->hidden, "patch",
-                         (json_int_t)s->patch, "image_size", (json_int_t)s->height, "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
-                         s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
-        json_t *more = json_build("the description", err, "{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters", (json_int_t)backbone_param_total(b, false),
-                                               "parameters_with_head", (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file),
-                                               "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
-                                               (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation", b->input.interpolation,
-                                               "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct);
+        *out =
+            json_build("the description", err, "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}",
+                       "kind", "backbone", "architecture", s->architecture, "layout", s->layout, "width",
+                       (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden",
+                       (json_int_t)s->hidden, "patch", (json_int_t)s->patch, "image_size", (json_int_t)s->height,
+                       "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
+                       s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+        json_t *more = json_build(
+            "the description", err, "{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters",
+            (json_int_t)backbone_param_total(b, false), "parameters_with_head",
+            (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file), "sha256",
+            b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
+            (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation",
+            b->input.interpolation, "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct);
         status = *out && more ? INLAY_OK : INLAY_ERR_FORMAT;
         json_object_update_new(*out, more);
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
@@ -111,20 +118,24 @@ static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_err
 
     *out = json_pack("{s:s, s:b}", "kind", "run", "complete", 0);
     if (!file_exists(checkpoint)) {
-        json_object_set_new(*out, "state", json_string("no checkpoint is written yet: there is nothing that --resume could go on from"));
+        json_object_set_new(
+            *out, "state",
+            json_string("no checkpoint is written yet: there is nothing that --resume could go on from"));
         return INLAY_OK;
     }
     TRY(checkpoint_describe(checkpoint, &state, &run, err));
     seconds = file_stamp_of(checkpoint, &stamp) ? (time_t)stamp.seconds : 0;
     strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
     file_size(checkpoint, &bytes);
-    json_object_set_new(*out, "state", json_string("goes on, or was interrupted: the same command with --resume continues it"));
+    json_object_set_new(*out, "state",
+                        json_string("goes on, or was interrupted: the same command with --resume continues it"));
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
         if (json_object_get(run, recorded[i]))
             json_object_set(*out, recorded[i], json_object_get(run, recorded[i]));
-    json_object_update_new(*out, json_pack("{s:i, s:i, s:I, s:o, s:s, s:I}", "epochs_done", state.epoch, "steps_of_the_next", state.step_in_epoch, "steps",
-                                           (json_int_t)state.step, "checkpoint", json_text(checkpoint), "checkpoint_written", written, "checkpoint_bytes",
-                                           (json_int_t)bytes));
+    json_object_update_new(*out, json_pack("{s:i, s:i, s:I, s:o, s:s, s:I}", "epochs_done", state.epoch,
+                                           "steps_of_the_next", state.step_in_epoch, "steps", (json_int_t)state.step,
+                                           "checkpoint", json_text(checkpoint), "checkpoint_written", written,
+                                           "checkpoint_bytes", (json_int_t)bytes));
     json_decref(run);
     return INLAY_OK;
 }
@@ -252,7 +263,8 @@ const command command_inspect = {
     .name = "inspect",
     .usage = "DIR|FILE [--json] [--sites] [--tensors]",
     .summary = "show what a checkpoint, an adapter or an unfinished run holds",
-    .details = "For a checkpoint: architecture, naming, sizes, preprocessing, memory that inference takes; for an adapter: method, options, backbone, labels, training; for a run that is "
+    .details = "For a checkpoint: architecture, naming, sizes, preprocessing, memory that inference takes; for an "
+               "adapter: method, options, backbone, labels, training; for a run that is "
                "not complete: its method, how far it is, and when its checkpoint was written.",
     .options = option_table,
     .run = run,

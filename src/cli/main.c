@@ -53,13 +53,14 @@ static void print_man(const command *c, const options *o, const options *method_
 
 extern char **environ;
 
-/* Variables with our prefix that are no options: the kernels to use, tests, a version as many images have it, and what Kubernetes sets for a
- * service that is called "inlay". */
+/* Variables with our prefix that are no options: the kernels to use, tests, a version as many images have it, and what
+ * Kubernetes sets for a service that is called "inlay". */
 static const char *const other_variables[] = {"isa", "ci_", "version", "help", "service_", "port", NULL};
 
 static void note_variable(const char *entry, int length)
 {
-    fprintf(stderr, "note: environment variable %.*s is not an option of any subcommand and is passed over\n", length, entry);
+    fprintf(stderr, "note: environment variable %.*s is not an option of any subcommand and is passed over\n", length,
+            entry);
 }
 
 static inlay_status check_environment(inlay_error *err)
@@ -77,7 +78,8 @@ static inlay_status check_environment(inlay_error *err)
     return status;
 }
 
-/* Whatever opens a file first would get a closed standard descriptor, and progress lines or answers would be written into that file. */
+/* Whatever opens a file first would get a closed standard descriptor, and progress lines or answers would be written
+ * into that file. */
 static void open_standard(void)
 {
     for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
@@ -95,7 +97,8 @@ static int close_output(const char *name, int code)
     errno = 0;
     if (fclose(stdout) == 0 && !bad)
         return code;
-    fprintf(stderr, "inlay%s%s: cannot write to standard output%s%s\n", *name ? " " : "", name, errno ? ": " : "", errno ? strerror(errno) : "");
+    fprintf(stderr, "inlay%s%s: cannot write to standard output%s%s\n", *name ? " " : "", name, errno ? ": " : "",
+            errno ? strerror(errno) : "");
     return code ? code : 1;
 }
 

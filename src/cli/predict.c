@@ -137,7 +137,8 @@ static inlay_status add_answer(json_t *root, const work *w, int task, const floa
     for (int i = 0; i < k; i++) {
         int c = w->top[i];
         const char *label = session_task_label(w->s, task, c);
-        json_t *item = json_build("an answer", err, "{s:i, s:f, s:f}", "index", c, "probability", (double)w->probabilities[c], "logit", (double)logits[c]);
+        json_t *item = json_build("an answer", err, "{s:i, s:f, s:f}", "index", c, "probability",
+                                  (double)w->probabilities[c], "logit", (double)logits[c]);
         if (!item)
             return INLAY_ERR_FORMAT;
         if (label)
@@ -185,10 +186,13 @@ static inlay_status end_document(const work *w, const heatmap *h, const char *tr
     inlay_status status = INLAY_OK;
 
     if (h->picture.rgb)
-        item = json_build("the heat map's record", err, "{s:o, s:i, s:f, s:f}", "file", json_text(options_string(w->o, "heatmap")), "layers", h->layers, "low", h->low, "high",
-                          h->high);
+        item =
+            json_build("the heat map's record", err, "{s:o, s:i, s:f, s:f}", "file",
+                       json_text(options_string(w->o, "heatmap")), "layers", h->layers, "low", h->low, "high", h->high);
     if (h->picture.rgb)
-        status = item ? json_encode(&text, item, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9), "the heat map's record", err) : INLAY_ERR_FORMAT;
+        status = item ? json_encode(&text, item, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9),
+                                    "the heat map's record", err)
+                      : INLAY_ERR_FORMAT;
     fputs(w->answered ? "\n  ]" : "{\n  \"results\": []", stdout);
     if (text)
         printf(",\n  \"heatmap\": %s", text);
@@ -206,7 +210,8 @@ static inlay_status end_document(const work *w, const heatmap *h, const char *tr
 }
 
 /* One task's answer for image `i` of the batch, into `entry` or as lines. */
-static inlay_status answer_task(work *w, json_t *entry, const sample *in, int task, const float *logits, inlay_error *err)
+static inlay_status answer_task(work *w, json_t *entry, const sample *in, int task, const float *logits,
+                                inlay_error *err)
 {
     const char *folder = session_tasks(w->s) > 1 ? options_at(w->o, "adapter", task) : NULL;
     int64_t classes = session_task_classes(w->s, task);
@@ -356,7 +361,8 @@ static inlay_status draw(heatmap *h, session *s, const dataset *d, const options
         FAIL(err, INLAY_ERR_USAGE, "--heatmap draws one image, %d are given", d->count);
     if (session_tasks(s) > 1)
         FAIL(err, INLAY_ERR_USAGE, "--heatmap draws one adapter's weights, %d are given", session_tasks(s));
-    TRY(heatmap_draw(h, s, d, options_has(o, "heatmap_layer") ? (int)options_int(o, "heatmap_layer") : HEATMAP_ALL_LAYERS, err));
+    TRY(heatmap_draw(h, s, d,
+                     options_has(o, "heatmap_layer") ? (int)options_int(o, "heatmap_layer") : HEATMAP_ALL_LAYERS, err));
     return image_write_png(&h->picture, file, err);
 }
 
@@ -387,11 +393,15 @@ const command command_predict = {
     .name = "predict",
     .usage = "--backbone DIR [--adapter DIR]... IMAGE|DIR... [--top-k 5] [--json] [--logits] [--heatmap FILE.png]",
     .summary = "classify images",
-    .details = "Prints the most probable classes of each image, in the order in which they are given; folders are searched for images, which are sorted by path. '-' is standard "
-               "input; it and pipes are read to their end, 256 MB at most. Images that cannot be read are named on standard error, and one that was named on the command line "
-               "and not read ends the command with status 1 when the others are answered. In JSON, a path that is not UTF-8 has U+FFFD for its bytes, and all of them in "
+    .details = "Prints the most probable classes of each image, in the order in which they are given; folders are "
+               "searched for images, which are sorted by path. '-' is standard "
+               "input; it and pipes are read to their end, 256 MB at most. Images that cannot be read are named on "
+               "standard error, and one that was named on the command line "
+               "and not read ends the command with status 1 when the others are answered. In JSON, a path that is not "
+               "UTF-8 has U+FFFD for its bytes, and all of them in "
                "path_bytes, in hexadecimal. A logit that is not finite is an error. Several adapters "
-               "answer one after the other for each image; what they share of the backbone is computed once. --heatmap writes the image, and beside it the same with the "
+               "answer one after the other for each image; what they share of the backbone is computed once. --heatmap "
+               "writes the image, and beside it the same with the "
                "adapter's token weights in colours from dark (lowest) to yellow (highest).",
     .options = option_table,
     .run = run,

@@ -89,7 +89,8 @@ static inlay_status dump_usage(const prune_usage *u, const options *o, const cha
         }
         json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", layer, "weights", weights, "kept", list));
     }
-    root = json_build("the answer", err, "{s:o, s:s, s:i, s:i, s:o}", "output", json_text(options_string(o, "output")), "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
+    root = json_build("the answer", err, "{s:o, s:s, s:i, s:i, s:o}", "output", json_text(options_string(o, "output")),
+                      "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
     status = root ? json_print(root, stdout, "the answer", err) : INLAY_ERR_FORMAT;
     json_decref(root);
     arena_free(memory);

@@ -21,10 +21,11 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
 {
     arena *memory = arena_new();
     const char *output = options_string(o, "output");
-    json_t *root = json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method", options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss",
-                             r->loss, "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
-                             (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes, "feature_cache_bytes", (json_int_t)r->cache_bytes,
-                             "feature_cache", r->cached);
+    json_t *root = json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method",
+                              options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss", r->loss,
+                              "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
+                              (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes,
+                              "feature_cache_bytes", (json_int_t)r->cache_bytes, "feature_cache", r->cached);
     char *text = NULL;
     inlay_status status = root ? INLAY_OK : INLAY_ERR_FORMAT;
 
@@ -67,7 +68,8 @@ static inlay_status run(options *o, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     TRY(check_output(options_string(o, "output"), o, &done, err));
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
-    status = run_training(b, options_string(o, "method"), &(training_request){.o = o, .complete = done, .saved = write_results}, &result, err);
+    status = run_training(b, options_string(o, "method"),
+                          &(training_request){.o = o, .complete = done, .saved = write_results}, &result, err);
     if (status == INLAY_OK && done)
         printf("'%s' is complete already\n", options_string(o, "output"));
     else if (status == INLAY_OK)

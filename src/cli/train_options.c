@@ -120,10 +120,12 @@ static void remove_from(arena *memory, const char *folder, const char *name)
     unlink(path_join(memory, folder, arena_printf(memory, "%s.tmp", name)));
 }
 
-/* Takes away what an earlier run left, so that nobody takes it for this one's: what a run writes, by its names, and nothing else. */
+/* Takes away what an earlier run left, so that nobody takes it for this one's: what a run writes, by its names, and
+ * nothing else. */
 static void clear_output(const char *folder)
 {
-    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors", "metrics.jsonl", "results.json", "features.tmp"};
+    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors",
+                                        "metrics.jsonl",          "results.json", "features.tmp"};
     arena *memory = arena_new();
     const char *trained = path_join(memory, folder, "trained");
     DIR *list = opendir(folder);
@@ -152,7 +154,8 @@ inlay_status check_output(const char *folder, const options *o, bool *done, inla
 
     *done = complete && !begun && resume;
     if (resume && overwrite)
-        status = error_set(err, INLAY_ERR_USAGE, "--resume goes on with the run in '%s', --overwrite begins anew: one of them", folder);
+        status = error_set(err, INLAY_ERR_USAGE,
+                           "--resume goes on with the run in '%s', --overwrite begins anew: one of them", folder);
     else if ((complete || begun) && !resume && !overwrite)
         status = error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew", folder, complete && !begun ? "complete" : "begun");
     arena_free(memory);
@@ -163,14 +166,16 @@ inlay_status check_output(const char *folder, const options *o, bool *done, inla
 static inlay_status check_complete(const train_request *q, inlay_error *err)
 {
     arena *memory = arena_new();
-    const char *path = path_join(memory, q->output, "adapter.json"), *weights = path_join(memory, q->output, "adapter.safetensors");
+    const char *path = path_join(memory, q->output, "adapter.json"),
+               *weights = path_join(memory, q->output, "adapter.safetensors");
     json_t *root = NULL;
     inlay_status status = json_read(&root, path, JSON_REJECT_DUPLICATES, err);
 
     if (status == INLAY_OK)
         status = checkpoint_compare(path, json_object_get(root, "training"), q->run, err);
     if (status == INLAY_OK && !file_exists(weights))
-        status = error_set(err, INLAY_ERR_IO, "'%s' is missing though '%s' is there: --overwrite begins anew", weights, path);
+        status = error_set(err, INLAY_ERR_IO, "'%s' is missing though '%s' is there: --overwrite begins anew", weights,
+                           path);
     json_decref(root);
     arena_free(memory);
     return status;
@@ -191,7 +196,8 @@ static void check_text(void *context, const option_spec *spec, const char *text)
         snprintf(name, sizeof name, "%s", spec->name);
         for (char *p = name; *p; p++)
             *p = *p == '_' ? '-' : *p;
-        c->status = error_set(c->err, INLAY_ERR_USAGE, "--%s: '%s' is not UTF-8 and cannot be recorded with the adapter", name, text);
+        c->status = error_set(c->err, INLAY_ERR_USAGE,
+                              "--%s: '%s' is not UTF-8 and cannot be recorded with the adapter", name, text);
     }
 }
 
@@ -217,7 +223,8 @@ static const char *path_tail(const char *path)
 }
 
 /* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
-static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d, inlay_error *err)
+static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d,
+                                 inlay_error *err)
 {
     json_t *settings = json_object(), *root;
     uint32_t fingerprint = 0;
@@ -350,7 +357,8 @@ static inlay_status on_saved(void *context, const train_result *result, inlay_er
     return v->saved ? v->saved(result, v->o, err) : INLAY_OK;
 }
 
-inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result, inlay_error *err)
+inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
+                          inlay_error *err)
 {
     const options *o = how->o;
     int epochs = (int)options_int(o, "epochs");
@@ -393,7 +401,8 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
         q.prep = &prep;
         q.prec = precision_choose(options_string(o, "precision"), &dev);
         v.epochs = epochs;
-        q.observer = (train_observer){&v, on_phase, on_progress, on_step, on_epoch, on_evaluated, on_plan, on_note, on_stop, on_saved};
+        q.observer = (train_observer){&v,           on_phase, on_progress, on_step, on_epoch,
+                                      on_evaluated, on_plan,  on_note,     on_stop, on_saved};
         status = describe_run(&run, &q, a, data, err);
         q.run = run;
     }

@@ -14,14 +14,19 @@ static json_t *describe(const checkpoint_content *c, inlay_error *err)
     static const char *const modes[] = {"center", "squash", "border"};
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
-    json_t *args = json_build("config.json", err, "{s:I, s:I, s:I, s:I, s:I, s:f}", "img_size", (json_int_t)s->height, "patch_size", (json_int_t)s->patch, "embed_dim", (json_int_t)s->width,
-                             "depth", (json_int_t)s->depth, "num_heads", (json_int_t)s->heads, "mlp_ratio", (double)s->hidden / (double)s->width);
-    json_t *cfg = json_build("config.json", err, "{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s, s:s}", "input_size", (json_int_t)s->channels, (json_int_t)s->height,
-                            (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation), "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean",
-                            (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
-                            (json_int_t)c->classes, "first_conv", "patch_embed.proj", "classifier", "head");
-    json_t *root = json_build("config.json", err, "{s:s, s:I, s:I, s:s}", "architecture", c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
-                             "num_features", (json_int_t)s->width, "global_pool", s->average ? "avg" : "token");
+    json_t *args =
+        json_build("config.json", err, "{s:I, s:I, s:I, s:I, s:I, s:f}", "img_size", (json_int_t)s->height,
+                   "patch_size", (json_int_t)s->patch, "embed_dim", (json_int_t)s->width, "depth", (json_int_t)s->depth,
+                   "num_heads", (json_int_t)s->heads, "mlp_ratio", (double)s->hidden / (double)s->width);
+    json_t *cfg = json_build("config.json", err, "{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s, s:s}",
+                             "input_size", (json_int_t)s->channels, (json_int_t)s->height, (json_int_t)s->image_width,
+                             "interpolation", resample_name(p->interpolation), "crop_pct", p->crop_pct, "crop_mode",
+                             modes[p->mode], "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
+                             (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
+                             (json_int_t)c->classes, "first_conv", "patch_embed.proj", "classifier", "head");
+    json_t *root = json_build("config.json", err, "{s:s, s:I, s:I, s:s}", "architecture",
+                              c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
+                              "num_features", (json_int_t)s->width, "global_pool", s->average ? "avg" : "token");
 
     if (!args || !cfg || !root) {
         json_decref(args);

@@ -12,7 +12,8 @@ typedef struct heatmap {
     image picture;    /* the image as the model sees it, and beside it the same under the weights' colours */
 } heatmap;
 
-/* Draws |weight| of every patch of the first image of `set`, of one layer or the mean over the layers. Fails where the adapter has no token weights. */
+/* Draws |weight| of every patch of the first image of `set`, of one layer or the mean over the layers. Fails where the
+ * adapter has no token weights. */
 inlay_status heatmap_draw(heatmap *out, session *s, const dataset *set, int layer, inlay_error *err);
 void heatmap_free(heatmap *h);
 

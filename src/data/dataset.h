@@ -9,7 +9,8 @@ typedef struct sample {
     int32_t label; /* index in classes; -1: unknown class */
 } sample;
 
-/* What a file holds, where it was read already because it can be read once only (a pipe); bytes NULL: the path is read. */
+/* What a file holds, where it was read already because it can be read once only (a pipe); bytes NULL: the path is read.
+ */
 typedef struct file_content {
     const void *bytes;
     size_t size;

@@ -41,7 +41,8 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status = preprocess_sample(r->prep, r->data, index, r->augment, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
+    s->status = preprocess_sample(r->prep, r->data, index, r->augment, stream,
+                                  l->pixels + (size_t)ring * l->image_bytes, &s->error);
 }
 
 static void *work(void *argument)

@@ -213,7 +213,8 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
 }
 
 /* content.bytes NULL: the file at `path`. */
-static inlay_status preprocess_content(const preprocess *p, const char *path, file_content content, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+static inlay_status preprocess_content(const preprocess *p, const char *path, file_content content, bool augment,
+                                       rng_stream stream, void *pixels, inlay_error *err)
 {
     image img;
     inlay_status status;
@@ -229,14 +230,16 @@ static inlay_status preprocess_content(const preprocess *p, const char *path, fi
     return status;
 }
 
-inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+                               void *pixels, inlay_error *err)
 {
     file_content content = set->contents ? set->contents[index] : (file_content){0};
 
     return preprocess_content(p, set->samples[index].path, content, augment, stream, pixels, err);
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
+                             inlay_error *err)
 {
     return preprocess_content(p, path, (file_content){0}, augment, stream, pixels, err);
 }

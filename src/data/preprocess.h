@@ -32,7 +32,8 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
 /* Of one image of a set, whose content may have been read already. */
-inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream, void *pixels, inlay_error *err);
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+                               void *pixels, inlay_error *err);
 inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err);
 
 #endif

@@ -211,8 +211,10 @@ static char *make_header(const tensor_view *const *order, int count, const char 
         int64_t bytes = tensor_count(order[i]->ndim, order[i]->dims) * (int64_t)dtype_size(order[i]->type);
         for (int d = 0; d < order[i]->ndim; d++)
             json_array_append_new(shape, json_integer(order[i]->dims[d]));
-        missing += json_object_set_new(root, order[i]->name,
-                            json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)bytes)) != 0;
+        missing +=
+            json_object_set_new(root, order[i]->name,
+                                json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape,
+                                          "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)bytes)) != 0;
         at += bytes;
     }
     text = missing ? NULL : json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);

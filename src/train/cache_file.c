@@ -140,7 +140,9 @@ inlay_status cache_file_open_temporary(cache_file *f, const char *path, size_t r
     inlay_status status = begin(f, path, 0, row, err);
 
     if (status == INLAY_OK) {
-        f->fd = unlink(f->path) == 0 || errno == ENOENT ? open(f->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
+        f->fd = unlink(f->path) == 0 || errno == ENOENT
+                    ? open(f->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)
+                    : -1;
         status = f->fd < 0 ? file_error(err, "write", f->path) : INLAY_OK;
     }
     if (status == INLAY_OK && unlink(f->path) != 0)

@@ -112,8 +112,10 @@ static inlay_status compare_settings(const char *path, const char *prefix, const
 inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err)
 {
     json_t *now = json_loads(run, 0, NULL);
-    inlay_status status = json_is_object((const json_t *)saved) ? compare_settings(path, "", saved, now, err)
-                                                                : error_set(err, INLAY_ERR_FORMAT, "%s: there are no settings of a training run in it", path);
+    inlay_status status =
+        json_is_object((const json_t *)saved)
+            ? compare_settings(path, "", saved, now, err)
+            : error_set(err, INLAY_ERR_FORMAT, "%s: there are no settings of a training run in it", path);
 
     json_decref(now);
     return status;
@@ -123,7 +125,8 @@ inlay_status checkpoint_compare(const char *path, const void *saved, const char 
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
     json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
-    inlay_status status = was ? checkpoint_compare(path, was, now, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    inlay_status status = was ? checkpoint_compare(path, was, now, err)
+                              : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
 
     json_decref(was);
     return status;

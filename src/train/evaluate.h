@@ -25,8 +25,8 @@ typedef struct evaluate_request {
     void *context;
 } evaluate_request;
 
-/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the model, when a logit
- * is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
+/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the
+ * model, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 

@@ -92,7 +92,8 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
 }
 
 /* What is not a number costs other time than what is, and is no use to anyone. */
-static inlay_status check_result(const measure_request *q, program *p, value wanted, int64_t batch, const model *m, inlay_error *err)
+static inlay_status check_result(const measure_request *q, program *p, value wanted, int64_t batch, const model *m,
+                                 inlay_error *err)
 {
     int64_t count = wanted == m->loss ? 1 : batch * m->classes;
     float *values = malloc((size_t)count * sizeof *values);
@@ -105,7 +106,8 @@ static inlay_status check_result(const measure_request *q, program *p, value wan
         finite = finite && isfinite(values[i]);
     free(values);
     if (!finite)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': the %s of images of noise are not finite", q->b->path, wanted == m->loss ? "losses" : "logits");
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': the %s of images of noise are not finite", q->b->path,
+             wanted == m->loss ? "losses" : "logits");
     return INLAY_OK;
 }
 

@@ -250,10 +250,14 @@ inlay_status predictor_check(const predictor *p, int task, const float *logits, 
         return INLAY_OK;
     name = a ? adapter_not_finite(a, p->dev) : NULL;
     if (name)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': the logits are not finite; tensor '%s' of the '%s' adapter has a value that is not finite", about, name, a->name);
+        FAIL(err, INLAY_ERR_FORMAT,
+             "'%s': the logits are not finite; tensor '%s' of the '%s' adapter has a value that is not finite", about,
+             name, a->name);
     for (int i = 0; i < tensor_set_count(p->b->file); i++)
         if (!tensor_finite(tensor_set_at(p->b->file, i)))
-            FAIL(err, INLAY_ERR_FORMAT, "'%s': the logits are not finite; tensor '%s' of '%s' has a value that is not finite", about, tensor_set_at(p->b->file, i)->name,
-                 tensor_set_at(p->b->file, i)->file);
-    FAIL(err, INLAY_ERR_FORMAT, "'%s': the logits are not finite, though all weights are: what is computed from them overflows", about);
+            FAIL(err, INLAY_ERR_FORMAT,
+                 "'%s': the logits are not finite; tensor '%s' of '%s' has a value that is not finite", about,
+                 tensor_set_at(p->b->file, i)->name, tensor_set_at(p->b->file, i)->file);
+    FAIL(err, INLAY_ERR_FORMAT,
+         "'%s': the logits are not finite, though all weights are: what is computed from them overflows", about);
 }

@@ -66,7 +66,8 @@ void predictor_logits(const predictor *p, int task, int64_t count, float *logits
 int64_t predictor_classes(const predictor *p, int task);
 /* The first parameter of `a` with a value that is not finite; NULL: none. */
 const char *adapter_not_finite(const adapter *a, const device *d);
-/* A logit that is not finite is no answer: the error names the image `about` which it is, and the first tensor that is not finite either, when there is one. */
+/* A logit that is not finite is no answer: the error names the image `about` which it is, and the first tensor that is
+ * not finite either, when there is one. */
 inlay_status predictor_check(const predictor *p, int task, const float *logits, const char *about, inlay_error *err);
 
 #endif

@@ -145,7 +145,9 @@ static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
 {
     const char *path = path_join(t->memory, t->q->output, "metrics.jsonl");
     char *text;
-    inlay_status status = line ? json_encode(&text, line, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9), path, err) : INLAY_ERR_FORMAT;
+    inlay_status status =
+        line ? json_encode(&text, line, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9), path, err)
+             : INLAY_ERR_FORMAT;
     bool good;
 
     json_decref(line);
@@ -282,7 +284,9 @@ static inlay_status check_weights(const trainer *t, inlay_error *err)
     const char *name = adapter_not_finite(t->q->a, t->q->dev);
 
     if (name)
-        FAIL(err, INLAY_ERR_INTERNAL, "after epoch %d, tensor '%s' has a value that is not finite: a lower --lr may help", t->state.epoch + 1, name);
+        FAIL(err, INLAY_ERR_INTERNAL,
+             "after epoch %d, tensor '%s' has a value that is not finite: a lower --lr may help", t->state.epoch + 1,
+             name);
     return INLAY_OK;
 }
 
@@ -349,8 +353,10 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
                           .images_per_second = seconds > 0 ? images / seconds : 0};
 
     t->result->loss = loss;
-    TRY(log_line(t, json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:I, s:f, s:f, s:f, s:f}", "event", "epoch", "epoch", report.epoch, "step", (json_int_t)report.step, "loss", loss, "lr",
-                              lr, "images_per_second", report.images_per_second, "seconds", seconds),
+    TRY(log_line(t,
+                 json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:I, s:f, s:f, s:f, s:f}", "event", "epoch",
+                            "epoch", report.epoch, "step", (json_int_t)report.step, "loss", loss, "lr", lr,
+                            "images_per_second", report.images_per_second, "seconds", seconds),
                  err));
     if (t->board) {
         TRY(events_scalar(t->board, "train/loss", report.step, loss, 0, err));
@@ -363,12 +369,14 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
 
 /* ---- judging ---- */
 
-/* Of what would be saved now, on `data`. A merge is made, judged and given up; a model that is its own result is kept for the next time. */
+/* Of what would be saved now, on `data`. A merge is made, judged and given up; a model that is its own result is kept
+ * for the next time. */
 static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation *e, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    evaluate_request request = {.model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
+    evaluate_request request = {
+        .model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
     adapter *merged;
     inlay_status status;
 
@@ -410,7 +418,8 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     NOTIFY(t, phase, "evaluating", q->eval_data->count, "img");
     status = evaluate_trained(t, q->eval_data, &e, err);
     if (status == INLAY_ERR_INTERRUPTED)
-        FAIL(err, status, "interrupted in the evaluation after epoch %d; '%s' holds the run, --resume continues it", epoch, t->checkpoint);
+        FAIL(err, status, "interrupted in the evaluation after epoch %d; '%s' holds the run, --resume continues it",
+             epoch, t->checkpoint);
     if (status != INLAY_OK)
         return diverged(status, err, arena_printf(t->memory, "evaluating '%s' after epoch %d", q->eval_split, epoch));
     t->result->evaluated = true;
@@ -423,8 +432,10 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     evaluation_free(&e);
     if (q->strict && t->result->bad_count)
         FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
-    TRY(log_line(t, json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval", "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
-                              t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
+    TRY(log_line(t,
+                 json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval",
+                            "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
+                            t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
                  err));
     if (t->board) {
         TRY(events_scalar(t->board, "eval/top1", t->state.step, t->result->top1, 0, err));
@@ -515,8 +526,9 @@ static inlay_status finish(trainer *t, inlay_error *err)
 
     status = q->eval_data ? judge(t, q->epochs, err) : look(t, err);
     if (status == INLAY_OK && q->eval_data && record)
-        json_object_set_new(record, "result", json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count, "top1", t->result->top1,
-                                                        "top5", t->result->top5));
+        json_object_set_new(record, "result",
+                            json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count,
+                                      "top1", t->result->top1, "top5", t->result->top5));
     if (status == INLAY_OK)
         status = save(t, preprocessing, record, err);
     if (status == INLAY_OK) {
@@ -537,10 +549,12 @@ static bool judge_is_due(const trainer *t)
     const train_request *q = t->q;
     int done = t->state.epoch;
 
-    return q->eval_data && q->eval_every > 0 && done > 0 && done < q->epochs && t->state.position == 0 && done % q->eval_every == 0;
+    return q->eval_data && q->eval_every > 0 && done > 0 && done < q->epochs && t->state.position == 0 &&
+           done % q->eval_every == 0;
 }
 
-/* The checkpoint between two epochs is from before the evaluation that belongs there: a run that goes on from it begins with that. */
+/* The checkpoint between two epochs is from before the evaluation that belongs there: a run that goes on from it begins
+ * with that. */
 static inlay_status run(trainer *t, inlay_error *err)
 {
     TRY(begin(t, err));

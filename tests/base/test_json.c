@@ -26,8 +26,13 @@ static void test_build_says_why(void **state)
 
 static void test_texts(void **state)
 {
-    static const char *const rows[][2] = {{"plain", "plain"}, {"", ""}, {"caf\xc3\xa9", "caf\xc3\xa9"}, {"caf\xe9", "caf\xef\xbf\xbd"}, {"\xff\xfe", "\xef\xbf\xbd\xef\xbf\xbd"},
-                                          {"a\xed\xa0\x80z", "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz"}, {"cut\xe2\x82", "cut\xef\xbf\xbd\xef\xbf\xbd"}};
+    static const char *const rows[][2] = {{"plain", "plain"},
+                                          {"", ""},
+                                          {"caf\xc3\xa9", "caf\xc3\xa9"},
+                                          {"caf\xe9", "caf\xef\xbf\xbd"},
+                                          {"\xff\xfe", "\xef\xbf\xbd\xef\xbf\xbd"},
+                                          {"a\xed\xa0\x80z", "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz"},
+                                          {"cut\xe2\x82", "cut\xef\xbf\xbd\xef\xbf\xbd"}};
     json_t *object = json_object();
 
     (void)state;
@@ -67,7 +72,8 @@ static void test_encode_and_read(void **state)
     assert_int_equal(json_read(&object, path, 0, &err), INLAY_ERR_FORMAT);
     assert_non_null(strstr(err.message, "a.json: line 1, column 7"));
     snprintf(path, sizeof path, "%s/absent.json", folder);
-    assert_int_equal(json_read(&object, path, 0, &err), INLAY_ERR_IO); /* why it cannot be read, not that it is no JSON */
+    assert_int_equal(json_read(&object, path, 0, &err),
+                     INLAY_ERR_IO); /* why it cannot be read, not that it is no JSON */
     assert_non_null(strstr(err.message, "No such file"));
     assert_int_equal(json_read(&object, folder, 0, &err), INLAY_ERR_IO);
     support_remove(folder);
@@ -75,7 +81,8 @@ static void test_encode_and_read(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_build_says_why), cmocka_unit_test(test_texts), cmocka_unit_test(test_encode_and_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_build_says_why), cmocka_unit_test(test_texts),
+                                       cmocka_unit_test(test_encode_and_read)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

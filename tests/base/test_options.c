@@ -161,9 +161,10 @@ static void test_options_given_several_times(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(
-        parse(o, &err, WORDS("--rank", "4", "--rank=32", "--label", "cat", "--layernorm", "--label=dog", "--layernorm", "--label", "")),
-        INLAY_OK);
+    assert_int_equal(parse(o, &err,
+                           WORDS("--rank", "4", "--rank=32", "--label", "cat", "--layernorm", "--label=dog",
+                                 "--layernorm", "--label", "")),
+                     INLAY_OK);
     assert_int_equal(options_int(o, "rank"), 32);
     assert_int_equal(options_count(o, "rank"), 1);
     assert_true(options_flag(o, "layernorm"));

@@ -221,8 +221,22 @@ static void test_characters(void **state)
     static const struct {
         const char *text;
         size_t length;
-    } rows[] = {{"a", 1}, {"", 0}, {"\xc3\xa9", 2}, {"\xe2\x82\xac", 3}, {"\xf0\x9f\x90\x88", 4}, {"\xe9t", 0}, {"\x80", 0}, {"\xc0\x80", 0}, {"\xc1\xbf", 0},
-                {"\xe0\x9f\xbf", 0}, {"\xed\xa0\x80", 0}, {"\xef\xbf\xbf", 3}, {"\xf0\x8f\xbf\xbf", 0}, {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0}, {"\xe2\x82", 0}};
+    } rows[] = {{"a", 1},
+                {"", 0},
+                {"\xc3\xa9", 2},
+                {"\xe2\x82\xac", 3},
+                {"\xf0\x9f\x90\x88", 4},
+                {"\xe9t", 0},
+                {"\x80", 0},
+                {"\xc0\x80", 0},
+                {"\xc1\xbf", 0},
+                {"\xe0\x9f\xbf", 0},
+                {"\xed\xa0\x80", 0},
+                {"\xef\xbf\xbf", 3},
+                {"\xf0\x8f\xbf\xbf", 0},
+                {"\xf4\x90\x80\x80", 0},
+                {"\xf5\x80\x80\x80", 0},
+                {"\xe2\x82", 0}};
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -235,8 +249,18 @@ static void test_characters(void **state)
 
 static void test_clean(void **state)
 {
-    static const char *const rows[][2] = {{"plain", "plain"}, {"a\033[2Jb\n\t\x7f", "a\\x1b[2Jb\\x0a\\x09\\x7f"}, {"\xc2\x9b" "2J", "\\xc2\\x9b" "2J"},
-                                          {"\x9b" "2J", "\\x9b" "2J"}, {"\xc2\xa0\xc3\xa9 \xe9", "\xc2\xa0\xc3\xa9 \xe9"}, {"\xe2\x80\x9b", "\xe2\x80\x9b"}};
+    static const char *const rows[][2] = {{"plain", "plain"},
+                                          {"a\033[2Jb\n\t\x7f", "a\\x1b[2Jb\\x0a\\x09\\x7f"},
+                                          {"\xc2\x9b"
+                                           "2J",
+                                           "\\xc2\\x9b"
+                                           "2J"},
+                                          {"\x9b"
+                                           "2J",
+                                           "\\x9b"
+                                           "2J"},
+                                          {"\xc2\xa0\xc3\xa9 \xe9", "\xc2\xa0\xc3\xa9 \xe9"},
+                                          {"\xe2\x80\x9b", "\xe2\x80\x9b"}};
     char out[64], *printed = NULL;
     size_t size;
 
