@@ -85,7 +85,10 @@ inlay_status json_read(json_t **out, const char *path, size_t flags, inlay_error
     char *text;
 
     *out = NULL;
-    TRY(file_read(path, LARGEST_FILE, &text, &size, err));
+    if (file_is_stream(path)) /* a pipe in the place of config.json would be waited for */
+        FAIL(err, INLAY_ERR_IO, "'%s' is not a regular file", path);
+    TRY(file_read_stream(path, LARGEST_FILE, &text, &size,
+                         err)); /* not mapped: a disk that fails is an error then, no signal */
     *out = json_loadb(text, size, flags, &where);
     free(text);
     if (!*out)

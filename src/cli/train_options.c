@@ -226,7 +226,7 @@ static const char *path_tail(const char *path)
 static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d,
                                  inlay_error *err)
 {
-    json_t *settings = json_object(), *root;
+    json_t *settings = json_object(), *root, *rest;
     uint32_t fingerprint = 0;
     inlay_status status;
 
@@ -239,9 +239,13 @@ static inlay_status describe_run(char **out, const train_request *q, const adapt
                                            "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
                                            "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
-    json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
-                                           q->augment, "preprocessing", preprocess_record(q->prep)));
-    status = json_encode(out, root, JSON_COMPACT | JSON_REAL_PRECISION(9), "the settings of the run", err);
+    rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
+                      "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
+                      "preprocessing", preprocess_record(q->prep));
+    status = rest ? INLAY_OK : INLAY_ERR_FORMAT;
+    json_object_update_new(root, rest);
+    if (status == INLAY_OK)
+        status = json_encode(out, root, JSON_COMPACT | JSON_REAL_PRECISION(9), "the settings of the run", err);
     json_decref(root);
     return status;
 }
