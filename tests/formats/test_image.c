@@ -255,7 +255,8 @@ static void test_deep_grey(void **state)
     assert_false(cut);
 }
 
-/* The header of a progressive JPEG changed to another size; what the file lacks is grey, but it cannot lack nearly everything. */
+/* The header of a progressive JPEG changed to another size; what the file lacks is grey, but it cannot lack nearly
+ * everything. */
 static void test_jpeg_that_claims_a_large_size(void **state)
 {
     static const struct {
