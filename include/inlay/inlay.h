@@ -92,7 +92,9 @@ INLAY_API const char *inlay_model_label(const inlay_model *model, int index); /*
 /* Side of the square input in pixels. */
 INLAY_API int inlay_model_image_size(const inlay_model *model);
 
-/* The `room` most probable classes of an image file, most probable first; *found = how many were written. */
+/* The `room` most probable classes of an image file, most probable first; *found = how many were written. Here and
+ * below, a logit that is not finite is an error (INLAY_ERR_FORMAT) that names the image and, where there is one, the
+ * first tensor that is not finite. */
 INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err);
 /* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, size, 3]; mean and std are applied inside. An image's logits do
  * not depend on the others. */

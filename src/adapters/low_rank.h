@@ -7,6 +7,7 @@
 typedef struct low_rank_plan {
     int experts_a, experts_b; /* 1: one for all */
     bool equal;               /* experts begin alike */
+    bool apart;               /* queries, keys and values of a layer draw apart, not together */
 } low_rank_plan;
 
 /* Edges of x A^T B^T for every product that the option `targets` names, with the options rank, alpha and dropout. */

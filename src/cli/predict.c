@@ -172,8 +172,14 @@ static inlay_status print_entry(work *w, const json_t *entry, inlay_error *err)
 
     TRY(json_encode(&text, entry, JSON_ANSWER, "an answer", err));
     fputs(w->answered ? ",\n    " : "{\n  \"results\": [\n    ", stdout);
-    for (const char *p = text; *p; p++)
-        fputs(*p == '\n' ? "\n    " : (char[]){*p, '\0'}, stdout); /* JSON has no line feed inside a text */
+    for (const char *p = text; *p;) { /* JSON has no line feed inside a text */
+        size_t length = strcspn(p, "\n");
+        fwrite(p, 1, length, stdout);
+        p += length;
+        if (*p++ != '\n')
+            break;
+        fputs("\n    ", stdout);
+    }
     free(text);
     return INLAY_OK;
 }

@@ -246,6 +246,16 @@ static void describe_schedule(json_t *root, const schedule *s)
                                            "decay_from_start", s->from_first, "repeat_first", s->repeat_first));
 }
 
+/* The names of the classes are saved with the adapter: found out now, not when all is trained. */
+static inlay_status check_classes(const dataset *d, inlay_error *err)
+{
+    for (int i = 0; i < d->class_count; i++)
+        if (!text_is_utf8(d->classes[i]))
+            FAIL(err, INLAY_ERR_FORMAT, "class %d, '%s', has a name that is not UTF-8: adapter.json cannot hold it", i,
+                 d->classes[i]);
+    return INLAY_OK;
+}
+
 /* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
 static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d,
                                  const recipe *r, inlay_error *err)
@@ -499,6 +509,8 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
         status = open_data(o, &data, &judged, &q.eval_split, err);
     if (status == INLAY_OK && data->class_count < 2)
         status = error_set(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"), data->class_count);
+    if (status == INLAY_OK)
+        status = check_classes(data, err);
     if (status == INLAY_OK)
         status = backbone_identify(b, err);
     if (status == INLAY_OK)

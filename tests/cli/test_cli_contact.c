@@ -244,7 +244,13 @@ static void test_predict_names(void **state)
     expect_text("out.txt", "e\\x1b[2J\\xc2\\x9bx\\x9by\\x0a.ppm\n");
     expect_error(shell("$INLAY predict --backbone \"$(printf 'no\\033[2Jwhere')\" " ONE " >out.txt 2>err.txt"), 1,
                  "'no\\x1b[2Jwhere'");
-    /* what is recorded with an adapter must be text */
+    /* what is recorded with an adapter must be text, and that is said before anything is trained */
+    assert_int_equal(shell("d=\"latin/train/$(printf 'caf\\351')\"; mkdir -p \"$d\" latin/train/tea && cp "
+                           "data/train/class0/* \"$d\" && cp data/train/class1/* latin/train/tea"),
+                     0);
+    expect(inlay("train --backbone " VIT " --data latin --batch-size 4 --epochs 1 --quiet --output l"), 1);
+    expect_text("err.txt", "UTF-8");
+    assert_int_equal(shell("[ -e l ]"), 1);
     expect_error(shell("$INLAY " RUN
                        "--method fusion --epochs 1 --output f --adapters \"$(printf 'a\\351,b')\" >out.txt 2>err.txt"),
                  2, "is not UTF-8");
