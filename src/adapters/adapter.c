@@ -24,7 +24,7 @@ const preset preset_table[] = {
     {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4",
      "beside the feed-forward part", "arXiv 2110.04366", "parallel"},
     {"adaptformer", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
-     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adaptformer"},
+     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adapter_plus_no_drop_path"},
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -249,7 +249,7 @@ static void test_recipes(void **state)
         assert_non_null(recipe_of(p->name));
     assert_string_equal(recipe_of("adapter_plus")->name, "adapter_plus");
     assert_string_equal(recipe_of("bottleneck")->name, "adapter_plus");
-    assert_string_equal(recipe_of("adaptformer")->name, "adaptformer");
+    assert_string_equal(recipe_of("adaptformer")->name, "adapter_plus_no_drop_path");
     assert_null(recipe_of("nothing"));
     assert_true(recipe_real(recipe_find("mosa"), "weight_decay") == 0.01);
     assert_true(recipe_real(recipe_find("mosa"), "beta2") == 0.999);
