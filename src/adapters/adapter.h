@@ -161,6 +161,8 @@ void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapt
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
 /* Makes every weight of the backbone's encoder (not its head) whose name contains `part` trainable; "" is all. */
 void adapter_unfreeze(adapter *a, const char *part);
+/* ... the one weight of that name; nothing where the checkpoint has none. */
+void adapter_unfreeze_whole(adapter *a, const char *name);
 param *adapter_find(const adapter *a, const char *name);
 /* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head as `a`. Options named in `same` (ended by
  * NULL) are a's; `settings` gives others (name, text; ended by NULL; may be NULL). */

@@ -44,7 +44,9 @@
         {"label_smoothing", OPTION_REAL, NULL, NULL, 0, 0.99, "X",                                                    \
          "share of the target spread over all classes", false},                                                       \
         {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P",                                                 \
-         "stochastic depth of the backbone, growing to this at the last block", false}
+         "stochastic depth of the backbone, growing to this at the last block", false},                               \
+        {"backbone_dropout", OPTION_REAL, NULL, NULL, 0, 0.95, "P",                                                   \
+         "dropout of the backbone: behind the embeddings and twice in each feed-forward part", false}
 
 /* Rows that both commands have. */
 #define OPTIONS_TRAINING                                                                                                                                     \
@@ -66,7 +68,9 @@
         {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
         {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
-        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "momentum and decay also move what a step had no gradient for: experts not drawn, layers dropped", false}, \
+        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                         \
+         "momentum and decay also move what a step had no gradient for, once it has had one: experts not drawn, "      \
+         "layers dropped", false},                                                                                     \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
@@ -75,8 +79,16 @@
 /* The method's options: its own or its preset's defaults, then what the user gave. */
 inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
-inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err);
-/* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite. *done: it is complete and --resume was given. */
+typedef struct training_request {
+    options *o; /* the recipe's values become its defaults */
+    bool complete; /* --resume of a run that is complete: nothing is trained, its settings are compared */
+    inlay_status (*saved)(const train_result *result, const options *o,
+                          inlay_error *err); /* before the run counts as complete; may be NULL */
+} training_request;
+inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
+                          inlay_error *err);
+/* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
+ * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. */
 inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err);
 
 #endif

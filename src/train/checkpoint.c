@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,29 +111,56 @@ static inlay_status compare_settings(const char *path, const char *prefix, const
     return INLAY_OK;
 }
 
-/* The two runs' settings must be the same. */
-static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
+inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err)
 {
-    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL);
-    inlay_status status = a ? compare_settings(path, "", a, b, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    json_t *now = json_loads(run, 0, NULL);
+    inlay_status status =
+        json_is_object((const json_t *)saved)
+            ? compare_settings(path, "", saved, now, err)
+            : error_set(err, INLAY_ERR_FORMAT, "%s: there are no settings of a training run in it", path);
 
-    json_decref(a);
-    json_decref(b);
+    json_decref(now);
     return status;
 }
 
-static inlay_status read_state(const char *path, const char *text, train_state *state, inlay_error *err)
+/* The two runs' settings must be the same. */
+static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
+{
+    json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
+    inlay_status status = was ? checkpoint_compare(path, was, now, err)
+                              : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+
+    json_decref(was);
+    return status;
+}
+
+/* Whether a run of that extent can stand there. Images that cannot be read make the epochs' steps fewer, so that their number only has bounds. */
+static bool can_stand(const train_state *s, json_int_t epoch, json_int_t step_in_epoch, json_int_t position, const train_extent *extent)
+{
+    int64_t most_steps = ((int64_t)extent->images + extent->batch - 1) / extent->batch;
+
+    return epoch >= 0 && epoch <= extent->epochs && position >= 0 && position <= extent->images && step_in_epoch >= 0 && step_in_epoch <= position &&
+           (epoch < extent->epochs || position == 0) && s->step >= epoch + step_in_epoch && s->step <= epoch * most_steps + step_in_epoch && isfinite(s->loss_sum) &&
+           s->log_bytes >= 0;
+}
+
+static inlay_status read_state(const char *path, const char *text, train_state *state, const train_extent *extent, inlay_error *err)
 {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL;
-    json_int_t step = 0, bytes = 0;
-    int bad = !root || json_unpack(root, "{s:i, s:i, s:i, s:I, s:F, s:I}", "epoch", &state->epoch, "step_in_epoch", &state->step_in_epoch, "position",
-                                   &state->position, "step", &step, "loss_sum", &state->loss_sum, "log_bytes", &bytes) != 0;
+    json_int_t epoch, step_in_epoch, position, step, bytes;
+    double loss_sum;
+    bool good = root && json_unpack(root, "{s:I, s:I, s:I, s:I, s:F, s:I}", "epoch", &epoch, "step_in_epoch", &step_in_epoch, "position", &position, "step", &step,
+                                    "loss_sum", &loss_sum, "log_bytes", &bytes) == 0;
 
-    state->step = step;
-    state->log_bytes = bytes;
     json_decref(root);
-    if (bad)
+    if (!good)
         FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    *state = (train_state){.step = step, .loss_sum = loss_sum, .log_bytes = bytes};
+    if (!can_stand(state, epoch, step_in_epoch, position, extent))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of this run: no run of %d epochs over %d images stands at %s", path, extent->epochs, extent->images, text);
+    state->epoch = (int)epoch;
+    state->step_in_epoch = (int)step_in_epoch;
+    state->position = (int)position;
     return INLAY_OK;
 }
 
@@ -161,7 +190,7 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
     return INLAY_OK;
 }
 
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run, inlay_error *err)
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run, inlay_error *err)
 {
     tensor_set *file;
     inlay_status status;
@@ -169,11 +198,45 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
     TRY(tensor_set_open(&file, path, err));
     status = compare_runs(path, tensor_set_metadata(file, "inlay.run"), run, err);
     if (status == INLAY_OK)
-        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, err);
+        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, extent, err);
     if (status == INLAY_OK)
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)
         status = read_values(path, file, a, d, err);
+    tensor_set_close(file);
+    return status;
+}
+
+/* How far the run goes, as its settings say. */
+static bool read_extent(const json_t *run, train_extent *extent)
+{
+    json_int_t epochs, images, batch;
+
+    if (json_unpack((json_t *)(uintptr_t)run, "{s:I, s:I, s:I}", "epochs", &epochs, "images", &images, "batch_size", &batch) != 0)
+        return false;
+    *extent = (train_extent){(int)epochs, (int)images, (int)batch};
+    return epochs > 0 && epochs <= INT_MAX && images > 0 && images <= INT_MAX && batch > 0 && batch <= INT_MAX;
+}
+
+inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err)
+{
+    tensor_set *file;
+    const char *text;
+    train_extent extent;
+    inlay_status status = INLAY_OK;
+
+    *run = NULL;
+    TRY(tensor_set_open(&file, path, err));
+    text = tensor_set_metadata(file, "inlay.run");
+    *run = text ? json_loads(text, 0, NULL) : NULL;
+    if (!*run || !read_extent(*run, &extent))
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    if (status == INLAY_OK)
+        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, &extent, err);
+    if (status != INLAY_OK) {
+        json_decref(*run);
+        *run = NULL;
+    }
     tensor_set_close(file);
     return status;
 }

@@ -14,9 +14,20 @@ typedef struct train_state {
     int64_t log_bytes;  /* length of metrics.jsonl that belongs to it */
 } train_state;
 
+/* How far a run goes: a state outside of it belongs to no such run. */
+typedef struct train_extent {
+    int epochs, images, batch;
+} train_extent;
+
 /* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint of other settings and names the first
- * key that differs. */
+ * key that differs, and a state in which no run of that extent can be. */
 inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err);
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run, inlay_error *err);
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run,
+                             inlay_error *err);
+/* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
+inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);
+/* Whether a finished run's record (a json_t *, from the file `path`) has the settings of `run`; the error names the
+ * first that differs. */
+inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err);
 
 #endif

@@ -114,8 +114,8 @@ void train_update(const train_request *q, double lr)
         clip(q);
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !q->move_untouched))
-            continue; /* an expert that was not drawn, a layer that was dropped */
+        if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
+            continue; /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
             q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         p->updates++;

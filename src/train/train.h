@@ -24,6 +24,8 @@ typedef struct train_plan {
     double flops;              /* of an image and step */
 } train_plan;
 
+struct train_result;
+
 /* Who watches a run. Every function may be NULL. */
 typedef struct train_observer {
     void *context;
@@ -35,6 +37,8 @@ typedef struct train_observer {
     void (*plan)(void *context, const train_plan *plan);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
+    /* The adapter is written, the checkpoint still there: what else belongs to a complete run is written now. */
+    inlay_status (*saved)(void *context, const struct train_result *result, inlay_error *err);
 } train_observer;
 
 /* CACHE_AUTO: a run goes on without a cache when its file cannot be written; CACHE_ON: that is an error. */
@@ -54,11 +58,13 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
-    bool move_untouched; /* momentum and decay move parameters that a step gave no gradient, as PyTorch's optimisers do with gradients of zero */
+    /* momentum and decay move parameters that a step gave no gradient, from their first one on, as PyTorch's optimisers
+     * do with gradients that are set to zero */
+    bool move_untouched;
     optimizer_kind optimizer;
     adam_rule adam_rule;
     decay_reach decay_on;
-    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
+    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path, backbone_dropout;
     double momentum;  /* SGD's */
     double clip_norm; /* of all gradients together, at most; 0: any */
     uint64_t seed;
@@ -89,6 +95,8 @@ typedef struct train_result {
     arena *memory;        /* owns the messages */
     int bad_count;
     const char **bad;     /* unreadable images */
+    int cut_count;        /* training images whose grey of more than 8 bits was cut at 255 */
+    int eval_cut_count;   /* the same, of the images that were judged */
 } train_result;
 
 /* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a checkpoint was written. */
