@@ -145,8 +145,8 @@ static void test_last_step_not_finite(void **state)
     when_asked = spoil_last;
     assert_int_equal(train_once(data, output, s, &result, &err), INLAY_ERR_INTERNAL);
     when_asked = NULL;
-    assert_string_equal(err.message, "after epoch 4, tensor 'head.bias' has a value that is not finite: a lower --lr may "
-                                     "help");
+    assert_string_equal(err.message, "after epoch 4, tensor 'head.bias' has a value that is not finite: "
+                                     "a lower --lr may help");
     train_result_free(&result);
     strcat(output, "/adapter.safetensors");
     assert_false(file_exists(output));
