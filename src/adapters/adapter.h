@@ -74,7 +74,7 @@ typedef struct method {
     bool (*unmerged)(const adapter *a); /* whether it is what was trained, which draws and so cannot answer; NULL: never */
 } method;
 
-/* Another set of defaults for a method, by name. */
+/* Another set of defaults for a method, by name. `cite` names every source whose values are in it. */
 typedef struct preset {
     const char *name, *method;
     const char *settings; /* "position=post scaling=channel" */

@@ -16,6 +16,6 @@ const method method_linear = {
     .equation = "y = f(x) W^T + b",
     .cite = "-",
     .options = option_table,
-    .recipe = "linear",
+    .recipe = "adapter_plus_no_drop_path",
     .plan = plan,
 };

@@ -49,6 +49,6 @@ const method method_vpt = {
     .equation = "[class; P; patches] into the block",
     .cite = "arXiv 2203.12119",
     .options = option_table,
-    .recipe = "vpt",
+    .recipe = "adapter_plus_no_drop_path",
     .plan = plan,
 };

@@ -502,43 +502,6 @@ static inlay_status save(trainer *t, const void *preprocessing, const void *reco
     return status;
 }
 
-static inlay_status count_bad(const param *p, const device *d, int64_t *bad, inlay_error *err)
-{
-    float *values = malloc((size_t)p->count * sizeof *values);
-
-    if (!values)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory looking at '%s'", p->name);
-    param_get(p, d, values);
-    for (int64_t i = 0; i < p->count; i++)
-        *bad += !isfinite(values[i]);
-    free(values);
-    return INLAY_OK;
-}
-
-/* The loss of a step is of the weights in front of it: nobody has looked at what the last step made of them. */
-static inlay_status expect_finite(const trainer *t, inlay_error *err)
-{
-    const adapter *a = t->q->a;
-    int64_t bad = 0, total = 0;
-    const char *first = NULL;
-
-    for (int i = 0; i < a->param_count; i++) {
-        const param *p = a->params[i].p;
-        if (!p->trainable)
-            continue;
-        TRY(count_bad(p, t->q->dev, &bad, err));
-        total += p->count;
-        if (bad && !first)
-            first = p->name;
-    }
-    if (bad)
-        FAIL(err, INLAY_ERR_INTERNAL,
-             "%" PRId64 " of %" PRId64 " trained values are not finite after the last step, the first in '%s': "
-             "lower --lr",
-             bad, total, first);
-    return INLAY_OK;
-}
-
 /* Brings the result's figures up to date. */
 static void sum_up(trainer *t)
 {
@@ -598,7 +561,6 @@ static inlay_status run(trainer *t, inlay_error *err)
         if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
             return interrupted(t, err);
     }
-    TRY(expect_finite(t, err));
     return finish(t, err);
 }
 
