@@ -303,7 +303,7 @@ def step_table():
     yield row("steps_mosa_decay_masked", "mosa", {**mosa, "mask": "row", "decay_masked": True})
     yield row("steps_mosa_move_untouched", "mosa", {**mosa, "mask": "column", "style": "adaptformer"}, True)
     yield row("steps_adaptable", "adaptable", switched)
-    adamix = {"kind": "adapter", "experts": 4, "share": "none", "consistency": 10.0, "rank": 4, "position": "post",
+    adamix = {"kind": "adapter", "experts": 4, "share": "none", "consistency": 2.0, "rank": 4, "position": "post",
               "activation": "gelu", "dropout": 0.0}
     yield row("steps_adamix_move_untouched", "adamix", adamix, True)
     lora = {"kind": "lora", "experts": 4, "share": "none", "consistency": 1.0, "rank": 4, "alpha": 6.0, "dropout": 0.0}

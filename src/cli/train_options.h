@@ -68,7 +68,7 @@
         {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
         {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
-        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                         \
+        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                        \
          "momentum and decay also move what a step had no gradient for, once it has had one: experts not drawn, "      \
          "layers dropped", false},                                                                                     \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \

@@ -87,7 +87,9 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
             adapter_free(s->a, &s->dev);
         s->a = merged;
     }
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .prec = frozen_type, .training = training, .drop_path = training ? 0.2 : 0};
+    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .prec = frozen_type,
+                             .training = training, .drop_path = training ? 0.2 : 0,
+                             .backbone_dropout = training ? 0.1 : 0};
     ASSERT_OK(model_build(&s->m, &request, &err));
     program_request plan = {.dev = &s->dev, .max_batch = BATCH, .slice = slice_size, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
