@@ -21,6 +21,20 @@ FILE *progress_stream(const options *o)
     return options_flag(o, "quiet") ? NULL : stderr;
 }
 
+void print_note(const char *text)
+{
+    fprintf(stderr, "note: %s\n", text);
+}
+
+inlay_status print_notes(const notes *n, bool strict, inlay_error *err)
+{
+    if (strict)
+        TRY(notes_refuse_faults(n, err));
+    for (int i = 0; i < n->count; i++)
+        print_note(n->items[i].text);
+    return INLAY_OK;
+}
+
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
     const char *mode = options_string(o, "crop_mode"), *interpolation = options_string(o, "interpolation");

@@ -2,6 +2,7 @@
 #ifndef INLAY_CLI_COMMON_H
 #define INLAY_CLI_COMMON_H
 
+#include "base/notes.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "train/session.h"
@@ -36,4 +37,8 @@ inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
+/* Notes stand on standard error, with --quiet too: that takes away how far the work is, not what is wrong with it. */
+void print_note(const char *text);
+/* Prints all of the list; `strict`: the first fault among them is an error. */
+inlay_status print_notes(const notes *n, bool strict, inlay_error *err);
 #endif

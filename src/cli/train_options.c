@@ -96,10 +96,8 @@ static void on_note(void *context, const char *text)
 {
     view *v = context;
 
-    if (v->out) {
-        progress_clear(&v->bar);
-        fprintf(v->out, "note: %s\n", text);
-    }
+    progress_clear(&v->bar);
+    print_note(text);
 }
 
 static bool on_stop(void *context)
