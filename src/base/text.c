@@ -103,6 +103,52 @@ size_t text_fit(const char *text, int columns)
     return length;
 }
 
+/* Bytes of the character that `text` begins with; 0: it is no UTF-8 (RFC 3629: no surrogates, nothing longer than need
+ * be). */
+static size_t character_bytes(const char *text)
+{
+    const unsigned char *b = (const unsigned char *)text;
+    size_t length = b[0] < 0x80                   ? 1
+                    : b[0] >= 0xc2 && b[0] < 0xe0 ? 2
+                    : (b[0] & 0xf0) == 0xe0       ? 3
+                    : b[0] >= 0xf0 && b[0] < 0xf5 ? 4
+                                                  : 0;
+
+    for (size_t i = 1; i < length; i++)
+        if ((b[i] & 0xc0) != 0x80)
+            return 0;
+    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] >= 0xa0) || (b[0] == 0xf0 && b[1] < 0x90) ||
+        (b[0] == 0xf4 && b[1] >= 0x90))
+        return 0;
+    return length;
+}
+
+bool text_is_utf8(const char *text)
+{
+    size_t length = 0;
+
+    while (*text && (length = character_bytes(text)) > 0)
+        text += length;
+    return !*text;
+}
+
+char *text_escaped(arena *a, const char *text)
+{
+    char *made = arena_alloc(a, 4 * strlen(text) + 1), *out = made;
+
+    while (*text) {
+        size_t length = character_bytes(text);
+        unsigned char first = (unsigned char)*text;
+        bool control = first < 0x20 || first == 0x7f || (first == 0xc2 && length == 2 && (unsigned char)text[1] < 0xa0);
+        size_t taken = length ? length : 1;
+        for (size_t i = 0; i < taken; i++)
+            out += length && !control ? (*out = text[i], 1) : snprintf(out, 5, "\\x%02X", (unsigned char)text[i]);
+        text += taken;
+    }
+    *out = '\0';
+    return made;
+}
+
 void text_wrap(FILE *out, const char *text, int at, int indent, int width)
 {
     bool first = true; /* on its line */

@@ -18,6 +18,10 @@ int text_columns(const char *text);
 /* Bytes of the longest beginning of `text` that fits in `columns`; never splits a character. */
 size_t text_fit(const char *text, int columns);
 
+bool text_is_utf8(const char *text);
+/* The text with every byte that is not part of UTF-8, and every control character, as \\xNN: for a message about it. */
+char *text_escaped(arena *a, const char *text);
+
 /* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`;
  * further lines are indented by `indent`. */
 void text_wrap(FILE *out, const char *text, int at, int indent, int width);

@@ -216,6 +216,27 @@ static void test_csv(void **state)
     free(text);
 }
 
+static void test_utf8(void **state)
+{
+    static const char *const good[] = {
+        "", "plain", "caf\xC3\xA9", "\xEF\xBF\xBD", "\xF0\x9F\x90\xB6", "\xF4\x8F\xBF\xBF", "\xED\x9F\xBF"};
+    /* Latin-1, a lone continuation, a cut character, overlong forms, a surrogate, above U+10FFFF, bytes that never
+     * occur */
+    static const char *const bad[] = {
+        "caf\xE9",          "\x80",         "a\xE2\x82",        "\xC0\xAF", "\xE0\x80\xAF",
+        "\xF0\x80\x80\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF"};
+    arena *memory = arena_new();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(text_is_utf8(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(text_is_utf8(bad[i]));
+    assert_string_equal(text_escaped(memory, "caf\xE9, caf\xC3\xA9\n"), "caf\\xE9, caf\xC3\xA9\\x0A");
+    assert_string_equal(text_escaped(memory, "\x1b[2J\xC2\x9B\x7f"), "\\x1B[2J\\xC2\\x9B\\x7F");
+    arena_free(memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,7 +244,7 @@ int main(void)
         cmocka_unit_test(test_counts),  cmocka_unit_test(test_quantities),
         cmocka_unit_test(test_columns), cmocka_unit_test(test_wrapping),
         cmocka_unit_test(test_table),   cmocka_unit_test(test_table_without_titles),
-        cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_csv),     cmocka_unit_test(test_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
