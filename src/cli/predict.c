@@ -198,6 +198,7 @@ static inlay_status run(options *o, inlay_error *err)
     session s;
     dataset *d = NULL;
     heatmap h = {0};
+    notes found = {0};
     inlay_status status;
 
     if (count == 0)
@@ -206,8 +207,12 @@ static inlay_status run(options *o, inlay_error *err)
     paths = calloc((size_t)count, sizeof *paths);
     for (int i = 0; paths && i < count; i++)
         paths[i] = options_positional(o, i);
-    status = paths ? dataset_from_paths(&d, paths, count, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    status =
+        paths ? dataset_from_paths(&d, paths, count, &found, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
     free(paths);
+    if (status == INLAY_OK)
+        status = print_notes(&found, options_flag(o, "strict"), err);
+    notes_free(&found);
     if (status == INLAY_OK)
         status = draw(&h, &s, d, o, err);
     if (status == INLAY_OK)

@@ -184,15 +184,15 @@ const char *session_label(const session *s, int64_t index)
     return session_task_label(s, 0, index);
 }
 
-inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err)
+inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, notes *n,
+                             inlay_error *err)
 {
-    dataset_request request = {.path = path, .split = split};
+    dataset_request request = {.path = path, .split = split, .class_count = (int)session_classes(s), .notes = n};
 
     if (s->a && session_label(s, 0))
         request.classes = (const char *const *)s->a->labels;
     else if (!s->a && s->b->labels)
         request.classes = s->b->labels;
-    request.class_count = request.classes ? (int)session_classes(s) : 0;
     TRY(dataset_open(out, &request, err));
     if (!request.classes && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
         int found = (*out)->class_count;
