@@ -32,6 +32,26 @@ struct loader {
     int bad_count, bad_capacity;
 };
 
+#define MAX_IMAGE_BYTES ((size_t)1 << 31)
+
+static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, inlay_error *err)
+{
+    const char *path = r->data->samples[index].path;
+    char *bytes;
+    size_t size;
+    inlay_error changed;
+    inlay_status status = file_read(path, MAX_IMAGE_BYTES, &bytes, &size, err);
+
+    if (status == INLAY_ERR_IO && image_records_failed(r->records, index, &changed) != INLAY_OK)
+        FAIL(err, changed.code, "%s", changed.message);
+    TRY(status);
+    status = image_records_read(r->records, index, bytes, size, err);
+    if (status == INLAY_OK)
+        status = preprocess_bytes(r->prep, bytes, size, path, r->augment, stream, pixels, err);
+    free(bytes);
+    return status;
+}
+
 static void fill_slot(loader *l, int position)
 {
     const loader_request *r = &l->request;
@@ -40,8 +60,7 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status =
-        preprocess_file(r->prep, r->data->samples[index].path, r->augment, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
+    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
 }
 
 static void *work(void *argument)
@@ -139,7 +158,8 @@ void loader_free(loader *l)
     free(l);
 }
 
-/* What is wrong with one file only costs that file; running out of memory or a wrong request ends the reading. */
+/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request ends
+ * the reading. */
 static bool is_bad_image(inlay_status status)
 {
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;

@@ -212,15 +212,27 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
+                              rng_stream stream, void *pixels, inlay_error *err)
 {
-    image img;
+    image img = {0};
     inlay_status status;
 
-    TRY(image_load(&img, path, p->apply_orientation, err));
+    TRY(image_decode(&img, bytes, size, name, p->apply_orientation, err));
     status = preprocess_image(p, &img, augment, stream, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)
-        error_prefix(err, "'%s'", path);
+        error_prefix(err, "'%s'", name);
+    return status;
+}
+
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+{
+    file_map map;
+    inlay_status status;
+
+    TRY(file_map_open(&map, path, err));
+    status = preprocess_bytes(p, map.data, map.size, path, augment, stream, pixels, err);
+    file_map_close(&map);
     return status;
 }

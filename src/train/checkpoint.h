@@ -3,6 +3,7 @@
 #define INLAY_TRAIN_CHECKPOINT_H
 
 #include "adapters/adapter.h"
+#include "data/image_records.h"
 
 /* Where a run stands: between two steps. */
 typedef struct train_state {
@@ -16,7 +17,10 @@ typedef struct train_state {
 
 /* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint of other settings and names the first
  * key that differs. */
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err);
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run, inlay_error *err);
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run,
+                             const image_records *images, inlay_error *err);
+/* *compared: whether it says what the run's images were; one that it read and that is another now is refused. */
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run,
+                             image_records *images, bool *compared, inlay_error *err);
 
 #endif

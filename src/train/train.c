@@ -36,6 +36,7 @@ typedef struct trainer {
     int32_t *labels;
     int *indices;
     train_state state;
+    image_records images;
     FILE *log;
     events *board;
     const char *checkpoint;
@@ -59,7 +60,8 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
 {
     const train_request *q = t->q;
     const model *m = &t->plans[0].m;
-    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .b = q->b, .data = q->data, .prep = q->prep, .workers = q->workers,
+    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .b = q->b, .data = q->data, .prep = q->prep,
+                             .records = &t->images, .workers = q->workers,
                              .batch = q->batch < 16 ? q->batch : 16, .place = place, .progress = q->observer.progress, .note = q->observer.note,
                              .stop = q->observer.stop, .context = q->observer.context};
 
@@ -154,6 +156,16 @@ static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
     return INLAY_OK;
 }
 
+static inlay_status resume(trainer *t, inlay_error *err)
+{
+    bool compared;
+
+    TRY(checkpoint_load(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, &compared, err));
+    if (!compared)
+        NOTIFY(t, note, "the checkpoint does not say what the images were: one that has changed since is not noticed");
+    return INLAY_OK;
+}
+
 static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -170,8 +182,9 @@ static inlay_status begin(trainer *t, inlay_error *err)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
+    TRY(image_records_new(&t->images, q->data, err));
     if (q->resume && file_exists(t->checkpoint))
-        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
+        TRY(resume(t, err));
     for (int i = 0; i < t->plan_count; i++) {
         request.skip_layers = i;
         TRY(model_build(&t->plans[i].m, &request, err));
@@ -268,7 +281,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
 
 static inlay_status interrupted(trainer *t, inlay_error *err)
 {
-    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, err));
+    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, err));
     FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
 }
 
@@ -411,7 +424,7 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
 
     shuffle(t);
     if (!t->cached) {
-        loader_request request = {.data = q->data, .prep = q->prep, .order = t->order + t->state.position, .count = t->usable_count - t->state.position,
+        loader_request request = {.data = q->data, .prep = q->prep, .records = &t->images, .order = t->order + t->state.position, .count = t->usable_count - t->state.position,
                                   .workers = q->workers, .ahead = 2 * q->batch, .augment = q->augment, .seed = q->seed, .epoch = (uint32_t)t->state.epoch};
         status = loader_new(&l, &request, err);
     }
@@ -430,7 +443,7 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
     if (q->eval_data && !last && q->eval_every > 0 && (t->state.epoch + 1) % q->eval_every == 0)
         TRY(judge(t, t->state.epoch + 1, err));
     t->state = (train_state){.epoch = t->state.epoch + 1, .step = t->state.step, .log_bytes = t->state.log_bytes};
-    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, err);
+    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, &t->images, err);
 }
 
 static inlay_status save(trainer *t, const void *preprocessing, const void *record, inlay_error *err)
@@ -507,6 +520,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     }
     free(t.plans);
     feature_cache_free(&t.cache);
+    image_records_free(&t.images);
     free(t.order);
     free(t.labels);
     free(t.indices);
