@@ -101,6 +101,11 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
     return status;
 }
 
+static bool wants_table(const session *s, const options *o)
+{
+    return session_classes(s) <= 30 || options_flag(o, "per_class");
+}
+
 static void report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds)
 {
     if (options_flag(o, "json")) {
@@ -112,7 +117,7 @@ static void report(const session *s, const dataset *d, const evaluation *e, cons
         json_decref(root);
         return;
     }
-    if (e->classes <= 30 || options_flag(o, "per_class"))
+    if (wants_table(s, o))
         print_table(s, d, e);
     printf("%d images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", e->count, 100 * e->top1, 100 * e->top5, e->loss);
 }
@@ -196,6 +201,7 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
     evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = choose_workers(o), .progress = show_progress, .context = &bar};
     inlay_status status;
 
+    request.confusion = wants_table(s, o) || options_string(o, "confusion");
     TRY(check_labels(s, o, err));
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
     e = calloc((size_t)session_tasks(s), sizeof *e);

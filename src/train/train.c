@@ -54,6 +54,66 @@ static bool asked_to_stop(const trainer *t)
     return t->q->observer.stop && t->q->observer.stop(t->q->observer.context);
 }
 
+/* ---- judging ---- */
+
+/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next
+ * time. */
+static inlay_status open_judge(trainer *t, adapter **merged, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    inlay_status status;
+
+    status = adapter_merged(merged, q->a, q->dev, err);
+    if (status != INLAY_OK) {
+        *merged = NULL;
+        return status;
+    }
+    model_.a = *merged;
+    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
+    t->has_judge = true;
+    return status;
+}
+
+static void leave_judge(trainer *t, adapter *merged)
+{
+    if (merged == t->q->a)
+        return;
+    predictor_close(&t->judge);
+    t->has_judge = false;
+    adapter_free(merged, t->q->dev);
+}
+
+/* The memory that judging takes is asked for before the first step, not behind the last one. */
+static inlay_status try_judge(trainer *t, inlay_error *err)
+{
+    adapter *merged = NULL;
+    inlay_status status = open_judge(t, &merged, err);
+
+    if (merged)
+        leave_judge(t, merged);
+    return status;
+}
+
+static inlay_status evaluate_trained(trainer *t, evaluation *e, inlay_error *err)
+{
+    const train_request *q = t->q;
+    evaluate_request request = {.model = &t->judge,
+                                .data = q->eval_data,
+                                .prep = q->prep,
+                                .workers = q->workers,
+                                .progress = q->observer.progress,
+                                .context = q->observer.context};
+    adapter *merged = NULL;
+    inlay_status status = open_judge(t, &merged, err);
+
+    if (status == INLAY_OK)
+        status = evaluate(e, &request, err);
+    if (merged)
+        leave_judge(t, merged);
+    return status;
+}
+
 /* ---- before the first step ---- */
 
 static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *err)
@@ -191,6 +251,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
     }
     TRY(fill_cache(t, err));
     TRY(make_programs(t, err));
+    if (q->eval_data)
+        TRY(try_judge(t, err));
     return open_log(t, err);
 }
 
@@ -358,32 +420,6 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
     }
     NOTIFY(t, epoch, &report);
     return INLAY_OK;
-}
-
-/* ---- judging ---- */
-
-/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next time. */
-static inlay_status evaluate_trained(trainer *t, evaluation *e, inlay_error *err)
-{
-    const train_request *q = t->q;
-    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    evaluate_request request = {.model = &t->judge, .data = q->eval_data, .prep = q->prep, .workers = q->workers, .progress = q->observer.progress,
-                                .context = q->observer.context};
-    adapter *merged;
-    inlay_status status;
-
-    TRY(adapter_merged(&merged, q->a, q->dev, err));
-    model_.a = merged;
-    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
-    t->has_judge = true;
-    if (status == INLAY_OK)
-        status = evaluate(e, &request, err);
-    if (merged != q->a) {
-        predictor_close(&t->judge);
-        t->has_judge = false;
-        adapter_free(merged, q->dev);
-    }
-    return status;
 }
 
 static inlay_status judge(trainer *t, int epoch, inlay_error *err)
