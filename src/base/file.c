@@ -20,7 +20,8 @@ inlay_status file_error(inlay_error *err, const char *verb, const char *path)
 /* What says nothing about the file: the same call may work a moment later. */
 static bool is_passing(int cause)
 {
-    static const int causes[] = {EMFILE, ENFILE, ENOBUFS, EAGAIN, EINTR, EIO, ESTALE, ETIMEDOUT, EBUSY, ENODEV, EREMOTEIO};
+    static const int causes[] = {EMFILE, ENFILE,    ENOBUFS, EAGAIN, EINTR,    EIO,
+                                 ESTALE, ETIMEDOUT, EBUSY,   ENODEV, EREMOTEIO};
 
     for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
         if (causes[i] == cause)

@@ -19,7 +19,8 @@ void file_map_release(const file_map *map);
 /* The same for the pages that lie wholly within a part of a map. */
 void file_part_release(const void *data, size_t size);
 
-/* Reads a whole file, without a map: one that is cut meanwhile is an error. *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
+/* Reads a whole file, without a map: one that is cut meanwhile is an error. *data ends with an extra NUL byte and is
+ * freed with free(). Files over `limit` bytes are refused. */
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
 
 /* Writing: file_begin opens `path`.tmp, file_commit flushes it to the disk and renames it over `path`, file_abandon removes it.
@@ -60,8 +61,9 @@ typedef struct file_stamp {
 bool file_stamp_of(const char *path, file_stamp *stamp);
 bool file_stamp_same(const file_stamp *a, const file_stamp *b);
 
-/* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". Opening and reading give INLAY_ERR_SYSTEM instead of INLAY_ERR_IO where
- * the reason is trouble of the moment (too many open files, a failing disk) and none of the file. */
+/* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". Opening and reading give INLAY_ERR_SYSTEM
+ * instead of INLAY_ERR_IO where the reason is trouble of the moment (too many open files, a failing disk) and none of
+ * the file. */
 inlay_status file_error(inlay_error *err, const char *verb, const char *path);
 
 #endif

@@ -158,8 +158,8 @@ void loader_free(loader *l)
     free(l);
 }
 
-/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request ends
- * the reading. */
+/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request
+ * ends the reading. */
 static bool is_bad_image(inlay_status status)
 {
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;

@@ -226,7 +226,8 @@ inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t siz
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
+                             inlay_error *err)
 {
     file_map map;
     inlay_status status;

@@ -270,7 +270,13 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
 static inlay_status compute_rows(feature_cache *c, const cache_request *q, const int *order, int count, inlay_error *err)
 {
     program_request plan = {.dev = q->dev, .max_batch = q->batch, .wanted = c->values, .wanted_count = c->count};
-    loader_request request = {.data = q->data, .prep = q->prep, .records = q->records, .order = order, .count = count, .workers = q->workers, .ahead = 2 * q->batch};
+    loader_request request = {.data = q->data,
+                              .prep = q->prep,
+                              .records = q->records,
+                              .order = order,
+                              .count = count,
+                              .workers = q->workers,
+                              .ahead = 2 * q->batch};
     program *p = NULL;
     loader *l = NULL;
     inlay_status status = program_new(&p, q->g, &plan, err);

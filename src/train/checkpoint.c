@@ -39,8 +39,8 @@ static inlay_status read_updates(const char *path, const char *text, adapter *a,
 #define COLUMNS 3
 static const char *const columns[COLUMNS] = {"images.size", "images.modified", "images.sum"};
 
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run,
-                             const image_records *images, inlay_error *err)
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+                             const char *run, const image_records *images, inlay_error *err)
 {
     arena *memory = arena_new();
     int made = 0;
@@ -188,8 +188,8 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
         if (t && t->type == DTYPE_I64 && t->count == count)
             memcpy(saved + i * count, t->data, (size_t)count * sizeof *saved);
         else
-            status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld I64 values is expected", path, columns[i],
-                               (long long)count);
+            status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld I64 values is expected", path,
+                               columns[i], (long long)count);
     }
     if (*compared && status == INLAY_OK)
         status = image_records_resume(images, saved, saved + count, saved + 2 * count, err);

@@ -17,8 +17,8 @@ typedef struct train_state {
 
 /* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint of other settings and names the first
  * key that differs. */
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run,
-                             const image_records *images, inlay_error *err);
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+                             const char *run, const image_records *images, inlay_error *err);
 /* *compared: whether it says what the run's images were; one that it read and that is another now is refused. */
 inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run,
                              image_records *images, bool *compared, inlay_error *err);

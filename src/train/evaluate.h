@@ -10,7 +10,7 @@ typedef struct evaluation {
     int count;                     /* images that were judged */
     double top1, top5, loss;       /* fractions; mean cross-entropy in nats */
     int64_t classes;
-    int *confusion;                /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
+    int *confusion; /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
     int bad_count;                 /* unreadable images, left out */
     const char **bad;              /* their messages */
 } evaluation;

@@ -120,10 +120,21 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
 {
     const train_request *q = t->q;
     const model *m = &t->plans[0].m;
-    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .b = q->b, .data = q->data, .prep = q->prep,
-                             .records = &t->images, .workers = q->workers,
-                             .batch = q->batch < 16 ? q->batch : 16, .place = place, .progress = q->observer.progress, .note = q->observer.note,
-                             .stop = q->observer.stop, .context = q->observer.context};
+    cache_request request = {.g = m->g,
+                             .wanted = m->loss,
+                             .pixels = m->pixels,
+                             .dev = q->dev,
+                             .b = q->b,
+                             .data = q->data,
+                             .prep = q->prep,
+                             .records = &t->images,
+                             .workers = q->workers,
+                             .batch = q->batch < 16 ? q->batch : 16,
+                             .place = place,
+                             .progress = q->observer.progress,
+                             .note = q->observer.note,
+                             .stop = q->observer.stop,
+                             .context = q->observer.context};
 
     request.path = place == CACHE_IN_FOLDER ? q->cache_dir : path_join(t->memory, q->output, "features.tmp");
     NOTIFY(t, phase, "caching features", q->data->count, "img");
@@ -460,8 +471,16 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
 
     shuffle(t);
     if (!t->cached) {
-        loader_request request = {.data = q->data, .prep = q->prep, .records = &t->images, .order = t->order + t->state.position, .count = t->usable_count - t->state.position,
-                                  .workers = q->workers, .ahead = 2 * q->batch, .augment = q->augment, .seed = q->seed, .epoch = (uint32_t)t->state.epoch};
+        loader_request request = {.data = q->data,
+                                  .prep = q->prep,
+                                  .records = &t->images,
+                                  .order = t->order + t->state.position,
+                                  .count = t->usable_count - t->state.position,
+                                  .workers = q->workers,
+                                  .ahead = 2 * q->batch,
+                                  .augment = q->augment,
+                                  .seed = q->seed,
+                                  .epoch = (uint32_t)t->state.epoch};
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)

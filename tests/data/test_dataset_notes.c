@@ -155,7 +155,8 @@ static void test_list_notes(void **state)
     dataset_free(open_list("id,path,label,,split\n1,a.png,cat,,train\n2,b.png,dog,,val\n"));
     assert_note("path and label are read and these are not: id, (without a name), split", false);
     dataset_free(open_list("path,label\na.png,cat\nb.png,dog\na.png,dog\nb.png,dog\n"));
-    assert_note("1 images are listed again with another label, the first in line 2 as 'cat' and in line 4 as 'dog'", true);
+    assert_note("1 images are listed again with another label, the first in line 2 as 'cat' and in line 4 as 'dog'",
+                true);
     assert_note("1 images are listed again with the same label, the first in lines 3 and 5", false);
     dataset_free(open_list("path,label\ncaf\xE9.png,cat\nb.png,dog\n"));
     assert_note("1 paths are not UTF-8, the first in line 2", false);
@@ -211,7 +212,8 @@ static void test_numbers(void **state)
     dataset_free(set);
     assert_refused("lists/a.csv", (dataset_request){.class_count = 999}, "line 3: the label '999' is none of the 999");
     put("lists/a.csv", "path,label\na.png,1\n");
-    assert_refused("lists/a.csv", (dataset_request){.classes = years, .class_count = 2}, "line 2: the label '1' is none");
+    assert_refused("lists/a.csv", (dataset_request){.classes = years, .class_count = 2},
+                   "line 2: the label '1' is none");
     set = open_set("lists/a.csv", (dataset_request){.classes = three, .class_count = 3});
     assert_int_equal(set->samples[0].label, 1);
     dataset_free(set);
@@ -219,8 +221,10 @@ static void test_numbers(void **state)
 
 static void test_split_names(void **state)
 {
-    static const char *const names[][3] = {
-        {"Training", "", "Testing"}, {"trn", "dev", "test"}, {"TRAIN", "Val", "TEST"}, {"train", "validation", "testing"}};
+    static const char *const names[][3] = {{"Training", "", "Testing"},
+                                           {"trn", "dev", "test"},
+                                           {"TRAIN", "Val", "TEST"},
+                                           {"train", "validation", "testing"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -233,7 +237,8 @@ static void test_split_names(void **state)
             }
         snprintf(text, sizeof text, "names%zu", i);
         snprintf(path, sizeof path, "%s/%s", root, text);
-        assert_true(dataset_has_split(path, "train") && dataset_has_split(path, "test") && dataset_has_split(path, NULL));
+        assert_true(dataset_has_split(path, "train") && dataset_has_split(path, "test") &&
+                    dataset_has_split(path, NULL));
         assert_int_equal(dataset_has_split(path, "val"), names[i][1][0] != '\0');
         set = open_set(text, (dataset_request){.split = "train"});
         assert_classes(set, 2, (const char *const[]){"cat", "dog"});
@@ -255,7 +260,8 @@ static void test_no_classes_of_splits(void **state)
     dataset *set;
 
     (void)state;
-    put_all((const char *const[]){"unknown/A/cat/1.png", "unknown/A/dog/1.png", "unknown/B/cat/1.png", "unknown/B/dog/1.png", NULL});
+    put_all((const char *const[]){"unknown/A/cat/1.png", "unknown/A/dog/1.png", "unknown/B/cat/1.png",
+                                  "unknown/B/dog/1.png", NULL});
     assert_refused("unknown", (dataset_request){0}, "'A' and 'B' hold the same folders and no images of their own");
     put_all((const char *const[]){"inner/cat/train/1.png", "inner/cat/test/1.png", "inner/dog/train/1.png",
                                   "inner/dog/test/1.png", NULL});
@@ -271,8 +277,9 @@ static void test_no_classes_of_splits(void **state)
 static void test_beside(void **state)
 {
     (void)state;
-    put_all((const char *const[]){"beside/train/cat/1.png", "beside/train/2.png", "beside/extra/cat/1.png", "beside/list.csv",
-                                  "beside/test/1.png", "beside/train/readme.md", "beside/.git/x", "beside/Thumbs.db", NULL});
+    put_all((const char *const[]){"beside/train/cat/1.png", "beside/train/2.png", "beside/extra/cat/1.png",
+                                  "beside/list.csv", "beside/test/1.png", "beside/train/readme.md", "beside/.git/x",
+                                  "beside/Thumbs.db", NULL});
     dataset_free(open_set("beside", (dataset_request){.split = "train"}));
     assert_note("/beside': beside its splits are not read: extra, test, list.csv", false);
     assert_note("/beside/train': 1 images lie beside the class folders and are not read, the first: '2.png'", true);
@@ -316,7 +323,8 @@ static void test_passed_over(void **state)
 static void test_class_names(void **state)
 {
     (void)state;
-    put_all((const char *const[]){"latin/caf\xE9/1.png", "latin/dog/1.png", "latins/train/dog/1.png", "latins/val/caf\xE9/1.png", NULL});
+    put_all((const char *const[]){"latin/caf\xE9/1.png", "latin/dog/1.png", "latins/train/dog/1.png",
+                                  "latins/val/caf\xE9/1.png", NULL});
     assert_refused("latin", (dataset_request){0}, "the class folder 'caf\\xE9' in");
     assert_refused("latins", (dataset_request){.split = "train"}, "the class folder 'caf\\xE9' in");
 }
@@ -326,12 +334,13 @@ static void test_classes_of_one_split(void **state)
     dataset *train, *val;
 
     (void)state;
-    put_all((const char *const[]){"one/train/dog/1.png", "one/train/sea_lion/1.png", "one/train/eel/1.png", "one/val/Dog/1.png",
-                                  "one/val/sea lion/1.png", NULL});
+    put_all((const char *const[]){"one/train/dog/1.png", "one/train/sea_lion/1.png", "one/train/eel/1.png",
+                                  "one/val/Dog/1.png", "one/val/sea lion/1.png", NULL});
     train = open_set("one", (dataset_request){.split = "train"});
     val = open_set("one", (dataset_request){.split = "val"});
     dataset_compare(train, val, "val", &found);
-    assert_note("2 of 5 classes have no image to train on: 'Dog' (meant is 'dog'?), 'sea lion' (meant is 'sea_lion'?)", true);
+    assert_note("2 of 5 classes have no image to train on: 'Dog' (meant is 'dog'?), 'sea lion' (meant is 'sea_lion'?)",
+                true);
     assert_note("3 of 5 classes have no image in the split val: 'dog' (meant is 'Dog'?), 'eel', 'sea_lion'", false);
     notes_free(&found);
     dataset_compare(train, NULL, NULL, &found);

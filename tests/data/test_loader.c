@@ -229,7 +229,8 @@ static void write_text(const char *path, const char *text)
     assert_int_equal(file_write(path, text, strlen(text), &err), INLAY_OK);
 }
 
-/* What an image was is kept as it is read; another content, a file that went or came, is an error, another time is none. */
+/* What an image was is kept as it is read; another content, a file that went or came, is an error, another time is
+ * none. */
 static void test_records(void **state)
 {
     static const char *const names[] = {"a.ppm", "b.ppm", "c.ppm"};
@@ -255,8 +256,8 @@ static void test_records(void **state)
     assert_int_equal(image_records_failed(&first, 0, &err), INLAY_ERR_MISMATCH);
     assert_int_equal(image_records_read(NULL, 0, "", 0, &err), INLAY_OK);
 
-    write_text(path[0], "one image");      /* a copy: another time, the same bytes */
-    write_text(path[1], "now longer");     /* was not read before */
+    write_text(path[0], "one image");  /* a copy: another time, the same bytes */
+    write_text(path[1], "now longer"); /* was not read before */
     assert_int_equal(image_records_new(&then, &set, &err), INLAY_OK);
     assert_int_equal(image_records_resume(&then, first.size, first.modified, first.sum, &err), INLAY_OK);
     assert_true(then.sum[0] == first.sum[0] && then.sum[1] == 0 && then.sum[2] == -1);

@@ -1,4 +1,5 @@
-/* Resuming on the same paths: images that are others now are found and named, copies with other times are not minded. */
+/* Resuming on the same paths: images that are others now are found and named, copies with other times are not minded.
+ */
 #include "train/runs.h"
 
 #include <fcntl.h>
@@ -61,7 +62,8 @@ static void refused(const char *name, setup s, const char *words)
 static void test_changed_image(void **state)
 {
     char cache[300];
-    const setup ways[] = {plain, {.method = "linear", .threads = 2, .workers = 1, .cache = CACHE_AUTO},
+    const setup ways[] = {plain,
+                          {.method = "linear", .threads = 2, .workers = 1, .cache = CACHE_AUTO},
                           {.method = "linear", .threads = 1, .workers = 2, .cache = CACHE_AUTO, .cache_dir = cache}};
 
     (void)state;
@@ -136,9 +138,13 @@ static void test_without_records(void **state)
         if (strncmp(tensor_set_at(file, i)->name, "images.", 7) != 0)
             kept[count++] = *tensor_set_at(file, i);
     assert_int_equal(count, tensor_set_count(file) - 3);
-    const char *metadata[] = {"inlay.state", tensor_set_metadata(file, "inlay.state"), "inlay.run",
-                              tensor_set_metadata(file, "inlay.run"), "inlay.updates",
-                              tensor_set_metadata(file, "inlay.updates"), NULL};
+    const char *metadata[] = {"inlay.state",
+                              tensor_set_metadata(file, "inlay.state"),
+                              "inlay.run",
+                              tensor_set_metadata(file, "inlay.run"),
+                              "inlay.updates",
+                              tensor_set_metadata(file, "inlay.updates"),
+                              NULL};
     ASSERT_OK(safetensors_write(path, kept, count, metadata, &err));
     tensor_set_close(file);
     s.stop_after = 0;
