@@ -1,5 +1,5 @@
-/* Any bytes as a CSV list: records or a message, and every field a string inside the text; and as a list of images: a data
- * set whose labels are its classes, or a message. */
+/* Any bytes as a CSV list: records or a message, and every field a string inside the text; and as a list of images: a
+ * data set whose labels are its classes, or a message. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,9 @@
-/* What the commands say about their data: notes that stand on standard error, errors with --strict, splits that are judged
- * on, images that change. */
+/* What the commands say about their data: notes that stand on standard error, errors with --strict, splits that are
+ * judged on, images that change. */
 #include "cli/command.h"
 
-#define TRAIN "train --backbone " VIT " --method linear --epochs 2 --batch-size 4 --warmup-epochs 0 --quiet --overwrite "
+#define TRAIN                                                                                                          \
+    "train --backbone " VIT " --method linear --epochs 2 --batch-size 4 --warmup-epochs 0 --quiet --overwrite "
 
 static int prepare(void **state)
 {
@@ -61,8 +62,10 @@ static void test_passed_over(void **state)
     put("passed/train/class1/film.mp4", "");
     put("passed/test/class1/Thumbs.db", "");
     expect(inlay(TRAIN "--data passed --output out"), 0);
-    expect_note("2 files that are no known images were passed over: .mp4 (1), .txt (1); the first: 'passed/train/class0/list.txt'");
-    expect_error(inlay(TRAIN "--data passed --output strict --strict"), 1, "2 files that are no known images were passed over");
+    expect_note("2 files that are no known images were passed over: .mp4 (1), .txt (1); the first: "
+                "'passed/train/class0/list.txt'");
+    expect_error(inlay(TRAIN "--data passed --output strict --strict"), 1,
+                 "2 files that are no known images were passed over");
     expect(inlay("eval --backbone " VIT " --adapter out --data passed --quiet --strict"), 0);
     put("passed/test/class1/x.gif.part", "");
     expect(inlay("eval --backbone " VIT " --adapter out --data passed --quiet"), 0);
@@ -132,7 +135,8 @@ static void test_lists(void **state)
     put("years.csv", "path, label\nlisted/train/class0/00.ppm, 2019\nlisted/train/class0/01.ppm,2019\n"
                      "listed/train/class1/00.ppm,\"2021\"\nlisted/train/class1/01.ppm, 2021\n");
     expect(inlay(TRAIN "--data years.csv --output years --val-split 0.5"), 0);
-    expect_note("'years.csv': the labels are numbers that leave out most of 0 ... 2021; the 2 that occur are the names");
+    expect_note(
+        "'years.csv': the labels are numbers that leave out most of 0 ... 2021; the 2 that occur are the names");
     expect(inlay("eval --backbone " VIT " --adapter years --data years.csv --json --quiet"), 0);
     json_t *root = json_of("out.txt");
     assert_int_equal(json_integer_value(json_object_get(root, "classes")), 2);
@@ -148,12 +152,14 @@ static void test_changed_image(void **state)
 {
     (void)state;
     images("moving", "train", 2);
-#define LONG                                                                                                            \
-    "train --backbone " VIT " --method adapter_plus --rank 4 --epochs 100000 --batch-size 4 --quiet --data moving "     \
+#define LONG                                                                                                           \
+    "train --backbone " VIT " --method adapter_plus --rank 4 --epochs 100000 --batch-size 4 --quiet --data moving "    \
     "--output moved "
     /* in the background once the first command has gone to the folder; stopped as soon as there is a checkpoint */
-    expect(inlay("--version >said.txt; '%s' " LONG "2>said.txt & pid=$!; while kill -0 $pid && [ ! -e moved/checkpoint.safetensors ]; "
-                 "do sleep 0.1; done; kill -TERM $pid; wait $pid", INLAY_BINARY),
+    expect(inlay("--version >said.txt; '%s' " LONG
+                 "2>said.txt & pid=$!; while kill -0 $pid && [ ! -e moved/checkpoint.safetensors ]; "
+                 "do sleep 0.1; done; kill -TERM $pid; wait $pid",
+                 INLAY_BINARY),
            143);
     move("moving/train/class1/00.ppm", "moving/kept.ppm");
     put("moving/train/class1/00.ppm", "P6 1 1 255 abc");
