@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 inlay_status require(const options *o, const char *name, inlay_error *err)
 {
     if (!options_string(o, name) || !*options_string(o, name))
@@ -23,7 +25,10 @@ FILE *progress_stream(const options *o)
 
 void print_note(const char *text)
 {
-    fprintf(stderr, "note: %s\n", text);
+    arena *memory = arena_new();
+
+    fprintf(stderr, "note: %s\n", text_escaped(memory, text)); /* names of files may hold anything */
+    arena_free(memory);
 }
 
 inlay_status print_notes(const notes *n, bool strict, inlay_error *err)

@@ -75,6 +75,17 @@ static void test_passed_over(void **state)
     expect_note("'passed/train/class0': 1 files that are no known images were passed over: .txt (1)");
 }
 
+/* Names of files reach the terminal as text. */
+static void test_control_characters(void **state)
+{
+    (void)state;
+    images("odd", "train", 2);
+    put("odd/train/class0/\x1b[2J.t\xE9", "");
+    expect(inlay(TRAIN "--data odd --output odd-out"), 0);
+    expect_note("odd/train/class0/\\x1B[2J.t\\xE9'");
+    assert_null(strchr(text_of("err.txt"), '\x1b'));
+}
+
 static void test_split_names(void **state)
 {
     (void)state;
@@ -170,6 +181,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_passed_over),
+        cmocka_unit_test(test_control_characters),
         cmocka_unit_test(test_split_names),
         cmocka_unit_test(test_split_with_a_mistake),
         cmocka_unit_test(test_class_of_one_split),
