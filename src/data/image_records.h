@@ -18,8 +18,8 @@ typedef struct image_records {
 inlay_status image_records_new(image_records *r, const dataset *d, inlay_error *err);
 void image_records_free(image_records *r);
 
-/* The image was read: INLAY_ERR_MISMATCH where it is not what it was before. `r` NULL: nobody keeps records. Threads
- * may call these at the same time for different images. */
+/* The image was read: INLAY_ERR_MISMATCH where it is not what it was before. `r` NULL: nobody keeps
+ * records. */
 inlay_status image_records_read(image_records *r, int index, const void *bytes, size_t size, inlay_error *err);
 /* The same for one whose sum was taken before. */
 int64_t image_records_sum(const void *bytes, size_t size);

@@ -10,6 +10,7 @@
 typedef struct slot {
     bool ready;
     inlay_status status;
+    int64_t sum; /* of the file's bytes, where records are kept; 0: it could not be read */
     inlay_error error;
 } slot;
 
@@ -34,20 +35,19 @@ struct loader {
 
 #define MAX_IMAGE_BYTES ((size_t)1 << 31)
 
-static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, inlay_error *err)
+/* *sum: of the file's bytes; left alone where it could not be read. */
+static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, int64_t *sum,
+                               inlay_error *err)
 {
     const char *path = r->data->samples[index].path;
     char *bytes;
     size_t size;
-    inlay_error changed;
-    inlay_status status = file_read(path, MAX_IMAGE_BYTES, &bytes, &size, err);
+    inlay_status status;
 
-    if (status == INLAY_ERR_IO && image_records_failed(r->records, index, &changed) != INLAY_OK)
-        FAIL(err, changed.code, "%s", changed.message);
-    TRY(status);
-    status = image_records_read(r->records, index, bytes, size, err);
-    if (status == INLAY_OK)
-        status = preprocess_bytes(r->prep, bytes, size, path, r->augment, stream, pixels, err);
+    TRY(file_read(path, MAX_IMAGE_BYTES, &bytes, &size, err));
+    if (r->records)
+        *sum = image_records_sum(bytes, size);
+    status = preprocess_bytes(r->prep, bytes, size, path, r->augment, stream, pixels, err);
     free(bytes);
     return status;
 }
@@ -60,7 +60,8 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
+    s->sum = 0;
+    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, &s->sum, &s->error);
 }
 
 static void *work(void *argument)
@@ -165,6 +166,14 @@ static bool is_bad_image(inlay_status status)
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
 }
 
+/* In the consumer's thread: what was read ahead and is never used leaves no trace. */
+static inlay_status record(const loader_request *r, const slot *s, int index, inlay_error *err)
+{
+    if (s->sum)
+        return image_records_take(r->records, index, s->sum, err);
+    return s->status == INLAY_ERR_IO ? image_records_failed(r->records, index, err) : INLAY_OK;
+}
+
 static void remember_bad(loader *l, const char *message)
 {
     char *copy = strdup(message);
@@ -186,6 +195,7 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
         while (!s->ready)
             pthread_cond_wait(&l->slot_filled, &l->lock);
         pthread_mutex_unlock(&l->lock);
+        TRY(record(r, s, index, err));
         if (s->status == INLAY_OK) {
             memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes, l->pixels + (size_t)(position % r->ahead) * l->image_bytes,
                    l->image_bytes);
