@@ -9,6 +9,9 @@
 static device d;
 static backbone *b;
 static adapter *a;
+static sample samples[100];
+static dataset images = {.count = 100, .samples = samples};
+static image_records records;
 
 static void set_up(void)
 {
@@ -20,6 +23,9 @@ static void set_up(void)
     FUZZ_MUST(adapter_settings(&o, "linear", &err) == INLAY_OK);
     FUZZ_MUST(adapter_new(&a, "linear", o, b, 3, NULL, &err) == INLAY_OK);
     FUZZ_MUST(adapter_initialise(a, &d, 1, &err) == INLAY_OK);
+    for (int i = 0; i < images.count; i++)
+        samples[i].path = "/there/is/none";
+    FUZZ_MUST(image_records_new(&records, &images, &err) == INLAY_OK);
 }
 
 static void write_checkpoint(const char *path, const char *const texts[3])
@@ -49,6 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     train_state state = {0};
     inlay_error err = {0};
     inlay_status status;
+    bool compared;
 
     FUZZ_MUST(copy);
     memcpy(copy, data, size);
@@ -61,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", fuzz_folder());
     unlink(path);
     write_checkpoint(path, texts);
-    status = checkpoint_load(path, a, &d, &state, &extent, RUN, &err);
+    status = checkpoint_load(path, a, &d, &state, &extent, RUN, &records, &compared, &err);
     fuzz_check_error(status, &err);
     if (status == INLAY_OK)
         FUZZ_MUST(state.epoch >= 0 && state.epoch <= 4 && state.position >= 0 && state.position <= 100 && state.step_in_epoch <= state.position && state.log_bytes >= 0);

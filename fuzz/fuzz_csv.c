@@ -1,13 +1,17 @@
-/* Any bytes as a CSV list: records or a message, and every field a string inside the text. */
+/* Any bytes as a CSV list: records or a message, and every field a string inside the text; and as a list of images: a
+ * data set whose labels are its classes, or a message. */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "data/csv.h"
+#include "data/dataset.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void read_records(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
     csv list;
@@ -24,5 +28,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     csv_column(&list, "path");
     csv_stop(&list);
     free(text);
+}
+
+static void read_images(const uint8_t *data, size_t size)
+{
+    static char path[64];
+    notes found = {0};
+    dataset_request request = {.path = path, .notes = &found};
+    dataset *set;
+    inlay_error err;
+
+    snprintf(path, sizeof path, "/tmp/inlay-fuzz-%ld.csv", (long)getpid());
+    if (file_write(path, data, size, &err) != INLAY_OK)
+        abort();
+    if (dataset_open(&set, &request, &err) == INLAY_OK)
+        for (int i = 0; i < set->count; i++)
+            if (set->samples[i].label < 0 || set->samples[i].label >= set->class_count)
+                abort();
+    dataset_free(set);
+    notes_free(&found);
+    unlink(path);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    read_records(data, size);
+    read_images(data, size);
     return 0;
 }

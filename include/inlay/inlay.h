@@ -31,6 +31,7 @@ extern "C" {
     XX(ERR_USAGE, 2, "unusable argument")                                 \
     XX(ERR_INTERNAL, 3, "internal error")                                 \
     XX(ERR_IO, 10, "input/output error")                                  \
+    XX(ERR_SYSTEM, 11, "trouble of the system at the moment")             \
     XX(ERR_FORMAT, 20, "malformed data")                                  \
     XX(ERR_SHAPE, 21, "wrong shape")                                      \
     XX(ERR_UNSUPPORTED, 30, "not supported")                              \

@@ -58,17 +58,6 @@ void *backbone_buffer(backbone *b, size_t size)
     return block;
 }
 
-void backbone_note(backbone *b, const char *format, ...)
-{
-    char text[1024];
-    va_list list;
-
-    va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    ARRAY_PUSH(b->notes, b->note_count, b->note_capacity, arena_strdup(b->memory, text));
-}
-
 inlay_status backbone_identify(backbone *b, inlay_error *err)
 {
     if (b->sha256[0])
@@ -183,7 +172,7 @@ void backbone_close(backbone *b)
         memory_free(b->buffers[i]);
     free(b->buffers);
     free(b->params);
-    free(b->notes);
+    notes_free(&b->notes);
     tensor_set_close(b->file);
     arena_free(b->memory);
 }

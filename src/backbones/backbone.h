@@ -5,6 +5,7 @@
 #ifndef INLAY_BACKBONES_BACKBONE_H
 #define INLAY_BACKBONES_BACKBONE_H
 
+#include "base/notes.h"
 #include "formats/tensors.h"
 #include "graph/graph.h"
 
@@ -96,8 +97,7 @@ typedef struct backbone {
     const char *label_source;  /* file and key that they come from */
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;               /* the architecture's own */
-    const char **notes;        /* what its files say that was not used, or was taken for granted: a line each */
-    int note_count, note_capacity;
+    notes notes;               /* what its files say that was not used, or was taken for granted */
     void **buffers;            /* tensors that had to be rearranged; freed with the backbone */
     int buffer_count, buffer_capacity;
 } backbone;
@@ -141,8 +141,6 @@ int64_t backbone_param_total(const backbone *b, bool with_head);
 
 /* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
 param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type);
-/* Adds a line to b->notes. */
-void backbone_note(backbone *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Memory that lives as long as the backbone; NULL when out of memory. */
 void *backbone_buffer(backbone *b, size_t size);
 

@@ -38,7 +38,7 @@ inlay_status config_check(backbone *b, const config_reader *r, const config_key 
         while (k->name && strcmp(k->name, key) != 0)
             k++;
         if (!k->name)
-            backbone_note(b, "%s: '%s' is not known and was not used", r->path, key);
+            notes_add(&b->notes, "%s: '%s' is not known and was not used", r->path, key);
         else if (k->expected && !json_is_null(item) && !is_among(config_value_text(room, item), k->expected))
             FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: '%s' is %s, which is not supported (expected %s)", r->path, key,
                  config_value_text(room, item), k->expected);

@@ -124,7 +124,7 @@ void labels_fit(backbone *b)
         return;
     }
     if (b->named != classes || b->label_count != classes)
-        backbone_note(b, "%s has names for %lld classes, the head has %lld: %s", b->label_source, (long long)b->named, (long long)classes,
+        notes_add(&b->notes, "%s has names for %lld classes, the head has %lld: %s", b->label_source, (long long)b->named, (long long)classes,
                       b->label_count > classes ? "names above are not used, a class without a name is given by its number"
                                                : "a class without a name is given by its number");
     fitted = ARENA_ARRAY(b->memory, const char *, classes);

@@ -284,7 +284,7 @@ inlay_status vit_hf_input(backbone *b, const config_reader *config)
         status = read_processor(b, &(config_reader){object, path, config->err}, model_type);
     } else if (status == INLAY_OK) {
         json_t *usual = usual_processor(b, model_type);
-        backbone_note(b, "'%s' does not exist: images are prepared as most models of this kind have it", path);
+        notes_add(&b->notes, "'%s' does not exist: images are prepared as most models of this kind have it", path);
         status = read_processor(b, &(config_reader){usual, path, config->err}, model_type);
         json_decref(usual);
     }

@@ -133,7 +133,7 @@ static void note_missing(backbone *b, const config_reader *r)
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const json_t *item = json_object_get(r->object, wanted[i][0]);
         if (!item || json_is_null(item))
-            backbone_note(b, "%s: '%s' is missing: timm's %s is taken", r->path, wanted[i][0], wanted[i][1]);
+            notes_add(&b->notes, "%s: '%s' is missing: timm's %s is taken", r->path, wanted[i][0], wanted[i][1]);
     }
 }
 

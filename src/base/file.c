@@ -18,31 +18,68 @@ inlay_status file_error(inlay_error *err, const char *verb, const char *path)
     FAIL(err, code, "cannot %s '%s': %s", verb, path, strerror(errno));
 }
 
-inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)
+/* What says nothing about the file: the same call may work a moment later. */
+static bool is_passing(int cause)
+{
+    static const int causes[] = {EMFILE, ENFILE,    ENOBUFS, EAGAIN, EINTR,    EIO,
+                                 ESTALE, ETIMEDOUT, EBUSY,   ENODEV, EREMOTEIO};
+
+    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
+        if (causes[i] == cause)
+            return true;
+    return false;
+}
+
+/* file_error for what is read. */
+static inlay_status read_error(inlay_error *err, const char *verb, const char *path)
+{
+    bool passing = is_passing(errno);
+    inlay_status status = file_error(err, verb, path);
+
+    if (!passing)
+        return status;
+    if (err)
+        err->code = INLAY_ERR_SYSTEM;
+    return INLAY_ERR_SYSTEM;
+}
+
+/* Opens a regular file; a named pipe is refused instead of waited for. */
+static inlay_status open_regular(int *fd, size_t *size, const char *path, inlay_error *err)
 {
     struct stat info;
+    inlay_status status = INLAY_OK;
+
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return read_error(err, "open", path);
+    if (fstat(*fd, &info) != 0)
+        status = read_error(err, "examine", path);
+    else if (!S_ISREG(info.st_mode))
+        status = error_set(err, INLAY_ERR_IO, "'%s' is not a regular file", path);
+    if (status != INLAY_OK)
+        close(*fd);
+    else
+        *size = (size_t)info.st_size;
+    return status;
+}
+
+inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)
+{
     void *data = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a named pipe is refused below instead of waited for */
+    size_t size;
+    int fd;
+    inlay_status status = INLAY_OK;
 
     *map = (file_map){0};
-    if (fd < 0)
-        return file_error(err, "open", path);
-    if (fstat(fd, &info) != 0) {
-        file_error(err, "examine", path);
-        close(fd);
-        return err ? err->code : INLAY_ERR_IO;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        close(fd);
-        FAIL(err, INLAY_ERR_IO, "'%s' is not a regular file", path);
-    }
-    if (info.st_size > 0)
-        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
+    TRY(open_regular(&fd, &size, path, err));
+    if (size > 0)
+        data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
-        return file_error(err, "map", path);
+        status = read_error(err, "map", path);
+    close(fd);
+    TRY(status);
     map->data = data;
-    map->size = (size_t)info.st_size;
+    map->size = size;
     return INLAY_OK;
 }
 
@@ -67,28 +104,42 @@ void file_part_release(const void *data, size_t size)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+static inlay_status read_all(int fd, char *data, size_t size, const char *path, inlay_error *err)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t got = read(fd, data + done, size - done);
+        if (got < 0)
+            return read_error(err, "read", path);
+        if (got == 0)
+            FAIL(err, INLAY_ERR_IO, "'%s' was cut while it was read: %zu of %zu bytes are there", path, done, size);
+        done += (size_t)got;
+    }
+    return INLAY_OK;
+}
+
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
 {
-    file_map map;
+    size_t found;
+    int fd;
+    inlay_status status = INLAY_OK;
 
     *data = NULL;
     *size = 0;
-    TRY(file_map_open(&map, path, err));
-    if (map.size > limit) {
-        size_t found = map.size;
-        file_map_close(&map);
-        FAIL(err, INLAY_ERR_FORMAT, "'%s' has %zu bytes, at most %zu are expected", path, found, limit);
+    TRY(open_regular(&fd, &found, path, err));
+    if (found > limit)
+        status = error_set(err, INLAY_ERR_FORMAT, "'%s' has %zu bytes, at most %zu are expected", path, found, limit);
+    if (status == INLAY_OK && (*data = malloc(found + 1)) == NULL)
+        status = error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    if (status == INLAY_OK)
+        status = read_all(fd, *data, found, path, err);
+    close(fd);
+    if (status != INLAY_OK) {
+        free(*data);
+        *data = NULL;
+        return status;
     }
-    *data = malloc(map.size + 1);
-    if (!*data) {
-        file_map_close(&map);
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
-    }
-    if (map.data)
-        memcpy(*data, map.data, map.size);
-    (*data)[map.size] = '\0';
-    *size = map.size;
-    file_map_close(&map);
+    (*data)[found] = '\0';
+    *size = found;
     return INLAY_OK;
 }
 
@@ -405,6 +456,21 @@ inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
     return status == INLAY_OK ? status : error_prefix(err, "'%s'", path);
 }
 
+/* Every step keeps different values different, so a change of one word alone always shows. */
+uint64_t bytes_sum(const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    uint64_t sum = size;
+
+    for (size_t at = 0; at < size; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + at, size - at < 8 ? size - at : 8);
+        sum = (sum ^ word) * 0x9E3779B97F4A7C15u;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
 bool file_stamp_of(const char *path, file_stamp *stamp)
 {
     struct stat info;
@@ -412,7 +478,8 @@ bool file_stamp_of(const char *path, file_stamp *stamp)
     if (stat(path, &info) != 0)
         return false;
     *stamp = (file_stamp){.device = (uint64_t)info.st_dev, .inode = (uint64_t)info.st_ino, .size = (uint64_t)info.st_size, .seconds = info.st_ctim.tv_sec,
-                          .nanoseconds = info.st_ctim.tv_nsec};
+                          .nanoseconds = info.st_ctim.tv_nsec,
+                          .modified = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec};
     return true;
 }
 

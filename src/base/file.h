@@ -19,7 +19,8 @@ void file_map_release(const file_map *map);
 /* The same for the pages that lie wholly within a part of a map. */
 void file_part_release(const void *data, size_t size);
 
-/* Reads a whole file; *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
+/* Reads a whole file, without a map: one that is cut meanwhile is an error. *data ends with an extra NUL byte and is
+ * freed with free(). Files over `limit` bytes are refused. */
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
 
 /* Reads standard input ("-"), a pipe or a device to its end, as file_read does a file. */
@@ -60,15 +61,21 @@ const char *path_base(const char *path);
 inlay_status file_sha256(const char *path, char hex[65], inlay_error *err);
 inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_error *err);
 
+/* 64 bits that differ, but for chance, where bytes do; fast, and no defence against forgery. */
+uint64_t bytes_sum(const void *data, size_t size);
+
 /* What is different once a file was written or replaced: which file it is and when it last changed. False: there is none. */
 typedef struct file_stamp {
     uint64_t device, inode, size;
     int64_t seconds, nanoseconds;
+    int64_t modified; /* of its bytes, in ns since 1970; not compared, as it can be set */
 } file_stamp;
 bool file_stamp_of(const char *path, file_stamp *stamp);
 bool file_stamp_same(const file_stamp *a, const file_stamp *b);
 
-/* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". */
+/* Prints a clear message from errno: "cannot <verb> '<path>': <reason>". Opening and reading give INLAY_ERR_SYSTEM
+ * instead of INLAY_ERR_IO where the reason is trouble of the moment (too many open files, a failing disk) and none of
+ * the file. */
 inlay_status file_error(inlay_error *err, const char *verb, const char *path);
 
 #endif

@@ -215,8 +215,7 @@ static inlay_status check_repeated(options *o, const slot *s, const char *text, 
         FAIL(err, INLAY_ERR_USAGE, "--%s and --no-%s are given: one of them", outer, outer);
     if (s->spec->type == OPTION_STRING)
         FAIL(err, INLAY_ERR_USAGE, "--%s is given twice: '%s' and '%s'", outer, earlier, text);
-    ARRAY_PUSH(o->notes, o->note_count, o->note_capacity,
-               arena_printf(o->memory, "--%s is given twice, %s and %s: the last counts", outer, earlier, text));
+    notes_add(&o->found, "--%s is given twice, %s and %s: the last counts", outer, earlier, text);
     return INLAY_OK;
 }
 
@@ -257,7 +256,7 @@ void options_free(options *o)
         free(o->slots[i].values);
     free(o->slots);
     free(o->positionals);
-    free(o->notes);
+    notes_free(&o->found);
     arena_free(o->memory);
 }
 
@@ -462,7 +461,7 @@ static bool has_prefix_of(const char *name, const char *const *prefixes)
 }
 
 inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
-                                       options_variable note, inlay_error *err)
+                                       options_variable tell, inlay_error *err)
 {
     for (; *environment; environment++) {
         char name[NAME_SIZE], near_variable[NAME_SIZE + 8];
@@ -474,7 +473,7 @@ inlay_status options_check_environment(const options *all, char *const *environm
         if (near)
             FAIL(err, INLAY_ERR_USAGE, "environment variable %.*s is not known, did you mean %s?", length, *environment,
                  variable_of(near_variable, near));
-        note(*environment, length);
+        tell(*environment, length);
     }
     return INLAY_OK;
 }
@@ -535,14 +534,9 @@ const char *options_positional(const options *o, int index)
     return index >= 0 && index < o->positional_count ? o->positionals[index] : NULL;
 }
 
-int options_notes(const options *o)
+const notes *options_notes(const options *o)
 {
-    return o->note_count;
-}
-
-const char *options_note_at(const options *o, int index)
-{
-    return o->notes[index];
+    return &o->found;
 }
 
 void options_each(const options *o, const char *section, options_visitor visit, void *context)

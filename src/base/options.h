@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "base/arena.h"
+#include "base/notes.h"
 
 typedef enum option_type { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_STRING, OPTION_CHOICE } option_type;
 
@@ -50,7 +50,7 @@ const char *options_peek(const char *name, int argc, char *const *argv, int firs
  * letters, with one of `others` (ended by NULL). */
 typedef void (*options_variable)(const char *entry, int length);
 inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
-                                       options_variable note, inlay_error *err);
+                                       options_variable tell, inlay_error *err);
 
 /* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
@@ -71,8 +71,7 @@ int options_positionals(const options *o);
 const char *options_positional(const options *o, int index);
 
 /* What was parsed in a way that the user should know of. */
-int options_notes(const options *o);
-const char *options_note_at(const options *o, int index);
+const notes *options_notes(const options *o);
 
 /* Visits every option that has a value, in table order. */
 typedef void (*options_visitor)(void *context, const option_spec *spec, const char *text);

@@ -30,8 +30,7 @@ struct options {
     int slot_count, slot_capacity;
     const char **positionals;
     int positional_count, positional_capacity;
-    const char **notes;
-    int note_count, note_capacity;
+    notes found; /* what was given and does not count */
 };
 
 #define NAME_SIZE 80 /* longer names are unknown ones */

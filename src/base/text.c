@@ -174,6 +174,23 @@ void text_put(FILE *out, const char *text)
     }
 }
 
+char *text_escaped(arena *a, const char *text)
+{
+    char *made = arena_alloc(a, 8 * strlen(text) + 1), *out = made;
+
+    while (*text) {
+        char piece[9];
+        size_t taken = clean_piece(piece, text);
+        if (text_character(text) == 0)
+            snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)*text);
+        memcpy(out, piece, strlen(piece));
+        out += strlen(piece);
+        text += taken;
+    }
+    *out = '\0';
+    return made;
+}
+
 void text_wrap(FILE *out, const char *text, int at, int indent, int width)
 {
     bool first = true; /* on its line */

@@ -27,6 +27,8 @@ bool text_is_utf8(const char *text);
  * text_clean cuts what does not fit in `size` and returns `out`. */
 char *text_clean(char *out, size_t size, const char *text);
 void text_put(FILE *out, const char *text);
+/* The same, and bare bytes that are not UTF-8 as \xNN as well: text that JSON can hold, too. */
+char *text_escaped(arena *a, const char *text);
 
 /* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`;
  * further lines are indented by `indent`. */

@@ -11,12 +11,6 @@ inlay_status require(const options *o, const char *name, inlay_error *err)
     return INLAY_OK;
 }
 
-void print_notes(const backbone *b)
-{
-    for (int i = 0; i < b->note_count; i++)
-        fprintf(stderr, "note: %s\n", b->notes[i]);
-}
-
 int choose_workers(const options *o)
 {
     int64_t workers = options_int(o, "workers");
@@ -38,6 +32,22 @@ FILE *progress_stream(const options *o)
 
 /* What --crop-mode center and border keep where the checkpoint's own preprocessing is the whole image: as most of timm's ViTs. */
 #define CROP_PCT_OF_CENTRE 0.9
+
+void print_note(const char *text)
+{
+    fputs("note: ", stderr);
+    text_put(stderr, text); /* names of files may hold anything */
+    fputc('\n', stderr);
+}
+
+inlay_status print_notes(const notes *n, bool strict, inlay_error *err)
+{
+    if (strict)
+        TRY(notes_refuse_faults(n, err));
+    for (int i = 0; i < n->count; i++)
+        print_note(n->items[i].text);
+    return INLAY_OK;
+}
 
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
@@ -98,7 +108,7 @@ inlay_status open_session(session *s, const options *o, inlay_error *err)
         status = session_open(s, &request, err);
     arena_free(memory);
     TRY(status);
-    print_notes(s->b);
+    print_notes(&s->b->notes, false, NULL);
     status = apply_preprocess_options(&s->prep, o, err);
     if (status != INLAY_OK)
         session_close(s);

@@ -2,6 +2,7 @@
 #ifndef INLAY_CLI_COMMON_H
 #define INLAY_CLI_COMMON_H
 
+#include "base/notes.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "train/session.h"
@@ -34,8 +35,6 @@
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
 inlay_status open_session(session *s, const options *o, inlay_error *err);
 
-/* What opening a checkpoint has to say, a line each on standard error. */
-void print_notes(const backbone *b);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
@@ -43,4 +42,8 @@ void leave_out(const char *message); /* an image that is not used: "left out: ..
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
 /* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
 void note_cut_images(const preprocess *p, int count);
+/* Notes stand on standard error, with --quiet too: that takes away how far the work is, not what is wrong with it. */
+void print_note(const char *text);
+/* Prints all of the list; `strict`: the first fault among them is an error. */
+inlay_status print_notes(const notes *n, bool strict, inlay_error *err);
 #endif

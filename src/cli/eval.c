@@ -13,12 +13,15 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
-    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
-    {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits", false},
+    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV",
+     "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
+    {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits",
+     false},
     {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
     {"confusion", OPTION_STRING, NULL, NULL, 0, 0, "FILE.csv", "write the confusion matrix (rows: true class)", false},
     {"per_class", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "print the table by class even when there are many", false},
-    {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false},
+    {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read or a file is passed over",
+     false},
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
@@ -99,6 +102,11 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
     return status;
 }
 
+static bool wants_table(const session *s, const options *o)
+{
+    return session_classes(s) <= 30 || options_flag(o, "per_class");
+}
+
 static inlay_status report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
                            inlay_error *err)
 {
@@ -112,7 +120,7 @@ static inlay_status report(const session *s, const dataset *d, const evaluation 
         json_decref(root);
         return status;
     }
-    if (e->classes <= 30 || options_flag(o, "per_class"))
+    if (wants_table(s, o))
         print_table(s, d, e);
     printf("%d images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", e->count, 100 * e->top1, 100 * e->top5, e->loss);
     return INLAY_OK;
@@ -204,6 +212,7 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
     evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = choose_workers(o), .progress = show_progress, .context = &bar};
     inlay_status status;
 
+    request.confusion = wants_table(s, o) || options_string(o, "confusion");
     TRY(check_labels(s, o, err));
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
     e = calloc((size_t)session_tasks(s), sizeof *e);
@@ -225,25 +234,23 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
 static inlay_status run(options *o, inlay_error *err)
 {
     const char *path = options_string(o, "data"), *split = options_string(o, "split");
-    arena *memory = arena_new();
     session s;
     dataset *d = NULL;
-    inlay_status status = require(o, "data", err);
+    notes found = {0};
+    inlay_status status, noted;
 
-    if (status == INLAY_OK)
-        status = open_session(&s, o, err);
-    if (status != INLAY_OK) {
-        arena_free(memory);
-        return status;
-    }
-    if (!split && file_is_folder(path_join(memory, path, "test")))
+    TRY(require(o, "data", err));
+    TRY(open_session(&s, o, err));
+    if (!split && dataset_has_split(path, "test"))
         split = "test";
-    status = session_dataset(&s, &d, path, split, err);
+    status = session_dataset(&s, &d, path, split, &found, err);
+    noted = print_notes(&found, status == INLAY_OK && options_flag(o, "strict"), err);
+    notes_free(&found);
+    status = status == INLAY_OK ? noted : status;
     if (status == INLAY_OK)
         status = judge(&s, d, o, err);
     dataset_free(d);
     session_close(&s);
-    arena_free(memory);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include "adapters/adapter.h"
 #include "base/stop.h"
 #include "cli/command.h"
+#include "cli/common.h"
 #include "formats/image.h"
 #include "train/recipe.h"
 
@@ -146,8 +147,8 @@ static int run(const command *c, int argc, char **argv)
     if (m)
         options_add_table(o, "Method", m->options);
     status = options_parse(o, argc, argv, 2, &err);
-    for (int i = 0; status == INLAY_OK && i < options_notes(o); i++)
-        fprintf(stderr, "note: %s\n", options_note_at(o, i));
+    if (status == INLAY_OK)
+        print_notes(options_notes(o), false, NULL);
     if (status == INLAY_OK && (options_flag(o, "help") || options_flag(o, "man")))
         status = explain(c, name, options_flag(o, "man"), &err);
     else if (status == INLAY_OK)

@@ -47,6 +47,7 @@ typedef struct inputs {
     char **streams;
     int stream_count, stream_capacity;
     int failed;      /* of those that were named */
+    notes notes;
 } inputs;
 
 static void add_input(inputs *in, sample one, file_content content, bool named)
@@ -60,7 +61,7 @@ static inlay_status add_folder(inputs *in, const char *path, inlay_error *err)
 {
     dataset *found;
 
-    TRY(dataset_from_paths(&found, &path, 1, err));
+    TRY(dataset_from_paths(&found, &path, 1, &in->notes, err));
     ARRAY_PUSH(in->folders, in->folder_count, in->folder_capacity, found);
     for (int i = 0; i < found->count; i++)
         add_input(in, found->samples[i], (file_content){0}, false);
@@ -105,6 +106,7 @@ static inlay_status collect(inputs *in, const options *o, inlay_error *err)
 
 static void forget(inputs *in)
 {
+    notes_free(&in->notes);
     for (int i = 0; i < in->folder_count; i++)
         dataset_free(in->folders[i]);
     for (int i = 0; i < in->stream_count; i++)
@@ -384,6 +386,8 @@ static inlay_status run(options *o, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
     TRY(open_session(&s, o, err));
     status = collect(&in, o, err);
+    if (status == INLAY_OK)
+        status = print_notes(&in.notes, options_flag(o, "strict"), err);
     if (status == INLAY_OK)
         status = draw(&h, &s, &in.set, o, err);
     if (status == INLAY_OK)

@@ -138,18 +138,20 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
 static inlay_status prune(session *s, const options *o, inlay_error *err)
 {
     const char *path = options_string(o, "data");
-    arena *memory = arena_new();
-    bool split = file_is_folder(path_join(memory, path, "train"));
+    bool split = dataset_has_split(path, NULL);
     progress bar = {0};
     prune_request request = {.s = s, .batch = options_int(o, "batch_size"), .workers = choose_workers(o), .progress = show_progress, .context = &bar};
     prune_usage usage;
     dataset *d;
+    notes found = {0};
     inlay_status status;
 
-    arena_free(memory);
     if (s->a->part_count && options_int(o, "keep") > s->a->part_count)
         FAIL(err, INLAY_ERR_USAGE, "--keep %lld: '%s' has %d parts", (long long)options_int(o, "keep"), options_string(o, "adapter"), s->a->part_count);
-    TRY(session_dataset(s, &d, path, split ? "train" : NULL, err));
+    status = session_dataset(s, &d, path, split ? "train" : NULL, &found, err);
+    print_notes(&found, false, NULL);
+    notes_free(&found);
+    TRY(status);
     request.data = d;
     progress_begin(&bar, progress_stream(o), "measuring", d->count, "img");
     status = prune_measure(&usage, &request, err);

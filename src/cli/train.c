@@ -68,7 +68,7 @@ static inlay_status run(options *o, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     TRY(check_output(options_string(o, "output"), o, &done, err));
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
-    print_notes(b);
+    print_notes(&b->notes, false, NULL);
     status = run_training(b, options_string(o, "method"),
                           &(training_request){.o = o, .complete = done, .saved = write_results}, &result, err);
     if (status == INLAY_OK && done)

@@ -100,12 +100,8 @@ static void on_note(void *context, const char *text)
 {
     view *v = context;
 
-    if (v->out) {
-        progress_clear(&v->bar);
-        fputs("note: ", v->out);
-        text_put(v->out, text);
-        fputc('\n', v->out);
-    }
+    progress_clear(&v->bar);
+    print_note(text);
 }
 
 static bool on_stop(void *context)
@@ -304,35 +300,56 @@ inlay_status method_settings(options **out, const char *name, const options *o, 
     return INLAY_OK;
 }
 
-static inlay_status open_data(const options *o, dataset **data, dataset **judged, const char **split, inlay_error *err)
+/* What is judged on where --eval-split is auto: NULL where the data has no such split, which is no mistake. */
+static const char *automatic_split(const char *path, bool has_splits, const dataset_request *training)
 {
-    const char *path = options_string(o, "data"), *train_on = options_string(o, "train_on"), *wanted = options_string(o, "eval_split");
-    bool both = strcmp(train_on, "train+val") == 0;
-    dataset_request request = {.path = path, .split = train_on, .val_split = options_real(o, "val_split"), .seed = (uint64_t)options_int(o, "seed"),
-                               .natural_sort = options_flag(o, "natural_sort")};
-    inlay_error ignored;
-    arena *memory = arena_new();
-    bool has_splits = file_is_folder(path_join(memory, path, "train"));
+    const char *split = strcmp(training->split, "train+val") == 0 ? "test" : "val";
+    bool there = has_splits ? dataset_has_split(path, split) : training->val_split > 0 && strcmp(split, "val") == 0;
 
-    arena_free(memory);
-    if (!has_splits && request.val_split == 0)
+    return there ? split : NULL;
+}
+
+/* *judged stays NULL, and *split too, where nothing is judged on. */
+static inlay_status open_data(const options *o, dataset **data, dataset **judged, const char **split, notes *n,
+                              inlay_error *err)
+{
+    const char *path = options_string(o, "data"), *wanted = options_string(o, "eval_split");
+    dataset_request request = {.path = path,
+                               .split = options_string(o, "train_on"),
+                               .val_split = options_real(o, "val_split"),
+                               .seed = (uint64_t)options_int(o, "seed"),
+                               .natural_sort = options_flag(o, "natural_sort"),
+                               .notes = n};
+    bool has_splits = dataset_has_split(path, NULL), divided = has_splits || request.val_split > 0,
+         none = strcmp(wanted, "none") == 0;
+
+    *judged = NULL;
+    *split = strcmp(wanted, "auto") == 0 ? automatic_split(path, has_splits, &request) : none ? NULL : wanted;
+    if (!divided)
         request.split = NULL;
     TRY(dataset_open(data, &request, err));
-    *judged = NULL;
-    *split = strcmp(wanted, "auto") != 0 ? wanted : both ? "test" : "val";
-    if (!has_splits && request.val_split == 0 && strcmp(wanted, "auto") != 0 && strcmp(wanted, "none") != 0)
+    if (*split && !divided)
         FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)", wanted, path);
-    if (strcmp(*split, "none") == 0 || (request.split == NULL && strcmp(wanted, "auto") == 0))
-        return INLAY_OK;
-    request.split = *split;
-    request.classes = (*data)->numeric_labels ? NULL : (*data)->classes;
-    request.class_count = request.classes ? (*data)->class_count : 0;
-    if (strcmp(wanted, "auto") == 0) { /* nothing to judge on is no error then */
-        if (dataset_open(judged, &request, &ignored) != INLAY_OK)
-            *judged = NULL;
-        return INLAY_OK;
+    if (*split) {
+        request.split = *split;
+        request.classes = (*data)->classes;
+        request.class_count = (*data)->class_count;
+        TRY(dataset_open(judged, &request, err));
     }
-    return dataset_open(judged, &request, err);
+    dataset_compare(*data, *judged, *split, n);
+    return INLAY_OK;
+}
+
+/* The data, after which its notes have been printed; what is opened is freed by the caller whatever the result. */
+static inlay_status open_noted_data(const options *o, dataset **data, dataset **judged, const char **split,
+                                    inlay_error *err)
+{
+    notes n = {0};
+    inlay_status status = open_data(o, data, judged, split, &n, err);
+    inlay_status noted = print_notes(&n, status == INLAY_OK && options_flag(o, "strict"), err);
+
+    notes_free(&n);
+    return status == INLAY_OK ? noted : status;
 }
 
 /* ---- the recipe ---- */
@@ -506,7 +523,7 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     if (status == INLAY_OK)
         status = open_preprocess(&prep, b, o, err);
     if (status == INLAY_OK)
-        status = open_data(o, &data, &judged, &q.eval_split, err);
+        status = open_noted_data(o, &data, &judged, &q.eval_split, err);
     if (status == INLAY_OK && data->class_count < 2)
         status = error_set(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"), data->class_count);
     if (status == INLAY_OK)

@@ -73,7 +73,9 @@
          "layers dropped", false},                                                                                     \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
-        {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \
+        {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                              \
+         "fail when an image cannot be read, a file is passed over or a class has no image", false},                 \
+        OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,                                                        \
         OPTION_PIN, OPTION_WORKERS, OPTION_QUIET
 
 /* The method's options: its own or its preset's defaults, then what the user gave. */

@@ -11,6 +11,7 @@ typedef struct slot {
     bool ready;
     inlay_status status;
     bool cut;
+    int64_t sum; /* of the file's bytes, where records are kept; 0: it could not be read */
     inlay_error error;
 } slot;
 
@@ -34,6 +35,26 @@ struct loader {
     int bad_count, bad_capacity, sample_count, sample_capacity, cut_count;
 };
 
+#define MAX_IMAGE_BYTES ((size_t)1 << 31)
+
+/* s->sum: of the file's bytes; left alone where it could not be read, and of an image whose content the set holds. */
+static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s, inlay_error *err)
+{
+    const char *path = r->data->samples[index].path;
+    char *bytes;
+    size_t size;
+    inlay_status status;
+
+    if (r->data->contents && r->data->contents[index].bytes)
+        return preprocess_sample(r->prep, r->data, index, r->augment, stream, pixels, &s->cut, err);
+    TRY(file_read(path, MAX_IMAGE_BYTES, &bytes, &size, err));
+    if (r->records)
+        s->sum = image_records_sum(bytes, size);
+    status = preprocess_bytes(r->prep, bytes, size, path, r->augment, stream, pixels, &s->cut, err);
+    free(bytes);
+    return status;
+}
+
 static void fill_slot(loader *l, int position)
 {
     const loader_request *r = &l->request;
@@ -42,8 +63,8 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status = preprocess_sample(r->prep, r->data, index, r->augment, stream,
-                                  l->pixels + (size_t)ring * l->image_bytes, &s->cut, &s->error);
+    s->sum = 0;
+    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
 }
 
 static void *work(void *argument)
@@ -142,10 +163,19 @@ void loader_free(loader *l)
     free(l);
 }
 
-/* What is wrong with one file only costs that file; running out of memory or a wrong request ends the reading. */
+/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request
+ * ends the reading. */
 static bool is_bad_image(inlay_status status)
 {
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
+}
+
+/* In the consumer's thread: what was read ahead and is never used leaves no trace. */
+static inlay_status record(const loader_request *r, const slot *s, int index, inlay_error *err)
+{
+    if (s->sum)
+        return image_records_take(r->records, index, s->sum, err);
+    return s->status == INLAY_ERR_IO ? image_records_failed(r->records, index, err) : INLAY_OK;
 }
 
 static void remember_bad(loader *l, const char *message, int sample_index)
@@ -171,6 +201,7 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
         while (!s->ready)
             pthread_cond_wait(&l->slot_filled, &l->lock);
         pthread_mutex_unlock(&l->lock);
+        TRY(record(r, s, index, err));
         if (s->status == INLAY_OK) {
             memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes, l->pixels + (size_t)(position % r->ahead) * l->image_bytes,
                    l->image_bytes);

@@ -2,7 +2,7 @@
 #ifndef INLAY_DATA_LOADER_H
 #define INLAY_DATA_LOADER_H
 
-#include "data/dataset.h"
+#include "data/image_records.h"
 #include "data/preprocess.h"
 
 typedef struct loader loader;
@@ -10,6 +10,7 @@ typedef struct loader loader;
 typedef struct loader_request {
     const dataset *data;
     const preprocess *prep;
+    image_records *records; /* where it is kept what the images are; may be NULL */
     const int *order;   /* sample indices to read, [count]; kept by the caller while the loader lives */
     int count;
     int workers;        /* >= 1 */
@@ -22,8 +23,10 @@ typedef struct loader_request {
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err);
 void loader_free(loader *l); /* stops the workers; NULL accepted */
 
-/* Copies up to `wanted` samples, in order, into pixels (preprocess_pixel_bytes each), labels and indices (index into data->samples). Unreadable images are
- * skipped and remembered: *got may then be smaller at the end of the order only, a batch is filled from the samples that follow. *got = 0: the end. */
+/* Copies up to `wanted` samples, in order, into pixels (preprocess_pixel_bytes each), labels and indices (index into
+ * data->samples). Unreadable images are skipped and remembered: *got may then be smaller at the end of the order only,
+ * a batch is filled from the samples that follow. *got = 0: the end. Trouble of the moment, such as too many open
+ * files, is no fault of an image and ends the reading with its error. */
 inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err);
 
 /* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */

@@ -216,24 +216,32 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     return status;
 }
 
-/* content.bytes NULL: the file at `path`. */
-static inlay_status preprocess_content(const preprocess *p, const char *path, file_content content, bool augment,
-                                       rng_stream stream, void *pixels, bool *cut, inlay_error *err)
+inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
+                              rng_stream stream, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
-    image img;
+    image img = {0};
     inlay_status status;
 
-    if (content.bytes)
-        TRY(image_decode(&img, content.bytes, content.size, path, how, err));
-    else
-        TRY(image_load(&img, path, how, err));
+    TRY(image_decode(&img, bytes, size, name, how, err));
     if (cut)
         *cut = img.cut;
     status = preprocess_image(p, &img, augment, stream, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)
-        error_prefix(err, "'%s'", path);
+        error_prefix(err, "'%s'", name);
+    return status;
+}
+
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
+                             bool *cut, inlay_error *err)
+{
+    file_map map;
+    inlay_status status;
+
+    TRY(file_map_open(&map, path, err));
+    status = preprocess_bytes(p, map.data, map.size, path, augment, stream, pixels, cut, err);
+    file_map_close(&map);
     return status;
 }
 
@@ -241,12 +249,9 @@ inlay_status preprocess_sample(const preprocess *p, const dataset *set, int inde
                                void *pixels, bool *cut, inlay_error *err)
 {
     file_content content = set->contents ? set->contents[index] : (file_content){0};
+    const char *path = set->samples[index].path;
 
-    return preprocess_content(p, set->samples[index].path, content, augment, stream, pixels, cut, err);
-}
-
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
-                             bool *cut, inlay_error *err)
-{
-    return preprocess_content(p, path, (file_content){0}, augment, stream, pixels, cut, err);
+    if (content.bytes)
+        return preprocess_bytes(p, content.bytes, content.size, path, augment, stream, pixels, cut, err);
+    return preprocess_file(p, path, augment, stream, pixels, cut, err);
 }

@@ -102,18 +102,66 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
 typedef struct identify_job {
     feature_cache *c;
     const dataset *data;
+    inlay_error *errors; /* [threads]: the first trouble of the moment that each has met */
 } identify_job;
+
+/* A file that is not there, or not to be read, has no name; anything else is no fault of the image. */
+static inlay_status identify(const identify_job *job, int64_t i, inlay_error *err)
+{
+    const char *path = job->data->samples[i].path;
+    file_map map;
+    inlay_status status;
+
+    job->c->images[i][0] = '\0';
+    if (!file_stamp_of(path, &job->c->stamps[i]))
+        return INLAY_OK;
+    status = file_map_open(&map, path, err);
+    if (status != INLAY_OK)
+        return status == INLAY_ERR_IO ? INLAY_OK : status;
+    job->c->sums[i] = image_records_sum(map.data, map.size);
+    status = bytes_sha256(map.data, map.size, job->c->images[i], err);
+    file_map_close(&map);
+    return status;
+}
 
 /* The bytes tell which image it is: a file's time and size may stay the same when it changes, and change when it does not. */
 static void identify_images(void *argument, int thread, int threads)
 {
     const identify_job *job = argument;
     int64_t begin, end;
+    inlay_status status = INLAY_OK;
 
     pool_share(job->data->count, thread, threads, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        if (!file_stamp_of(job->data->samples[i].path, &job->c->stamps[i]) || file_sha256(job->data->samples[i].path, job->c->images[i], NULL) != INLAY_OK)
-            memset(job->c->images[i], 0, sizeof job->c->images[i]);
+    for (int64_t i = begin; i < end && status == INLAY_OK; i++)
+        status = identify(job, i, &job->errors[thread]);
+    job->errors[thread].code = status;
+}
+
+static inlay_status identify_all(feature_cache *c, const cache_request *q, inlay_error *err)
+{
+    int threads = pool_threads(q->dev->c.threads);
+    inlay_error *errors = calloc((size_t)threads, sizeof *errors);
+    inlay_status status = errors ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+
+    if (errors)
+        pool_run(q->dev->c.threads, identify_images, &(identify_job){c, q->data, errors});
+    for (int i = 0; errors && i < threads && status == INLAY_OK; i++)
+        if (errors[i].code != INLAY_OK)
+            status = error_set(err, errors[i].code, "%s", errors[i].message);
+    free(errors);
+    return status;
+}
+
+/* Images whose rows are there are not read by the loader: what they are is recorded here. */
+static inlay_status record_reused(feature_cache *c, const cache_request *q, inlay_error *err)
+{
+    for (int i = 0; i < c->samples; i++) {
+        if (!c->present[i])
+            continue;
+        TRY(image_records_take(q->records, i, c->sums[i], err));
+        c->reused++;
+    }
+    return INLAY_OK;
 }
 
 /* A row may be kept under its image's name only when the file was the same from the time at which it was named. */
@@ -136,16 +184,19 @@ static inlay_status open_folder(feature_cache *c, const cache_request *q, inlay_
 
     c->images = calloc((size_t)c->samples + 1, sizeof *c->images);
     c->stamps = calloc((size_t)c->samples + 1, sizeof *c->stamps);
-    if (status == INLAY_OK && (!c->images || !c->stamps))
+    c->sums = calloc((size_t)c->samples + 1, sizeof *c->sums);
+    if (status == INLAY_OK && (!c->images || !c->stamps || !c->sums))
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
     if (status == INLAY_OK)
         status = cache_file_open(&c->file, &request, err);
     if (status == INLAY_OK) {
-        pool_run(q->dev->c.threads, identify_images, &(identify_job){c, q->data});
+        status = identify_all(c, q, err);
+    }
+    if (status == INLAY_OK) {
         status = cache_file_find(&c->file, q->dev->c.threads, (const image_id *)c->images, c->samples, c->record, c->present, err);
     }
-    for (int i = 0; status == INLAY_OK && i < c->samples; i++)
-        c->reused += c->present[i];
+    if (status == INLAY_OK)
+        status = record_reused(c, q, err);
     arena_free(memory);
     return status;
 }
@@ -220,7 +271,13 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
 static inlay_status compute_rows(feature_cache *c, const cache_request *q, const int *order, int count, inlay_error *err)
 {
     program_request plan = {.dev = q->dev, .max_batch = q->batch, .wanted = c->values, .wanted_count = c->count};
-    loader_request request = {.data = q->data, .prep = q->prep, .order = order, .count = count, .workers = q->workers, .ahead = 2 * q->batch};
+    loader_request request = {.data = q->data,
+                              .prep = q->prep,
+                              .records = q->records,
+                              .order = order,
+                              .count = count,
+                              .workers = q->workers,
+                              .ahead = 2 * q->batch};
     program *p = NULL;
     loader *l = NULL;
     inlay_status status = program_new(&p, q->g, &plan, err);
@@ -286,6 +343,7 @@ void feature_cache_free(feature_cache *c)
     free(c->record);
     free(c->images);
     free(c->stamps);
+    free(c->sums);
     *c = (feature_cache){0};
 }
 

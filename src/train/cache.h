@@ -31,6 +31,7 @@ typedef struct feature_cache {
     cache_file file;
     image_id *images;           /* CACHE_IN_FOLDER: [samples] */
     file_stamp *stamps;         /* ... when images[] was read */
+    int64_t *sums;              /* ... of their bytes, as image_records has them */
     int bad_count, bad_capacity;
     char **bad;                 /* messages of unreadable images */
     int cut_count;              /* images decoded here whose grey of more than 8 bits was cut at 255 */
@@ -46,6 +47,7 @@ typedef struct cache_request {
     backbone *b;
     const dataset *data;
     const preprocess *prep;
+    image_records *records; /* where it is kept what the images are; may be NULL */
     int workers, batch;
     cache_place place;
     const char *path; /* CACHE_IN_FILE: the file; CACHE_IN_FOLDER: the folder */

@@ -37,11 +37,17 @@ static inlay_status read_updates(const char *path, const char *text, adapter *a,
     return INLAY_OK;
 }
 
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err)
+/* The columns of the records of images, each a tensor. */
+#define COLUMNS 3
+static const char *const columns[COLUMNS] = {"images.size", "images.modified", "images.sum"};
+
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+                             const char *run, const image_records *images, inlay_error *err)
 {
     arena *memory = arena_new();
     int made = 0;
-    tensor_view *views = ARENA_ARRAY(memory, tensor_view, a->param_count * KINDS);
+    tensor_view *views = ARENA_ARRAY(memory, tensor_view, a->param_count * KINDS + COLUMNS);
+    const int64_t *const records[COLUMNS] = {images->size, images->modified, images->sum};
     float **values = ARENA_ARRAY(memory, float *, a->param_count * KINDS);
     const char *position = arena_printf(memory, "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64 ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
                                         state->epoch, state->step_in_epoch, state->position, state->step, state->loss_sum, state->log_bytes);
@@ -63,8 +69,15 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
         memcpy(views[made].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
         made++;
     }
+    for (int i = 0; i < COLUMNS; i++)
+        views[made + i] = (tensor_view){.name = columns[i],
+                                        .type = DTYPE_I64,
+                                        .ndim = 1,
+                                        .dims = {images->data->count},
+                                        .count = images->data->count,
+                                        .data = records[i]};
     if (status == INLAY_OK)
-        status = safetensors_write(path, views, made, metadata, err);
+        status = safetensors_write(path, views, made + COLUMNS, metadata, err);
     for (int i = 0; i < made; i++)
         free(values[i]);
     arena_free(memory);
@@ -190,7 +203,31 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
     return INLAY_OK;
 }
 
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run, inlay_error *err)
+/* Those of a build that kept none have no such tensors: *compared says so. */
+static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, bool *compared,
+                                   inlay_error *err)
+{
+    int64_t count = images->data->count;
+    int64_t *saved = malloc(((size_t)count + 1) * COLUMNS * sizeof *saved);
+    inlay_status status = saved ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+
+    *compared = tensor_set_find(file, columns[0]) != NULL;
+    for (int i = 0; *compared && i < COLUMNS && status == INLAY_OK; i++) {
+        const tensor_view *t = tensor_set_find(file, columns[i]);
+        if (t && t->type == DTYPE_I64 && t->count == count)
+            memcpy(saved + i * count, t->data, (size_t)count * sizeof *saved);
+        else
+            status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld I64 values is expected", path,
+                               columns[i], (long long)count);
+    }
+    if (*compared && status == INLAY_OK)
+        status = image_records_resume(images, saved, saved + count, saved + 2 * count, err);
+    free(saved);
+    return status;
+}
+
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent,
+                             const char *run, image_records *images, bool *compared, inlay_error *err)
 {
     tensor_set *file;
     inlay_status status;
@@ -203,6 +240,8 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)
         status = read_values(path, file, a, d, err);
+    if (status == INLAY_OK)
+        status = compare_images(path, file, images, compared, err);
     tensor_set_close(file);
     return status;
 }

@@ -3,6 +3,7 @@
 #define INLAY_TRAIN_CHECKPOINT_H
 
 #include "adapters/adapter.h"
+#include "data/image_records.h"
 
 /* Where a run stands: between two steps. */
 typedef struct train_state {
@@ -20,10 +21,12 @@ typedef struct train_extent {
 } train_extent;
 
 /* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint of other settings and names the first
- * key that differs, and a state in which no run of that extent can be. */
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err);
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run,
-                             inlay_error *err);
+ * key that differs, a state in which no run of that extent can be, and images that are others now. */
+inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+                             const char *run, const image_records *images, inlay_error *err);
+/* *compared: whether it says what the run's images were. */
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent,
+                             const char *run, image_records *images, bool *compared, inlay_error *err);
 /* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
 inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);
 /* Whether a finished run's record (a json_t *, from the file `path`) has the settings of `run`; the error names the

@@ -43,7 +43,8 @@ static void judge(evaluation *e, const float *logits, int label)
     e->loss += log(sum) + top - (double)logits[label];
     e->top1 += better == 0;
     e->top5 += better < 5;
-    e->confusion[label * e->classes + best]++;
+    if (e->confusion)
+        e->confusion[label * e->classes + best]++;
 }
 
 static inlay_status judge_task(evaluation *e, const evaluate_request *q, int task, float *logits, const int32_t *labels, const int *indices, int count, inlay_error *err)
@@ -107,8 +108,9 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
         int64_t classes = predictor_classes(q->model, t);
         out[t] = (evaluation){.memory = arena_new(), .classes = classes};
         most = classes > most ? classes : most;
-        if (status == INLAY_OK)
-            status = memory_alloc((void **)&out[t].confusion, (size_t)(classes * classes) * sizeof *out->confusion, "the confusion matrix", err);
+        if (status == INLAY_OK && q->confusion)
+            status = memory_alloc((void **)&out[t].confusion, (size_t)(classes * classes) * sizeof *out->confusion,
+                                  "the confusion matrix", err);
     }
     logits = calloc((size_t)(batch * most), sizeof *logits);
     if (status == INLAY_OK && (!order || !indices || !labels || !logits))

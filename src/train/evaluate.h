@@ -10,7 +10,7 @@ typedef struct evaluation {
     int count;                     /* images that were judged */
     double top1, top5, loss;       /* fractions; mean cross-entropy in nats */
     int64_t classes;
-    int *confusion;                /* [classes, classes]: row = true class, column = prediction */
+    int *confusion; /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
     int bad_count;                 /* unreadable images, left out */
     const char **bad;              /* their messages */
     int cut_count;                 /* images whose grey of more than 8 bits was cut at 255 */
@@ -21,6 +21,7 @@ typedef struct evaluate_request {
     const dataset *data; /* labels are indices of the classes, of every task */
     const preprocess *prep;
     int workers;
+    bool confusion; /* count each class's predictions as well: memory for classes x classes numbers */
     void (*progress)(void *context, int done, int total); /* may be NULL */
     bool (*stop)(void *context); /* asked before every batch; may be NULL */
     void *context;

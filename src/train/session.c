@@ -224,18 +224,18 @@ static const char *const *class_names(const session *s, arena *memory)
     return named ? names : NULL;
 }
 
-inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err)
+inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, notes *n,
+                             inlay_error *err)
 {
-    dataset_request request = {.path = path, .split = split};
+    dataset_request request = {.path = path, .split = split, .class_count = (int)session_classes(s), .notes = n};
     arena *memory = arena_new();
     inlay_status status;
 
     request.classes = class_names(s, memory);
-    request.class_count = request.classes ? (int)session_classes(s) : 0;
     status = dataset_open(out, &request, err);
     arena_free(memory);
     TRY(status);
-    if (!request.class_count && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
+    if (!request.classes && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
         int found = (*out)->class_count;
         dataset_free(*out);
         *out = NULL;

@@ -39,8 +39,9 @@ int64_t session_task_classes(const session *s, int task);
 /* Name of a class, NULL when none is known. */
 const char *session_label(const session *s, int64_t index); /* of the first task */
 const char *session_task_label(const session *s, int task, int64_t index);
-/* A dataset whose labels are the classes of the session's model, of its first task. */
-inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err);
+/* A dataset whose labels are the classes of the session's model, of its first task. `n` may be NULL. */
+inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, notes *n,
+                             inlay_error *err);
 
 /* What "auto", "f32" or "bf16" means on a device. */
 precision precision_choose(const char *name, const device *d);

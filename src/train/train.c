@@ -37,12 +37,13 @@ typedef struct trainer {
     int32_t *labels;
     int *indices;
     train_state state;
+    image_records images;
     FILE *log;
     events *board;
     const char *checkpoint;
     int64_t steps_per_epoch;
     schedule rates; /* the request's, in its own unit */
-    int64_t images; /* of this process's training */
+    int64_t images_done; /* of this process's training */
 } trainer;
 
 #define NOTIFY(t, event, ...)                                                   \
@@ -56,15 +57,87 @@ static bool asked_to_stop(const trainer *t)
     return t->q->observer.stop && t->q->observer.stop(t->q->observer.context);
 }
 
+/* ---- judging ---- */
+
+/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next
+ * time. */
+static inlay_status open_judge(trainer *t, adapter **merged, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    inlay_status status;
+
+    status = adapter_merged(merged, q->a, q->dev, err);
+    if (status != INLAY_OK) {
+        *merged = NULL;
+        return status;
+    }
+    model_.a = *merged;
+    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
+    t->has_judge = true;
+    return status;
+}
+
+static void leave_judge(trainer *t, adapter *merged)
+{
+    if (merged == t->q->a)
+        return;
+    predictor_close(&t->judge);
+    t->has_judge = false;
+    adapter_free(merged, t->q->dev);
+}
+
+/* The memory that judging takes is asked for before the first step, not behind the last one. */
+static inlay_status try_judge(trainer *t, inlay_error *err)
+{
+    adapter *merged = NULL;
+    inlay_status status = open_judge(t, &merged, err);
+
+    if (merged)
+        leave_judge(t, merged);
+    return status;
+}
+
+static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation *e, inlay_error *err)
+{
+    const train_request *q = t->q;
+    evaluate_request request = {
+        .model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
+    adapter *merged = NULL;
+    inlay_status status = open_judge(t, &merged, err);
+
+    if (data == q->eval_data) {
+        request.progress = q->observer.progress;
+        request.stop = q->observer.stop;
+    }
+    if (status == INLAY_OK)
+        status = evaluate(e, &request, err);
+    if (merged)
+        leave_judge(t, merged);
+    return status;
+}
+
 /* ---- before the first step ---- */
 
 static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *err)
 {
     const train_request *q = t->q;
     const model *m = &t->plans[0].m;
-    cache_request request = {.g = m->g, .wanted = m->loss, .pixels = m->pixels, .dev = q->dev, .b = q->b, .data = q->data, .prep = q->prep, .workers = q->workers,
-                             .batch = q->batch < 16 ? q->batch : 16, .place = place, .progress = q->observer.progress, .note = q->observer.note,
-                             .stop = q->observer.stop, .context = q->observer.context};
+    cache_request request = {.g = m->g,
+                             .wanted = m->loss,
+                             .pixels = m->pixels,
+                             .dev = q->dev,
+                             .b = q->b,
+                             .data = q->data,
+                             .prep = q->prep,
+                             .records = &t->images,
+                             .workers = q->workers,
+                             .batch = q->batch < 16 ? q->batch : 16,
+                             .place = place,
+                             .progress = q->observer.progress,
+                             .note = q->observer.note,
+                             .stop = q->observer.stop,
+                             .context = q->observer.context};
 
     request.path = place == CACHE_IN_FOLDER ? q->cache_dir : path_join(t->memory, q->output, "features.tmp");
     NOTIFY(t, phase, "caching features", q->data->count, "img");
@@ -162,6 +235,17 @@ static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
     return INLAY_OK;
 }
 
+static inlay_status resume(trainer *t, inlay_error *err)
+{
+    bool compared;
+
+    TRY(checkpoint_load(t->checkpoint, t->q->a, t->q->dev, &t->state,
+                        &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, &compared, err));
+    if (!compared)
+        NOTIFY(t, note, "the checkpoint does not say what the images were: one that has changed since is not noticed");
+    return INLAY_OK;
+}
+
 static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -179,14 +263,17 @@ static inlay_status begin(trainer *t, inlay_error *err)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
+    TRY(image_records_new(&t->images, q->data, err));
     if (q->resume && file_exists(t->checkpoint))
-        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, &(train_extent){q->epochs, q->data->count, q->batch}, q->run, err));
+        TRY(resume(t, err));
     for (int i = 0; i < t->plan_count; i++) {
         request.skip_layers = i;
         TRY(model_build(&t->plans[i].m, &request, err));
     }
     TRY(fill_cache(t, err));
     TRY(make_programs(t, err));
+    if (q->eval_data)
+        TRY(try_judge(t, err));
     return open_log(t, err);
 }
 
@@ -251,7 +338,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
 
 static inlay_status interrupted(trainer *t, inlay_error *err)
 {
-    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, err));
+    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, err));
     FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
 }
 
@@ -359,37 +446,6 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
     return INLAY_OK;
 }
 
-/* ---- judging ---- */
-
-/* Of what would be saved now, on `data`. A merge is made, judged and given up; a model that is its own result is kept
- * for the next time. */
-static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation *e, inlay_error *err)
-{
-    const train_request *q = t->q;
-    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    evaluate_request request = {
-        .model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
-    adapter *merged;
-    inlay_status status;
-
-    if (data == q->eval_data) {
-        request.progress = q->observer.progress;
-        request.stop = q->observer.stop;
-    }
-    TRY(adapter_merged(&merged, q->a, q->dev, err));
-    model_.a = merged;
-    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
-    t->has_judge = true;
-    if (status == INLAY_OK)
-        status = evaluate(e, &request, err);
-    if (merged != q->a) {
-        predictor_close(&t->judge);
-        t->has_judge = false;
-        adapter_free(merged, q->dev);
-    }
-    return status;
-}
-
 /* An evaluation failed; logits that are not finite (INLAY_ERR_FORMAT) are what a run that diverged answers. */
 static inlay_status diverged(inlay_status status, inlay_error *err, const char *when)
 {
@@ -463,8 +519,16 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
 
     shuffle(t);
     if (!t->cached) {
-        loader_request request = {.data = q->data, .prep = q->prep, .order = t->order + t->state.position, .count = t->usable_count - t->state.position,
-                                  .workers = q->workers, .ahead = 2 * q->batch, .augment = q->augment, .seed = q->seed, .epoch = (uint32_t)t->state.epoch};
+        loader_request request = {.data = q->data,
+                                  .prep = q->prep,
+                                  .records = &t->images,
+                                  .order = t->order + t->state.position,
+                                  .count = t->usable_count - t->state.position,
+                                  .workers = q->workers,
+                                  .ahead = 2 * q->batch,
+                                  .augment = q->augment,
+                                  .seed = q->seed,
+                                  .epoch = (uint32_t)t->state.epoch};
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)
@@ -479,11 +543,11 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
         FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
     seconds = monitor_seconds() - begun;
     t->result->seconds += seconds;
-    t->images += images;
+    t->images_done += images;
     TRY(report_epoch(t, lr, images, seconds, err));
     TRY(check_weights(t, err));
     t->state = (train_state){.epoch = t->state.epoch + 1, .step = t->state.step, .log_bytes = t->state.log_bytes};
-    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, err);
+    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, &t->images, err);
 }
 
 static inlay_status save(trainer *t, const void *preprocessing, const void *record, inlay_error *err)
@@ -509,7 +573,7 @@ static void sum_up(trainer *t)
 
     r->steps = t->state.step;
     r->cached = t->cached;
-    r->images_per_second = r->seconds > 0 ? (double)t->images / r->seconds : 0;
+    r->images_per_second = r->seconds > 0 ? (double)t->images_done / r->seconds : 0;
 }
 
 static inlay_status finish(trainer *t, inlay_error *err)
@@ -585,6 +649,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     }
     free(t.plans);
     feature_cache_free(&t.cache);
+    image_records_free(&t.images);
     free(t.order);
     free(t.labels);
     free(t.indices);

@@ -173,14 +173,14 @@ static void test_options_given_several_times(void **state)
     assert_string_equal(options_at(o, "label", 1), "dog");
     assert_string_equal(options_at(o, "label", 2), "");
     assert_null(options_at(o, "label", 3));
-    assert_int_equal(options_notes(o), 1);
-    assert_string_equal(options_note_at(o, 0), "--rank is given twice, 4 and 32: the last counts");
+    assert_int_equal(options_notes(o)->count, 1);
+    assert_string_equal(options_notes(o)->items[0].text, "--rank is given twice, 4 and 32: the last counts");
     options_free(o);
     refuses(WORDS("--data", "a", "--data=b"), "--data is given twice: 'a' and 'b'");
     refuses(WORDS("--layernorm", "--no-layernorm"), "--layernorm and --no-layernorm are given: one of them");
     o = both_tables();
     assert_int_equal(parse(o, &err, WORDS("--data", "a", "--data=a", "--rank", "4", "--rank", "4")), INLAY_OK);
-    assert_int_equal(options_notes(o), 0);
+    assert_int_equal(options_notes(o)->count, 0);
     options_free(o);
 }
 

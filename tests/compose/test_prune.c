@@ -89,7 +89,7 @@ static void measure(const char *name, int threads, int64_t batch, prune_usage *u
     inlay_error err;
 
     ASSERT_OK(session_open(&s, &open, &err));
-    ASSERT_OK(session_dataset(&s, &d, at("data"), "train", &err));
+    ASSERT_OK(session_dataset(&s, &d, at("data"), "train", NULL, &err));
     prune_request request = {.s = &s, .data = d, .batch = batch, .workers = 2};
     ASSERT_OK(prune_measure(u, &request, &err));
     dataset_free(d);
@@ -234,7 +234,7 @@ static void test_refused(void **state)
 
     (void)state;
     ASSERT_OK(session_open(&s, &open, &err));
-    ASSERT_OK(session_dataset(&s, &d, at("data"), "train", &err));
+    ASSERT_OK(session_dataset(&s, &d, at("data"), "train", NULL, &err));
     prune_request request = {.s = &s, .data = d, .batch = 4, .workers = 1};
     assert_int_equal(prune_measure(&u, &request, &err), INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "'bottleneck'"));

@@ -169,7 +169,7 @@ static void test_splits(void **state)
     dataset_free(set);
     assert_refused("split", (dataset_request){.split = "test"}, INLAY_ERR_USAGE, "has no split 'test': found train, val");
     assert_refused("split", (dataset_request){.split = "train+test"}, INLAY_ERR_USAGE, "has no split 'train+test': found train, val");
-    assert_refused("split", (dataset_request){.split = "dev"}, INLAY_ERR_USAGE, "unknown split 'dev'");
+    assert_refused("split", (dataset_request){.split = "rest"}, INLAY_ERR_USAGE, "unknown split 'rest'");
     assert_refused("split", (dataset_request){.split = "train+"}, INLAY_ERR_USAGE, "unknown split ''");
     assert_refused("split", (dataset_request){0}, INLAY_ERR_USAGE, "train, val");
 }
@@ -273,7 +273,7 @@ static void test_csv_lists(void **state)
 
     (void)state;
     put("lists/numbers.csv", "\xEF\xBB\xBFlabel,ignored, path \r\n2,x,b.png\r\n\r\n10,\"y\r\nz\",\"sub/a, b.png\"\r\n0,,/abs/c.png");
-    set = open_set("lists/numbers.csv", (dataset_request){.split = "test"});
+    set = open_set("lists/numbers.csv", (dataset_request){.split = "test", .class_count = 11});
     assert_true(set->numeric_labels);
     assert_int_equal(set->count, 3);
     assert_int_equal(set->class_count, 11);
@@ -357,16 +357,16 @@ static void test_paths(void **state)
     (void)state;
     snprintf(folder, sizeof folder, "%s/split", root);
     snprintf(file, sizeof file, "%s/flat/cat/notes.txt", root);
-    assert_int_equal(dataset_from_paths(&set, paths, 2, &err), INLAY_OK);
+    assert_int_equal(dataset_from_paths(&set, paths, 2, NULL, &err), INLAY_OK);
     assert_int_equal(set->count, 6);
     assert_int_equal(set->class_count, 0);
     assert_sample(set, 0, "flat/cat/notes.txt", -1);
     assert_sample(set, 5, "validation/c/0.png", -1);
     dataset_free(set);
-    assert_int_equal(dataset_from_paths(&set, missing, 1, &err), INLAY_ERR_IO);
+    assert_int_equal(dataset_from_paths(&set, missing, 1, NULL, &err), INLAY_ERR_IO);
     assert_non_null(strstr(err.message, "/nowhere/at/all"));
     snprintf(folder, sizeof folder, "%s/nothing", root);
-    assert_int_equal(dataset_from_paths(&set, paths, 1, &err), INLAY_ERR_FORMAT);
+    assert_int_equal(dataset_from_paths(&set, paths, 1, NULL, &err), INLAY_ERR_FORMAT);
     assert_null(set);
 }
 
@@ -380,7 +380,11 @@ static void test_assets(void **state)
         print_message("no test assets: skipped\n");
         skip();
     }
-    assert_int_equal(dataset_open(&set, &(dataset_request){.path = TEST_ASSETS "/data/imagenet_sample/labels.csv"}, &err), INLAY_OK);
+    assert_int_equal(
+        dataset_open(&set,
+                     &(dataset_request){.path = TEST_ASSETS "/data/imagenet_sample/labels.csv", .class_count = 1000},
+                     &err),
+        INLAY_OK);
     assert_int_equal(set->count, 100);
     assert_true(set->numeric_labels);
     assert_int_equal(set->samples[1].label, 10);

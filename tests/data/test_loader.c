@@ -1,10 +1,13 @@
 /* Reading ahead: the order, unreadable images, any number of workers, stopping early. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -190,10 +193,107 @@ static void test_refusals(void **state)
     dataset_free(set);
 }
 
+/* No more files may be opened: no fault of the images, so that none is left out. */
+static void test_trouble_of_the_moment(void **state)
+{
+    dataset *set = make_set();
+    const int order[] = {0, 1, 2};
+    loader_request request = {.data = set, .prep = &prep, .order = order, .count = 3, .workers = 2, .ahead = 4};
+    unsigned char pixels[3 * BYTES];
+    struct rlimit usual, none;
+    int32_t labels[3];
+    int indices[3], got;
+    loader *l;
+    inlay_error err;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
+    assert_int_equal(loader_next(l, 3, pixels, labels, indices, &got, &err), INLAY_ERR_SYSTEM);
+    assert_int_equal(loader_bad_count(l), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_non_null(strstr(err.message, strerror(EMFILE)));
+    loader_free(l);
+    assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
+    assert_int_equal(loader_next(l, 3, pixels, labels, indices, &got, &err), INLAY_OK);
+    assert_int_equal(got, 3);
+    loader_free(l);
+    dataset_free(set);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    inlay_error err;
+
+    assert_int_equal(file_write(path, text, strlen(text), &err), INLAY_OK);
+}
+
+/* What an image was is kept as it is read; another content, a file that went or came, is an error, another time is
+ * none. */
+static void test_records(void **state)
+{
+    static const char *const names[] = {"a.ppm", "b.ppm", "c.ppm"};
+    char folder[] = "/tmp/inlay-loader-XXXXXX", path[3][64];
+    sample samples[3];
+    dataset set = {.count = 3, .samples = samples};
+    image_records first, then;
+    inlay_error err;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 3; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%s", folder, names[i]);
+        samples[i] = (sample){path[i], 0};
+    }
+    write_text(path[0], "one image");
+    write_text(path[1], "another");
+    assert_int_equal(image_records_new(&first, &set, &err), INLAY_OK);
+    assert_int_equal(image_records_read(&first, 0, "one image", 9, &err), INLAY_OK);
+    assert_int_equal(image_records_failed(&first, 2, &err), INLAY_OK);
+    assert_int_equal(image_records_read(&first, 0, "one image", 9, &err), INLAY_OK);
+    assert_int_equal(image_records_read(&first, 0, "two image", 9, &err), INLAY_ERR_MISMATCH);
+    assert_int_equal(image_records_failed(&first, 0, &err), INLAY_ERR_MISMATCH);
+    assert_int_equal(image_records_read(NULL, 0, "", 0, &err), INLAY_OK);
+
+    write_text(path[0], "one image");  /* a copy: another time, the same bytes */
+    write_text(path[1], "now longer"); /* was not read before */
+    assert_int_equal(image_records_new(&then, &set, &err), INLAY_OK);
+    assert_int_equal(image_records_resume(&then, first.size, first.modified, first.sum, &err), INLAY_OK);
+    assert_true(then.sum[0] == first.sum[0] && then.sum[1] == 0 && then.sum[2] == -1);
+    image_records_free(&then);
+
+    write_text(path[0], "two image"); /* of the same size */
+    assert_int_equal(image_records_new(&then, &set, &err), INLAY_OK);
+    assert_int_equal(image_records_resume(&then, first.size, first.modified, first.sum, &err), INLAY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "/a.ppm' is another image"));
+    image_records_free(&then);
+
+    assert_int_equal(remove(path[0]), 0);
+    assert_int_equal(image_records_new(&then, &set, &err), INLAY_OK);
+    assert_int_equal(image_records_resume(&then, first.size, first.modified, first.sum, &err), INLAY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "/a.ppm' was read by this run before and cannot be opened"));
+    image_records_free(&then);
+
+    write_text(path[0], "one image");
+    write_text(path[2], "found again");
+    assert_int_equal(image_records_new(&then, &set, &err), INLAY_OK);
+    assert_int_equal(image_records_resume(&then, first.size, first.modified, first.sum, &err), INLAY_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "/c.ppm' could not be opened by this run before"));
+    image_records_free(&then);
+    image_records_free(&first);
+    for (int i = 0; i < 3; i++)
+        remove(path[i]);
+    remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_pixels_whatever_the_workers),
+        cmocka_unit_test(test_trouble_of_the_moment),
+        cmocka_unit_test(test_records),
         cmocka_unit_test(test_pixels_are_those_of_preprocess_file),
         cmocka_unit_test(test_stopping_early),
         cmocka_unit_test(test_nothing_to_read_and_nothing_readable),
