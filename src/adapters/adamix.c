@@ -12,6 +12,7 @@ static const option_spec option_table[] = {
     {"share", OPTION_CHOICE, "up", "up|down|none", 0, 0, NULL, "side that has one projection for all experts (of lora: down is A, up is B)", false},
     {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
     OPTION_RANK("8"),
+    OPTION_RANKS,
     OPTION_POSITION("intermediate"),
     OPTION_ACTIVATION("gelu"),
     OPTION_INIT("bert"),
@@ -19,6 +20,7 @@ static const option_spec option_table[] = {
     OPTION_DROPOUT("0"),
     {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "with lora: the change is scaled by alpha / rank", false},
     OPTION_TARGETS,
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -31,7 +33,7 @@ static int experts_of(const adapter *a, const char *side)
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
     bool equal = options_flag(o, "equal_experts");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
@@ -60,7 +62,7 @@ static inlay_status plan(adapter *a, inlay_error *err)
 {
     if (strcmp(options_string(a->settings, "kind"), "lora") == 0)
         return plan_lora(a, err);
-    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), bottleneck_apply, make);
     return INLAY_OK;
 }
 
@@ -71,8 +73,9 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const bottleneck_options[] = {"rank", "position", "activation", "drop_layers", NULL};
-    static const char *const lora_options[] = {"rank", "alpha", "targets", "drop_layers", NULL};
+    static const char *const bottleneck_options[] = {"rank",   "ranks",       "position", "activation",
+                                                     "layers", "drop_layers", NULL};
+    static const char *const lora_options[] = {"rank", "ranks", "alpha", "targets", "layers", "drop_layers", NULL};
     bool lora = strcmp(options_string(a->settings, "kind"), "lora") == 0;
 
     TRY(adapter_plain(out, a, lora ? "lora" : "bottleneck", lora ? lora_options : bottleneck_options, NULL, d, err));

@@ -16,18 +16,24 @@ typedef struct switched {
 } switched;
 
 static const option_spec option_table[] = {
-    {"switches", OPTION_FLAG, "true", NULL, 0, 0, NULL, "a learned switch in every layer; off: adapters in the given layers", false},
-    {"layers", OPTION_STRING, "all", NULL, 0, 0, "LIST", "without switches: the layers that have adapters, say 0,3,11; all; none", false},
-    {"focus", OPTION_STRING, "", NULL, 0, 0, "DIR", "take the layers from an adapter that was trained with switches, and train anew without", false},
+    {"switches", OPTION_FLAG, "true", NULL, 0, 0, NULL,
+     "a learned switch in each of the layers; off: plain adapters there", false},
+    OPTION_LAYERS,
+    {"focus", OPTION_STRING, "", NULL, 0, 0, "DIR",
+     "take the layers from an adapter that was trained with switches, and train anew without", false},
     {"rank", OPTION_INT, "0", NULL, 0, 65536, "N", "width of the bottleneck; 0: a sixteenth of the backbone's", false},
+    OPTION_RANKS,
     OPTION_POSITION("post"),
     OPTION_INIT("bert"),
-    {"version", OPTION_CHOICE, "B", "A|B", 0, 0, NULL, "denominator of the activation: A: 1 + sum |b_j x^j|, B: 1 + |sum b_j x^j|", false},
+    {"version", OPTION_CHOICE, "B", "A|B", 0, 0, NULL,
+     "denominator of the activation: A: 1 + sum |b_j x^j|, B: 1 + |sum b_j x^j|", false},
     {"denominator_init", OPTION_REAL, "0.001", NULL, -10, 10, "X", "where the denominator's coefficients begin", false},
     {"temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches at the beginning", false},
-    {"min_temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches from the middle of the run on", false},
+    {"min_temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches from the middle of the run on",
+     false},
     {"switch_lr", OPTION_REAL, "0.05", NULL, 1e-9, 100, "X", "learning rate of the switches at its peak", false},
-    {"rational_lr", OPTION_REAL, "0.01", NULL, 1e-9, 100, "X", "learning rate of the activations' coefficients at its peak", false},
+    {"rational_lr", OPTION_REAL, "0.01", NULL, 1e-9, 100, "X",
+     "learning rate of the activations' coefficients at its peak", false},
     OPTION_DROPOUT("0"),
     OPTION_DROP_LAYERS,
     {0},
@@ -44,7 +50,7 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank") ? options_int(o, "rank") : width / 16 > 0 ? width / 16 : 1;
+    int64_t width = a->shape->width, rank = a->ranks[layer] ? a->ranks[layer] : width / 16 > 0 ? width / 16 : 1;
     switched *s = ARENA_NEW(a->memory, switched);
     init_rule down, up, zero = {INIT_ZERO, 0, 0};
     (void)draw;
@@ -70,26 +76,6 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     return s;
 }
 
-/* Marks what "all", "none" or "0,3,11" names. */
-static inlay_status read_layers(const adapter *a, const char *text, bool *chosen, inlay_error *err)
-{
-    bool all = strcmp(text, "all") == 0;
-
-    for (int layer = 0; layer < a->shape->depth; layer++)
-        chosen[layer] = all;
-    if (all || strcmp(text, "none") == 0)
-        return INLAY_OK;
-    for (const char *at = text; *at;) {
-        char *end;
-        long layer = strtol(at, &end, 10);
-        if (end == at || layer < 0 || layer >= a->shape->depth || (*end && *end != ','))
-            FAIL(err, INLAY_ERR_USAGE, "layers: expected all, none or numbers from 0 to %lld with commas between, found '%s'", (long long)a->shape->depth - 1, text);
-        chosen[layer] = true;
-        at = end + (*end == ',');
-    }
-    return INLAY_OK;
-}
-
 /* --focus: the layers of the first phase's result become ours. */
 static inlay_status focus(adapter *a, inlay_error *err)
 {
@@ -101,16 +87,14 @@ static inlay_status focus(adapter *a, inlay_error *err)
     TRY(adapter_read_option(folder, "adaptable", "layers", layers, sizeof layers, err));
     TRY(options_set(a->settings, "layers", layers, folder, err));
     TRY(options_set(a->settings, "switches", "false", folder, err));
-    return options_set(a->settings, "focus", "", folder, err);
+    TRY(options_set(a->settings, "focus", "", folder, err));
+    return adapter_read_layers(a, err);
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    bool *chosen = ARENA_ARRAY(a->memory, bool, a->shape->depth);
-
     TRY(focus(a, err));
-    TRY(read_layers(a, options_string(a->settings, "layers"), chosen, err));
-    bottleneck_add(a, options_string(a->settings, "position"), options_flag(a->settings, "switches") ? NULL : chosen, apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), apply, make);
     return INLAY_OK;
 }
 
@@ -133,19 +117,31 @@ static bool stays(const adapter *a, int layer, const device *d)
     return found;
 }
 
+/* The layers that are kept, and the ranks that the option names among them. */
+static void list_kept(const adapter *a, const device *d, const char **layers, const char **ranks)
+{
+    bool ranked = *options_string(a->settings, "ranks") != 0, switches = options_flag(a->settings, "switches");
+
+    *layers = *ranks = "";
+    for (int layer = 0; layer < a->shape->depth; layer++) {
+        if (!a->layers[layer] || (switches && !stays(a, layer, d)))
+            continue;
+        *layers = arena_printf(a->memory, "%s%s%d", *layers, **layers ? "," : "", layer);
+        if (ranked && a->ranks[layer])
+            *ranks =
+                arena_printf(a->memory, "%s%s%d:%lld", *ranks, **ranks ? "," : "", layer, (long long)a->ranks[layer]);
+    }
+    if (!**layers)
+        *layers = "none";
+}
+
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const same[] = {"rank", "position", "version", "drop_layers", NULL};
-    char layers[LAYERS_TEXT] = "";
-    const char *const settings[][2] = {{"switches", "false"}, {"layers", layers}, {NULL, NULL}};
+    static const char *const same[] = {"rank", "position", "version", NULL};
+    const char *layers, *ranks;
 
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        if (!options_flag(a->settings, "switches") || stays(a, layer, d))
-            snprintf(layers + strlen(layers), sizeof layers - strlen(layers), "%s%d", *layers ? "," : "", layer);
-    if (!options_flag(a->settings, "switches"))
-        snprintf(layers, sizeof layers, "%s", options_string(a->settings, "layers"));
-    else if (!*layers)
-        snprintf(layers, sizeof layers, "none");
+    list_kept(a, d, &layers, &ranks);
+    const char *const settings[][2] = {{"switches", "false"}, {"layers", layers}, {"ranks", ranks}, {NULL, NULL}};
     TRY(adapter_plain(out, a, "adaptable", same, settings, d, err));
     for (int i = 0; i < (*out)->param_count; i++) {
         param *to = (*out)->params[i].p, *from = adapter_find(a, to->name);

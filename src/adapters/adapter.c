@@ -181,11 +181,20 @@ void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function
     ARRAY_PUSH(a->transforms, a->transform_count, a->transform_capacity, t);
 }
 
+/* Outside the blocks, what is in front of them goes with the first layer, what is behind them with the last. */
+static bool in_layers(const adapter *a, const param *p)
+{
+    bool behind = strncmp(p->name, "norm.", 5) == 0 || strncmp(p->name, "fc_norm.", 8) == 0;
+    int layer = layer_of(p);
+
+    return a->layers[layer >= 0 ? layer : behind ? a->shape->depth - 1 : 0];
+}
+
 void adapter_unfreeze(adapter *a, const char *part)
 {
     for (int i = 0; i < a->backbone->param_count; i++) {
         param *p = a->backbone->params[i];
-        if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part))
+        if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part) && in_layers(a, p))
             list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
     }
 }
@@ -196,22 +205,6 @@ param *adapter_find(const adapter *a, const char *name)
         if (strcmp(a->params[i].p->name, name) == 0)
             return a->params[i].p;
     return NULL;
-}
-
-/* The option `drop_layers`, of methods that have it: a number of layers from below, or "random". */
-static inlay_status read_dropped(adapter *a, inlay_error *err)
-{
-    const char *text = options_has(a->settings, "drop_layers") ? options_string(a->settings, "drop_layers") : "0";
-    char *end;
-    long layers = strtol(text, &end, 10);
-
-    a->drop_random = strcmp(text, "random") == 0;
-    if (a->drop_random)
-        return INLAY_OK;
-    if (*end || end == text || layers < 0 || layers > a->shape->depth)
-        FAIL(err, INLAY_ERR_USAGE, "drop_layers: expected 'random' or a number of layers from 0 to %lld, found '%s'", (long long)a->shape->depth, text);
-    a->first_layer = (int)layers;
-    return INLAY_OK;
 }
 
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
@@ -225,7 +218,8 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
-    status = a->method ? read_dropped(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
+    status =
+        a->method ? adapter_read_layers(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
     a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});

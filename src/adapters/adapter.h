@@ -117,8 +117,11 @@ struct adapter {
     const char **labels; /* [classes] */
     tensor_set *file;    /* a loaded adapter's values */
     bool trainable;
-    int first_layer;  /* layers below it have no adapters */
-    bool drop_random; /* each training step draws the first layer whose adapters are active */
+    bool *layers;     /* [depth] whether there are adapters in that layer */
+    int64_t *ranks;   /* [depth] of the methods that have the option `rank` */
+    bool drop_random; /* each training step draws from how many layers, drop_low to drop_high, from below it leaves the
+                         adapters out */
+    int drop_low, drop_high;
     adapter **parts;  /* given adapters that it is made of: owned, saved with it, never trained */
     int part_count, part_capacity;
 };
@@ -141,6 +144,8 @@ bool adapter_can_skip(const adapter *a);
 inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err);
 
 /* For methods: */
+/* Fills layers, ranks and what is dropped from the options; adapter_new did so before it called plan(). */
+inlay_status adapter_read_layers(adapter *a, inlay_error *err);
 /* Own parameter, trainable. */
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
 /* It begins with the values of `other`, a parameter of the same shape and rule. */
@@ -159,7 +164,8 @@ void adapter_peak_lr(adapter *a, param *p, double lr);
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
 void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context);
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
-/* Makes every weight of the backbone's encoder (not its head) whose name contains `part` trainable; "" is all. */
+/* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
+ * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
 void adapter_unfreeze(adapter *a, const char *part);
 param *adapter_find(const adapter *a, const char *name);
 /* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head as `a`. Options named in `same` (ended by

@@ -28,6 +28,7 @@ static const position positions[] = {
 static const option_spec option_table[] = {
     OPTION_POSITION("post"),
     OPTION_RANK("8"),
+    OPTION_RANKS,
     OPTION_ACTIVATION("gelu"),
     {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front of the down-projection", false},
     {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
@@ -36,6 +37,7 @@ static const option_spec option_table[] = {
     OPTION_INIT("houlsby"),
     OPTION_DROPOUT("0"),
     {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -73,7 +75,7 @@ void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_r
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     const char *scaling = options_string(o, "scaling");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     init_rule down, up, zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0}, start = {INIT_CONSTANT, options_real(o, "scale"), 0};
@@ -101,22 +103,22 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     return b;
 }
 
-void bottleneck_add(adapter *a, const char *name, const bool *chosen, adapter_function function, bottleneck_maker maker)
+void bottleneck_add(adapter *a, const char *name, adapter_function function, bottleneck_maker maker)
 {
     const position *p = positions;
     uint32_t draw = 0;
 
     while (strcmp(p->name, name) != 0)
         p++;
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot && (!chosen || chosen[layer]); i++, draw += 2)
+    for (int layer = 0; layer < a->shape->depth; layer++)
+        for (int i = 0; i < 2 && p->at[i].slot && a->layers[layer]; i++, draw += 2)
             adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, function, maker(a, layer, p->at[i].slot, draw));
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     (void)err;
-    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), bottleneck_apply, make);
     return INLAY_OK;
 }
 

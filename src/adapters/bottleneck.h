@@ -16,8 +16,8 @@ typedef struct bottleneck {
 /* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the edge's context. */
 typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot, uint32_t draw);
 
-/* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer from a->first_layer on. chosen [depth]: in those layers only; NULL: in all. */
-void bottleneck_add(adapter *a, const char *position, const bool *chosen, adapter_function function, bottleneck_maker make);
+/* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer of a->layers. */
+void bottleneck_add(adapter *a, const char *position, adapter_function function, bottleneck_maker make);
 /* An adapter_function whose context is a bottleneck. */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
 /* The initialisations "houlsby", "lora", "bert" of the two projections. */

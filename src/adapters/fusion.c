@@ -22,6 +22,7 @@ static const option_spec option_table[] = {
     {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X", "weight of the squared distance of each layer's value matrix from the identity", false},
     {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST", "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
     {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON", "methods and options of the fused adapters; written by the program", false},
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -147,8 +148,10 @@ static inlay_status find_edge(const adapter *a, int n, int layer, const edge **o
             count++;
         }
     if (count != 1)
-        FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') has %d adapters in layer %d, but 1 is expected in every layer that is fused (drop_layers leaves layers out)", n,
-             part->name, count, layer);
+        FAIL(err, INLAY_ERR_USAGE,
+             "adapters: part %d ('%s') has %d adapters in layer %d, but 1 is expected in every layer that is fused "
+             "(layers and drop_layers leave layers out)",
+             n, part->name, count, layer);
     if (draws(part, *out))
         FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') draws experts or switches: the merge that its run saved is expected", n, part->name);
     return INLAY_OK;
@@ -162,8 +165,10 @@ static inlay_status check_parts(const adapter *a, inlay_error *err)
         if (!adapter_can_skip(a->parts[n]))
             FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') transforms activations or trains weights of the backbone: only adapters that add to a site can be fused", n,
                  a->parts[n]->name);
-        for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
+        for (int layer = 0; layer < a->shape->depth; layer++) {
             const edge *first, *e;
+            if (!a->layers[layer])
+                continue;
             TRY(find_edge(a, 0, layer, &first, err));
             TRY(find_edge(a, n, layer, &e, err));
             if (e->from.kind != first->from.kind || e->from.layer != first->from.layer || e->to.kind != first->to.kind)
@@ -247,11 +252,12 @@ static inlay_status plan(adapter *a, inlay_error *err)
     TRY(read_kept(a, used, err));
     for (int n = 0; n < a->part_count; n++) {
         for (int layer = 0; layer < depth; layer++)
-            layers[layer] = layer >= a->first_layer && used[layer * a->part_count + n];
+            layers[layer] = a->layers[layer] && used[layer * a->part_count + n];
         adapter_list_part(a, n, layers);
     }
-    for (int layer = a->first_layer; layer < depth; layer++)
-        TRY(make(a, layer, used + (ptrdiff_t)layer * a->part_count, err));
+    for (int layer = 0; layer < depth; layer++)
+        if (a->layers[layer])
+            TRY(make(a, layer, used + (ptrdiff_t)layer * a->part_count, err));
     return INLAY_OK;
 }
 

@@ -31,9 +31,11 @@ static const struct target {
 
 static const option_spec option_table[] = {
     OPTION_RANK("8"),
+    OPTION_RANKS,
     {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "the change is scaled by alpha / rank", false},
     {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the input of the change", false},
     OPTION_TARGETS,
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -51,7 +53,7 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 
 static void add(adapter *a, int layer, const struct target *t, const low_rank_plan *plan, uint32_t draw)
 {
-    int64_t width = a->shape->width, hidden = a->shape->hidden, rank = options_int(a->settings, "rank");
+    int64_t width = a->shape->width, hidden = a->shape->hidden, rank = a->ranks[layer];
     int64_t in = t->from == SITE_FFN_HIDDEN ? hidden : width, out = t->to == SITE_FFN_PRE ? hidden : width;
     double bound = 1 / sqrt((double)in); /* Kaiming-uniform with a = sqrt(5) */
     low_rank *l = ARENA_NEW(a->memory, low_rank);
@@ -83,9 +85,9 @@ inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *er
         wanted[i] = true;
         text += length + (text[length] == ',');
     }
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
+    for (int layer = 0; layer < a->shape->depth; layer++)
         for (size_t i = 0; i < TARGETS; i++)
-            if (wanted[i]) {
+            if (wanted[i] && a->layers[layer]) {
                 add(a, layer, &targets[i], plan, draw);
                 draw += 2;
             }

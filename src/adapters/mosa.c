@@ -27,7 +27,9 @@ static const option_spec option_table[] = {
     {"deep_regulariser", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "0.01 times the mean squared distance of the two passes' tokens behind the first six blocks, too", false},
     {"decay_masked", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "weight decay reaches what an expert's mask leaves out, as in the authors' code", false},
     OPTION_RANK("64"),
+    OPTION_RANKS,
     OPTION_DROPOUT("0.1"),
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -59,7 +61,7 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const struct style *s = style_of(a);
     const char *split = options_string(a->settings, "split");
-    int64_t width = a->shape->width, rank = options_int(a->settings, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     init_rule down, up;
 
@@ -78,7 +80,7 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     (void)err;
-    bottleneck_add(a, style_of(a)->position, NULL, bottleneck_apply, make);
+    bottleneck_add(a, style_of(a)->position, bottleneck_apply, make);
     return INLAY_OK;
 }
 
@@ -95,7 +97,7 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const same[] = {"rank", "drop_layers", NULL};
+    static const char *const same[] = {"rank", "ranks", "layers", "drop_layers", NULL};
     const struct style *s = style_of(a);
     char scale[32];
     const char *const settings[][2] = {{"position", s->position}, {"activation", s->activation}, {"layernorm", s->norm ? "true" : "false"},
