@@ -207,6 +207,15 @@ param *adapter_find(const adapter *a, const char *name)
     return NULL;
 }
 
+/* The option `unfreeze`, of methods that have it. */
+static void unfreeze_chosen(adapter *a)
+{
+    const char *what = options_has(a->settings, "unfreeze") ? options_string(a->settings, "unfreeze") : "none";
+
+    if (strcmp(what, "none") != 0)
+        adapter_unfreeze(a, strcmp(what, "all") == 0 ? "" : what);
+}
+
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -222,6 +231,8 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
         a->method ? adapter_read_layers(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
+    if (status == INLAY_OK)
+        unfreeze_chosen(a);
     a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});
     a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
     if (status != INLAY_OK) {

@@ -39,6 +39,7 @@ static const option_spec option_table[] = {
     {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
+    OPTION_UNFREEZE,
     {0},
 };
 

@@ -37,6 +37,7 @@ static const option_spec option_table[] = {
     OPTION_TARGETS,
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
+    OPTION_UNFREEZE,
     {0},
 };
 

@@ -24,6 +24,12 @@
             "ranks of single layers, say 0-5:4,6:16; others have that of --rank", false                                \
     }
 
+#define OPTION_UNFREEZE                                                                                                \
+    {                                                                                                                  \
+        "unfreeze", OPTION_CHOICE, "none", "none|norm|bias|all", 0, 0, NULL,                                           \
+            "weights of the backbone that are trained as well: of every LayerNorm, every bias, all", false             \
+    }
+
 #define METHOD(name) extern const method method_##name;
 #include "adapters/methods.def"
 #undef METHOD

@@ -15,6 +15,7 @@ static const option_spec option_table[] = {
     {"prompts", OPTION_INT, "50", NULL, 1, 4096, "N", "number of prompt tokens", false},
     {"deep", OPTION_FLAG, "true", NULL, 0, 0, NULL, "own prompts for every block", false},
     OPTION_LAYERS,
+    OPTION_UNFREEZE,
     {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
     {0},
 };
