@@ -9,7 +9,8 @@
 static const option_spec option_table[] = {
     {"kind", OPTION_CHOICE, "adapter", "adapter|lora", 0, 0, NULL, "what the experts are: bottleneck adapters, or low-rank changes of weights", false},
     {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "experts on each side that is not shared", false},
-    {"share", OPTION_CHOICE, "up", "up|down|none", 0, 0, NULL, "side that has one projection for all experts (of lora: down is A, up is B)", false},
+    {"share", OPTION_CHOICE, "up", "up|down|none|both", 0, 0, NULL,
+     "side that has one projection for all experts (of lora: down is A, up is B)", false},
     {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
     OPTION_RANK("8"),
     OPTION_RANKS,
@@ -27,7 +28,10 @@ static const option_spec option_table[] = {
 
 static int experts_of(const adapter *a, const char *side)
 {
-    return strcmp(options_string(a->settings, "share"), side) == 0 ? 1 : (int)options_int(a->settings, "experts");
+    const char *share = options_string(a->settings, "share");
+    bool shared = strcmp(share, side) == 0 || strcmp(share, "both") == 0;
+
+    return shared ? 1 : (int)options_int(a->settings, "experts");
 }
 
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
@@ -79,7 +83,7 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
     bool lora = strcmp(options_string(a->settings, "kind"), "lora") == 0;
 
     TRY(adapter_plain(out, a, lora ? "lora" : "bottleneck", lora ? lora_options : bottleneck_options, NULL, d, err));
-    return experts_merge(*out, a, false, d, err);
+    return experts_merge(*out, a, MERGE_MEAN, d, err);
 }
 
 const method method_adamix = {

@@ -14,12 +14,19 @@ const method *const method_table[] = {
 
 /* Settings that the literature calls by a name of their own. */
 const preset preset_table[] = {
-    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1", "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
-    {"houlsby", "bottleneck", "position=houlsby init=houlsby", "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
-    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert", "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
-    {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4", "beside the feed-forward part", "arXiv 2110.04366"},
-    {"adaptformer", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
+    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1",
+     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
+    {"houlsby", "bottleneck", "position=houlsby init=houlsby",
+     "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
+    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert",
+     "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
+    {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4",
+     "beside the feed-forward part", "arXiv 2110.04366"},
+    {"adaptformer", "bottleneck",
+     "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
      "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535"},
+    {"mosl", "mosa", "style=lora rank=16 dropout=0", "low-rank changes that are split into sparse experts",
+     "arXiv 2312.02923"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -227,6 +234,7 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
+    a->passes = a->method && a->method->passes ? a->method->passes : 1;
     status =
         a->method ? adapter_read_layers(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)

@@ -117,6 +117,7 @@ struct adapter {
     const char **labels; /* [classes] */
     tensor_set *file;    /* a loaded adapter's values */
     bool trainable;
+    int passes;       /* forward passes of a training step: the method's, or what plan() made of them */
     bool *layers;     /* [depth] whether there are adapters in that layer */
     int64_t *ranks;   /* [depth] of the methods that have the option `rank` */
     bool drop_random; /* each training step draws from how many layers, drop_low to drop_high, from below it leaves the
