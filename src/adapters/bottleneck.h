@@ -7,10 +7,11 @@
 typedef struct bottleneck {
     param *down, *down_bias, *up, *up_bias; /* may stand for a choice of experts */
     param *scaling, *norm, *norm_bias;      /* may be NULL */
+    param *out_norm, *out_norm_bias;        /* behind the scaling; may be NULL */
     param *numerator, *denominator;         /* of a rational activation in place of `act`; may be NULL */
     bool safe;
     activation act;
-    double factor, dropout, drop_path;
+    double factor, dropout, input_dropout, drop_path;
 } bottleneck;
 
 /* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the edge's context. */

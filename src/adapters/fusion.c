@@ -18,10 +18,16 @@ typedef struct fusion {
 } fusion;
 
 static const option_spec option_table[] = {
-    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...", "folders of the trained adapters that are fused, at least two", false},
-    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X", "weight of the squared distance of each layer's value matrix from the identity", false},
-    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST", "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
-    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON", "methods and options of the fused adapters; written by the program", false},
+    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...",
+     "folders of the trained adapters that are fused, at least two", false},
+    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X",
+     "weight of the squared distance of each layer's value matrix from the identity", false},
+    {"value", OPTION_FLAG, "true", NULL, 0, 0, NULL,
+     "a learned matrix on what is mixed; without: the results as they are", false},
+    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST",
+     "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
+    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON",
+     "methods and options of the fused adapters; written by the program", false},
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
@@ -38,8 +44,8 @@ static value apply(const adapter *a, graph *g, value z, const void *context, boo
         const edge *e = f->edges[n];
         results = graph_stack(g, results, e->function(a->parts[f->parts[n]], g, z, e->context, false), n, f->count);
     }
-    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0), graph_linear(g, results, f->v, NULL, 0, 0),
-                    f->count);
+    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0),
+                    f->v ? graph_linear(g, results, f->v, NULL, 0, 0) : results, f->count);
     graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, f->layer);
     return mix;
 }
@@ -233,7 +239,8 @@ static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *e
     f->q_bias = adapter_add_param(a, NAME("query.bias"), 1, &to, zero);
     f->k = adapter_add_param(a, NAME("key.weight"), 2, (int64_t[]){to, to}, random);
     f->k_bias = adapter_add_param(a, NAME("key.bias"), 1, &to, zero);
-    f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
+    if (options_flag(a->settings, "value"))
+        f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
     adapter_add_edge(a, e->from.kind, e->to.kind, layer, apply, f);
 #undef NAME
     return INLAY_OK;
@@ -277,7 +284,7 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
     for (int i = 0; weight != 0 && i < a->edge_count; i++) {
         const fusion *f = a->edges[i].context;
-        if (takes_part(g, f->v))
+        if (f->v && takes_part(g, f->v))
             total = graph_add_scaled(g, total, graph_identity_distance(g, f->v), weight);
     }
     return total;

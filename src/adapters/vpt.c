@@ -14,6 +14,7 @@ typedef struct prompt {
 static const option_spec option_table[] = {
     {"prompts", OPTION_INT, "50", NULL, 1, 4096, "N", "number of prompt tokens", false},
     {"deep", OPTION_FLAG, "true", NULL, 0, 0, NULL, "own prompts for every block", false},
+    {"shared", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "the same prompts for every block", false},
     OPTION_LAYERS,
     OPTION_UNFREEZE,
     {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
@@ -35,6 +36,8 @@ static inlay_status plan(adapter *a, inlay_error *err)
     /* U(-v, v) with v = sqrt(6 / (3 * patch^2 + width)), as KMnP/vpt does */
     double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + s->width));
 
+    param *rows = NULL;
+
     (void)err;
     for (int layer = 0; layer < s->depth; layer++) {
         prompt *p = ARENA_NEW(a->memory, prompt);
@@ -42,8 +45,11 @@ static inlay_status plan(adapter *a, inlay_error *err)
             continue;
         p->insert = a->transform_count == 0;
         p->dropout = options_real(a->settings, "dropout");
-        p->rows = adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2, (int64_t[]){options_int(a->settings, "prompts"), s->width},
-                                    (init_rule){INIT_UNIFORM, -bound, bound});
+        p->rows = rows ? rows
+                       : adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2,
+                                           (int64_t[]){options_int(a->settings, "prompts"), s->width},
+                                           (init_rule){INIT_UNIFORM, -bound, bound});
+        rows = options_flag(a->settings, "shared") ? p->rows : NULL;
         adapter_add_transform(a, SITE_BLOCK_INPUT, layer, apply, p);
     }
     return INLAY_OK;

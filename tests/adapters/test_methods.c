@@ -29,6 +29,17 @@ static const char *const variants[] = {
     "adaptable layers=0-1 ranks=1:2",
     "adapter_bias layers=1,2 norms=all",
     "fusion layers=1",
+    "fusion value=false",
+    "houlsby unfreeze=norm layers=1,2",
+    "adapter_plus unfreeze=all",
+    "lora unfreeze=bias activation=tanh drop_path=0.3 scale=0.5",
+    "vpt unfreeze=norm shared=true",
+    "bottleneck output_layernorm=true dropout=0.3 dropout_at=input scaling=fixed scale=0.5",
+    "mosl split=both dropout=0.2 targets=q,k,proj",
+    "mosa split_biases=true scaling=learned scale=0.3 split=both",
+    "mosa split=none style=pfeiffer",
+    "mosl split=none mask=row",
+    "adamix share=both dropout=0.2",
 };
 
 /* The method or preset of a row. */
