@@ -121,6 +121,11 @@ void adapter_begin_as(adapter *a, const param *p, const param *other)
     item_of(a, p)->stream = item_of(a, other)->stream;
 }
 
+void adapter_begin_with(adapter *a, const param *p, const double *values)
+{
+    item_of(a, p)->begin = values;
+}
+
 void adapter_fix(adapter *a, param *p, const float *values)
 {
     item_of(a, p)->fixed = true;
@@ -359,6 +364,8 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
             rng_fill_uniform(values, count, item->init.a, item->init.b, stream);
             break;
         }
+        for (uint64_t j = 0; item->begin && j < count; j++)
+            values[j] = (float)item->begin[j];
         param_set(item->p, d, values);
         free(values);
     }

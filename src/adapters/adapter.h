@@ -94,6 +94,7 @@ typedef struct adapter_param {
     bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
     bool fixed;       /* saved with the adapter, but never trained */
     uint32_t stream;  /* of its initial values: parameters with the same stream begin equal */
+    const double *begin; /* [count] its initial values, in place of `init`; NULL: none */
     mask_rule mask;
     const void *source; /* its value in the checkpoint */
     dtype source_type;
@@ -151,6 +152,8 @@ inlay_status adapter_read_layers(adapter *a, inlay_error *err);
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
 /* It begins with the values of `other`, a parameter of the same shape and rule. */
 void adapter_begin_as(adapter *a, const param *p, const param *other);
+/* It begins with these values [count], kept by the caller. */
+void adapter_begin_with(adapter *a, const param *p, const double *values);
 /* It is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the caller. */
 void adapter_fix(adapter *a, param *p, const float *values);
 /* Takes `part`, an adapter for the same backbone, over: it is freed with `a`. */

@@ -390,6 +390,93 @@ static void test_mosl(void **state)
     vit_close(&v);
 }
 
+/* ---- Adaptable: what the activation begins as ---- */
+
+static double one_(double x)
+{
+    (void)x;
+    return 1;
+}
+
+static double identity_(double x)
+{
+    return x;
+}
+
+static double gelu_(double x)
+{
+    return x * (1 + erf(x / sqrt(2))) / 2;
+}
+
+static double relu_(double x)
+{
+    return x > 0 ? x : 0;
+}
+
+static double sigmoid_(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static double swish_(double x)
+{
+    return x * sigmoid_(x);
+}
+
+static double leaky_relu_(double x)
+{
+    return x > 0 ? x : 0.01 * x;
+}
+
+/* Limits as tools/fit_rational.py prints them. */
+static void test_starts(void **state)
+{
+    static const struct {
+        const char *name;
+        double (*function)(double);
+        double limit;
+    } rows[] = {{"one", one_, 0.12},         {"identity", identity_, 1e-7},    {"gelu", gelu_, 3e-3},
+                {"relu", relu_, 0.04},       {"swish", swish_, 2e-5},          {"tanh", tanh, 1e-5},
+                {"sigmoid", sigmoid_, 2e-5}, {"leaky_relu", leaky_relu_, 0.04}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int version = 0; version < 2; version++) {
+            char settings[96];
+            float one = 1;
+            double x[61], y[61];
+            toy t;
+            snprintf(settings, sizeof settings, "rank=1 switches=false start=%s version=%c", rows[i].name,
+                     "AB"[version]);
+            toy_open(&t, 1, 4, "adaptable", settings);
+            set(&t.d, t.a, "blocks.0.adapter.down.weight", &one);
+            set(&t.d, t.a, "blocks.0.adapter.up.weight", &one);
+            for (int j = 0; j < 61; j++)
+                x[j] = (j - 30) / 10.0;
+            run_edge(&t.d, t.a, 0, x, 61, 1, &(step_info){0}, y);
+            for (int j = 0; j < 61; j++)
+                expect_near(y[j], rows[i].function(x[j]), rows[i].limit, settings);
+            toy_close(&t);
+        }
+}
+
+/* A start has coefficients of its own. */
+static void test_start_refused(void **state)
+{
+    inlay_error err;
+    tuned_vit v;
+    options *o;
+    adapter *a;
+
+    (void)state;
+    vit_open(&v, "adaptable", "denominator_init=0.5");
+    ASSERT_OK(adapter_settings(&o, "adaptable", &err));
+    support_settings(o, "start=gelu denominator_init=0.5");
+    assert_int_equal(adapter_new(&a, "adaptable", o, v.b, CLASSES, NULL, &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "denominator_init: 'gelu'"));
+    vit_close(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,7 +490,8 @@ int main(void)
         cmocka_unit_test(test_mosa_merges),
         cmocka_unit_test(test_mosa_sparse),
         cmocka_unit_test(test_mosa_scaling),
-        cmocka_unit_test(test_mosl),
+        cmocka_unit_test(test_mosl), cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_start_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,7 @@ static const char *const variants[] = {
     "mosa split_biases=true scaling=learned scale=0.3 split=both",
     "mosa split=none style=pfeiffer",
     "mosl split=none mask=row",
+    "adaptable start=gelu version=A",
     "adamix share=both dropout=0.2",
 };
 
