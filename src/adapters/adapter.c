@@ -15,19 +15,18 @@ const method *const method_table[] = {
 /* Settings that the literature calls by a name of their own. */
 const preset preset_table[] = {
     {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1",
-     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
+     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820", NULL},
     {"houlsby", "bottleneck", "position=houlsby init=houlsby",
-     "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
+     "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751", "houlsby"},
     {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert",
-     "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
-    {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4",
-     "beside the feed-forward part", "arXiv 2110.04366"},
-    {"adaptformer", "bottleneck",
-     "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
-     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535"},
+     "after each block, through a LayerNorm of its own", "arXiv 2005.00247", "pfeiffer"},
+    {"parallel", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=4",
+     "beside the feed-forward part", "arXiv 2110.04366", "parallel"},
+    {"adaptformer", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
+     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adaptformer"},
     {"mosl", "mosa", "style=lora rank=16 dropout=0", "low-rank changes that are split into sparse experts",
-     "arXiv 2312.02923"},
-    {NULL, NULL, NULL, NULL, NULL},
+     "arXiv 2312.02923", NULL},
+    {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
 const method *method_find(const char *name, const preset **p)
@@ -211,6 +210,14 @@ void adapter_unfreeze(adapter *a, const char *part)
     }
 }
 
+void adapter_unfreeze_whole(adapter *a, const char *name)
+{
+    param *p = backbone_param(a->backbone, name);
+
+    if (p && in_layers(a, p))
+        list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
+}
+
 param *adapter_find(const adapter *a, const char *name)
 {
     for (int i = 0; i < a->param_count; i++)
@@ -246,7 +253,9 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
         status = a->method->plan(a, err);
     if (status == INLAY_OK)
         unfreeze_chosen(a);
-    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});
+    /* timm's trunc_normal_ with its default bounds, +-2: at this std it cuts nothing off */
+    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width},
+                                       (init_rule){INIT_NORMAL, 0, 0.02});
     a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
     if (status != INLAY_OK) {
         adapter_free(a, NULL);

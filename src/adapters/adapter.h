@@ -63,8 +63,7 @@ typedef struct method {
     const char *equation; /* what it computes */
     const char *cite;     /* where it comes from */
     const option_spec *options;
-    double drop_path; /* the backbone's stochastic depth during training, by default */
-    double lr;        /* learning rate by default */
+    const char *recipe; /* how it is trained by default: a row of train/recipes.def */
     inlay_status (*plan)(adapter *a, inlay_error *err);
     inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */
     int passes; /* forward passes of a training step; 0: one */
@@ -80,6 +79,7 @@ typedef struct preset {
     const char *name, *method;
     const char *settings; /* "position=post scaling=channel" */
     const char *summary, *cite;
+    const char *recipe; /* NULL: the method's */
 } preset;
 
 extern const method *const method_table[]; /* ended by NULL */
@@ -171,6 +171,8 @@ void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function
 /* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
  * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
 void adapter_unfreeze(adapter *a, const char *part);
+/* ... the one weight of that name; nothing where the checkpoint has none. */
+void adapter_unfreeze_whole(adapter *a, const char *name);
 param *adapter_find(const adapter *a, const char *name);
 /* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head as `a`. Options named in `same` (ended by
  * NULL) are a's; `settings` gives others (name, text; ended by NULL; may be NULL). */

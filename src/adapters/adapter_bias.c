@@ -12,11 +12,38 @@ typedef struct token_bias {
 
 static const option_spec option_table[] = {
     {"share_alpha", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "one token weight's map for all layers", false},
-    {"norms", OPTION_CHOICE, "ffn", "none|ffn|all", 0, 0, NULL, "LayerNorms of the backbone that are trained too: those of the feed-forward parts, or all", false},
+    {"norms", OPTION_CHOICE, "ffn", "none|ffn|behind|all", 0, 0, NULL,
+     "LayerNorms of the backbone that are trained too: those in front of the feed-forward parts, those behind their "
+     "sums and behind the embeddings, or all", false},
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
+
+/* Which LayerNorms each value of `norms` trains: parts of names; and whole names, of those outside the blocks. The
+ * authors train those behind the feed-forward sum and behind the embeddings of a BERT. Where norms stand in front of
+ * each part, the next one behind that sum is the next block's first, behind the last block the last, behind the
+ * embeddings blocks.0.norm1. */
+static const struct norm_choice {
+    const char *name, *part, *whole[4];
+} norm_choices[] = {
+    {"none", NULL, {NULL}},
+    {"ffn", ".norm2.", {NULL}},
+    {"behind", ".norm1.", {"norm.weight", "norm.bias", "fc_norm.weight", "fc_norm.bias"}},
+    {"all", "norm", {NULL}},
+};
+
+static void unfreeze_norms(adapter *a)
+{
+    const struct norm_choice *c = norm_choices;
+
+    while (strcmp(c->name, options_string(a->settings, "norms")) != 0)
+        c++;
+    if (c->part)
+        adapter_unfreeze(a, c->part);
+    for (int i = 0; i < 4 && c->whole[i]; i++)
+        adapter_unfreeze_whole(a, c->whole[i]);
+}
 
 /* alpha = g w + c, y = alpha v^T */
 static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
@@ -32,7 +59,6 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    const char *norms = options_string(a->settings, "norms");
     bool shared = options_flag(a->settings, "share_alpha");
     int64_t width = a->shape->width, hidden = a->shape->hidden;
     param *weight = NULL, *offset = NULL;
@@ -51,10 +77,7 @@ static inlay_status plan(adapter *a, inlay_error *err)
         b->vector = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.vector", layer), 2, (int64_t[]){width, 1}, (init_rule){INIT_ZERO, 0, 0});
         adapter_add_edge(a, SITE_FFN_HIDDEN, SITE_FFN_OUTPUT, layer, apply, b);
     }
-    if (strcmp(norms, "ffn") == 0)
-        adapter_unfreeze(a, ".norm2.");
-    else if (strcmp(norms, "all") == 0)
-        adapter_unfreeze(a, "norm");
+    unfreeze_norms(a);
     return INLAY_OK;
 }
 
@@ -64,7 +87,6 @@ const method method_adapter_bias = {
     .equation = "h = FFN(x) + (g w + c) v^T, g the feed-forward part's hidden activation",
     .cite = "arXiv 2205.00305",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "adapter_bias",
     .plan = plan,
 };

@@ -16,7 +16,6 @@ const method method_bitfit = {
     .equation = "b is trained",
     .cite = "arXiv 2106.10199",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "bitfit",
     .plan = plan,
 };

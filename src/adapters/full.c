@@ -16,7 +16,6 @@ const method method_full = {
     .equation = "W is trained",
     .cite = "-",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-4,
+    .recipe = "adapter_plus_full",
     .plan = plan,
 };

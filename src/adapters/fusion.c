@@ -313,8 +313,7 @@ const method method_fusion = {
     .equation = "y = x + sum_n softmax_n((z Q + bq) . (a_n K + bk)) a_n V, a_n adapter n's function of z",
     .cite = "arXiv 2005.00247",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-4,
+    .recipe = "fusion",
     .plan = plan,
     .loss = loss,
 };

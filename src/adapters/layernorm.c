@@ -16,7 +16,6 @@ const method method_layernorm = {
     .equation = "weight and bias of LN are trained",
     .cite = "-",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "adapter_plus",
     .plan = plan,
 };

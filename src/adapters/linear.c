@@ -16,7 +16,6 @@ const method method_linear = {
     .equation = "y = f(x) W^T + b",
     .cite = "-",
     .options = option_table,
-    .drop_path = 0,
-    .lr = 1e-3,
+    .recipe = "linear",
     .plan = plan,
 };

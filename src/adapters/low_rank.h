@@ -7,6 +7,7 @@
 typedef struct low_rank_plan {
     int experts_a, experts_b; /* 1: one for all */
     bool equal;               /* experts begin alike */
+    bool apart;               /* queries, keys and values of a layer draw apart, not together */
     const mask_rule *mask;    /* what each expert trains of its matrix; NULL: all of it */
     bool inner_dropout;       /* dropout lies behind A, not on the input */
     double scale;             /* of the change; 0: alpha / rank */

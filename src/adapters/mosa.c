@@ -119,18 +119,17 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     const struct style *s = style_of(a);
     int64_t width = a->shape->width, rank = a->ranks[layer];
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
-    init_rule down, up;
+    bottleneck_start begin = bottleneck_initial("adaptformer", width); /* biases are 0 */
 
     *b = (bottleneck){.factor = scale_learned(a) ? 1 : scale_of(a), .dropout = options_real(a->settings, "dropout")};
-    bottleneck_initial("lora", width, &down, &up);
     activation_from_name(s->activation, &b->act);
     if (s->norm) {
         b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width, (init_rule){INIT_CONSTANT, 1, 0});
         b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width, (init_rule){INIT_ZERO, 0, 0});
     }
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, down, experts_of(a, "down"),
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down, experts_of(a, "down"),
              draw, &b->down, &b->down_bias);
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, up, experts_of(a, "up"), draw + 1,
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up, experts_of(a, "up"), draw + 1,
              &b->up, &b->up_bias);
     if (scale_learned(a))
         b->scaling = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.scaling", layer, slot), 1,
@@ -144,6 +143,7 @@ static inlay_status plan_low_rank(adapter *a, inlay_error *err)
     low_rank_plan plan = {.experts_a = experts_of(a, "down"),
                           .experts_b = experts_of(a, "up"),
                           .equal = true,
+                          .apart = true,
                           .mask = &rule,
                           .inner_dropout = true,
                           .scale = scale_of(a)};
@@ -221,8 +221,7 @@ const method method_mosa = {
     .equation = "y = x + s * (act(LN(x) Wd_a + bd_a) Wu_b + bu_b), W_i = W_0 + Q_i * D_i, sum of the masks Q_i = 1",
     .cite = "arXiv 2312.02923",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "mosa",
     .passes = 2,
     .plan = plan,
     .loss = loss,

@@ -87,8 +87,7 @@ const method method_ssf = {
     .equation = "y = gamma * x + beta",
     .cite = "arXiv 2210.08823",
     .options = option_table,
-    .drop_path = 0.1,
-    .lr = 1e-3,
+    .recipe = "ssf",
     .plan = plan,
     .fold = fold,
 };

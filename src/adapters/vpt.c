@@ -61,6 +61,6 @@ const method method_vpt = {
     .equation = "[class; P; patches] into the block",
     .cite = "arXiv 2203.12119",
     .options = option_table,
-    .lr = 1e-3,
+    .recipe = "vpt",
     .plan = plan,
 };

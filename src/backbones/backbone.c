@@ -1,6 +1,8 @@
 #include "backbones/backbone.h"
 
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,17 @@ void *backbone_buffer(backbone *b, size_t size)
     return block;
 }
 
+void backbone_note(backbone *b, const char *format, ...)
+{
+    char text[1024];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    ARRAY_PUSH(b->notes, b->note_count, b->note_capacity, arena_strdup(b->memory, text));
+}
+
 inlay_status backbone_identify(backbone *b, inlay_error *err)
 {
     if (b->sha256[0])
@@ -62,6 +75,14 @@ inlay_status backbone_identify(backbone *b, inlay_error *err)
     TRY(tensor_set_sha256(b->file, b->sha256, err));
     tensor_set_release(b->file); /* the weights are read again one by one */
     return INLAY_OK;
+}
+
+void *backbone_facts(const backbone *b)
+{
+    const backbone_shape *s = &b->shape;
+
+    return json_pack("{s:I, s:f, s:s, s:s, s:I}", "heads", (json_int_t)s->heads, "norm_eps", s->eps, "activation", activation_name(s->act),
+                     "pool", s->average ? "avg" : "token", "prefix_tokens", (json_int_t)s->prefix_tokens);
 }
 
 int64_t backbone_param_total(const backbone *b, bool with_head)
@@ -165,6 +186,7 @@ void backbone_close(backbone *b)
         memory_free(b->buffers[i]);
     free(b->buffers);
     free(b->params);
+    free(b->notes);
     tensor_set_close(b->file);
     arena_free(b->memory);
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backbones/labels.h"
+
 /* What a thread's scratch memory holds in the kernels. */
 #define WIDEST 16384
 #define MOST_TOKENS 4096
@@ -241,6 +243,7 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
         TRY(json_object_get(config, "hidden_size") ? vit_hf_config(b, &r) : vit_timm_config(b, &r));
     TRY(naming_load(b, b->file, names, err));
     TRY(measure(b, err));
+    labels_fit(b);
     width = b->shape.width;
     give_shape(b, "cls_token", 3, (const int64_t[]){1, 1, width});
     give_shape(b, "head.bias", 1, (const int64_t[]){b->shape.classes});

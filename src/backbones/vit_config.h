@@ -15,5 +15,8 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
 /* What a library's config.json gives: heads, epsilon, activation, pooling, image size, preprocessing, labels. */
 inlay_status vit_timm_config(backbone *b, const config_reader *r);
 inlay_status vit_hf_config(backbone *b, const config_reader *r);
+/* The part of it that says how images are brought to the model. */
+inlay_status vit_timm_input(backbone *b, const config_reader *r);
+inlay_status vit_hf_input(backbone *b, const config_reader *config);
 
 #endif

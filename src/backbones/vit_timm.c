@@ -1,4 +1,4 @@
-/* What timm's config.json says of a ViT: pretrained_cfg, model_args, and the architecture's name, which stands for what cannot be read off the tensors. */
+/* What timm's config.json says of a ViT: model_args, and the architecture's name, which stands for what cannot be read off the tensors. */
 #include <string.h>
 
 #include "backbones/vit_config.h"
@@ -19,9 +19,8 @@ static int64_t heads_from_name(const char *architecture)
 inlay_status vit_timm_config(backbone *b, const config_reader *r)
 {
     const char *architecture = config_text(r, "architecture"), *pooling = config_text(r, "global_pool");
-    const json_t *cfg = json_object_get(r->object, "pretrained_cfg"), *args = json_object_get(r->object, "model_args"), *size, *names;
-    config_reader pretrained = {json_is_object(cfg) ? cfg : r->object, r->path, r->err}, model = {args, r->path, r->err};
-    const char *text;
+    const json_t *args = json_object_get(r->object, "model_args");
+    config_reader model = {args, r->path, r->err};
 
     b->shape.eps = 1e-6;
     if (architecture && strstr(architecture, "clip"))
@@ -42,24 +41,5 @@ inlay_status vit_timm_config(backbone *b, const config_reader *r)
     if (pooling && strcmp(pooling, "avg") != 0 && strcmp(pooling, "token") != 0)
         FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: global_pool '%s' is not supported (expected 'token' or 'avg')", r->path, pooling);
     b->shape.average = pooling && strcmp(pooling, "avg") == 0;
-    TRY(config_triple(&pretrained, "mean", b->input.mean));
-    TRY(config_triple(&pretrained, "std", b->input.std));
-    TRY(config_real(&pretrained, "crop_pct", 0.05, 2, &b->input.crop_pct));
-    if ((text = config_text(&pretrained, "interpolation")))
-        b->input.interpolation = arena_strdup(b->memory, text);
-    if ((text = config_text(&pretrained, "crop_mode")))
-        b->input.crop_mode = arena_strdup(b->memory, text);
-    size = json_object_get(pretrained.object, "input_size");
-    if (json_is_array(size) && json_array_size(size) == 3 && !b->shape.height)
-        b->shape.height = json_integer_value(json_array_get(size, 1));
-    names = json_object_get(r->object, "label_names");
-    if (json_is_array(names)) {
-        const char **labels = ARENA_ARRAY(b->memory, const char *, json_array_size(names) + 1);
-        for (size_t i = 0; i < json_array_size(names); i++) {
-            const char *label = json_string_value(json_array_get(names, i));
-            labels[i] = arena_strdup(b->memory, label ? label : "?");
-        }
-        b->labels = labels;
-    }
-    return INLAY_OK;
+    return vit_timm_input(b, r);
 }

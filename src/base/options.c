@@ -393,11 +393,22 @@ inlay_status options_set(options *o, const char *name, const char *text, const c
     return give(o, s, text, FROM_CALLER, place, err);
 }
 
+inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err)
+{
+    slot *s = find(o, name);
+
+    if (!s)
+        return unknown(o, name, strlen(name), where, err);
+    if (s->from > FROM_NEW_DEFAULT)
+        return INLAY_OK;
+    return give(o, s, text, FROM_NEW_DEFAULT, arena_printf(o->memory, "%s: %s", where, s->spec->name), err);
+}
+
 /* ---- asking ---- */
 
 bool options_given(const options *o, const char *name)
 {
-    return expect(o, name)->from > FROM_DEFAULT;
+    return expect(o, name)->from > FROM_NEW_DEFAULT;
 }
 
 bool options_has(const options *o, const char *name)

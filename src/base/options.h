@@ -44,6 +44,10 @@ const char *options_peek(const char *name, int argc, char *const *argv, int firs
 /* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
+/* The same, as a default in place of the table's: the user's word, and options_set, go first. Such an option is not
+ * "given". */
+inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err);
+
 bool options_given(const options *o, const char *name);  /* set by the user: command line, environment or options_set */
 bool options_has(const options *o, const char *name);    /* is in a table and has a value, given or by default */
 bool options_flag(const options *o, const char *name);

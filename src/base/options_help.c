@@ -20,7 +20,8 @@ static const char *metavar(const option_spec *spec)
 /* The value that holds when the command line does not set one; NULL when there is none to tell of. */
 static const char *standing_value(const slot *s)
 {
-    const char *text = s->from == FROM_CALLER && s->count ? s->values[s->count - 1] : s->spec->default_value;
+    bool replaced = s->count && (s->from == FROM_CALLER || s->from == FROM_NEW_DEFAULT);
+    const char *text = replaced ? s->values[s->count - 1] : s->spec->default_value;
 
     if (s->spec->type == OPTION_FLAG)
         return text && strcmp(text, "true") == 0 ? "on" : NULL;

@@ -5,7 +5,14 @@
 #include "base/options.h"
 
 /* From the weakest to the strongest; a stronger source replaces what a weaker one gave. */
-typedef enum source { FROM_NOTHING, FROM_DEFAULT, FROM_ENVIRONMENT, FROM_CALLER, FROM_COMMAND_LINE } source;
+typedef enum source {
+    FROM_NOTHING,
+    FROM_DEFAULT,
+    FROM_NEW_DEFAULT, /* options_default */
+    FROM_ENVIRONMENT,
+    FROM_CALLER,
+    FROM_COMMAND_LINE
+} source;
 
 typedef struct slot {
     const option_spec *spec;

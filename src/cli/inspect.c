@@ -61,6 +61,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
     inlay_status status;
 
     TRY(backbone_open(&b, path, 0, err));
+    print_notes(b);
     status = backbone_identify(b, err);
     if (status == INLAY_OK)
         status = device_open(&d, NULL, (int)options_int(o, "threads"), err);

@@ -5,6 +5,8 @@
 #include "adapters/adapter.h"
 #include "base/stop.h"
 #include "cli/command.h"
+#include "formats/image.h"
+#include "train/recipe.h"
 
 const command *const command_table[] = {
 #define COMMAND(name) &command_##name,
@@ -58,7 +60,8 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
     return status == INLAY_ERR_USAGE ? 2 : 1;
 }
 
-/* --help and --man: the command's own options, then those of the method with its preset's values. */
+/* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method
+ * with its preset's values. */
 static inlay_status explain(const command *c, const char *name, bool man, inlay_error *err)
 {
     options *o = options_new(), *method_options = NULL;
@@ -66,6 +69,8 @@ static inlay_status explain(const command *c, const char *name, bool man, inlay_
 
     options_add_table(o, "General", general);
     options_add_table(o, "Options", c->options);
+    if (status == INLAY_OK && c->recipe)
+        status = recipe_apply(recipe_of(c->method_options ? name : "full"), o, err);
     if (status == INLAY_OK)
         (man ? print_man : print_help)(c, o, method_options, stdout);
     options_free(method_options);
@@ -111,7 +116,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("inlay %s\n", INLAY_VERSION_STRING);
+        printf("inlay %s\nimages: %s\n", INLAY_VERSION_STRING, image_formats());
         return 0;
     }
     for (int i = 0; command_table[i]; i++)

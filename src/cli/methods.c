@@ -5,9 +5,12 @@
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "train/recipe.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
+    {"recipes", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "list the sets of training defaults in place of the methods",
+     false},
     OPTION_JSON,
     {0},
 };
@@ -29,6 +32,53 @@ static void add_option(void *context, const option_spec *spec, const char *text)
     json_object_set_new(context, spec->name, json_string(text));
 }
 
+/* ---- recipes ---- */
+
+static void add_value(void *context, const char *option, const char *text, const char *who)
+{
+    json_object_set_new(context, option, json_pack("{s:s, s:s}", "value", text, "from", who));
+}
+
+static json_t *describe_recipe(const recipe *r)
+{
+    json_t *values = json_object();
+
+    recipe_each(r, add_value, values);
+    return json_pack("{s:s, s:s, s:s, s:o}", "name", r->name, "source", r->source, "note", r->note, "values", values);
+}
+
+static json_t *list_recipes(void)
+{
+    json_t *rows = json_array();
+
+    for (const recipe *r = recipe_table; r->name; r++)
+        json_array_append_new(rows, describe_recipe(r));
+    return rows;
+}
+
+static void print_value(void *context, const char *option, const char *text, const char *who)
+{
+    text_table_cell(context, "%s", option);
+    text_table_cell(context, "%s", text);
+    text_table_cell(context, "%s", who);
+    text_table_end_row(context);
+}
+
+static void print_recipe(const recipe *r)
+{
+    text_table *t = text_table_new();
+
+    printf("recipe %s, of %s%s%s\n\n", r->name, r->source, *r->note ? "\n  " : "", r->note);
+    text_table_column(t, "training default", TEXT_LEFT);
+    text_table_column(t, "value", TEXT_LEFT);
+    text_table_column(t, "from", TEXT_LEFT);
+    recipe_each(r, print_value, t);
+    text_table_print(t, 2, stdout);
+    text_table_free(t);
+}
+
+/* ---- methods ---- */
+
 static json_t *describe(const char *name, const char *summary, const char *cite, const method *m, const preset *p, backbone *b)
 {
     json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "method", m->name, "summary", summary, "equation", m->equation, "source", cite);
@@ -37,6 +87,7 @@ static json_t *describe(const char *name, const char *summary, const char *cite,
     int64_t count;
 
     (void)p;
+    json_object_set_new(root, "recipe", describe_recipe(recipe_of(name)));
     if (adapter_settings(&settings, name, &ignored) == INLAY_OK) {
         json_t *values = json_object();
         options_each(settings, NULL, add_option, values);
@@ -100,6 +151,32 @@ static void print_one(const json_t *row, const char *name)
         options_help(settings, stdout);
         options_free(settings);
     }
+    putchar('\n');
+    print_recipe(recipe_of(name));
+}
+
+static inlay_status run_recipes(options *o, inlay_error *err)
+{
+    const char *only = options_positionals(o) ? options_positional(o, 0) : NULL;
+    const recipe *r = recipe_table;
+    json_t *rows;
+
+    if (only)
+        TRY(recipe_named(&r, only, err));
+    if (options_flag(o, "json")) {
+        rows = only ? describe_recipe(r) : list_recipes();
+        json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        putchar('\n');
+        json_decref(rows);
+        return INLAY_OK;
+    }
+    for (; r->name; r++) {
+        print_recipe(r);
+        if (only)
+            return INLAY_OK;
+        putchar('\n');
+    }
+    return INLAY_OK;
 }
 
 static inlay_status run(options *o, inlay_error *err)
@@ -109,6 +186,8 @@ static inlay_status run(options *o, inlay_error *err)
     options *known;
     json_t *rows;
 
+    if (options_flag(o, "recipes"))
+        return run_recipes(o, err);
     if (only) { /* names the known ones when it is not */
         TRY(adapter_settings(&known, only, err));
         options_free(known);
@@ -131,9 +210,10 @@ static inlay_status run(options *o, inlay_error *err)
 
 const command command_methods = {
     .name = "methods",
-    .usage = "[NAME] [--backbone DIR] [--json]",
+    .usage = "[NAME] [--backbone DIR] [--recipes] [--json]",
     .summary = "list what can be trained",
-    .details = "Lists the methods and presets; with a name, its equation, source and options; with --backbone, how many parameters each trains there.",
+    .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training "
+               "takes by default, and from whom; with --backbone, how many parameters each trains there.",
     .options = option_table,
     .run = run,
 };

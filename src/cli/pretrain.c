@@ -163,5 +163,6 @@ const command command_pretrain = {
     .summary = "train a small ViT from scratch",
     .details = "Makes a ViT of random weights, trains all of it on labelled images, and writes a plain checkpoint in timm's naming.",
     .options = option_table,
+    .recipe = true,
     .run = run,
 };

@@ -68,6 +68,7 @@ static inlay_status run(options *o, inlay_error *err)
         return INLAY_OK;
     }
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
+    print_notes(b);
     status = run_training(b, options_string(o, "method"), o, (int)options_int(o, "epochs"), &result, err);
     if (status == INLAY_OK)
         status = write_results(&result, o, err);
@@ -84,8 +85,11 @@ const command command_train = {
     .usage = "--backbone DIR|FILE --data DIR --output DIR [--method adapter_plus] [--rank 8] [--epochs 100] [--seed 18] [--resume]",
     .summary = "tune an adapter on a folder of labelled images",
     .details = "Trains what --method names on a frozen backbone, with a new head for the classes of the data, and leaves the adapter, metrics.jsonl and TensorBoard "
-               "events in --output. Defaults are the recipe of Adapter+. A run that was interrupted at any moment goes on with --resume and ends with the same bits.",
+               "events in --output. Training defaults are the method's recipe: 'inlay methods NAME' prints it, "
+               "--recipe adapter_plus is the same for all. A run that was interrupted at any moment goes on with "
+               "--resume and ends with the same bits.",
     .options = option_table,
     .method_options = true,
+    .recipe = true,
     .run = run,
 };

@@ -162,8 +162,32 @@ static const char *path_tail(const char *path)
     return at;
 }
 
+static void describe_optimizer(json_t *root, const train_request *q)
+{
+    bool sgd = q->optimizer == OPTIMIZER_SGD;
+
+    json_object_set_new(root, "optimizer", json_string(optimizer_names[q->optimizer]));
+    if (sgd)
+        json_object_set_new(root, "momentum", json_real(q->momentum));
+    else
+        json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:s}", "beta1", q->beta1, "beta2", q->beta2, "adam_eps",
+                                               q->eps, "adam_rule", adam_rule_names[q->adam_rule]));
+    json_object_update_new(root, json_pack("{s:f, s:s, s:f}", "weight_decay", q->weight_decay, "decay_on",
+                                           decay_reach_names[q->decay_on], "clip_grad_norm", q->clip_norm));
+}
+
+static void describe_schedule(json_t *root, const schedule *s)
+{
+    json_object_update_new(root, json_pack("{s:s, s:s, s:f, s:f, s:f}", "schedule", schedule_names[s->kind],
+                                           "schedule_unit", s->by_step ? "step" : "epoch", "lr", s->lr, "warmup_lr",
+                                           s->start, "min_lr", s->end));
+    json_object_update_new(root, json_pack("{s:I, s:f, s:b, s:b, s:b}", "warmup_epochs", (json_int_t)s->warmup,
+                                           "warmup_share", s->warmup_share, "peak_in_warmup", !s->peak_behind,
+                                           "decay_from_start", s->from_first, "repeat_first", s->repeat_first));
+}
+
 /* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
-static char *describe_run(const train_request *q, const adapter *a, const dataset *d)
+static char *describe_run(const train_request *q, const adapter *a, const dataset *d, const recipe *r)
 {
     json_t *settings = json_object(), *root;
     uint32_t fingerprint = 0;
@@ -172,14 +196,17 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     options_each(a->settings, NULL, copy_setting, settings);
     for (int i = 0; i < d->count; i++)
         fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) + (uint32_t)d->samples[i].label;
-    root = json_pack("{s:s, s:o, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "backbone", q->b->sha256, "images", d->count, "data",
+    root = json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "recipe",
+                     r->name, "backbone", q->b->sha256, "images", d->count, "data",
                      (json_int_t)fingerprint, "epochs", q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
-    json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:f, s:f, s:f, s:f, s:f}", "lr", q->lr.lr, "warmup_lr", q->lr.start, "min_lr", q->lr.end,
-                                           "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
-                                           "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
+    describe_optimizer(root, q);
+    describe_schedule(root, &q->lr);
+    json_object_update_new(root, json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
+                                           q->drop_path, "backbone_dropout", q->backbone_dropout));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
     json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
+    json_object_set_new(root, "model", backbone_facts(q->b));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(root);
     return text;
@@ -233,7 +260,93 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
     return dataset_open(judged, &request, err);
 }
 
-static void fill_request(train_request *q, const options *o, const method *m, int epochs)
+/* ---- the recipe ---- */
+
+/* What is of use with one kind of another option only. */
+static const struct dependence {
+    const char *option, *of, *kind;
+} dependences[] = {
+    {"momentum", "optimizer", "sgd"},   {"beta1", "optimizer", "adamw"},     {"beta2", "optimizer", "adamw"},
+    {"adam-eps", "optimizer", "adamw"}, {"adam-rule", "optimizer", "adamw"},
+};
+
+static inlay_status check_recipe(const options *o, inlay_error *err)
+{
+    static const char *const of_decay[] = {"min-lr", "decay-from-start"};
+
+    for (size_t i = 0; i < sizeof dependences / sizeof *dependences; i++) {
+        const struct dependence *d = &dependences[i];
+        if (options_given(o, d->option) && strcmp(options_string(o, d->of), d->kind) != 0)
+            FAIL(err, INLAY_ERR_USAGE, "--%s: of --%s %s only; this run has %s", d->option, d->of, d->kind,
+                 options_string(o, d->of));
+    }
+    for (size_t i = 0; i < sizeof of_decay / sizeof *of_decay; i++)
+        if (options_given(o, of_decay[i]) && strcmp(options_string(o, "schedule"), "constant") == 0)
+            FAIL(err, INLAY_ERR_USAGE, "--%s: of a --schedule that falls only; this run has constant", of_decay[i]);
+    if (options_given(o, "warmup_epochs") && options_given(o, "warmup_share"))
+        FAIL(err, INLAY_ERR_USAGE, "--warmup-epochs and --warmup-share say the same thing: give one of them");
+    return INLAY_OK;
+}
+
+/* Makes the recipe that is asked for, else the method's, the defaults of `o`. */
+static inlay_status apply_recipe(const recipe **out, const char *method_name, options *o, inlay_error *err)
+{
+    *out = recipe_of(method_name);
+    if (options_has(o, "recipe"))
+        TRY(recipe_named(out, options_string(o, "recipe"), err));
+    TRY(recipe_apply(*out, o, err));
+    return check_recipe(o, err);
+}
+
+/* The position of a choice among the names of an enumeration. */
+static int choice(const options *o, const char *option, const char *const *names)
+{
+    int i = 0;
+
+    while (strcmp(names[i], options_string(o, option)) != 0)
+        i++;
+    return i;
+}
+
+/* A rate beside the peak. One that nobody gave keeps the recipe's ratio to it. */
+static double side_rate(const options *o, const char *option, const recipe *r)
+{
+    double rate = options_real(o, option);
+
+    if (options_given(o, option) || !options_given(o, "lr"))
+        return rate;
+    return rate * options_real(o, "lr") / recipe_real(r, "lr");
+}
+
+static schedule read_schedule(const options *o, const recipe *r, int epochs)
+{
+    schedule s = {.kind = (schedule_kind)choice(o, "schedule", schedule_names), .lr = options_real(o, "lr"),
+                  .start = side_rate(o, "warmup_lr", r), .end = side_rate(o, "min_lr", r),
+                  .warmup = options_int(o, "warmup_epochs"), .epochs = epochs,
+                  .warmup_share = options_given(o, "warmup_epochs") ? 0 : options_real(o, "warmup_share"),
+                  .by_step = strcmp(options_string(o, "schedule_unit"), "step") == 0,
+                  .peak_behind = !options_flag(o, "peak_in_warmup"), .from_first = options_flag(o, "decay_from_start"),
+                  .repeat_first = options_flag(o, "repeat_first")};
+
+    if (s.warmup > epochs / 2 && !options_given(o, "warmup_epochs"))
+        s.warmup = epochs / 10; /* a short run keeps the recipe's share of warm-up */
+    return s;
+}
+
+static void read_optimizer(train_request *q, const options *o)
+{
+    q->optimizer = (optimizer_kind)choice(o, "optimizer", optimizer_names);
+    q->adam_rule = (adam_rule)choice(o, "adam_rule", adam_rule_names);
+    q->decay_on = (decay_reach)choice(o, "decay_on", decay_reach_names);
+    q->weight_decay = options_real(o, "weight_decay");
+    q->beta1 = options_real(o, "beta1");
+    q->beta2 = options_real(o, "beta2");
+    q->eps = options_real(o, "adam_eps");
+    q->momentum = options_real(o, "momentum");
+    q->clip_norm = options_real(o, "clip_grad_norm");
+}
+
+static void fill_request(train_request *q, const options *o, const recipe *r, int epochs)
 {
     const char *cache = options_string(o, "feature_cache");
 
@@ -241,16 +354,11 @@ static void fill_request(train_request *q, const options *o, const method *m, in
     q->batch = (int)options_int(o, "batch_size");
     q->workers = choose_workers(o);
     q->drop_last = options_flag(o, "drop_last");
-    q->lr = (schedule){.lr = options_has(o, "lr") ? options_real(o, "lr") : m->lr, .start = options_real(o, "warmup_lr"), .end = options_real(o, "min_lr"),
-                       .warmup = (int)options_int(o, "warmup_epochs"), .epochs = epochs, .repeat_first = options_flag(o, "repeat_first")};
-    if (q->lr.warmup > epochs / 2 && !options_given(o, "warmup_epochs"))
-        q->lr.warmup = epochs / 10; /* a short run keeps the recipe's share of warm-up */
-    q->weight_decay = options_real(o, "weight_decay");
-    q->beta1 = options_real(o, "beta1");
-    q->beta2 = options_real(o, "beta2");
-    q->eps = options_real(o, "adam_eps");
+    q->lr = read_schedule(o, r, epochs);
+    read_optimizer(q, o);
     q->label_smoothing = options_real(o, "label_smoothing");
-    q->drop_path = options_has(o, "backbone_drop_path") ? options_real(o, "backbone_drop_path") : m->drop_path;
+    q->drop_path = options_real(o, "backbone_drop_path");
+    q->backbone_dropout = options_real(o, "backbone_dropout");
     q->seed = (uint64_t)options_int(o, "seed");
     q->augment = options_flag(o, "augment");
     q->cache = strcmp(cache, "on") == 0 ? CACHE_ON : strcmp(cache, "off") == 0 ? CACHE_OFF : CACHE_AUTO;
@@ -299,11 +407,15 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
     options *settings = NULL;
     preprocess prep;
     char *run = NULL;
+    const recipe *r;
     inlay_status status = method_settings(&settings, name, o, err);
 
     TRY(status);
-    fill_request(&q, o, method_find(name, NULL), epochs);
-    status = open_preprocess(&prep, b, o, err);
+    status = apply_recipe(&r, name, o, err);
+    if (status == INLAY_OK)
+        fill_request(&q, o, r, epochs);
+    if (status == INLAY_OK)
+        status = open_preprocess(&prep, b, o, err);
     if (status == INLAY_OK)
         status = open_data(o, &data, &judged, &q.eval_split, err);
     if (status == INLAY_OK && data->class_count < 2)
@@ -327,13 +439,14 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         q.prec = precision_choose(options_string(o, "precision"), &dev);
         v.epochs = epochs;
         q.observer = (train_observer){&v, on_phase, on_progress, on_step, on_epoch, on_evaluated, on_plan, on_note, on_stop};
-        q.run = run = describe_run(&q, a, data);
+        q.run = run = describe_run(&q, a, data, r);
         introduce(&q, v.out);
         stop_install();
         status = train(result, &q, err);
         close_bar(&v);
         for (int i = 0; i < result->bad_count; i++)
             fprintf(stderr, "left out: %s\n", result->bad[i]);
+        note_cut_images(&prep, result->cut_count + result->eval_cut_count);
     }
     free(run);
     if (dev.k)

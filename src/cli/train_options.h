@@ -3,26 +3,59 @@
 #define INLAY_CLI_TRAIN_OPTIONS_H
 
 #include "cli/common.h"
+#include "train/recipe.h"
 #include "train/train.h"
 
-/* Rows that both commands have; defaults are the recipe of Adapter+ (visinf/adapter_plus). */
+/* Rows whose defaults are a recipe's. */
+#define OPTIONS_RECIPE                                                                                                \
+    {"recipe", OPTION_STRING, NULL, NULL, 0, 0, "NAME",                                                               \
+     "training defaults by name: a row of 'inlay methods --recipes'; default: the method's", false},                  \
+        {"optimizer", OPTION_CHOICE, NULL, OPTIMIZER_KINDS, 0, 0, NULL, "AdamW, or SGD with momentum", false},        \
+        {"lr", OPTION_REAL, NULL, NULL, 0, 100, "X",                                                                  \
+         "learning rate at its peak; the recipe's other rates keep their ratio to it", false},                        \
+        {"momentum", OPTION_REAL, NULL, NULL, 0, 0.999999, "X", "SGD's", false},                                      \
+        {"beta1", OPTION_REAL, NULL, NULL, 0, 0.999999, "X", "AdamW's", false},                                       \
+        {"beta2", OPTION_REAL, NULL, NULL, 0, 0.999999, "X", "AdamW's", false},                                       \
+        {"adam_eps", OPTION_REAL, NULL, NULL, 0, 1, "X", "AdamW's", false},                                           \
+        {"adam_rule", OPTION_CHOICE, NULL, ADAM_RULES, 0, 0, NULL,                                                    \
+         "PyTorch's AdamW; that of transformers (eps in front of the bias correction, decay behind the step); "       \
+         "BERT's (no bias correction)", false},                                                                       \
+        {"weight_decay", OPTION_REAL, NULL, NULL, 0, 10, "X",                                                         \
+         "decoupled with AdamW, part of the gradient with SGD", false},                                               \
+        {"decay_on", OPTION_CHOICE, NULL, DECAY_REACHES, 0, 0, NULL,                                                  \
+         "what decays: tensors of two or more dimensions, those without 'bias' in their names, or all", false},       \
+        {"clip_grad_norm", OPTION_REAL, NULL, NULL, 0, 1e9, "X",                                                      \
+         "longest that all gradients together may be, longer ones are scaled down; 0: any length", false},            \
+        {"schedule", OPTION_CHOICE, NULL, SCHEDULE_KINDS, 0, 0, NULL,                                                 \
+         "how the learning rate falls behind the warm-up", false},                                                    \
+        {"schedule_unit", OPTION_CHOICE, NULL, "epoch|step", 0, 0, NULL, "when it changes", false},                   \
+        {"warmup_epochs", OPTION_INT, NULL, NULL, 0, 1000000, "N", "epochs of linear warm-up", false},                \
+        {"warmup_share", OPTION_REAL, NULL, NULL, 0, 0.99, "X",                                                       \
+         "the warm-up as a share of the run, in place of --warmup-epochs; 0: not", false},                            \
+        {"warmup_lr", OPTION_REAL, NULL, NULL, 0, 100, "X", "learning rate at which the warm-up begins", false},      \
+        {"min_lr", OPTION_REAL, NULL, NULL, 0, 100, "X", "learning rate at which the schedule ends", false},          \
+        {"peak_in_warmup", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                       \
+         "the warm-up's last epoch or step has the peak already, not the one behind it", false},                      \
+        {"decay_from_start", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                     \
+         "the decay is counted from the run's beginning, not from the end of the warm-up", false},                    \
+        {"repeat_first", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                         \
+         "the first two epochs or steps share the first learning rate, as in Adapter+'s training loop", false},       \
+        {"batch_size", OPTION_INT, NULL, NULL, 1, 65536, "N", "images in a step", false},                             \
+        {"label_smoothing", OPTION_REAL, NULL, NULL, 0, 0.99, "X",                                                    \
+         "share of the target spread over all classes", false},                                                       \
+        {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P",                                                 \
+         "stochastic depth of the backbone, growing to this at the last block", false},                               \
+        {"backbone_dropout", OPTION_REAL, NULL, NULL, 0, 0.95, "P",                                                   \
+         "dropout of the backbone: behind the embeddings and twice in each feed-forward part", false}
+
+/* Rows that both commands have. */
 #define OPTIONS_TRAINING                                                                                                                                     \
     {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "folder with train/val/test, folder of class folders, or a list with columns path and label", false},  \
         {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for the result, metrics.jsonl, TensorBoard events and checkpoints", false},                 \
         {"resume", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "go on from the output folder's checkpoint when there is one", false},                                \
         {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "begin anew in an output folder that holds a run", false},                                         \
-        {"batch_size", OPTION_INT, "64", NULL, 1, 65536, "N", "images in a step", false},                                                                     \
+        OPTIONS_RECIPE,                                                                                               \
         {"drop_last", OPTION_FLAG, "true", NULL, 0, 0, NULL, "leave out an epoch's last partial batch", false},                                               \
-        {"lr", OPTION_REAL, NULL, NULL, 0, 100, "X", "learning rate at its peak; default: the method's", false},                                              \
-        {"warmup_epochs", OPTION_INT, "10", NULL, 0, 1000000, "N", "epochs of linear warm-up", false},                                                        \
-        {"warmup_lr", OPTION_REAL, "1e-5", NULL, 0, 100, "X", "learning rate of the first epoch", false},                                                     \
-        {"min_lr", OPTION_REAL, "1e-6", NULL, 0, 100, "X", "learning rate at which the cosine ends", false},                                                  \
-        {"repeat_first", OPTION_FLAG, "true", NULL, 0, 0, NULL, "the first two epochs share the first learning rate, as in the authors' training loop", false}, \
-        {"weight_decay", OPTION_REAL, "1e-4", NULL, 0, 10, "X", "AdamW's, on matrices only", false},                                                          \
-        {"beta1", OPTION_REAL, "0.9", NULL, 0, 0.999999, "X", "AdamW's", false}, {"beta2", OPTION_REAL, "0.999", NULL, 0, 0.999999, "X", "AdamW's", false},    \
-        {"adam_eps", OPTION_REAL, "1e-8", NULL, 0, 1, "X", "AdamW's", false},                                                                                 \
-        {"label_smoothing", OPTION_REAL, "0", NULL, 0, 0.99, "X", "share of the target spread over all classes", false},                                      \
-        {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P", "stochastic depth of the backbone, growing to this at the last block; default: the method's", false}, \
         {"seed", OPTION_INT, "18", NULL, 0, 9e15, "N", "of initialisation, order, dropout and augmentation", false},                                          \
         {"train_on", OPTION_CHOICE, "train", "train|train+val", 0, 0, NULL, "splits to train on", false},                                                     \
         {"val_split", OPTION_REAL, "0", NULL, 0, 0.9, "X", "share of each class held out for validation where the data has no splits", false},                \
@@ -35,7 +68,9 @@
         {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
         {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
-        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "momentum and decay also move what a step had no gradient for: experts not drawn, layers dropped", false}, \
+        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                         \
+         "momentum and decay also move what a step had no gradient for, once it has had one: experts not drawn, "      \
+         "layers dropped", false},                                                                                     \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \

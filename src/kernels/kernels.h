@@ -328,7 +328,28 @@ typedef struct adamw_args {
     double lr, beta1, beta2, eps, weight_decay;
     const unsigned char *mask; /* [count]; where it is 0 the gradient counts as 0; NULL: nowhere */
     bool decay_masked;         /* ... but decay reaches those values as well */
+    bool decay_last;           /* decay is of the value behind the step, not in front of it */
+    bool uncorrected;          /* no bias correction */
 } adamw_args;
+
+/* torch.optim.SGD, one tensor: g = grad + weight_decay * value, m = momentum * m + g, value -= lr * m. m begins with
+ * zeros. */
+typedef struct sgd_args {
+    void *value, *m; /* real [count] */
+    const void *grad;
+    int64_t count;
+    double lr, momentum, weight_decay;
+    const unsigned char *mask; /* as in adamw_args */
+    bool decay_masked;
+} sgd_args;
+
+/* One gradient of those whose common norm is clipped. */
+typedef struct gradient_args {
+    void *grad; /* real [count] */
+    int64_t count;
+    const unsigned char *mask; /* what is left out counts as 0 */
+    double factor;
+} gradient_args;
 
 typedef struct kernels {
     const char *name; /* "portable", "avx2", "avx512", "reference" */
@@ -378,6 +399,10 @@ typedef struct kernels {
     void (*mix)(compute *c, const mix_args *args);
     void (*mix_backward)(compute *c, const mix_args *args);
     void (*adamw)(compute *c, const adamw_args *args, int count); /* `count` tensors in one sweep */
+    void (*sgd)(compute *c, const sgd_args *args, int count);
+    /* sums [count], on the host: of each gradient's squares */
+    void (*square_sums)(compute *c, double *sums, const gradient_args *args, int count);
+    void (*scale_gradients)(compute *c, const gradient_args *args, int count); /* grad *= factor */
 } kernels;
 
 /* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */

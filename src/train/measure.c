@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/monitor.h"
+#include "train/recipe.h"
 #include "train/train.h"
 
 #define PEAK_ROUNDS 20000000
@@ -93,7 +94,9 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
 
 static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
 {
-    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8, .training = training, .drop_path = q->a->method->drop_path};
+    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8,
+                             .training = training,
+                             .drop_path = recipe_real(recipe_of(q->a->name), "backbone_drop_path")};
     program_request plan = {.dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1, .timed = q->profile};
     program *p = NULL;
     model m;

@@ -40,6 +40,7 @@ typedef struct trainer {
     events *board;
     const char *checkpoint;
     int64_t steps_per_epoch;
+    schedule rates; /* the request's, in its own unit */
 } trainer;
 
 #define NOTIFY(t, event, ...)                                                   \
@@ -116,6 +117,7 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
     t->steps_per_epoch = t->usable_count / q->batch;
     if (t->usable_count % q->batch && (!q->drop_last || t->steps_per_epoch == 0))
         t->steps_per_epoch++;
+    t->rates = schedule_resolved(&q->lr, t->steps_per_epoch);
     for (int i = 0; i < t->plan_count; i++) {
         request.wanted = &t->plans[i].m.loss;
         request.share = i ? t->plans[0].p : NULL;
@@ -158,7 +160,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
-                             .drop_path = q->drop_path, .label_smoothing = q->label_smoothing};
+                             .drop_path = q->drop_path, .backbone_dropout = q->backbone_dropout,
+                             .label_smoothing = q->label_smoothing};
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
@@ -171,7 +174,7 @@ static inlay_status begin(trainer *t, inlay_error *err)
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
     if (q->resume && file_exists(t->checkpoint))
-        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
+        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, &(train_extent){q->epochs, q->data->count, q->batch}, q->run, err));
     for (int i = 0; i < t->plan_count; i++) {
         request.skip_layers = q->a->drop_random ? q->a->drop_low + i : 0;
         TRY(model_build(&t->plans[i].m, &request, err));
@@ -182,32 +185,6 @@ static inlay_status begin(trainer *t, inlay_error *err)
 }
 
 /* ---- steps ---- */
-
-#define SWEEP 256 /* tensors that are updated together */
-
-void train_update(const train_request *q, double lr)
-{
-    adamw_args sweep[SWEEP];
-    int count = 0;
-
-    for (int i = 0; i < q->a->param_count; i++) {
-        param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !q->move_untouched))
-            continue; /* an expert that was not drawn, a layer that was dropped */
-        if (!p->touched) /* it may still hold the gradient of the last step that had one */
-            q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
-        p->updates++;
-        p->version++;
-        sweep[count++] = (adamw_args){.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count, .step = p->updates,
-                                      .lr = p->peak_lr > 0 ? lr / q->lr.lr * p->peak_lr : lr, .beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps,
-                                      .weight_decay = p->decay ? q->weight_decay : 0, .mask = p->mask, .decay_masked = p->decay_masked};
-        if (count == SWEEP) {
-            q->dev->k->adamw(&q->dev->c, sweep, count);
-            count = 0;
-        }
-    }
-    q->dev->k->adamw(&q->dev->c, sweep, count);
-}
 
 /* The model that this step trains. */
 static const plan *draw_plan(const trainer *t)
@@ -298,6 +275,13 @@ static void collect_bad(trainer *t, int count, const char *(*message)(const void
     }
 }
 
+/* Every epoch counts the same images again, in the cache or not. */
+static void count_cut(train_result *r, int count)
+{
+    if (count > r->cut_count)
+        r->cut_count = count;
+}
+
 static const char *loader_message(const void *source, int index)
 {
     return loader_bad_message(source, index);
@@ -313,7 +297,14 @@ static const char *evaluation_message(const void *source, int index)
     return ((const evaluation *)source)->bad[index];
 }
 
-static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inlay_error *err)
+/* The learning rate of the step that comes. */
+static double lr_now(const trainer *t)
+{
+    return schedule_lr(&t->rates, t->rates.by_step ? t->state.step : t->state.epoch);
+}
+
+/* *lr: of the last step. */
+static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, inlay_error *err)
 {
     for (;;) {
         const plan *now = draw_plan(t);
@@ -321,7 +312,8 @@ static inlay_status run_steps(trainer *t, loader *l, double lr, int *images, inl
         TRY(next_batch(t, now, l, &got, err));
         if (got == 0)
             return INLAY_OK;
-        TRY(one_step(t, now, got, lr, err));
+        *lr = lr_now(t);
+        TRY(one_step(t, now, got, *lr, err));
         *images += got;
         if (asked_to_stop(t))
             return interrupted(t, err);
@@ -386,6 +378,7 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     t->result->eval_loss = e.loss;
     t->result->eval_count = e.count;
     collect_bad(t, e.bad_count, evaluation_message, &e);
+    t->result->eval_cut_count = e.cut_count;
     NOTIFY(t, evaluated, q->eval_split, epoch, &e);
     evaluation_free(&e);
     if (q->strict && t->result->bad_count)
@@ -403,7 +396,7 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
 static inlay_status one_epoch(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    double lr = schedule_lr(&q->lr, t->state.epoch), begun = monitor_seconds(), seconds;
+    double lr = lr_now(t), begun = monitor_seconds(), seconds;
     bool last = t->state.epoch + 1 == q->epochs;
     loader *l = NULL;
     int images = 0;
@@ -416,9 +409,11 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)
-        status = run_steps(t, l, lr, &images, err);
-    if (l)
+        status = run_steps(t, l, &lr, &images, err);
+    if (l) {
         collect_bad(t, loader_bad_count(l), loader_message, l);
+        count_cut(t->result, loader_cut_count(l));
+    }
     loader_free(l);
     TRY(status);
     if (q->strict && t->result->bad_count)
@@ -447,6 +442,43 @@ static inlay_status save(trainer *t, const void *preprocessing, const void *reco
     if (status == INLAY_OK && q->save_trained)
         status = adapter_save(q->a, q->dev, path_join(t->memory, q->output, "trained"), preprocessing, record, err);
     return status;
+}
+
+static inlay_status count_bad(const param *p, const device *d, int64_t *bad, inlay_error *err)
+{
+    float *values = malloc((size_t)p->count * sizeof *values);
+
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory looking at '%s'", p->name);
+    param_get(p, d, values);
+    for (int64_t i = 0; i < p->count; i++)
+        *bad += !isfinite(values[i]);
+    free(values);
+    return INLAY_OK;
+}
+
+/* The loss of a step is of the weights in front of it: nobody has looked at what the last step made of them. */
+static inlay_status expect_finite(const trainer *t, inlay_error *err)
+{
+    const adapter *a = t->q->a;
+    int64_t bad = 0, total = 0;
+    const char *first = NULL;
+
+    for (int i = 0; i < a->param_count; i++) {
+        const param *p = a->params[i].p;
+        if (!p->trainable)
+            continue;
+        TRY(count_bad(p, t->q->dev, &bad, err));
+        total += p->count;
+        if (bad && !first)
+            first = p->name;
+    }
+    if (bad)
+        FAIL(err, INLAY_ERR_INTERNAL,
+             "%" PRId64 " of %" PRId64 " trained values are not finite after the last step, the first in '%s': "
+             "lower --lr",
+             bad, total, first);
+    return INLAY_OK;
 }
 
 static inlay_status finish(trainer *t, inlay_error *err)
@@ -482,6 +514,7 @@ static inlay_status run(trainer *t, inlay_error *err)
         if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
             return interrupted(t, err);
     }
+    TRY(expect_finite(t, err));
     return finish(t, err);
 }
 
@@ -493,6 +526,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     *out = (train_result){.memory = arena_new(), .parameters = adapter_trained_total(request->a, false)};
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
+    count_cut(out, t.cache.cut_count);
     out->steps = t.state.step;
     out->cached = t.cached;
     out->images_per_second = out->seconds > 0 ? out->images_per_second / out->seconds : 0;

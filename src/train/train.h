@@ -6,6 +6,7 @@
 #define INLAY_TRAIN_TRAIN_H
 
 #include "train/evaluate.h"
+#include "train/optimizer.h"
 #include "train/schedule.h"
 
 typedef struct train_epoch {
@@ -53,8 +54,15 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
-    bool move_untouched; /* momentum and decay move parameters that a step gave no gradient, as PyTorch's optimisers do with gradients of zero */
-    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
+    /* momentum and decay move parameters that a step gave no gradient, from their first one on, as PyTorch's optimisers
+     * do with gradients that are set to zero */
+    bool move_untouched;
+    optimizer_kind optimizer;
+    adam_rule adam_rule;
+    decay_reach decay_on;
+    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path, backbone_dropout;
+    double momentum;  /* SGD's */
+    double clip_norm; /* of all gradients together, at most; 0: any */
     uint64_t seed;
     cache_mode cache;
     size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the run lasts */
@@ -83,13 +91,12 @@ typedef struct train_result {
     arena *memory;        /* owns the messages */
     int bad_count;
     const char **bad;     /* unreadable images */
+    int cut_count;        /* training images whose grey of more than 8 bits was cut at 255 */
+    int eval_cut_count;   /* the same, of the images that were judged */
 } train_result;
 
 /* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a checkpoint was written. */
 inlay_status train(train_result *out, const train_request *request, inlay_error *err);
 void train_result_free(train_result *r);
-
-/* One step of the optimiser: moves the parameters of request->a by the gradients of the last backward pass. Of the request it reads what a run's optimiser is. */
-void train_update(const train_request *request, double lr);
 
 #endif

@@ -454,6 +454,41 @@ static void free_shape(backbone *b)
     arena_free(b->memory);
 }
 
+static bool begins_with(const char *name, const char *part)
+{
+    return strncmp(name, part, strlen(part)) == 0;
+}
+
+/* AdapterBias `behind`: the first norm of each block and the model's last, whatever else has "norm" in its name. */
+static void test_norms_behind(void **state)
+{
+    static const char *const backbones[] = {"vit", "variants/qk_norm", "variants/avg", "variants/norm_pre"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof backbones / sizeof *backbones; i++) {
+        char path[256];
+        backbone *b;
+        adapter *a;
+        inlay_error err;
+        int64_t count = 0;
+        snprintf(path, sizeof path, TEST_DATA "/oracle/%s", backbones[i]);
+        ASSERT_OK(backbone_open(&b, path, 0, &err));
+        a = new_adapter(b, "adapter_bias", "norms=behind");
+        for (int j = 0; j < a->param_count; j++) {
+            const char *name = a->params[j].p->name;
+            bool last = begins_with(name, "norm.") || begins_with(name, "fc_norm.");
+            if (!a->params[j].of_backbone)
+                continue;
+            if (!last && !strstr(name, ".norm1."))
+                fail_msg("%s: '%s' is trained", backbones[i], name);
+            count++;
+        }
+        assert_int_equal(count, 2 * (b->shape.depth + 1));
+        adapter_free(a, NULL);
+        backbone_close(b);
+    }
+}
+
 static void test_counts(void **state)
 {
     static const struct {
@@ -664,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_bias_start),
         cmocka_unit_test(test_bias_constant),
         cmocka_unit_test(test_bias_rank),
+        cmocka_unit_test(test_norms_behind),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_merged_counts),
         cmocka_unit_test(test_zero_is_frozen),

@@ -315,6 +315,31 @@ static void test_set(void **state)
     options_free(o);
 }
 
+/* A default in place of the table's: weaker than whatever the user gives, whenever it comes. */
+static void test_default(void **state)
+{
+    options *o = both_tables();
+    inlay_error err;
+
+    (void)state;
+    assert_int_equal(options_default(o, "drop_path", "0.3", "recipe x", &err), INLAY_OK);
+    assert_true(options_real(o, "drop_path") == 0.3);
+    assert_false(options_given(o, "drop_path"));
+    assert_int_equal(options_default(o, "drop_path", "0.4", "recipe y", &err), INLAY_OK); /* the last one holds */
+    assert_int_equal(options_default(o, "rnk", "2", "recipe x", &err), INLAY_ERR_USAGE);
+    assert_string_equal(err.message, "recipe x: unknown option 'rnk', did you mean 'rank'?");
+    assert_int_equal(options_default(o, "drop_path", "2", "recipe x", &err), INLAY_ERR_USAGE);
+    assert_string_equal(err.message, "recipe x: drop_path: 2 is out of range, expected 0 to 0.95");
+    assert_int_equal(parse(o, &err, WORDS("--rank", "7")), INLAY_OK);
+    assert_true(options_real(o, "drop_path") == 0.4);
+    assert_int_equal(options_default(o, "rank", "3", "recipe x", &err), INLAY_OK);
+    assert_int_equal(options_int(o, "rank"), 7);
+    assert_int_equal(options_set(o, "scale", "2", "task.json", &err), INLAY_OK);
+    assert_int_equal(options_default(o, "scale", "3", "recipe x", &err), INLAY_OK);
+    assert_true(options_real(o, "scale") == 2);
+    options_free(o);
+}
+
 static void test_peek(void **state)
 {
     char *argv[] = {"inlay", "train", "--unknown", "x", "--method", "lora", "--method=vpt", "--data", "--method", "--", "--method", "full"};
@@ -439,7 +464,7 @@ int main(void)
         cmocka_unit_test(test_bad_values),
         cmocka_unit_test(test_extreme_numbers_are_kept),
         cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_set), cmocka_unit_test(test_default),
         cmocka_unit_test(test_peek),
         cmocka_unit_test(test_each),
         cmocka_unit_test(test_help),

@@ -14,7 +14,7 @@
 /* As tools/make_image_fixtures.py has it. */
 static image pattern(int width, int height)
 {
-    image img = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    image img = {.width = width, .height = height, .rgb = malloc((size_t)width * (size_t)height * 3)};
 
     for (uint32_t y = 0; y < (uint32_t)height; y++)
         for (uint32_t x = 0; x < (uint32_t)width; x++)
@@ -204,11 +204,14 @@ static void test_messages_name_the_file(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_OK);
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, &err), INLAY_ERR_UNSUPPORTED);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err),
+                     INLAY_OK);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, NULL, &err),
+                     INLAY_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "resize.txt"));
     p.width = 0;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_ERR_USAGE);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err),
+                     INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "rgb8.png"));
 }
 

@@ -24,11 +24,15 @@ static void each_fixture(fixture_check check)
 
     assert_non_null(list);
     while (fscanf(list, "%99s %d %d %d %d", name, &size[0], &size[1], &upright[0], &upright[1]) == 5) {
-        check(name, size, upright);
         found++;
+        if (!strstr(image_formats(), "AVIF") && strstr(name, ".avif"))
+            continue;
+        if (!strstr(image_formats(), "JPEG XL") && strstr(name, ".jxl"))
+            continue;
+        check(name, size, upright);
     }
     fclose(list);
-    assert_true(found > 60);
+    assert_true(found > 150);
 }
 
 static void assert_pixels(const char *name, const image *img, const int size[2], const char *suffix)
@@ -73,24 +77,32 @@ static void test_decodes_as_pillow(void **state)
     each_fixture(check_decoded);
 }
 
+/* libjxl and dav1d write a line or several to standard error for every broken file: of those fewer are made. */
+static size_t pace(const char *name, size_t usual)
+{
+    return strstr(name, ".jxl") || strstr(name, ".avif") ? 37 : usual;
+}
+
 /* Cut anywhere, a file is refused with its name or, where only what follows the pixels is gone, read to the same pixels. */
 static void check_truncated(const char *name, const int size[2], const int upright[2])
 {
     char path[300], *bytes;
     size_t length;
+    bool several = strstr(name, "two_") || strstr(name, "pages") ||
+                   strstr(name, "apng"); /* the first is whole in less than half of the file */
     inlay_error err = {0};
 
     (void)upright;
     snprintf(path, sizeof path, IMAGES "%s", name);
     assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &err), INLAY_OK);
-    for (size_t cut = 0; cut < length; cut++) {
+    for (size_t cut = 0; cut < length; cut += pace(name, length > 800 ? 3 : 1)) {
         char *copy = malloc(cut ? cut : 1); /* its own block: reading past the end is seen by the address sanitizer */
         image img;
         memcpy(copy, bytes, cut);
         if (image_decode(&img, copy, cut, name, cut & 1, &err) == INLAY_OK) {
             if (!(cut & 1) && !strstr(name, "plain"))
                 assert_pixels(name, &img, size, ".rgb");
-            if (cut < length / 2 && length > 200)
+            if (cut < length / 2 && length > 200 && !several)
                 fail_msg("%s cut after %zu of %zu bytes was accepted", name, cut, length);
         } else {
             assert_non_null(strstr(err.message, name));
@@ -120,7 +132,7 @@ static void check_damaged(const char *name, const int size[2], const int upright
     (void)upright;
     snprintf(path, sizeof path, IMAGES "%s", name);
     assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &err), INLAY_OK);
-    for (size_t at = 2; at < length && at < 120; at++)
+    for (size_t at = 2; at < length && at < 120; at += pace(name, 1))
         for (size_t v = 0; v < sizeof values; v++) {
             char kept = bytes[at];
             image img;
@@ -156,6 +168,93 @@ static void assert_refused(const char *bytes, size_t size, inlay_status status, 
         fail_msg("'%s' does not say '%s'", err.message, words);
 }
 
+/* A checksum that is wrong in front of the pixels, data that are cut or spoiled: files that Pillow does not read
+ * either. */
+static void test_refuses_what_pillow_refuses(void **state)
+{
+    static const char *const names[] = {
+        "IHDR_bad", "tEXt_bad_before", "abCd_bad_before", "gAMA_bad_before", "zlib_adler", "zlib_short", "apart"};
+    char path[300];
+    image img;
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, IMAGES "refused_%s.png", names[i]);
+        if (image_load(&img, path, 0, &err) != INLAY_ERR_FORMAT)
+            fail_msg("%s: not refused as a broken file", path);
+        assert_non_null(strstr(err.message, path));
+        assert_true(!strstr(names[i], "before") || strstr(err.message, "checksum of the chunk"));
+    }
+}
+
+/* Every ending that a row names, in both cases, and nothing else. */
+static void test_endings(void **state)
+{
+    static const char *const known[] = {"a.jpg",  "a.JPEG", "b.jpe", "b.jfif", "b.JFI",  "x.y.png", "apng.apng",
+                                        "c.webp", "d.GIF",  "e.tif", "e.TIFF", "f.avif", "f.avifs", "g.jxl",
+                                        "h.bmp",  "h.DIB",  "i.pnm", "i.ppm",  "i.pgm",  "i.pbm",   ".png"};
+    static const char *const unknown[] = {"",          "jpg",        "a.",  "a.jp",    "a.jpgg",
+                                          "a.jpg.txt", "a.jpg jpeg", "a. ", "png.zip", "a.tif~"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (!image_has_ending(known[i]))
+            fail_msg("'%s' is not known", known[i]);
+    for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
+        if (image_has_ending(unknown[i]))
+            fail_msg("'%s' is known", unknown[i]);
+    assert_non_null(strstr(image_endings(), "jfif"));
+}
+
+static int grey_of(const char *name, unsigned how, bool *cut)
+{
+    char path[300];
+    image img;
+    inlay_error err = {0};
+    int grey;
+
+    snprintf(path, sizeof path, IMAGES "%s", name);
+    if (image_load(&img, path, how, &err) != INLAY_OK)
+        fail_msg("%s", err.message);
+    *cut = img.cut;
+    grey = img.rgb[((size_t)7 * (size_t)img.width + 11) * 3];
+    image_free(&img);
+    return grey;
+}
+
+/* Grey of more than 8 bits is cut and said to be so, or scaled: the value at (11, 7) of these files is known. Others
+ * are neither. */
+static void test_deep_grey(void **state)
+{
+    static const struct {
+        const char *name;
+        int cut, scaled; /* scaled -1: no range to scale from */
+    } cases[] = {{"grey16.png", 255, 158},         {"grey16_low.png", 158, 1},        {"interlaced_grey16.png", 158, 1},
+                 {"grey16.pgm", 255, 1},           {"grey3000.pgm", 255, 2},          {"I16_21x15_raw.tif", 6, 0},
+                 {"I16B_21x15_raw.tif", 255, 158}, {"grey12_1_1_le.tif", 255, 177},   {"grey32_1_1_le.tif", 255, 23},
+                 {"F_21x15_raw.tif", 0, -1},       {"I_21x15_tiff_lzw.tif", 255, -1}, {"signed16_2_be.tif", 0, -1}};
+    bool cut;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int plain = grey_of(cases[i].name, 0, &cut), scaled;
+        assert_true(cut);
+        scaled = grey_of(cases[i].name, IMAGE_SCALE_GREY, &cut);
+        assert_int_equal(cut, cases[i].scaled < 0);
+        assert_int_equal(plain, cases[i].cut);
+        assert_int_equal(scaled, cases[i].scaled < 0 ? plain : cases[i].scaled);
+    }
+    assert_int_equal(grey_of("rgb16.png", 0, &cut), grey_of("rgb16.png", IMAGE_SCALE_GREY, &cut));
+    assert_false(cut);
+    grey_of("grey8.png", 0, &cut);
+    assert_false(cut);
+    grey_of("grey15.pgm", 0, &cut);
+    assert_false(cut);
+    grey_of("grey_alpha16.png", 0, &cut);
+    assert_false(cut);
+}
+
 static void test_refusals_say_why(void **state)
 {
     image img;
@@ -163,8 +262,9 @@ static void test_refusals_say_why(void **state)
 
     (void)state;
     assert_refused("", 0, INLAY_ERR_FORMAT, "empty");
-    assert_refused("GIF89a..", 8, INLAY_ERR_UNSUPPORTED, "known format");
-    assert_refused("P5 100000 100000 255 x", 22, INLAY_ERR_UNSUPPORTED, "2^28");
+    assert_refused("PK\3\4....", 8, INLAY_ERR_UNSUPPORTED, "known format");
+    assert_refused("GIF89a..", 8, INLAY_ERR_FORMAT, "broken GIF");
+    assert_refused("P5 100000 100000 255 x", 22, INLAY_ERR_UNSUPPORTED, "100000 x 100000 pixels, at most 178956970");
     assert_refused("P5 0 4 255 x", 12, INLAY_ERR_FORMAT, "empty");
     assert_refused("P5 2 2 70000 xxxx", 17, INLAY_ERR_FORMAT, "70000");
     assert_refused("P2 2 1 7 6 8", 12, INLAY_ERR_FORMAT, "above the largest value 7");
@@ -177,7 +277,7 @@ static void test_refusals_say_why(void **state)
 static void test_crop_fills_the_outside_with_zeros(void **state)
 {
     uint8_t pixels[4 * 3 * 3];
-    image in = {4, 3, pixels}, out;
+    image in = {.width = 4, .height = 3, .rgb = pixels}, out;
     inlay_error err;
 
     (void)state;
@@ -204,7 +304,7 @@ static void test_crop_fills_the_outside_with_zeros(void **state)
 static void test_flip(void **state)
 {
     uint8_t pixels[3 * 2 * 3];
-    image img = {3, 2, pixels};
+    image img = {.width = 3, .height = 2, .rgb = pixels};
 
     (void)state;
     for (size_t i = 0; i < sizeof pixels; i++)
@@ -218,7 +318,7 @@ static void test_png_round_trip(void **state)
 {
     char folder[] = "/tmp/inlay-test-XXXXXX", path[64], temporary[80];
     static uint8_t pixels[13 * 7 * 3];
-    image img = {13, 7, pixels}, back;
+    image img = {.width = 13, .height = 7, .rgb = pixels}, back;
     inlay_error err;
 
     (void)state;
@@ -254,6 +354,9 @@ int main(void)
         cmocka_unit_test(test_decodes_as_pillow),
         cmocka_unit_test(test_truncated_files_are_refused),
         cmocka_unit_test(test_damaged_files_are_survived),
+        cmocka_unit_test(test_refuses_what_pillow_refuses),
+        cmocka_unit_test(test_endings),
+        cmocka_unit_test(test_deep_grey),
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_crop_fills_the_outside_with_zeros),
         cmocka_unit_test(test_flip),

@@ -247,6 +247,35 @@ static void run_threads_only(run *r)
     emit_real(r, value, COUNT);
     emit_real(r, m, COUNT);
     emit_real(r, v, COUNT);
+    r->k->sgd(r->c, &(sgd_args){.value = value, .m = m, .grad = array(r, COUNT, 6), .count = COUNT, .lr = 0.1,
+                                .momentum = 0.9, .weight_decay = 0.1}, 1);
+    emit_real(r, value, COUNT);
+    emit_real(r, m, COUNT);
+}
+
+/* Norms of several gradients, and the gradients scaled by it. */
+static void run_clip(run *r)
+{
+    enum { COUNT = 531, TENSORS = 5 };
+    gradient_args args[TENSORS];
+    double sums[TENSORS];
+    void *norms = r->k->alloc(TENSORS * sizeof(double));
+
+    r->held[r->held_count++] = norms;
+    for (int i = 0; i < TENSORS; i++)
+        args[i] = (gradient_args){.grad = array(r, COUNT, (uint32_t)i + 1), .count = COUNT - 7 * i};
+    r->k->square_sums(r->c, sums, args, TENSORS);
+    for (int i = 0; i < TENSORS; i++) {
+        args[i].factor = 1 / sqrt(sums[i]);
+        if (r->k->real == DTYPE_F64)
+            ((double *)norms)[i] = sums[i];
+        else
+            ((float *)norms)[i] = (float)sums[i];
+    }
+    r->k->scale_gradients(r->c, args, TENSORS);
+    emit_real(r, norms, TENSORS);
+    for (int i = 0; i < TENSORS; i++)
+        emit_real(r, args[i].grad, args[i].count);
 }
 
 /* ---- the promises ---- */
@@ -279,7 +308,7 @@ static void test_bits(void **state)
     } runs[] = {
         {"attention", run_square_attention}, {"attention of a class token", run_class_token}, {"attention in several blocks", run_many_blocks},
         {"layernorm", run_layernorm}, {"narrow bottleneck", run_narrow_bottleneck}, {"wide bottleneck", run_wide_bottleneck}, {"element by element", run_elementwise}, {"rows", run_rows}, {"patches and loss", run_head},
-        {"dropout and AdamW", run_threads_only},
+        {"dropout and optimisers", run_threads_only}, {"norms of gradients", run_clip},
     };
     static run batch, other;
     const kernels *sets[8];

@@ -345,6 +345,127 @@ static void test_adamw(void **state)
     }
 }
 
+/* What AdamW's fields change: decay behind the step, no bias correction, a mask that decay passes or does not. */
+static void test_adamw_fields(void **state)
+{
+    static const struct {
+        bool decay_last, uncorrected, masked, decay_masked;
+    } cases[] = {{true, false, false, false}, {false, true, false, false}, {true, true, true, false},
+                 {true, false, true, true}, {false, false, true, false}};
+    enum { COUNT = 21 };
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+    unsigned char mask[COUNT];
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        mask[i] = i % 3 != 0;
+    for (int s = 0; s < count; s++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const kernels *k = sets[s];
+            device d = open_device(k, 2);
+            mat p = random_mat(k, 1, COUNT, k->real, 0, 1), g = random_mat(k, 1, COUNT, k->real, 0, 2);
+            mat m = zeros(k, 1, COUNT), v = zeros(k, 1, COUNT);
+            adamw_args args = {.value = p.data, .m = m.data, .v = v.data, .grad = g.data, .count = COUNT, .step = 1,
+                               .lr = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-3, .weight_decay = 0.5,
+                               .mask = cases[i].masked ? mask : NULL, .decay_masked = cases[i].decay_masked,
+                               .decay_last = cases[i].decay_last, .uncorrected = cases[i].uncorrected};
+            double want[COUNT];
+            for (int j = 0; j < COUNT; j++) {
+                bool open = !cases[i].masked || mask[j];
+                double grad = open ? get(&g, 0, j) : 0, decay = open || cases[i].decay_masked ? 1 - 0.1 * 0.5 : 1;
+                double c1 = cases[i].uncorrected ? 1 : 0.1, c2 = cases[i].uncorrected ? 1 : 0.01;
+                double step = 0.1 * (0.1 * grad / c1) / (sqrt(0.01 * grad * grad / c2) + 1e-3);
+                want[j] = cases[i].decay_last ? (get(&p, 0, j) - step) * decay : get(&p, 0, j) * decay - step;
+            }
+            k->adamw(&d.c, &args, 1);
+            close_to(k, &p, want, k->real == DTYPE_F64 ? 1e-12 : 2e-6, "AdamW's fields");
+            k->release(p.data);
+            k->release(m.data);
+            k->release(v.data);
+            k->release(g.data);
+            device_close(&d);
+        }
+}
+
+/* ---- SGD, clipping ---- */
+
+static void test_sgd(void **state)
+{
+    enum { COUNT = 77 };
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+    unsigned char mask[COUNT];
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        mask[i] = i % 5 != 0;
+    for (int s = 0; s < count; s++)
+        for (int masked = 0; masked < 3; masked++) { /* 2: decay passes the mask */
+            const kernels *k = sets[s];
+            device d = open_device(k, 2);
+            mat value_ = random_mat(k, 1, COUNT, k->real, 0, 1), m = zeros(k, 1, COUNT);
+            double p[COUNT], pm[COUNT] = {0};
+            for (int i = 0; i < COUNT; i++)
+                p[i] = get(&value_, 0, i);
+            for (int step = 1; step <= 5; step++) {
+                mat g = random_mat(k, 1, COUNT, k->real, 0, (uint32_t)step + 10);
+                sgd_args args = {.value = value_.data, .m = m.data, .grad = g.data, .count = COUNT, .lr = 0.1,
+                                 .momentum = 0.9, .weight_decay = 0.2, .mask = masked ? mask : NULL,
+                                 .decay_masked = masked == 2};
+                k->sgd(&d.c, &args, 1);
+                for (int i = 0; i < COUNT; i++) {
+                    bool open = !masked || mask[i];
+                    pm[i] *= 0.9;
+                    pm[i] += (open ? get(&g, 0, i) : 0) + (open || masked == 2 ? 0.2 * p[i] : 0);
+                    p[i] -= 0.1 * pm[i];
+                }
+                k->release(g.data);
+            }
+            close_to(k, &value_, p, k->real == DTYPE_F64 ? 1e-12 : 2e-6, "SGD");
+            close_to(k, &m, pm, k->real == DTYPE_F64 ? 1e-12 : 1e-5, "SGD's momentum");
+            k->release(value_.data);
+            k->release(m.data);
+            device_close(&d);
+        }
+}
+
+static void test_clip(void **state)
+{
+    enum { COUNT = 77 };
+    static const int64_t counts[] = {5, 71, 1};
+    const kernels *sets[8];
+    int count = kernel_sets(sets);
+    unsigned char mask[COUNT];
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        mask[i] = i % 5 != 0;
+    for (int s = 0; s < count; s++) {
+        const kernels *k = sets[s];
+        device d = open_device(k, 2);
+        mat g = random_mat(k, 1, COUNT, k->real, 0, 3);
+        gradient_args args[3];
+        double sums[3], want[COUNT];
+        for (int i = 0, begin = 0; i < 3; begin += (int)counts[i], i++) {
+            double sum = 0;
+            args[i] = (gradient_args){.grad = at(&g, begin), .count = counts[i], .mask = i == 1 ? mask : NULL,
+                                      .factor = 0.5 + i};
+            k->square_sums(&d.c, sums + i, args + i, 1);
+            for (int j = 0; j < counts[i]; j++) {
+                double x = get(&g, 0, begin + j);
+                sum += i == 1 && !mask[j] ? 0 : x * x;
+                want[begin + j] = x * (0.5 + i);
+            }
+            assert_true(fabs(sums[i] - sum) <= 1e-12 * (1 + sum));
+        }
+        k->scale_gradients(&d.c, args, 3);
+        close_to(k, &g, want, k->real == DTYPE_F64 ? 1e-15 : 1e-6, "scaled gradients");
+        k->release(g.data);
+        device_close(&d);
+    }
+}
+
 /* ---- sums over rows, and rows moved ---- */
 
 static void test_rows(void **state)
@@ -402,7 +523,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), cmocka_unit_test(test_rows), cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), 
+        cmocka_unit_test(test_adamw_fields), cmocka_unit_test(test_sgd), cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_rows), cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

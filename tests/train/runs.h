@@ -17,16 +17,23 @@ typedef struct setup {
     const char *settings; /* "option=value option=value", may be NULL */
     int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
     cache_mode cache;
+    double dropout; /* of the backbone */
     bool resume, augment, move_untouched, save_trained;
     const char *cache_dir;
     size_t cache_limit; /* 0: large enough */
     precision prec;
+    optimizer_kind optimizer;
+    double momentum, clip_norm;
+    bool by_step;
+    double lr; /* 0: 1e-2 */
 } setup;
 
 static int steps_left;
 static void (*when_asked)(void); /* called whenever the run asks whether to stop; NULL: nothing */
 static void (*when_noted)(void); /* called at every note of the run; NULL: nothing */
 static char last_note[512];
+static adapter *running; /* what a run trains, and where: for functions that are called meanwhile */
+static device *running_on;
 
 static inline void keep_note(void *context, const char *text)
 {
@@ -91,11 +98,20 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
     steps_left = s.stop_after;
     train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
                        .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
-                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2, .seed = 5, .cache = s.cache, .prec = s.prec,
+                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2,
+                       .backbone_dropout = s.dropout, .seed = 5, .cache = s.cache, .prec = s.prec,
                        .cache_limit = s.cache_limit ? s.cache_limit : (size_t)1 << 30, .cache_dir = s.cache_dir,
                        .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
                        .move_untouched = s.move_untouched, .save_trained = s.save_trained,
                        .observer = {.context = &s.stop_after, .step = count_step, .note = keep_note, .stop = ask_stop}};
+    running = a;
+    running_on = &d;
+    q.optimizer = s.optimizer;
+    q.momentum = s.momentum;
+    q.clip_norm = s.clip_norm;
+    q.lr.by_step = s.by_step;
+    if (s.lr > 0)
+        q.lr.lr = s.lr;
     status = train(result, &q, err);
     for (int i = 0; i < b->param_count; i++)
         param_release(b->params[i], &d);

@@ -1,4 +1,4 @@
-/* Element by element: activations, affine maps, sums, dropout, column sums, AdamW. */
+/* Element by element: activations, affine maps, sums, dropout, column sums. */
 #include "kernels/isa/isa.h"
 
 #define CHUNK 64 /* rows that are summed before they are added to a column's total */
@@ -257,69 +257,4 @@ void KERNEL(dropout)(compute *c, const dropout_args *args)
     dropout_job job = {c, args};
 
     pool_run(c->threads, dropout_task, &job);
-}
-
-/* ---- AdamW ---- */
-
-/* Values [begin, end) of one tensor. */
-static void adamw_part(const adamw_args *a, int64_t begin, int64_t end)
-{
-    REAL *value = a->value, *m = a->m, *v = a->v;
-    const REAL *grad = a->grad;
-    double correction1 = 1 - pow(a->beta1, (double)a->step), correction2 = 1 - pow(a->beta2, (double)a->step);
-    REAL decay = (REAL)(1 - a->lr * a->weight_decay), b1 = (REAL)(1 - a->beta1), b2 = (REAL)a->beta2, c2 = (REAL)(1 - a->beta2);
-    REAL root = (REAL)sqrt(correction2), eps = (REAL)a->eps, rate = (REAL)(a->lr / correction1);
-
-    FOR_VECTORS (c, n, end - begin) {
-        int64_t i = begin + c;
-        vec g = v_load_n(grad + i, n), mm = v_load_n(m + i, n), vv = v_load_n(v + i, n), denominator, p = v_load_n(value + i, n);
-        if (a->mask) {
-            REAL room[VW] = {0};
-            vec open;
-            for (int j = 0; j < n; j++)
-                room[j] = a->mask[i + j];
-            open = v_load(room);
-            g = v_mul(g, open);
-            p = a->decay_masked ? v_mul(p, v_set1(decay)) : v_fma(v_mul(p, open), v_set1(decay - 1), p);
-        } else {
-            p = v_mul(p, v_set1(decay));
-        }
-        mm = v_fma(v_sub(g, mm), v_set1(b1), mm);
-        vv = v_fma(v_mul(g, g), v_set1(c2), v_mul(vv, v_set1(b2)));
-        denominator = v_add(v_div(v_sqrt(vv), v_set1(root)), v_set1(eps));
-        p = v_sub(p, v_mul(v_set1(rate), v_div(mm, denominator)));
-        v_store_n(m + i, mm, n);
-        v_store_n(v + i, vv, n);
-        v_store_n(value + i, p, n);
-    }
-}
-
-typedef struct adamw_job {
-    const adamw_args *args;
-    int count;
-} adamw_job;
-
-/* A share of all values, wherever a tensor begins. */
-static void adamw_task(void *argument, int thread, int threads)
-{
-    const adamw_job *job = argument;
-    int64_t total = 0, begin, end;
-
-    for (int i = 0; i < job->count; i++)
-        total += job->args[i].count;
-    pool_share(total, thread, threads, &begin, &end);
-    for (int i = 0; i < job->count && end > 0; i++) {
-        int64_t count = job->args[i].count;
-        if (begin < count)
-            adamw_part(&job->args[i], begin > 0 ? begin : 0, end < count ? end : count);
-        begin -= count;
-        end -= count;
-    }
-}
-
-void KERNEL(adamw)(compute *c, const adamw_args *args, int count)
-{
-    adamw_job job = {args, count};
-
-    pool_run(c->threads, adamw_task, &job);
 }

@@ -40,6 +40,9 @@ void KERNEL(gate_backward)(compute *c, const gate_args *args);
 void KERNEL(mix)(compute *c, const mix_args *args);
 void KERNEL(mix_backward)(compute *c, const mix_args *args);
 void KERNEL(adamw)(compute *c, const adamw_args *args, int count);
+void KERNEL(sgd)(compute *c, const sgd_args *args, int count);
+void KERNEL(square_sums)(compute *c, double *sums, const gradient_args *args, int count);
+void KERNEL(scale_gradients)(compute *c, const gradient_args *args, int count);
 
 /* Row r of the patches, made in a room for it that patch_room prepared: there until the next one is made. */
 void KERNEL(patch_room)(REAL *room, const patch_rows *x);

@@ -107,4 +107,7 @@ const kernels KERNEL(kernels) = {
     .mix = KERNEL(mix),
     .mix_backward = KERNEL(mix_backward),
     .adamw = KERNEL(adamw),
+    .sgd = KERNEL(sgd),
+    .square_sums = KERNEL(square_sums),
+    .scale_gradients = KERNEL(scale_gradients),
 };
