@@ -138,8 +138,11 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 int64_t adapter_param_total(const adapter *a, bool with_head);
 int64_t adapter_trained_total(const adapter *a, bool with_head); /* without what masks leave out and what is fixed */
-/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of layers below `skip_layers` are left out. */
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers);
+/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of
+ * layers below `skip_layers` are left out, and of those that `skipped` [depth] has (NULL: none). */
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped);
+/* chosen [depth] = what "all", "none" or a list of layers says, "0,2,5-11"; errors name the option. */
+inlay_status layers_read(const char *option, const char *text, int64_t depth, bool *chosen, inlay_error *err);
 /* Whether layers of it can be left out: all that it does is done by edges. */
 bool adapter_can_skip(const adapter *a);
 /* What is evaluated and saved: the method's merge, or `a` itself. Free with adapter_free when it is not `a`. */

@@ -72,17 +72,17 @@ static const char *text_of(const adapter *a, const char *option, const char *oth
     return options_has(a->settings, option) ? options_string(a->settings, option) : otherwise;
 }
 
-static inlay_status read_layers(adapter *a, inlay_error *err)
+inlay_status layers_read(const char *option, const char *text, int64_t depth, bool *chosen, inlay_error *err)
 {
-    const char *text = text_of(a, "layers", "all");
-    int64_t depth = a->shape->depth, *named = ARENA_ARRAY(a->memory, int64_t, depth);
-    bool all = strcmp(text, "all") == 0;
+    arena *memory = arena_new();
+    int64_t *named = ARENA_ARRAY(memory, int64_t, depth);
+    bool all = strcmp(text, "all") == 0, none = strcmp(text, "none") == 0;
+    inlay_status status = all || none ? INLAY_OK : read_spans(option, text, false, depth, named, err);
 
-    if (!all && strcmp(text, "none") != 0)
-        TRY(read_spans("layers", text, false, depth, named, err));
     for (int64_t layer = 0; layer < depth; layer++)
-        a->layers[layer] = all || named[layer];
-    return INLAY_OK;
+        chosen[layer] = all || named[layer];
+    arena_free(memory);
+    return status;
 }
 
 /* A number of layers from below; "random" or "random:LOW-HIGH", from which each step draws one. */
@@ -135,7 +135,7 @@ inlay_status adapter_read_layers(adapter *a, inlay_error *err)
         a->layers = ARENA_ARRAY(a->memory, bool, a->shape->depth);
         a->ranks = ARENA_ARRAY(a->memory, int64_t, a->shape->depth);
     }
-    TRY(read_layers(a, err));
+    TRY(layers_read("layers", text_of(a, "layers", "all"), a->shape->depth, a->layers, err));
     TRY(read_dropped(a, err));
     return read_ranks(a, err);
 }

@@ -35,7 +35,7 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
                              .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
 
     if (a) {
-        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);
+        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
         request.head_weight = a->head_weight;
         request.head_bias = a->head_bias;
     }

@@ -260,6 +260,41 @@ static void test_lowest_layer(void **state)
     assert_true(cache_of("layers=0,2") > 0 && cache_of("layers=none") > 0);
 }
 
+/* ---- any layers can be left out of a trained adapter ---- */
+
+static void test_skipped_list(void **state)
+{
+    static const char *const methods[] = {"bottleneck", "houlsby", "parallel", "lora", "adapter_bias"};
+    static const bool skipped[DEPTH] = {true, false, true};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        const char *settings = strcmp(methods[i], "adapter_bias") == 0 ? "norms=none" : NULL;
+        double expected[LOGITS], found[LOGITS];
+        float logits[LOGITS];
+        inlay_error err;
+        predictor p;
+        tuned_vit v;
+        vit_open(&v, methods[i], settings);
+        scramble(&v.d, v.a);
+        model_request request = {.dev = &v.d, .b = v.b, .a = v.a, .pixel_type = DTYPE_U8, .skipped = skipped};
+        ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
+        for (int64_t j = 0; j < BATCH * 32 * 32 * 3; j++)
+            ((uint8_t *)predictor_pixels(&p))[j] =
+                (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)j) >> 24);
+        predictor_run(&p, BATCH, logits);
+        predictor_close(&p);
+        forget_layer(v.a, 0);
+        forget_layer(v.a, 2);
+        vit_build(&v, false, false);
+        vit_run(&v, 0, 0, expected);
+        vit_close(&v);
+        for (int j = 0; j < LOGITS; j++)
+            found[j] = (double)logits[j];
+        expect_near(apart(found, expected, LOGITS), 0, 1e-5, methods[i]);
+    }
+}
+
 /* ---- ranks ---- */
 
 static void test_ranks(void **state)
@@ -347,7 +382,7 @@ int main(void)
         cmocka_unit_test(test_same_as_all_without_others),
         cmocka_unit_test(test_weights_of_the_backbone),
         cmocka_unit_test(test_lowest_layer),
-        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_skipped_list), cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_lora_scale),
         cmocka_unit_test(test_merged),
     };
