@@ -166,8 +166,24 @@ static void make_sparse(adapter *a)
     a->passes = 1;
 }
 
+/* Options that the others leave without a use. */
+static inlay_status check_used(const adapter *a, inlay_error *err)
+{
+    const char *scaling = options_string(a->settings, "scaling");
+    bool low_rank = !style_of(a)->position, scaled = scaling[0] == 'f' || scaling[0] == 'l';
+
+    if (!low_rank && strcmp(options_string(a->settings, "targets"), "q,v") != 0)
+        FAIL(err, INLAY_ERR_USAGE, "targets: '%s' is for '--style lora'", options_string(a->settings, "targets"));
+    if (low_rank && options_flag(a->settings, "split_biases"))
+        FAIL(err, INLAY_ERR_USAGE, "split_biases: style lora has no biases");
+    if (!scaled && options_real(a->settings, "scale") != 1)
+        FAIL(err, INLAY_ERR_USAGE, "scale: it is for '--scaling fixed' and 'learned', found '%s'", scaling);
+    return INLAY_OK;
+}
+
 static inlay_status plan(adapter *a, inlay_error *err)
 {
+    TRY(check_used(a, err));
     if (style_of(a)->position)
         bottleneck_add(a, style_of(a)->position, bottleneck_apply, make);
     else

@@ -390,6 +390,28 @@ static void test_mosl(void **state)
     vit_close(&v);
 }
 
+static void test_mosa_unused(void **state)
+{
+    static const char *const rows[][3] = {{"mosa", "targets=q", "targets: 'q' is for"},
+                                          {"mosl", "split_biases=true", "split_biases: style lora"},
+                                          {"mosa", "scale=0.5", "scale: it is for"},
+                                          {"mosa", "scaling=none scale=2", "found 'none'"}};
+    backbone *b;
+    inlay_error err;
+
+    (void)state;
+    ASSERT_OK(backbone_open(&b, TEST_DATA "/oracle/vit", 0, &err));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        options *o;
+        adapter *a;
+        ASSERT_OK(adapter_settings(&o, rows[i][0], &err));
+        support_settings(o, rows[i][1]);
+        assert_int_equal(adapter_new(&a, rows[i][0], o, b, CLASSES, NULL, &err), INLAY_ERR_USAGE);
+        assert_non_null(strstr(err.message, rows[i][2]));
+    }
+    backbone_close(b);
+}
+
 /* ---- Adaptable: what the activation begins as ---- */
 
 static double one_(double x)
@@ -490,7 +512,7 @@ int main(void)
         cmocka_unit_test(test_mosa_merges),
         cmocka_unit_test(test_mosa_sparse),
         cmocka_unit_test(test_mosa_scaling),
-        cmocka_unit_test(test_mosl), cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_mosl), cmocka_unit_test(test_mosa_unused), cmocka_unit_test(test_starts),
         cmocka_unit_test(test_start_refused),
     };
 
