@@ -2,6 +2,7 @@
  * of the layers only; deep: replaced by the own of each of the others. A layer without prompts of its own works on with
  * those that the layer before it gave. */
 #include <math.h>
+#include <string.h>
 
 #include "adapters/method.h"
 
@@ -17,6 +18,8 @@ static const option_spec option_table[] = {
     {"shared", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "the same prompts for every block", false},
     OPTION_LAYERS,
     OPTION_UNFREEZE,
+    {"init", OPTION_CHOICE, "width", "width|prompts", 0, 0, NULL,
+     "uniform in +-sqrt(6 / (3 patch^2 + N)), N the model's width, or the number of prompts as Adapter+ has it", false},
     {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
     {0},
 };
@@ -33,8 +36,10 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     const backbone_shape *s = a->shape;
-    /* U(-v, v) with v = sqrt(6 / (3 * patch^2 + width)), as KMnP/vpt does */
-    double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + s->width));
+    /* KMnP/vpt has the width there, visinf/adapter_plus the number of prompts */
+    bool by_prompts = strcmp(options_string(a->settings, "init"), "prompts") == 0;
+    int64_t fan = by_prompts ? options_int(a->settings, "prompts") : s->width;
+    double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + fan));
 
     param *rows = NULL;
 

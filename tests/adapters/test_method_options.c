@@ -209,6 +209,23 @@ static void test_shared_prompts(void **state)
     assert_memory_equal(shared, own, sizeof shared);
 }
 
+/* The bound has the width, 32, or the number of prompts in it; patches have 8 pixels. */
+static void test_prompt_bound(void **state)
+{
+    (void)state;
+    for (int by_prompts = 0; by_prompts < 2; by_prompts++) {
+        double bound = sqrt(6.0 / (3 * 64 + (by_prompts ? 200 : WIDTH))), most = 0;
+        tuned_vit v;
+        vit_open(&v, "vpt", by_prompts ? "prompts=200 init=prompts" : "prompts=200");
+        float *rows = get(&v.d, find(v.a, "prompts.0.weight"));
+        for (int i = 0; i < 200 * WIDTH; i++)
+            most = fmax(most, fabs((double)rows[i]));
+        free(rows);
+        vit_close(&v);
+        assert_true(most <= bound && most > 0.99 * bound);
+    }
+}
+
 /* ---- AdaMix with both sides shared is a bottleneck with two passes ---- */
 
 static void test_adamix_both(void **state)
@@ -507,7 +524,7 @@ int main(void)
         cmocka_unit_test(test_fold),
         cmocka_unit_test(test_lora_scale),
         cmocka_unit_test(test_dropout_at),
-        cmocka_unit_test(test_shared_prompts),
+        cmocka_unit_test(test_shared_prompts), cmocka_unit_test(test_prompt_bound),
         cmocka_unit_test(test_adamix_both),
         cmocka_unit_test(test_mosa_merges),
         cmocka_unit_test(test_mosa_sparse),
