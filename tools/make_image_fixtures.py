@@ -230,12 +230,12 @@ CHOSEN = """
 one_0_None.gif one_1_5.gif two_1.gif larger_9_21f90401_0b.gif larger_0_21f90401_fe.gif beyond_0__.gif local_85.gif
 no_colours.gif few_colours.gif RGB_21x15_raw.tif RGB_21x15_tiff_lzw.tif RGB_21x15_predictor.tif RGB_21x15_packbits.tif
 RGB_21x15_jpeg.tif L_21x15_jpeg.tif RGB_21x15_strips.tif RGB_21x15_zstd.tif RGB_21x15_lzma.tif RGB_21x15_big.tif
-YCbCr_21x15_jpeg.tif 1_21x15_group3.tif 1_21x15_group4.tif 1_21x15_tiff_ccitt.tif P_21x15_tiff_adobe_deflate.tif
-LA_21x15_tiff_lzw.tif RGBA_21x15_strips.tif CMYK_21x15_tiff_lzw.tif I16_21x15_raw.tif I16B_21x15_raw.tif
-I_21x15_tiff_lzw.tif F_21x15_raw.tif grey1_0_1_be.tif grey1_1_2_le.tif grey2_0_1_le.tif grey4_0_2_be.tif
-grey4_1_1_le_deflate.tif grey8_0_1_be.tif grey12_1_1_le.tif grey16_0_1_le.tif grey32_1_1_le.tif signed16_2_be.tif
-signed32_2_le.tif signed32_3_be.tif kind2__8_le_planes.tif kind2_1_8_le_deflate.tif kind2_1_16_be.tif
-kind2_2_16_le_deflate.tif kind2_1_8_be_planes_deflate.tif kind5__8_le.tif kind5__16_be.tif
+YCbCr_21x15_jpeg.tif YCbCr_21x15_raw.tif 1_21x15_group3.tif 1_21x15_group4.tif 1_21x15_tiff_ccitt.tif
+P_21x15_tiff_adobe_deflate.tif LA_21x15_tiff_lzw.tif RGBA_21x15_strips.tif CMYK_21x15_tiff_lzw.tif I16_21x15_raw.tif
+I16B_21x15_raw.tif I_21x15_tiff_lzw.tif F_21x15_raw.tif grey1_0_1_be.tif grey1_1_2_le.tif grey2_0_1_le.tif
+grey4_0_2_be.tif grey4_1_1_le_deflate.tif grey8_0_1_be.tif grey12_1_1_le.tif grey16_0_1_le.tif grey32_1_1_le.tif
+signed16_2_be.tif signed32_2_le.tif signed32_3_be.tif kind2__8_le_planes.tif kind2_1_8_le_deflate.tif
+kind2_1_16_be.tif kind2_2_16_le_deflate.tif kind2_1_8_be_planes_deflate.tif kind5__8_le.tif kind5__16_be.tif
 kind3__8_be_planes_deflate.tif kind1_2_8_le.tif tiles_1_le.tif tiles_8_be.tif tiles_1_le_big.tif
 turned3_be_deflate.tif turned6_le.tif turned7_be.tif pages_tiff_lzw.tif RGB_21x15_q75.avif RGBA_21x15_q75.avif
 L_21x15_400.avif RGB_21x15_422.avif RGB_21x15_q100_444.avif IDAT_bad.png IEND_bad.png no_IEND.png tEXt_bad_behind.png

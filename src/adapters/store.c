@@ -6,6 +6,8 @@
 #include "adapters/adapter.h"
 #include "backbones/config.h"
 #include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
 
 #define ADAPTER_FORMAT 1
 
@@ -24,6 +26,16 @@ static void add_setting(void *context, const option_spec *spec, const char *text
     json_object_set_new(context, spec->name, item);
 }
 
+/* What is recorded as it is, because it is read back, has to be UTF-8. */
+static inlay_status check_texts(const adapter *a, inlay_error *err)
+{
+    for (int64_t i = 0; i < a->classes; i++)
+        if (a->labels[i] && !text_is_utf8(a->labels[i]))
+            FAIL(err, INLAY_ERR_FORMAT, "class %lld, '%s', has a name that is not UTF-8: adapter.json cannot hold it",
+                 (long long)i, a->labels[i]);
+    return INLAY_OK;
+}
+
 static json_t *describe(const adapter *a, const void *preprocessing, const void *record)
 {
     const backbone *b = a->backbone;
@@ -39,7 +51,7 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_object_set_new(root, "options", settings);
     json_object_set_new(root, "backbone", backbone_facts(b));
     json_object_update_new(json_object_get(root, "backbone"),
-                        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", b->path, "sha256",
+                        json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", json_text(b->path), "sha256",
                                   b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
     json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
                                                       (json_int_t)adapter_trained_total(a, true)));
@@ -82,8 +94,10 @@ inlay_status adapter_save(const adapter *a, const device *d, const char *folder,
     arena *memory = arena_new();
     json_t *root;
     char *text;
-    inlay_status status = backbone_identify(a->backbone, err);
+    inlay_status status = check_texts(a, err);
 
+    if (status == INLAY_OK)
+        status = backbone_identify(a->backbone, err);
     if (status == INLAY_OK)
         status = file_make_folder(folder, err);
     if (status == INLAY_OK)
@@ -91,8 +105,9 @@ inlay_status adapter_save(const adapter *a, const device *d, const char *folder,
     if (status == INLAY_OK) {
         const char *path = path_join(memory, folder, "adapter.json");
         root = describe(a, preprocessing, record);
-        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-        status = text ? file_write(path, text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
+        status = json_encode(&text, root, JSON_INDENT(2) | JSON_REAL_PRECISION(9), path, err);
+        if (status == INLAY_OK)
+            status = file_write(path, text, strlen(text), err);
         free(text);
         json_decref(root);
     }
@@ -223,14 +238,10 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
 /* adapter.json of a folder; release with json_decref. */
 static inlay_status read_description(json_t **out, const char *folder, const char *path, inlay_error *err)
 {
-    json_error_t where;
-
     *out = NULL;
     if (!file_exists(path))
         FAIL(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
-    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    TRY(json_read(out, path, JSON_REJECT_DUPLICATES, err));
     return INLAY_OK;
 }
 

@@ -1,4 +1,5 @@
 /* The public API over a session. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,7 @@ inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_p
         FAIL(err, INLAY_ERR_USAGE, "room for at least one prediction is needed");
     TRY(preprocess_file(&m->s.prep, path, false, (rng_stream){0}, predictor_pixels(&m->p), NULL, err));
     predictor_run(&m->p, 1, m->logits);
+    TRY(predictor_check(&m->p, 0, m->logits, path, err));
     memcpy(probabilities, m->logits, (size_t)classes * sizeof *probabilities);
     *found = room < classes ? room : classes;
     softmax_top(probabilities, classes, m->order, *found);
@@ -116,6 +118,11 @@ inlay_status inlay_model_logits(inlay_model *m, const uint8_t *pixels, int count
         int now = count - done < BATCH ? count - done : BATCH;
         memcpy(predictor_pixels(&m->p), pixels + (size_t)done * bytes, (size_t)now * bytes);
         predictor_run(&m->p, now, logits + (size_t)done * (size_t)classes);
+        for (int i = 0; i < now; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "image %d", done + i);
+            TRY(predictor_check(&m->p, 0, logits + (size_t)(done + i) * (size_t)classes, name, err));
+        }
     }
     return INLAY_OK;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backbones/vit.h"
+#include "base/json.h"
 
 const backbone_desc *const backbone_table[] = {&vit_desc, NULL};
 
@@ -120,14 +121,10 @@ static inlay_status find_file(arena *memory, const char *path, const char **file
 
 static inlay_status read_config(const char *path, json_t **config, inlay_error *err)
 {
-    json_error_t where;
-
     *config = NULL;
     if (!file_exists(path))
         return INLAY_OK;
-    *config = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!*config)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    TRY(json_read(config, path, JSON_REJECT_DUPLICATES, err));
     if (!json_is_object(*config)) {
         json_decref(*config);
         *config = NULL;

@@ -1,6 +1,7 @@
 /* What Hugging Face's config.json says of a ViT. */
 #include "backbones/labels.h"
 #include "backbones/vit_config.h"
+#include "base/json.h"
 
 inlay_status vit_hf_config(backbone *b, const config_reader *r)
 {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,80 @@ inlay_status file_read(const char *path, size_t limit, char **data, size_t *size
     return INLAY_OK;
 }
 
+bool file_is_stream(const char *path)
+{
+    struct stat info;
+
+    return strcmp(path, "-") == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
+}
+
+/* Grows by doubling; one byte more than the limit tells that there is more than that. */
+static inlay_status read_to_end(int fd, const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
+{
+    size_t room = 0;
+
+    for (;;) {
+        ssize_t got;
+        if (*size + 1 >= room) {
+            char *grown = realloc(*data, room = room ? 2 * room : 1 << 16);
+            if (!grown)
+                FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+            *data = grown;
+        }
+        got = read(fd, *data + *size, room - *size - 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return file_error(err, "read", path);
+        if (got == 0)
+            return INLAY_OK;
+        *size += (size_t)got;
+        if (*size > limit)
+            FAIL(err, INLAY_ERR_FORMAT, "'%s' has more than the %zu bytes that are read", path, limit);
+    }
+}
+
+inlay_status file_read_stream(const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
+{
+    int fd =
+        strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    inlay_status status;
+
+    *data = NULL;
+    *size = 0;
+    if (fd < 0)
+        return file_error(err, "open", path);
+    status = read_to_end(fd, path, limit, data, size, err);
+    close(fd);
+    if (status == INLAY_OK) {
+        (*data)[*size] = '\0';
+        return INLAY_OK;
+    }
+    free(*data);
+    *data = NULL;
+    return status;
+}
+
+static FILE *stream_of(int fd, const char *mode)
+{
+    FILE *stream = fd >= 0 ? fdopen(fd, mode) : NULL;
+
+    if (fd >= 0 && !stream)
+        close(fd);
+    return stream;
+}
+
+/* With the reason in errno; what lies at the temporary name is not ours. */
+static inlay_status cannot_begin(file_writer *w, const char *path, inlay_error *err)
+{
+    inlay_status status = file_error(err, "write", path);
+
+    free(w->temporary);
+    w->temporary = NULL;
+    file_abandon(w);
+    return status;
+}
+
 inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
 {
     size_t room = strlen(path) + 32;
@@ -100,16 +175,86 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
         file_abandon(w);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
     }
-    snprintf(w->temporary, room, "%s.tmp", path); /* always the same name: what a killed process left is overwritten, not piled up */
-    w->stream = fopen(w->temporary, "wbe");
-    if (!w->stream) {
-        inlay_status status = file_error(err, "write", path);
-        free(w->temporary);
-        w->temporary = NULL;
-        file_abandon(w);
-        return status;
+    if (file_is_folder(path)) {
+        errno = EISDIR;
+        return cannot_begin(w, path, err);
     }
-    return INLAY_OK;
+    /* always the same name: what a killed process left is taken away, not piled up */
+    snprintf(w->temporary, room, "%s.tmp", path);
+    if (unlink(w->temporary) != 0 && errno != ENOENT)
+        return cannot_begin(w, path, err);
+    w->stream = stream_of(open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666), "wb");
+    return w->stream ? INLAY_OK : cannot_begin(w, path, err);
+}
+
+#define LINKS 40 /* in a row; what the kernel follows */
+
+/* What a chain of symbolic links ends in, whether that exists or not, in `path`; false: too many, too long, or
+ * unreadable. */
+static bool follow_links(char path[PATH_MAX])
+{
+    for (int i = 0; i < LINKS; i++) {
+        char target[PATH_MAX], *slash = strrchr(path, '/');
+        struct stat info;
+        size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
+        ssize_t length;
+        if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode))
+            return true;
+        length = readlink(path, target, sizeof target - 1);
+        if (length < 0)
+            return false;
+        target[length] = '\0';
+        if (target[0] == '/')
+            folder = 0;
+        if (folder + (size_t)length >= PATH_MAX)
+            break;
+        memcpy(path + folder, target, (size_t)length + 1);
+    }
+    errno = ELOOP;
+    return false;
+}
+
+/* A descriptor to write into `path` with as it is; -1: it is a regular file, or there is none. What standard output
+ * goes to is written behind what is there already: a file put in its place would be another one than the shell opened.
+ */
+static int open_as_it_is(const char *path)
+{
+    struct stat info, standard;
+
+    if (stat(path, &info) != 0)
+        return -1;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fstat(fd, &standard) == 0 && standard.st_dev == info.st_dev && standard.st_ino == info.st_ino)
+            return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    errno = 0;
+    return S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) ? -1 : open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+}
+
+inlay_status file_begin_named(file_writer *w, const char *path, inlay_error *err)
+{
+    char target[PATH_MAX];
+    int fd;
+
+    if (strlen(path) >= sizeof target)
+        FAIL(err, INLAY_ERR_IO, "cannot write '%.60s...': the name is too long", path);
+    errno = 0;
+    fd = open_as_it_is(path);
+    if (fd < 0 && errno != 0 && errno != ENOENT)
+        return file_error(err, "write", path);
+    if (fd < 0) {
+        memcpy(target, path, strlen(path) + 1);
+        return follow_links(target) ? file_begin(w, target, err) : file_error(err, "write", path);
+    }
+    *w = (file_writer){.stream = stream_of(fd, "wb"), .path = strdup(path)};
+    return w->stream && w->path ? INLAY_OK : cannot_begin(w, path, err);
+}
+
+inlay_status file_open_own(FILE **out, const char *path, bool keep, inlay_error *err)
+{
+    *out = stream_of(open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | (keep ? 0 : O_CREAT | O_TRUNC), 0666), "r+b");
+    if (!*out && errno == ELOOP)
+        FAIL(err, INLAY_ERR_IO, "cannot write '%s': it is a symbolic link", path);
+    return *out ? INLAY_OK : file_error(err, "write", path);
 }
 
 void file_abandon(file_writer *w)
@@ -144,14 +289,14 @@ inlay_status file_commit(file_writer *w, inlay_error *err)
     inlay_status status = INLAY_OK;
     bool bad = ferror(w->stream) != 0;
 
-    if (fflush(w->stream) != 0 || bad || fsync(fileno(w->stream)) != 0)
+    if (fflush(w->stream) != 0 || bad || (w->temporary && fsync(fileno(w->stream)) != 0))
         status = file_error(err, "write", w->path);
     if (fclose(w->stream) != 0 && status == INLAY_OK)
         status = file_error(err, "write", w->path);
     w->stream = NULL;
-    if (status == INLAY_OK && rename(w->temporary, w->path) != 0)
+    if (status == INLAY_OK && w->temporary && rename(w->temporary, w->path) != 0)
         status = file_error(err, "write", w->path);
-    if (status == INLAY_OK) {
+    if (status == INLAY_OK && w->temporary) {
         sync_folder_of(w->path);
         free(w->temporary);
         w->temporary = NULL;

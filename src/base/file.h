@@ -22,15 +22,27 @@ void file_part_release(const void *data, size_t size);
 /* Reads a whole file; *data ends with an extra NUL byte and is freed with free(). Files over `limit` bytes are refused. */
 inlay_status file_read(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
 
-/* Writing: file_begin opens `path`.tmp, file_commit flushes it to the disk and renames it over `path`, file_abandon removes it.
- * A reader never sees half a file; on any error the old file is still there. */
+/* Reads standard input ("-"), a pipe or a device to its end, as file_read does a file. */
+inlay_status file_read_stream(const char *path, size_t limit, char **data, size_t *size, inlay_error *err);
+bool file_is_stream(const char *path); /* "-", or neither a file nor a folder */
+
+/* Writing: file_begin opens `path`.tmp, file_commit flushes it to the disk and renames it over `path`, file_abandon
+ * removes it. A reader never sees half a file; on any error the old file is still there. Symbolic links are replaced,
+ * never followed: others may have put them into a folder. */
 typedef struct file_writer {
     FILE *stream;
-    char *path, *temporary;
+    char *path, *temporary; /* temporary NULL: `path` is no regular file and written as it is */
 } file_writer;
 inlay_status file_begin(file_writer *w, const char *path, inlay_error *err);
+/* The same for a file that the user named: a symbolic link stays one and its target is written; a device, a pipe or
+ * what standard output and standard error go to is written into. */
+inlay_status file_begin_named(file_writer *w, const char *path, inlay_error *err);
 inlay_status file_commit(file_writer *w, inlay_error *err);
 void file_abandon(file_writer *w);
+
+/* A file of the program's own in a folder, for writing: begun anew, or kept with its content. A symbolic link in its
+ * place is an error. */
+inlay_status file_open_own(FILE **out, const char *path, bool keep, inlay_error *err);
 
 /* All of the above for bytes in memory. */
 inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err);

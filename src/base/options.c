@@ -201,12 +201,34 @@ static inlay_status read_value(options *o, slot *s, const char **text, const cha
     FAIL(err, INLAY_ERR_INTERNAL, "%s: option of an unknown type", where);
 }
 
-/* Gives `s` a value. The last one wins, unless the option is repeatable and the values come from the same source. */
+/* Two values of one option on the command line: one of them is passed over. The same one twice is no contradiction; a
+ * number or a choice behind another is how scripts change their defaults, and is noted; two names may have been meant
+ * as a list, and a flag and its opposite leave open what is wanted: errors. */
+static inlay_status check_repeated(options *o, const slot *s, const char *text, inlay_error *err)
+{
+    char name[NAME_SIZE];
+    const char *outer = options_outer_name(name, s->spec->name), *earlier = s->count ? s->values[s->count - 1] : "";
+
+    if (s->from != FROM_COMMAND_LINE || s->spec->repeatable || strcmp(earlier, text) == 0)
+        return INLAY_OK;
+    if (s->spec->type == OPTION_FLAG)
+        FAIL(err, INLAY_ERR_USAGE, "--%s and --no-%s are given: one of them", outer, outer);
+    if (s->spec->type == OPTION_STRING)
+        FAIL(err, INLAY_ERR_USAGE, "--%s is given twice: '%s' and '%s'", outer, earlier, text);
+    ARRAY_PUSH(o->notes, o->note_count, o->note_capacity,
+               arena_printf(o->memory, "--%s is given twice, %s and %s: the last counts", outer, earlier, text));
+    return INLAY_OK;
+}
+
+/* Gives `s` a value. A stronger source replaces what a weaker one gave; the values of a repeatable option are collected
+ * while they come from the same source. */
 static inlay_status give(options *o, slot *s, const char *text, source from, const char *where, inlay_error *err)
 {
     slot read = *s;
 
     TRY(read_value(o, &read, &text, where, err));
+    if (from == FROM_COMMAND_LINE)
+        TRY(check_repeated(o, s, text, err));
     s->integer = read.integer;
     s->real = read.real;
     if (s->from != from || !s->spec->repeatable)
@@ -235,6 +257,7 @@ void options_free(options *o)
         free(o->slots[i].values);
     free(o->slots);
     free(o->positionals);
+    free(o->notes);
     arena_free(o->memory);
 }
 
@@ -248,6 +271,15 @@ void options_add_table(options *o, const char *section, const option_spec *specs
         assert(status == INLAY_OK && "a default that its own row refuses");
         (void)status;
         ARRAY_PUSH(o->slots, o->slot_count, o->slot_capacity, s);
+    }
+}
+
+void options_add_names(options *o, const option_spec *specs)
+{
+    for (; specs->name; specs++) {
+        slot s = {.spec = specs, .section = ""};
+        if (!find(o, specs->name))
+            ARRAY_PUSH(o->slots, o->slot_count, o->slot_capacity, s);
     }
 }
 
@@ -406,6 +438,47 @@ inlay_status options_default(options *o, const char *name, const char *text, con
 
 /* ---- asking ---- */
 
+/* INLAY_<NAME> in small letters without its beginning: the name that an option of this variable would have. NULL: not
+ * such a variable, or an empty one. */
+static const char *name_in_variable(char out[NAME_SIZE], const char *entry)
+{
+    size_t length = strcspn(entry, "=");
+
+    if (strncmp(entry, "INLAY_", 6) != 0 || length - 6 >= NAME_SIZE || entry[length] == '\0' ||
+        entry[length + 1] == '\0')
+        return NULL;
+    for (size_t i = 6; i < length; i++)
+        out[i - 6] = (char)tolower((unsigned char)entry[i]);
+    out[length - 6] = '\0';
+    return out;
+}
+
+static bool has_prefix_of(const char *name, const char *const *prefixes)
+{
+    for (; *prefixes; prefixes++)
+        if (strncmp(name, *prefixes, strlen(*prefixes)) == 0)
+            return true;
+    return false;
+}
+
+inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
+                                       options_variable note, inlay_error *err)
+{
+    for (; *environment; environment++) {
+        char name[NAME_SIZE], near_variable[NAME_SIZE + 8];
+        const char *known = name_in_variable(name, *environment), *near;
+        int length = (int)strcspn(*environment, "=");
+        if (!known || find(all, name) || has_prefix_of(name, others))
+            continue;
+        near = nearest(all, name);
+        if (near)
+            FAIL(err, INLAY_ERR_USAGE, "environment variable %.*s is not known, did you mean %s?", length, *environment,
+                 variable_of(near_variable, near));
+        note(*environment, length);
+    }
+    return INLAY_OK;
+}
+
 bool options_given(const options *o, const char *name)
 {
     return expect(o, name)->from > FROM_NEW_DEFAULT;
@@ -460,6 +533,16 @@ int options_positionals(const options *o)
 const char *options_positional(const options *o, int index)
 {
     return index >= 0 && index < o->positional_count ? o->positionals[index] : NULL;
+}
+
+int options_notes(const options *o)
+{
+    return o->note_count;
+}
+
+const char *options_note_at(const options *o, int index)
+{
+    return o->notes[index];
 }
 
 void options_each(const options *o, const char *section, options_visitor visit, void *context)

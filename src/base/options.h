@@ -29,17 +29,28 @@ void options_free(options *o); /* NULL accepted */
 
 /* Adds a table. `section` heads its part of --help ("Adapter", "Training"). */
 void options_add_table(options *o, const char *section, const option_spec *specs);
+/* The same for a set that only names are looked up in: rows whose name is there already are left out. */
+void options_add_names(options *o, const option_spec *specs);
 
-/* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are positional; `-h` is
- * `--help`. Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then the default. The last of several values
- * wins unless the option is repeatable; what the command line gives replaces what options_set gave before. Every error names the flag:
- * unknown (with the nearest known name), missing value, not a number, out of range, not one of the choices. Unknown names can be left for a
- * second pass: see options_peek. */
+/* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are
+ * positional; `-h` is
+ * `--help`. Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then the default. Of
+ * several numbers or choices the last counts, with a note; several texts of an option that is not repeatable, and a
+ * flag with its opposite, are an error unless they are the same; what the command line gives replaces what options_set
+ * gave before. Every error names the flag: unknown (with the nearest known name), missing value, not a number, out of
+ * range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
 inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
 
 /* The value of --name in argv, else in INLAY_<NAME>, without parsing the rest (to find the method before its table is known);
  * NULL when absent. */
 const char *options_peek(const char *name, int argc, char *const *argv, int first);
+
+/* Variables INLAY_<NAME> that set nothing. `all` has the options of every subcommand. One that is nearly an option's is
+ * an error; `note` is called for any other (the entry and the length of its name), unless its NAME begins, in small
+ * letters, with one of `others` (ended by NULL). */
+typedef void (*options_variable)(const char *entry, int length);
+inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
+                                       options_variable note, inlay_error *err);
 
 /* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
@@ -58,6 +69,10 @@ int options_count(const options *o, const char *name);          /* repeatable: h
 const char *options_at(const options *o, const char *name, int index);
 int options_positionals(const options *o);
 const char *options_positional(const options *o, int index);
+
+/* What was parsed in a way that the user should know of. */
+int options_notes(const options *o);
+const char *options_note_at(const options *o, int index);
 
 /* Visits every option that has a value, in table order. */
 typedef void (*options_visitor)(void *context, const option_spec *spec, const char *text);

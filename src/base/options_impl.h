@@ -30,6 +30,8 @@ struct options {
     int slot_count, slot_capacity;
     const char **positionals;
     int positional_count, positional_capacity;
+    const char **notes;
+    int note_count, note_capacity;
 };
 
 #define NAME_SIZE 80 /* longer names are unknown ones */

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-static const int signals[] = {SIGINT, SIGTERM};
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 #define SIGNALS (sizeof signals / sizeof *signals)
 
 static struct sigaction earlier[SIGNALS];
@@ -19,6 +19,12 @@ static void on_signal(int number)
         return;
     signal(SIGINT, SIG_DFL);
     raise(SIGINT); /* is blocked while this handler runs, strikes when it returns */
+}
+
+void stop_ignore_broken_output(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 void stop_install(void)

@@ -103,6 +103,77 @@ size_t text_fit(const char *text, int columns)
     return length;
 }
 
+/* ---- text from outside ---- */
+
+size_t text_character(const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t length = s[0] < 0x80                   ? s[0] != 0
+                    : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+                    : (s[0] & 0xf0) == 0xe0       ? 3
+                    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                                  : 0;
+
+    for (size_t i = 1; i < length; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] >= 0x90))
+        return 0;
+    return length;
+}
+
+bool text_is_utf8(const char *text)
+{
+    size_t length;
+
+    while ((length = text_character(text)) > 0)
+        text += length;
+    return *text == '\0';
+}
+
+/* The next piece of `text` as a terminal may have it, in at most 8 bytes and a NUL; returns how many bytes of `text` it
+ * stands for. */
+static size_t clean_piece(char piece[9], const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t length = text_character(text), taken = length ? length : 1;
+
+    memcpy(piece, text, taken);
+    piece[taken] = '\0';
+    if (s[0] < 0x20 || s[0] == 0x7f || (length == 0 && s[0] < 0xa0))
+        snprintf(piece, 9, "\\x%02x", s[0]);
+    else if (length == 2 && s[0] == 0xc2 && s[1] < 0xa0)
+        snprintf(piece, 9, "\\x%02x\\x%02x", s[0], s[1]);
+    return taken;
+}
+
+char *text_clean(char *out, size_t size, const char *text)
+{
+    size_t used = 0;
+
+    while (*text) {
+        char piece[9];
+        size_t taken = clean_piece(piece, text), length = strlen(piece);
+        if (used + length >= size)
+            break;
+        memcpy(out + used, piece, length);
+        used += length;
+        text += taken;
+    }
+    out[used] = '\0';
+    return out;
+}
+
+void text_put(FILE *out, const char *text)
+{
+    while (*text) {
+        char piece[9];
+        text += clean_piece(piece, text);
+        fputs(piece, out);
+    }
+}
+
 void text_wrap(FILE *out, const char *text, int at, int indent, int width)
 {
     bool first = true; /* on its line */
@@ -169,7 +240,7 @@ void text_table_column(text_table *t, const char *title, text_align align)
 
 void text_table_cell(text_table *t, const char *format, ...)
 {
-    char *text;
+    char *text, *clean;
     va_list args;
     column *c;
     int length;
@@ -184,9 +255,11 @@ void text_table_cell(text_table *t, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, (size_t)length + 1, format, args);
     va_end(args);
-    if (text_columns(text) > c->width)
-        c->width = text_columns(text);
-    ARRAY_PUSH(t->cells, t->cell_count, t->cell_capacity, text);
+    clean = arena_alloc(t->memory, 4 * (size_t)length + 1); /* four for each byte at most */
+    text_clean(clean, 4 * (size_t)length + 1, text);
+    if (text_columns(clean) > c->width)
+        c->width = text_columns(clean);
+    ARRAY_PUSH(t->cells, t->cell_count, t->cell_capacity, clean);
 }
 
 void text_table_end_row(text_table *t)

@@ -18,6 +18,16 @@ int text_columns(const char *text);
 /* Bytes of the longest beginning of `text` that fits in `columns`; never splits a character. */
 size_t text_fit(const char *text, int columns);
 
+/* Bytes of the UTF-8 character that `text` begins with; 0: it begins with none (the end, a byte that is not UTF-8, a
+ * surrogate, an overlong form). */
+size_t text_character(const char *text);
+bool text_is_utf8(const char *text);
+/* Text that came from a file or a name of one, for a terminal: bytes that could move the cursor, change colours or
+ * forge a line (below 0x20, 0x7f, and U+0080 to U+009F, encoded or as bare bytes) become \xNN; all else stays.
+ * text_clean cuts what does not fit in `size` and returns `out`. */
+char *text_clean(char *out, size_t size, const char *text);
+void text_put(FILE *out, const char *text);
+
 /* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`;
  * further lines are indented by `indent`. */
 void text_wrap(FILE *out, const char *text, int at, int indent, int width);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
 #include "base/stop.h"
 #include "base/text.h"
@@ -224,34 +225,40 @@ static void print_profile(const char *precision_name, int threads, const measure
     print_times(&m->inference, what, out);
 }
 
-static json_t *times_array(const measured_pass *pass)
+static json_t *times_array(const measured_pass *pass, inlay_error *err)
 {
     json_t *all = json_array();
     double images = (double)pass->images;
 
     for (int i = 0; i < pass->time_count; i++) {
         const program_time *t = &pass->times[i];
-        json_array_append_new(all, json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "operation", t->name, "rows", (json_int_t)t->rows, "cols", (json_int_t)t->cols, "depth",
-                                             (json_int_t)t->depth, "forward_seconds", t->seconds[0] / images, "forward_operations", t->operations[0] / images,
-                                             "backward_seconds", t->seconds[1] / images, "backward_operations", t->operations[1] / images));
+        json_array_append_new(all,
+                              json_build("an operation's time", err, "{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}",
+                                         "operation", t->name, "rows", (json_int_t)t->rows, "cols", (json_int_t)t->cols,
+                                         "depth", (json_int_t)t->depth, "forward_seconds", t->seconds[0] / images,
+                                         "forward_operations", t->operations[0] / images, "backward_seconds",
+                                         t->seconds[1] / images, "backward_operations", t->operations[1] / images));
     }
     return all;
 }
 
-static json_t *pass_object(const measured_pass *pass, double peak)
+static json_t *pass_object(const measured_pass *pass, double peak, inlay_error *err)
 {
-    json_t *object = json_pack("{s:f, s:f, s:f, s:I}", "images_per_second", pass->images_per_second, "gflops", pass->gflops, "fraction_of_peak", pass->gflops / peak,
-                               "peak_memory_bytes", (json_int_t)pass->peak_memory);
+    json_t *object = json_build("a measured pass", err, "{s:f, s:f, s:f, s:I}", "images_per_second",
+                                pass->images_per_second, "gflops", pass->gflops, "fraction_of_peak",
+                                pass->gflops / peak, "peak_memory_bytes", (json_int_t)pass->peak_memory);
 
     if (pass->times)
-        json_object_set_new(object, "operations_for_each_image", times_array(pass));
+        json_object_set_new(object, "operations_for_each_image", times_array(pass, err));
     return object;
 }
 
-static json_t *row_object(const char *precision_name, int threads, const measured *m)
+static json_t *row_object(const char *precision_name, int threads, const measured *m, inlay_error *err)
 {
-    return json_pack("{s:s, s:i, s:f, s:o, s:o, s:f}", "precision", precision_name, "threads", threads, "peak_gflops", m->peak_gflops, "training",
-                     pass_object(&m->training, m->peak_gflops), "inference", pass_object(&m->inference, m->peak_gflops), "latency_seconds", 1 / m->single.images_per_second);
+    return json_build(
+        "a measured setting", err, "{s:s, s:i, s:f, s:o, s:o, s:f}", "precision", precision_name, "threads", threads,
+        "peak_gflops", m->peak_gflops, "training", pass_object(&m->training, m->peak_gflops, err), "inference",
+        pass_object(&m->inference, m->peak_gflops, err), "latency_seconds", 1 / m->single.images_per_second);
 }
 
 static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
@@ -274,7 +281,9 @@ static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_
         progress_update(&bar, done, "%s, threads %d", p->names[precision_], threads);
         status = measure_one(&m, b, o, p->precisions[precision_], threads, err);
         if (status == INLAY_OK) {
-            json_array_append_new(results, row_object(p->names[precision_], threads, &m));
+            json_t *row = row_object(p->names[precision_], threads, &m, err);
+            status = row ? INLAY_OK : INLAY_ERR_FORMAT;
+            json_array_append_new(results, row);
             add_row(table, p->names[precision_], threads, &m);
             if (m.training.times)
                 print_profile(p->names[precision_], threads, &m, profile);
@@ -304,11 +313,12 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_e
     if (profile)
         fclose(profile);
     if (status == INLAY_OK && options_flag(o, "json")) {
-        json_t *root = json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:O}", "processor", machine.cpu, "processors", machine.processors, "kernels", k->name, "backbone", b->path,
-                                 "method", options_string(o, "method"), "batch_size", (json_int_t)options_int(o, "batch_size"), "runs",
-                                 (json_int_t)options_int(o, "runs"), "results", results);
-        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        putchar('\n');
+        json_t *root = json_build("the answer", err, "{s:o, s:i, s:s, s:o, s:s, s:I, s:I, s:O}", "processor",
+                                  json_text(machine.cpu), "processors", machine.processors, "kernels", k->name,
+                                  "backbone", json_text(b->path), "method", options_string(o, "method"), "batch_size",
+                                  (json_int_t)options_int(o, "batch_size"), "runs", (json_int_t)options_int(o, "runs"),
+                                  "results", results);
+        status = root ? json_print(root, stdout, "the answer", err) : INLAY_ERR_FORMAT;
         json_decref(root);
     } else if (status == INLAY_OK) {
         introduce(b, o, &machine, k, stdout);

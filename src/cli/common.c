@@ -4,6 +4,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/text.h"
+
 inlay_status require(const options *o, const char *name, inlay_error *err)
 {
     if (!options_string(o, name) || !*options_string(o, name))
@@ -22,6 +24,13 @@ int choose_workers(const options *o)
     int64_t workers = options_int(o, "workers");
 
     return workers > 0 ? (int)workers : pool_processors();
+}
+
+void leave_out(const char *message)
+{
+    fputs("left out: ", stderr);
+    text_put(stderr, message);
+    fputc('\n', stderr);
 }
 
 FILE *progress_stream(const options *o)

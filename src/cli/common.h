@@ -45,6 +45,7 @@ void print_notes(const backbone *b);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
+void leave_out(const char *message); /* an image that is not used: "left out: ..." on standard error */
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
 /* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
 void note_cut_images(const preprocess *p, int count);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
 #include "base/text.h"
 #include "cli/common.h"
@@ -84,7 +85,7 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
     arena *memory = arena_new();
     const char **labels = ARENA_ARRAY(memory, const char *, e->classes);
     file_writer w;
-    inlay_status status = file_begin(&w, path, err);
+    inlay_status status = file_begin_named(&w, path, err);
 
     for (int64_t c = 0; c < e->classes; c++) {
         char room[TEXT_SHORT];
@@ -98,27 +99,32 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
     return status;
 }
 
-static void report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds)
+static inlay_status report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
+                           inlay_error *err)
 {
     if (options_flag(o, "json")) {
-        json_t *root = json_pack("{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:s}", "count", e->count, "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes",
-                                 (int)e->classes, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
-                                 precision_name(s->prec), "kernels", s->dev.k->name, "backbone", s->b->path);
-        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        putchar('\n');
+        json_t *root =
+            json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count,
+                       "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes", (int)e->classes, "unreadable",
+                       e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
+                       precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
+        inlay_status status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
         json_decref(root);
-        return;
+        return status;
     }
     if (e->classes <= 30 || options_flag(o, "per_class"))
         print_table(s, d, e);
     printf("%d images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", e->count, 100 * e->top1, 100 * e->top5, e->loss);
+    return INLAY_OK;
 }
 
 /* One row an adapter. */
-static void report_tasks(const session *s, const evaluation *e, const options *o, double seconds)
+static inlay_status report_tasks(const session *s, const evaluation *e, const options *o, double seconds,
+                                 inlay_error *err)
 {
     json_t *tasks = json_array();
     text_table *t = text_table_new();
+    inlay_status status = INLAY_OK;
 
     text_table_column(t, "adapter", TEXT_LEFT);
     text_table_column(t, "images", TEXT_RIGHT);
@@ -127,8 +133,9 @@ static void report_tasks(const session *s, const evaluation *e, const options *o
     text_table_column(t, "loss", TEXT_RIGHT);
     for (int i = 0; i < session_tasks(s); i++) {
         const char *folder = options_at(o, "adapter", i);
-        json_array_append_new(tasks, json_pack("{s:s, s:i, s:f, s:f, s:f, s:i}", "adapter", folder, "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss",
-                                               e[i].loss, "classes", (int)e[i].classes));
+        json_array_append_new(tasks, json_pack("{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder), "count",
+                                               e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
+                                               "classes", (int)e[i].classes));
         text_table_cell(t, "%s", folder);
         text_table_cell(t, "%d", e[i].count);
         text_table_cell(t, "%.2f", 100 * e[i].top1);
@@ -137,16 +144,18 @@ static void report_tasks(const session *s, const evaluation *e, const options *o
         text_table_end_row(t);
     }
     if (options_flag(o, "json")) {
-        json_t *root = json_pack("{s:O, s:i, s:f, s:s, s:s, s:s}", "tasks", tasks, "unreadable", e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0,
-                                 "precision", precision_name(s->prec), "kernels", s->dev.k->name, "backbone", s->b->path);
-        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        putchar('\n');
+        json_t *root =
+            json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
+                       "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
+                       "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
+        status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
         json_decref(root);
     } else {
         text_table_print(t, 0, stdout);
     }
     json_decref(tasks);
     text_table_free(t);
+    return status;
 }
 
 /* Several adapters are judged on the same labels: they must mean the same classes. */
@@ -172,16 +181,17 @@ static inlay_status check_labels(const session *s, const options *o, inlay_error
 static inlay_status conclude(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds, inlay_error *err)
 {
     for (int i = 0; i < e->bad_count; i++)
-        fprintf(stderr, "left out: %s\n", e->bad[i]);
+        leave_out(e->bad[i]);
     note_cut_images(&s->prep, e->cut_count);
     if (e->count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))
         FAIL(err, INLAY_ERR_IO, "%d images could not be read", e->bad_count);
     if (session_tasks(s) > 1)
-        report_tasks(s, e, o, seconds);
+        TRY(report_tasks(s, e, o, seconds, err));
     else
-        report(s, d, e, o, seconds);
+        TRY(report(s, d, e, o, seconds, err));
+    fflush(stdout); /* the matrix may go there, too */
     return options_string(o, "confusion") ? write_confusion(s, d, e, options_string(o, "confusion"), err) : INLAY_OK;
 }
 

@@ -30,6 +30,7 @@ static inlay_status probe(session *s, float *logits, inlay_error *err)
     predictor p;
     int64_t count = PROBES * s->b->shape.height * s->b->shape.image_width * s->b->shape.channels;
     void *pixels;
+    inlay_status status = INLAY_OK;
 
     TRY(session_predictor(s, PROBES, &p, err));
     pixels = predictor_pixels(&p);
@@ -41,8 +42,10 @@ static inlay_status probe(session *s, float *logits, inlay_error *err)
             ((float *)pixels)[i] = (float)x;
     }
     predictor_run(&p, PROBES, logits);
+    for (int i = 0; status == INLAY_OK && i < PROBES; i++)
+        status = predictor_check(&p, 0, logits + i * session_classes(s), "an image of noise", err);
     predictor_close(&p);
-    return INLAY_OK;
+    return status;
 }
 
 static double largest_difference(const float *a, const float *b, int64_t count)

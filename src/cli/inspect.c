@@ -2,9 +2,12 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/common.h"
+#include "train/checkpoint.h"
 
 static const option_spec option_table[] = {
     OPTION_JSON,
@@ -14,6 +17,10 @@ static const option_spec option_table[] = {
     {"tensors", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also list every tensor", false},
     {0},
 };
+
+/* What a checkpoint records of its run and inspect shows. */
+static const char *const recorded[] = {"method", "epochs",    "batch_size", "images",
+                                       "seed",   "precision", "kernels",    "backbone"};
 
 /* Bytes that inference takes for a batch, as planned. */
 static size_t planned(backbone *b, device *d, precision prec, int64_t batch)
@@ -49,7 +56,8 @@ static json_t *tensors_of(const tensor_set *file)
         json_t *shape = json_array();
         for (int d = 0; d < t->ndim; d++)
             json_array_append_new(shape, json_integer(t->dims[d]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->type_name, "shape", shape));
+        json_array_append_new(
+            list, json_pack("{s:o, s:s, s:o}", "name", json_text(t->name), "dtype", t->type_name, "shape", shape));
     }
     return list;
 }
@@ -67,15 +75,22 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         status = device_open(&d, NULL, (int)options_int(o, "threads"), err);
     if (status == INLAY_OK) {
         const backbone_shape *s = &b->shape;
-        *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}", "kind", "backbone", "architecture", s->architecture, "layout", s->layout,
-                         "width", (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden", (json_int_t)s->hidden, "patch",
-                         (json_int_t)s->patch, "image_size", (json_int_t)s->height, "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
-                         s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
-        json_object_update_new(*out, json_pack("{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters", (json_int_t)backbone_param_total(b, false),
-                                               "parameters_with_head", (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file),
-                                               "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
-                                               (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation", b->input.interpolation,
-                                               "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct));
+        *out =
+            json_build("the description", err, "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}",
+                       "kind", "backbone", "architecture", s->architecture, "layout", s->layout, "width",
+                       (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden",
+                       (json_int_t)s->hidden, "patch", (json_int_t)s->patch, "image_size", (json_int_t)s->height,
+                       "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
+                       s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+        json_t *more = json_build(
+            "the description", err, "{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters",
+            (json_int_t)backbone_param_total(b, false), "parameters_with_head",
+            (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file), "sha256",
+            b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
+            (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation",
+            b->input.interpolation, "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct);
+        status = *out && more ? INLAY_OK : INLAY_ERR_FORMAT;
+        json_object_update_new(*out, more);
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
         json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         if (options_flag(o, "sites"))
@@ -90,16 +105,61 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
     return status;
 }
 
+#define CHECKPOINT "checkpoint.safetensors"
+
+/* A run that is not complete: it goes on, or was interrupted. `checkpoint` may not be there yet. */
+static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_error *err)
+{
+    train_state state;
+    file_stamp stamp;
+    void *run = NULL;
+    char written[32];
+    time_t seconds;
+    size_t bytes = 0;
+
+    *out = json_pack("{s:s, s:b}", "kind", "run", "complete", 0);
+    if (!file_exists(checkpoint)) {
+        json_object_set_new(
+            *out, "state",
+            json_string("no checkpoint is written yet: there is nothing that --resume could go on from"));
+        return INLAY_OK;
+    }
+    TRY(checkpoint_describe(checkpoint, &state, &run, err));
+    seconds = file_stamp_of(checkpoint, &stamp) ? (time_t)stamp.seconds : 0;
+    strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
+    file_size(checkpoint, &bytes);
+    json_object_set_new(*out, "state",
+                        json_string("goes on, or was interrupted: the same command with --resume continues it"));
+    for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
+        if (json_object_get(run, recorded[i]))
+            json_object_set(*out, recorded[i], json_object_get(run, recorded[i]));
+    json_object_update_new(*out, json_pack("{s:i, s:i, s:I, s:o, s:s, s:I}", "epochs_done", state.epoch,
+                                           "steps_of_the_next", state.step_in_epoch, "steps", (json_int_t)state.step,
+                                           "checkpoint", json_text(checkpoint), "checkpoint_written", written,
+                                           "checkpoint_bytes", (json_int_t)bytes));
+    json_decref(run);
+    return INLAY_OK;
+}
+
+/* The checkpoint of the run that `path` is: its output folder, or the checkpoint itself. NULL: it is none. */
+static const char *checkpoint_of(arena *memory, const char *path)
+{
+    const char *checkpoint = path_join(memory, path, CHECKPOINT);
+
+    if (strcmp(path_base(path), CHECKPOINT) == 0 && file_exists(path) && !file_is_folder(path))
+        return path;
+    if (file_exists(path_join(memory, path, "model.safetensors")))
+        return NULL;
+    return file_exists(checkpoint) || file_exists(path_join(memory, path, "metrics.jsonl")) ? checkpoint : NULL;
+}
+
 static inlay_status describe_adapter(json_t **out, const char *folder, const char *json_path, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
+    const char *checkpoint = path_join(memory, folder, CHECKPOINT);
     tensor_set *file = NULL;
-    json_error_t where;
-    inlay_status status = INLAY_OK;
+    inlay_status status = json_read(out, json_path, JSON_REJECT_DUPLICATES, err);
 
-    *out = json_load_file(json_path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", json_path, where.line, where.column, where.text);
     if (status == INLAY_OK)
         status = tensor_set_open(&file, path_join(memory, folder, "adapter.safetensors"), err);
     if (status == INLAY_OK) {
@@ -107,10 +167,30 @@ static inlay_status describe_adapter(json_t **out, const char *folder, const cha
         json_object_set_new(*out, "file_bytes", json_integer((json_int_t)tensor_set_bytes(file)));
         if (options_flag(o, "tensors"))
             json_object_set_new(*out, "tensors", tensors_of(file));
+        if (file_exists(checkpoint)) { /* its run was stopped between writing it and the end */
+            json_t *run = NULL;
+            status = describe_run(&run, checkpoint, err);
+            json_object_set_new(*out, "run", run);
+        }
     }
     tensor_set_close(file);
     arena_free(memory);
     return status;
+}
+
+static void print_text(const char *text)
+{
+    text_put(stdout, text);
+    putchar('\n');
+}
+
+static void print_key(const char *key, int indent, int width)
+{
+    int room = width - text_columns(key);
+
+    printf("%*s", indent, "");
+    text_put(stdout, key);
+    printf("%*s", room > 0 ? room : 0, "");
 }
 
 static void print_value(const json_t *item, int indent)
@@ -123,23 +203,26 @@ static void print_value(const json_t *item, int indent)
         putchar('\n');
         json_object_foreach((json_t *)(uintptr_t)item, key, inner)
         {
-            printf("%*s%-22s", indent, "", key);
+            print_key(key, indent, 22);
             print_value(inner, indent + 2);
         }
     } else if (json_is_array(item) && json_array_size(item) > 0 && json_is_object(json_array_get(item, 0))) {
         putchar('\n');
         for (size_t i = 0; i < json_array_size(item); i++) {
             char *text = json_dumps(json_array_get(item, i), JSON_COMPACT | JSON_PRESERVE_ORDER);
-            printf("%*s%s\n", indent, "", text ? text : "");
+            printf("%*s", indent, "");
+            print_text(text ? text : "");
             free(text);
         }
     } else if (json_is_integer(item)) {
         printf(" %s\n", text_count(count, json_integer_value(item)));
     } else if (json_is_string(item)) {
-        printf(" %s\n", json_string_value(item));
+        putchar(' ');
+        print_text(json_string_value(item));
     } else {
         char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        printf(" %s\n", text ? text : "");
+        putchar(' ');
+        print_text(text ? text : "");
         free(text);
     }
 }
@@ -157,17 +240,18 @@ static inlay_status run(options *o, inlay_error *err)
     }
     if (file_exists(path_join(memory, path, "adapter.json")))
         status = describe_adapter(&root, path, path_join(memory, path, "adapter.json"), o, err);
+    else if (checkpoint_of(memory, path))
+        status = describe_run(&root, checkpoint_of(memory, path), err);
     else
         status = describe_backbone(&root, path, o, err);
     if (status == INLAY_OK && options_flag(o, "json")) {
-        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        putchar('\n');
+        status = json_print(root, stdout, path, err);
     } else if (status == INLAY_OK) {
         const char *key;
         json_t *item;
         json_object_foreach(root, key, item)
         {
-            printf("%-24s", key);
+            print_key(key, 0, 24);
             print_value(item, 2);
         }
     }
@@ -179,8 +263,10 @@ static inlay_status run(options *o, inlay_error *err)
 const command command_inspect = {
     .name = "inspect",
     .usage = "DIR|FILE [--json] [--sites] [--tensors]",
-    .summary = "show what a checkpoint or an adapter holds",
-    .details = "For a checkpoint: architecture, naming, sizes, preprocessing, memory that inference takes; for an adapter: method, options, backbone, labels, training.",
+    .summary = "show what a checkpoint, an adapter or an unfinished run holds",
+    .details = "For a checkpoint: architecture, naming, sizes, preprocessing, memory that inference takes; for an "
+               "adapter: method, options, backbone, labels, training; for a run that is "
+               "not complete: its method, how far it is, and when its checkpoint was written.",
     .options = option_table,
     .run = run,
 };

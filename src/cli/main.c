@@ -1,6 +1,9 @@
 /* inlay: the command. Exit status: 0 done, 1 failed, 2 used wrongly, 128 + signal when interrupted. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "adapters/adapter.h"
 #include "base/stop.h"
@@ -50,6 +53,57 @@ static void print_man(const command *c, const options *o, const options *method_
     fprintf(out, ".Sh EXIT STATUS\n0 when done, 1 when it failed, 2 when it was used wrongly, 128 plus the signal when it was interrupted.\n");
 }
 
+extern char **environ;
+
+/* Variables with our prefix that are no options: the kernels to use, tests, a version as many images have it, and what
+ * Kubernetes sets for a service that is called "inlay". */
+static const char *const other_variables[] = {"isa", "ci_", "version", "help", "service_", "port", NULL};
+
+static void note_variable(const char *entry, int length)
+{
+    fprintf(stderr, "note: environment variable %.*s is not an option of any subcommand and is passed over\n", length,
+            entry);
+}
+
+static inlay_status check_environment(inlay_error *err)
+{
+    options *all = options_new();
+    inlay_status status;
+
+    options_add_names(all, general);
+    for (int i = 0; command_table[i]; i++)
+        options_add_names(all, command_table[i]->options);
+    for (int i = 0; method_table[i]; i++)
+        options_add_names(all, method_table[i]->options);
+    status = options_check_environment(all, environ, other_variables, note_variable, err);
+    options_free(all);
+    return status;
+}
+
+/* Whatever opens a file first would get a closed standard descriptor, and progress lines or answers would be written
+ * into that file. */
+static void open_standard(void)
+{
+    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            break;
+        }
+}
+
+/* Every answer passes here: one that could not be written is an error, whatever made it. */
+static int close_output(const char *name, int code)
+{
+    bool bad = ferror(stdout) != 0;
+
+    errno = 0;
+    if (fclose(stdout) == 0 && !bad)
+        return code;
+    fprintf(stderr, "inlay%s%s: cannot write to standard output%s%s\n", *name ? " " : "", name, errno ? ": " : "",
+            errno ? strerror(errno) : "");
+    return code ? code : 1;
+}
+
 static int finish(const char *name, inlay_status status, const inlay_error *err)
 {
     if (status == INLAY_OK)
@@ -92,12 +146,12 @@ static int run(const command *c, int argc, char **argv)
     if (m)
         options_add_table(o, "Method", m->options);
     status = options_parse(o, argc, argv, 2, &err);
+    for (int i = 0; status == INLAY_OK && i < options_notes(o); i++)
+        fprintf(stderr, "note: %s\n", options_note_at(o, i));
     if (status == INLAY_OK && (options_flag(o, "help") || options_flag(o, "man")))
         status = explain(c, name, options_flag(o, "man"), &err);
     else if (status == INLAY_OK)
-        status = c->run(o, &err);
-    if (status == INLAY_OK && fflush(stdout) != 0)
-        status = error_set(&err, INLAY_ERR_IO, "cannot write the output");
+        status = check_environment(&err) == INLAY_OK ? c->run(o, &err) : err.code;
     code = finish(c->name, status, &err);
     if (status == INLAY_ERR_USAGE)
         fprintf(stderr, "'inlay %s --help' lists the options\n", c->name);
@@ -105,7 +159,7 @@ static int run(const command *c, int argc, char **argv)
     return code;
 }
 
-int main(int argc, char **argv)
+static int act(int argc, char **argv)
 {
     if (argc < 2) {
         print_overview(stderr);
@@ -124,4 +178,11 @@ int main(int argc, char **argv)
             return run(command_table[i], argc, argv);
     fprintf(stderr, "inlay: unknown command '%s' ('inlay --help' lists them)\n", argv[1]);
     return 2;
+}
+
+int main(int argc, char **argv)
+{
+    open_standard();
+    stop_ignore_broken_output();
+    return close_output(argc < 2 ? "" : argv[1], act(argc, argv));
 }

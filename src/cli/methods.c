@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/common.h"
 #include "train/recipe.h"
@@ -185,6 +186,7 @@ static inlay_status run(options *o, inlay_error *err)
     backbone *b = NULL;
     options *known;
     json_t *rows;
+    inlay_status status = INLAY_OK;
 
     if (options_flag(o, "recipes"))
         return run_recipes(o, err);
@@ -196,8 +198,7 @@ static inlay_status run(options *o, inlay_error *err)
         TRY(backbone_open(&b, path, 0, err));
     rows = list(b, only);
     if (options_flag(o, "json")) {
-        json_dumpf(only ? json_array_get(rows, 0) : rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        status = json_print(only ? json_array_get(rows, 0) : rows, stdout, "the table of methods", err);
     } else if (only) {
         print_one(json_array_get(rows, 0), only);
     } else {
@@ -205,7 +206,7 @@ static inlay_status run(options *o, inlay_error *err)
     }
     json_decref(rows);
     backbone_close(b);
-    return INLAY_OK;
+    return status;
 }
 
 const command command_methods = {

@@ -1,8 +1,11 @@
 /* inlay predict: classes of images. */
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
+#include "base/text.h"
 #include "cli/common.h"
 #include "compose/heatmap.h"
 #include "data/loader.h"
@@ -29,33 +32,91 @@ static const option_spec option_table[] = {
     {0},
 };
 
-static void add_answer(json_t *root, const session *s, int task, const float *logits, const float *probabilities, const int *order, int k, bool all)
-{
-    json_t *top = json_array();
+/* ---- what is asked for: images in the order given, those of a folder by name ---- */
 
-    for (int i = 0; i < k; i++) {
-        const char *label = session_task_label(s, task, order[i]);
-        json_t *item = json_pack("{s:i, s:f, s:f}", "index", order[i], "probability", (double)probabilities[order[i]], "logit", (double)logits[order[i]]);
-        if (label)
-            json_object_set_new(item, "label", json_string(label));
-        json_array_append_new(top, item);
-    }
-    json_object_set_new(root, "top", top);
-    if (all) {
-        json_t *values = json_array();
-        for (int64_t c = 0; c < session_task_classes(s, task); c++)
-            json_array_append_new(values, json_real((double)logits[c]));
-        json_object_set_new(root, "logits", values);
-    }
+#define LARGEST_STREAM ((size_t)1 << 28) /* bytes of an image from a pipe */
+
+typedef struct inputs {
+    dataset set;
+    file_content *contents;
+    int content_count, content_capacity;
+    bool *named;     /* [set.count]: the user named this file, it was not found in a folder */
+    int capacity, named_capacity, named_count;
+    dataset **folders;
+    int folder_count, folder_capacity;
+    char **streams;
+    int stream_count, stream_capacity;
+    int failed;      /* of those that were named */
+} inputs;
+
+static void add_input(inputs *in, sample one, file_content content, bool named)
+{
+    ARRAY_PUSH(in->set.samples, in->set.count, in->capacity, one);
+    ARRAY_PUSH(in->contents, in->content_count, in->content_capacity, content);
+    ARRAY_PUSH(in->named, in->named_count, in->named_capacity, named);
 }
 
-static void print_lines(const session *s, int task, int indent, const float *probabilities, const int *order, int k)
+static inlay_status add_folder(inputs *in, const char *path, inlay_error *err)
 {
-    for (int i = 0; i < k; i++) {
-        const char *label = session_task_label(s, task, order[i]);
-        printf("%*s%6.2f %%  %4d%s%s\n", indent, "", 100 * (double)probabilities[order[i]], order[i], label ? "  " : "", label ? label : "");
-    }
+    dataset *found;
+
+    TRY(dataset_from_paths(&found, &path, 1, err));
+    ARRAY_PUSH(in->folders, in->folder_count, in->folder_capacity, found);
+    for (int i = 0; i < found->count; i++)
+        add_input(in, found->samples[i], (file_content){0}, false);
+    return INLAY_OK;
 }
+
+static inlay_status add_stream(inputs *in, const char *path, inlay_error *err)
+{
+    char *bytes;
+    size_t size;
+
+    TRY(file_read_stream(path, LARGEST_STREAM, &bytes, &size, err));
+    ARRAY_PUSH(in->streams, in->stream_count, in->stream_capacity, bytes);
+    add_input(in, (sample){.path = path, .label = -1}, (file_content){bytes, size}, true);
+    return INLAY_OK;
+}
+
+/* One name that leads nowhere does not keep the others from being answered; it fails the command when they are. */
+static inlay_status collect(inputs *in, const options *o, inlay_error *err)
+{
+    for (int i = 0; i < options_positionals(o); i++) {
+        const char *path = options_positional(o, i);
+        inlay_status status = INLAY_OK;
+        if (file_is_stream(path))
+            status = add_stream(in, path, err);
+        else if (file_is_folder(path))
+            status = add_folder(in, path, err);
+        else
+            add_input(in, (sample){.path = path, .label = -1}, (file_content){0}, true);
+        if (status == INLAY_ERR_NOMEM)
+            return status;
+        if (status != INLAY_OK) {
+            leave_out(err->message);
+            in->failed++;
+        }
+    }
+    in->set.contents = in->contents;
+    if (in->set.count == 0)
+        FAIL(err, INLAY_ERR_IO, "none of what is given could be read");
+    return INLAY_OK;
+}
+
+static void forget(inputs *in)
+{
+    for (int i = 0; i < in->folder_count; i++)
+        dataset_free(in->folders[i]);
+    for (int i = 0; i < in->stream_count; i++)
+        free(in->streams[i]);
+    free(in->folders);
+    free(in->streams);
+    free(in->set.samples);
+    free(in->contents);
+    free(in->named);
+}
+
+/* ---- answers ---- */
 
 typedef struct work {
     session *s;
@@ -65,42 +126,143 @@ typedef struct work {
     float *logits, *probabilities; /* logits of each task's batch, one task after the other */
     int32_t *labels;
     int *indices, *order, top[1000];
-    json_t *results;
+    int64_t answered;
 } work;
 
+static inlay_status add_answer(json_t *root, const work *w, int task, const float *logits, int k, inlay_error *err)
+{
+    json_t *top = json_array();
+
+    json_object_set_new(root, "top", top);
+    for (int i = 0; i < k; i++) {
+        int c = w->top[i];
+        const char *label = session_task_label(w->s, task, c);
+        json_t *item = json_build("an answer", err, "{s:i, s:f, s:f}", "index", c, "probability",
+                                  (double)w->probabilities[c], "logit", (double)logits[c]);
+        if (!item)
+            return INLAY_ERR_FORMAT;
+        if (label)
+            json_object_set_new(item, "label", json_text(label));
+        json_array_append_new(top, item);
+    }
+    if (options_flag(w->o, "logits")) {
+        json_t *values = json_array();
+        for (int64_t c = 0; c < session_task_classes(w->s, task); c++)
+            json_array_append_new(values, json_real((double)logits[c])); /* finite: predictor_check */
+        json_object_set_new(root, "logits", values);
+    }
+    return INLAY_OK;
+}
+
+static void print_lines(const work *w, int task, int indent, int k)
+{
+    for (int i = 0; i < k; i++) {
+        int c = w->top[i];
+        const char *label = session_task_label(w->s, task, c);
+        printf("%*s%6.2f %%  %4d%s", indent, "", 100 * (double)w->probabilities[c], c, label ? "  " : "");
+        text_put(stdout, label ? label : "");
+        putchar('\n');
+    }
+}
+
+/* The document is written as it grows: nothing of it is kept. */
+static inlay_status print_entry(work *w, const json_t *entry, inlay_error *err)
+{
+    char *text;
+
+    TRY(json_encode(&text, entry, JSON_ANSWER, "an answer", err));
+    fputs(w->answered ? ",\n    " : "{\n  \"results\": [\n    ", stdout);
+    for (const char *p = text; *p; p++)
+        fputs(*p == '\n' ? "\n    " : (char[]){*p, '\0'}, stdout); /* JSON has no line feed inside a text */
+    free(text);
+    return INLAY_OK;
+}
+
+/* Ends the document that print_entry began: with the heat map's facts, or with what went wrong. */
+static inlay_status end_document(const work *w, const heatmap *h, const char *trouble, inlay_error *err)
+{
+    json_t *item = NULL;
+    char *text = NULL;
+    inlay_status status = INLAY_OK;
+
+    if (h->picture.rgb)
+        item =
+            json_build("the heat map's record", err, "{s:o, s:i, s:f, s:f}", "file",
+                       json_text(options_string(w->o, "heatmap")), "layers", h->layers, "low", h->low, "high", h->high);
+    if (h->picture.rgb)
+        status = item ? json_encode(&text, item, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9),
+                                    "the heat map's record", err)
+                      : INLAY_ERR_FORMAT;
+    fputs(w->answered ? "\n  ]" : "{\n  \"results\": []", stdout);
+    if (text)
+        printf(",\n  \"heatmap\": %s", text);
+    free(text);
+    json_decref(item);
+    if (trouble) {
+        item = json_text(trouble);
+        text = json_dumps(item, JSON_ENCODE_ANY);
+        printf(",\n  \"error\": %s", text ? text : "null");
+        free(text);
+        json_decref(item);
+    }
+    puts("\n}");
+    return status;
+}
+
+/* One task's answer for image `i` of the batch, into `entry` or as lines. */
+static inlay_status answer_task(work *w, json_t *entry, const sample *in, int task, const float *logits,
+                                inlay_error *err)
+{
+    const char *folder = session_tasks(w->s) > 1 ? options_at(w->o, "adapter", task) : NULL;
+    int64_t classes = session_task_classes(w->s, task);
+    int k = (int)(options_int(w->o, "top_k") < classes ? options_int(w->o, "top_k") : classes);
+
+    TRY(predictor_check(&w->model, task, logits, in->path, err));
+    memcpy(w->probabilities, logits, (size_t)classes * sizeof *logits);
+    softmax_top(w->probabilities, classes, w->top, k);
+    if (entry) {
+        if (folder)
+            json_set_path(entry, "adapter", folder);
+        return add_answer(entry, w, task, logits, k, err);
+    }
+    if (task == 0) {
+        text_put(stdout, in->path);
+        putchar('\n');
+    }
+    if (folder) {
+        fputs("  ", stdout);
+        text_put(stdout, folder);
+        putchar('\n');
+    }
+    print_lines(w, task, folder ? 4 : 2, k);
+    return INLAY_OK;
+}
+
 /* Image `i` of the batch: one answer, or one for each adapter. */
-static void answer_image(work *w, const char *path, int i)
+static inlay_status answer_image(work *w, const sample *in, int i, inlay_error *err)
 {
     int tasks = session_tasks(w->s);
-    json_t *entry = w->results ? json_pack("{s:s}", "path", path) : NULL, *list = json_array();
+    json_t *entry = options_flag(w->o, "json") ? json_object() : NULL, *list = entry && tasks > 1 ? json_array() : NULL;
     const float *logits = w->logits;
+    inlay_status status = INLAY_OK;
 
-    if (!entry)
-        printf("%s\n", path);
-    for (int t = 0; t < tasks; t++) {
-        const char *folder = tasks > 1 ? options_at(w->o, "adapter", t) : NULL;
-        int64_t classes = session_task_classes(w->s, t);
-        int k = (int)(options_int(w->o, "top_k") < classes ? options_int(w->o, "top_k") : classes);
-        const float *mine = logits + i * classes;
-        for (int64_t c = 0; c < classes; c++)
-            w->probabilities[c] = mine[c];
-        softmax_top(w->probabilities, classes, w->top, k);
-        if (entry) {
-            json_t *one = folder ? json_pack("{s:s}", "adapter", folder) : json_incref(entry);
-            add_answer(one, w->s, t, mine, w->probabilities, w->top, k, options_flag(w->o, "logits"));
-            json_array_append_new(list, one);
-        } else {
-            if (folder)
-                printf("  %s\n", folder);
-            print_lines(w->s, t, folder ? 4 : 2, w->probabilities, w->top, k);
-        }
-        logits += w->model.batch * classes;
-    }
-    if (entry && tasks > 1)
-        json_object_set(entry, "tasks", list);
     if (entry)
-        json_array_append_new(w->results, entry);
-    json_decref(list);
+        json_set_path(entry, "path", in->path);
+    for (int t = 0; t < tasks && status == INLAY_OK; t++) {
+        json_t *one = list ? json_object() : entry;
+        status = answer_task(w, one, in, t, logits + i * session_task_classes(w->s, t), err);
+        logits += w->model.batch * session_task_classes(w->s, t);
+        if (list)
+            json_array_append_new(list, one);
+    }
+    if (list)
+        json_object_set_new(entry, "tasks", list);
+    if (entry && status == INLAY_OK)
+        status = print_entry(w, entry, err);
+    json_decref(entry);
+    if (status == INLAY_OK)
+        w->answered++;
+    return status;
 }
 
 static inlay_status answer(work *w, const dataset *d, inlay_error *err)
@@ -118,7 +280,9 @@ static inlay_status answer(work *w, const dataset *d, inlay_error *err)
             logits += w->model.batch * session_task_classes(w->s, t);
         }
         for (int i = 0; i < got; i++)
-            answer_image(w, d->samples[w->indices[i]].path, i);
+            TRY(answer_image(w, &d->samples[w->indices[i]], i, err));
+        if (fflush(stdout) != 0)
+            return file_error(err, "write", "standard output");
     }
 }
 
@@ -143,27 +307,37 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     return session_predictor(w->s, batch, &w->model, err);
 }
 
-static inlay_status predict(session *s, const dataset *d, const heatmap *h, const options *o, inlay_error *err)
+/* An image that was named and not answered fails the command; one that was found in a folder is only told. */
+static inlay_status report_bad(const work *w, const inputs *in, inlay_error *err)
 {
-    work w = {.s = s, .o = o, .results = options_flag(o, "json") ? json_array() : NULL};
-    inlay_status status = prepare(&w, d, err);
+    int bad = w->l ? loader_bad_count(w->l) : 0, named = in->failed;
+
+    for (int i = 0; i < bad; i++) {
+        leave_out(loader_bad_message(w->l, i));
+        named += in->named[loader_bad_sample(w->l, i)];
+    }
+    if (bad + in->failed > 0 && (named > 0 || options_flag(w->o, "strict") || bad == in->set.count))
+        FAIL(err, INLAY_ERR_IO, "%d of %d images could not be read", bad + in->failed, in->set.count + in->failed);
+    return INLAY_OK;
+}
+
+static inlay_status predict(session *s, const inputs *in, const heatmap *h, const options *o, inlay_error *err)
+{
+    work w = {.s = s, .o = o};
+    bool json = options_flag(o, "json");
+    inlay_status status = prepare(&w, &in->set, err);
 
     if (status == INLAY_OK)
-        status = answer(&w, d, err);
-    if (status == INLAY_OK && w.results) {
-        json_t *root = json_pack("{s:O}", "results", w.results);
-        if (h->picture.rgb)
-            json_object_set_new(root, "heatmap", json_pack("{s:s, s:i, s:f, s:f}", "file", options_string(o, "heatmap"), "layers", h->layers, "low", h->low, "high", h->high));
-        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        putchar('\n');
-        json_decref(root);
-    }
-    for (int i = 0; w.l && i < loader_bad_count(w.l); i++)
-        fprintf(stderr, "left out: %s\n", loader_bad_message(w.l, i));
+        status = answer(&w, &in->set, err);
+    if (json && status == INLAY_OK)
+        status = end_document(&w, h, NULL, err);
+    else if (json && w.answered)
+        end_document(&w, h, err->message, NULL);
+    if (status == INLAY_OK)
+        status = report_bad(&w, in, err);
+    else if (w.l)
+        report_bad(&w, in, NULL);
     note_cut_images(&s->prep, w.l ? loader_cut_count(w.l) : 0);
-    if (status == INLAY_OK && loader_bad_count(w.l) > 0 && (options_flag(o, "strict") || loader_bad_count(w.l) == d->count))
-        status = error_set(err, INLAY_ERR_IO, "%d of %d images could not be read", loader_bad_count(w.l), d->count);
-    json_decref(w.results);
     loader_free(w.l);
     if (w.model.p)
         predictor_close(&w.model);
@@ -188,35 +362,30 @@ static inlay_status draw(heatmap *h, session *s, const dataset *d, const options
         FAIL(err, INLAY_ERR_USAGE, "--heatmap draws one image, %d are given", d->count);
     if (session_tasks(s) > 1)
         FAIL(err, INLAY_ERR_USAGE, "--heatmap draws one adapter's weights, %d are given", session_tasks(s));
-    TRY(heatmap_draw(h, s, d->samples[0].path, options_has(o, "heatmap_layer") ? (int)options_int(o, "heatmap_layer") : HEATMAP_ALL_LAYERS, err));
+    TRY(heatmap_draw(h, s, d,
+                     options_has(o, "heatmap_layer") ? (int)options_int(o, "heatmap_layer") : HEATMAP_ALL_LAYERS, err));
     return image_write_png(&h->picture, file, err);
 }
 
 static inlay_status run(options *o, inlay_error *err)
 {
-    int count = options_positionals(o);
-    const char **paths;
     session s;
-    dataset *d = NULL;
+    inputs in = {0};
     heatmap h = {0};
     inlay_status status;
 
-    if (count == 0)
+    if (options_positionals(o) == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
     TRY(open_session(&s, o, err));
-    paths = calloc((size_t)count, sizeof *paths);
-    for (int i = 0; paths && i < count; i++)
-        paths[i] = options_positional(o, i);
-    status = paths ? dataset_from_paths(&d, paths, count, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
-    free(paths);
+    status = collect(&in, o, err);
     if (status == INLAY_OK)
-        status = draw(&h, &s, d, o, err);
+        status = draw(&h, &s, &in.set, o, err);
     if (status == INLAY_OK)
-        status = predict(&s, d, &h, o, err);
+        status = predict(&s, &in, &h, o, err);
     if (status == INLAY_OK && h.picture.rgb && !options_flag(o, "json"))
         printf("heat map in '%s': |token weight| from %.3g to %.3g%s\n", options_string(o, "heatmap"), h.low, h.high, h.layers > 1 ? ", mean over the layers" : "");
     heatmap_free(&h);
-    dataset_free(d);
+    forget(&in);
     session_close(&s);
     return status;
 }
@@ -225,8 +394,15 @@ const command command_predict = {
     .name = "predict",
     .usage = "--backbone DIR [--adapter DIR]... IMAGE|DIR... [--top-k 5] [--json] [--logits] [--heatmap FILE.png]",
     .summary = "classify images",
-    .details = "Prints the most probable classes of each image. Folders are searched for images. Images that cannot be read are named on standard error. Several adapters "
-               "answer one after the other for each image; what they share of the backbone is computed once. --heatmap writes the image, and beside it the same with the "
+    .details = "Prints the most probable classes of each image, in the order in which they are given; folders are "
+               "searched for images, which are sorted by path. '-' is standard "
+               "input; it and pipes are read to their end, 256 MB at most. Images that cannot be read are named on "
+               "standard error, and one that was named on the command line "
+               "and not read ends the command with status 1 when the others are answered. In JSON, a path that is not "
+               "UTF-8 has U+FFFD for its bytes, and all of them in "
+               "path_bytes, in hexadecimal. A logit that is not finite is an error. Several adapters "
+               "answer one after the other for each image; what they share of the backbone is computed once. --heatmap "
+               "writes the image, and beside it the same with the "
                "adapter's token weights in colours from dark (lowest) to yellow (highest).",
     .options = option_table,
     .run = run,

@@ -140,10 +140,10 @@ static inlay_status run(options *o, inlay_error *err)
     status = check_output(output, o, &done, err);
     if (status == INLAY_OK && !done && !(options_flag(o, "resume") && file_exists(path_join(memory, initial, "config.json"))))
         status = write_fresh(initial, o, err);
-    if (status == INLAY_OK && !done)
+    if (status == INLAY_OK)
         status = backbone_open(&b, initial, 0, err);
-    if (status == INLAY_OK && !done)
-        status = run_training(b, "full", o, (int)options_int(o, "epochs"), &result, err);
+    if (status == INLAY_OK)
+        status = run_training(b, "full", &(training_request){.o = o, .complete = done}, &result, err);
     backbone_close(b);
     if (status == INLAY_OK)
         status = fold_result(initial, output, output, o, err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "cli/common.h"
 #include "compose/prune.h"
@@ -70,11 +71,12 @@ static void print_usage(const prune_usage *u, const adapter *a, int keep)
     arena_free(memory);
 }
 
-static void dump_usage(const prune_usage *u, const options *o, const char *text, int keep)
+static inlay_status dump_usage(const prune_usage *u, const options *o, const char *text, int keep, inlay_error *err)
 {
     arena *memory = arena_new();
     int *kept = ARENA_ARRAY(memory, int, u->parts);
     json_t *layers = json_array(), *root;
+    inlay_status status;
 
     for (int layer = 0; layer < u->layers; layer++) {
         int count = prune_layer(u, layer, keep, kept);
@@ -87,11 +89,12 @@ static void dump_usage(const prune_usage *u, const options *o, const char *text,
         }
         json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", layer, "weights", weights, "kept", list));
     }
-    root = json_pack("{s:s, s:s, s:i, s:i, s:o}", "output", options_string(o, "output"), "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
-    json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-    putchar('\n');
+    root = json_build("the answer", err, "{s:o, s:s, s:i, s:i, s:o}", "output", json_text(options_string(o, "output")),
+                      "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
+    status = root ? json_print(root, stdout, "the answer", err) : INLAY_ERR_FORMAT;
     json_decref(root);
     arena_free(memory);
+    return status;
 }
 
 /* The fusion's own record of its training goes on, with what was done to it. */
@@ -116,7 +119,7 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
     inlay_status status = prune_write(s->a, &s->dev, text, output, preprocessing, record, err);
 
     if (status == INLAY_OK && options_flag(o, "json")) {
-        dump_usage(u, o, text, keep);
+        status = dump_usage(u, o, text, keep, err);
     } else if (status == INLAY_OK) {
         size_t before = 0, after = 0;
         char a[TEXT_SHORT], b[TEXT_SHORT];
@@ -153,7 +156,7 @@ static inlay_status prune(session *s, const options *o, inlay_error *err)
     progress_end(&bar);
     if (status == INLAY_OK) {
         for (int i = 0; i < usage.bad_count; i++)
-            fprintf(stderr, "left out: %s\n", usage.bad[i]);
+            leave_out(usage.bad[i]);
         note_cut_images(&s->prep, usage.cut_count);
         status = write_pruned(s, o, &usage, err);
         prune_free(&usage);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
 #include "base/text.h"
 #include "cli/train_options.h"
@@ -20,20 +21,23 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
 {
     arena *memory = arena_new();
     const char *output = options_string(o, "output");
-    json_t *root = json_pack("{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method", options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss",
-                             r->loss, "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
-                             (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes, "feature_cache_bytes", (json_int_t)r->cache_bytes,
-                             "feature_cache", r->cached);
-    char *text;
-    inlay_status status;
+    json_t *root = json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method",
+                              options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss", r->loss,
+                              "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
+                              (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes,
+                              "feature_cache_bytes", (json_int_t)r->cache_bytes, "feature_cache", r->cached);
+    char *text = NULL;
+    inlay_status status = root ? INLAY_OK : INLAY_ERR_FORMAT;
 
     json_object_set_new(root, "feature_cache_reused_images", json_integer(r->cache_reused));
     json_object_set_new(root, "adapter_bytes", json_integer((json_int_t)r->adapter_bytes));
     json_object_set_new(root, "trained_parameters", json_integer((json_int_t)r->parameters));
     if (r->evaluated)
         json_object_set_new(root, "eval", json_pack("{s:i, s:f, s:f, s:f}", "count", r->eval_count, "top1", r->top1, "top5", r->top5, "loss", r->eval_loss));
-    text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-    status = text ? file_write(path_join(memory, output, "results.json"), text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    if (status == INLAY_OK)
+        status = json_encode(&text, root, JSON_ANSWER, "results.json", err);
+    if (status == INLAY_OK)
+        status = file_write(path_join(memory, output, "results.json"), text, strlen(text), err);
     free(text);
     json_decref(root);
     arena_free(memory);
@@ -63,16 +67,13 @@ static inlay_status run(options *o, inlay_error *err)
     if (options_positionals(o) > 0)
         FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     TRY(check_output(options_string(o, "output"), o, &done, err));
-    if (done) {
-        printf("'%s' is complete already\n", options_string(o, "output"));
-        return INLAY_OK;
-    }
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
     print_notes(b);
-    status = run_training(b, options_string(o, "method"), o, (int)options_int(o, "epochs"), &result, err);
-    if (status == INLAY_OK)
-        status = write_results(&result, o, err);
-    if (status == INLAY_OK)
+    status = run_training(b, options_string(o, "method"),
+                          &(training_request){.o = o, .complete = done, .saved = write_results}, &result, err);
+    if (status == INLAY_OK && done)
+        printf("'%s' is complete already\n", options_string(o, "output"));
+    else if (status == INLAY_OK)
         conclude(&result, o);
     if (result.memory)
         train_result_free(&result);

@@ -1,15 +1,17 @@
 #include "cli/train_options.h"
 
-#include <glob.h>
+#include <dirent.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "formats/events.h"
+#include "train/checkpoint.h"
 
 typedef struct view {
     progress bar;
@@ -18,6 +20,8 @@ typedef struct view {
     double total;  /* images of the whole run */
     int epochs;
     bool open;
+    inlay_status (*saved)(const train_result *result, const options *o, inlay_error *err);
+    const options *o;
 } view;
 
 static void close_bar(view *v)
@@ -98,7 +102,9 @@ static void on_note(void *context, const char *text)
 
     if (v->out) {
         progress_clear(&v->bar);
-        fprintf(v->out, "note: %s\n", text);
+        fputs("note: ", v->out);
+        text_put(v->out, text);
+        fputc('\n', v->out);
     }
 }
 
@@ -108,20 +114,34 @@ static bool on_stop(void *context)
     return stop_requested();
 }
 
-/* Takes away what an earlier run left, so that nobody takes it for this one's. */
+static void remove_from(arena *memory, const char *folder, const char *name)
+{
+    unlink(path_join(memory, folder, name));
+    unlink(path_join(memory, folder, arena_printf(memory, "%s.tmp", name)));
+}
+
+/* Takes away what an earlier run left, so that nobody takes it for this one's: what a run writes, by its names, and
+ * nothing else. */
 static void clear_output(const char *folder)
 {
-    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors", "metrics.jsonl", "results.json", "events.out.tfevents.*"};
+    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors",
+                                        "metrics.jsonl",          "results.json", "features.tmp"};
+    arena *memory = arena_new();
+    const char *trained = path_join(memory, folder, "trained");
+    DIR *list = opendir(folder);
+    const struct dirent *entry;
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char pattern[4096];
-        glob_t found;
-        snprintf(pattern, sizeof pattern, "%s/%s", folder, names[i]);
-        if (glob(pattern, 0, NULL, &found) == 0)
-            for (size_t j = 0; j < found.gl_pathc; j++)
-                unlink(found.gl_pathv[j]);
-        globfree(&found);
-    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        remove_from(memory, folder, names[i]);
+    while (list && (entry = readdir(list)) != NULL)
+        if (strncmp(entry->d_name, EVENTS_PREFIX, strlen(EVENTS_PREFIX)) == 0)
+            unlink(path_join(memory, folder, entry->d_name));
+    if (list)
+        closedir(list);
+    remove_from(memory, trained, "adapter.json");
+    remove_from(memory, trained, "adapter.safetensors");
+    rmdir(trained); /* stays when there is something else in it */
+    arena_free(memory);
 }
 
 inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err)
@@ -129,16 +149,56 @@ inlay_status check_output(const char *folder, const options *o, bool *done, inla
     arena *memory = arena_new();
     const char *adapter_ = path_join(memory, folder, "adapter.json"), *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
     bool complete = file_exists(adapter_), begun = file_exists(checkpoint);
+    bool resume = options_flag(o, "resume"), overwrite = options_flag(o, "overwrite");
     inlay_status status = INLAY_OK;
 
-    *done = complete && !begun && options_flag(o, "resume");
-    if (options_flag(o, "overwrite") && !options_flag(o, "resume")) {
-        clear_output(folder);
-    } else if ((complete || begun) && !options_flag(o, "resume")) {
+    *done = complete && !begun && resume;
+    if (resume && overwrite)
+        status = error_set(err, INLAY_ERR_USAGE,
+                           "--resume goes on with the run in '%s', --overwrite begins anew: one of them", folder);
+    else if ((complete || begun) && !resume && !overwrite)
         status = error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew", folder, complete && !begun ? "complete" : "begun");
-    }
     arena_free(memory);
     return status;
+}
+
+/* A run that is complete is left alone, when it is the one that is asked for and all of it is there. */
+static inlay_status check_complete(const train_request *q, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *path = path_join(memory, q->output, "adapter.json"),
+               *weights = path_join(memory, q->output, "adapter.safetensors");
+    json_t *root = NULL;
+    inlay_status status = json_read(&root, path, JSON_REJECT_DUPLICATES, err);
+
+    if (status == INLAY_OK)
+        status = checkpoint_compare(path, json_object_get(root, "training"), q->run, err);
+    if (status == INLAY_OK && !file_exists(weights))
+        status = error_set(err, INLAY_ERR_IO, "'%s' is missing though '%s' is there: --overwrite begins anew", weights,
+                           path);
+    json_decref(root);
+    arena_free(memory);
+    return status;
+}
+
+typedef struct text_check {
+    inlay_status status;
+    inlay_error *err;
+} text_check;
+
+/* Settings are recorded and read back: JSON holds UTF-8 only. */
+static void check_text(void *context, const option_spec *spec, const char *text)
+{
+    text_check *c = context;
+    char name[80];
+
+    if (c->status == INLAY_OK && !text_is_utf8(text)) {
+        snprintf(name, sizeof name, "%s", spec->name);
+        for (char *p = name; *p; p++)
+            *p = *p == '_' ? '-' : *p;
+        c->status = error_set(c->err, INLAY_ERR_USAGE,
+                              "--%s: '%s' is not UTF-8 and cannot be recorded with the adapter", name, text);
+    }
 }
 
 static void copy_setting(void *context, const option_spec *spec, const char *text)
@@ -187,11 +247,12 @@ static void describe_schedule(json_t *root, const schedule *s)
 }
 
 /* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
-static char *describe_run(const train_request *q, const adapter *a, const dataset *d, const recipe *r)
+static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d,
+                                 const recipe *r, inlay_error *err)
 {
-    json_t *settings = json_object(), *root;
+    json_t *settings = json_object(), *root, *rest;
     uint32_t fingerprint = 0;
-    char *text;
+    inlay_status status;
 
     options_each(a->settings, NULL, copy_setting, settings);
     for (int i = 0; i < d->count; i++)
@@ -204,12 +265,16 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     json_object_update_new(root, json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
                                            q->drop_path, "backbone_dropout", q->backbone_dropout));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
-    json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
-                                           q->augment, "preprocessing", preprocess_record(q->prep)));
+    rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
+                      "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
+                      "preprocessing", preprocess_record(q->prep));
+    status = rest ? INLAY_OK : INLAY_ERR_FORMAT;
+    json_object_update_new(root, rest);
     json_object_set_new(root, "model", backbone_facts(q->b));
-    text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (status == INLAY_OK)
+        status = json_encode(out, root, JSON_COMPACT | JSON_REAL_PRECISION(9), "the settings of the run", err);
     json_decref(root);
-    return text;
+    return status;
 }
 
 inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
@@ -397,9 +462,20 @@ static void introduce(const train_request *q, FILE *out)
                 pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
 }
 
-inlay_status run_training(backbone *b, const char *name, options *o, int epochs, train_result *result, inlay_error *err)
+static inlay_status on_saved(void *context, const train_result *result, inlay_error *err)
 {
-    view v = {.out = progress_stream(o)};
+    const view *v = context;
+
+    return v->saved ? v->saved(result, v->o, err) : INLAY_OK;
+}
+
+inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
+                          inlay_error *err)
+{
+    options *o = how->o;
+    int epochs = (int)options_int(o, "epochs");
+    view v = {.out = progress_stream(o), .saved = how->saved, .o = o};
+    text_check texts = {.err = err};
     train_request q = {.b = b};
     device dev = {0};
     dataset *data = NULL, *judged = NULL;
@@ -411,7 +487,10 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
     inlay_status status = method_settings(&settings, name, o, err);
 
     TRY(status);
-    status = apply_recipe(&r, name, o, err);
+    options_each(settings, NULL, check_text, &texts);
+    status = texts.status;
+    if (status == INLAY_OK)
+        status = apply_recipe(&r, name, o, err);
     if (status == INLAY_OK)
         fill_request(&q, o, r, epochs);
     if (status == INLAY_OK)
@@ -438,14 +517,22 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         q.prep = &prep;
         q.prec = precision_choose(options_string(o, "precision"), &dev);
         v.epochs = epochs;
-        q.observer = (train_observer){&v, on_phase, on_progress, on_step, on_epoch, on_evaluated, on_plan, on_note, on_stop};
-        q.run = run = describe_run(&q, a, data, r);
+        q.observer = (train_observer){&v,           on_phase, on_progress, on_step, on_epoch,
+                                      on_evaluated, on_plan,  on_note,     on_stop, on_saved};
+        status = describe_run(&run, &q, a, data, r, err);
+        q.run = run;
+    }
+    if (status == INLAY_OK && how->complete)
+        status = check_complete(&q, err);
+    else if (status == INLAY_OK) {
         introduce(&q, v.out);
         stop_install();
+        if (options_flag(o, "overwrite"))
+            clear_output(q.output);
         status = train(result, &q, err);
         close_bar(&v);
         for (int i = 0; i < result->bad_count; i++)
-            fprintf(stderr, "left out: %s\n", result->bad[i]);
+            leave_out(result->bad[i]);
         note_cut_images(&prep, result->cut_count + result->eval_cut_count);
     }
     free(run);

@@ -46,9 +46,7 @@ static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_e
 
     if (u->seen[label] == (int)options_int(u->o, "skip") + 1)
         TRY(file_make_folder(folder, err));
-    out = fopen(path, "wbe");
-    if (!out)
-        return file_error(err, "write", path);
+    TRY(file_open_own(&out, path, false, err));
     snprintf(head, sizeof head, "P5\n%u %u\n255\n", u->images.sizes[2], u->images.sizes[1]);
     good = fputs(head, out) >= 0 && fwrite(u->pixels, 1, area, out) == area;
     if (fclose(out) != 0 || !good)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 
 /* ---- writing a checkpoint ---- */
 
@@ -158,8 +159,10 @@ inlay_status checkpoint_write(const checkpoint_content *content, const char *fol
         status = safetensors_write(path_join(memory, folder, "model.safetensors"), c.views, c.count, NULL, err);
     if (status == INLAY_OK) {
         json_t *root = checkpoint_config(content);
-        char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-        status = text ? file_write(path_join(memory, folder, "config.json"), text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", folder);
+        char *text = NULL;
+        status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err) : error_set(err, INLAY_ERR_FORMAT, "the configuration of '%s' cannot be written as JSON", folder);
+        if (status == INLAY_OK)
+            status = file_write(path_join(memory, folder, "config.json"), text, strlen(text), err);
         free(text);
         json_decref(root);
     }

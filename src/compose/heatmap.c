@@ -63,7 +63,7 @@ static void collect(drawing *d)
 }
 
 /* Every token of every block is computed here, those behind the last block that the head does not read as well. */
-static inlay_status measure(drawing *d, const char *path, int layer, void *pixels, inlay_error *err)
+static inlay_status measure(drawing *d, const dataset *set, int layer, void *pixels, inlay_error *err)
 {
     session *s = d->s;
     model_request request = {.dev = &s->dev,
@@ -82,10 +82,13 @@ static inlay_status measure(drawing *d, const char *path, int layer, void *pixel
     plan.wanted = d->marks;
     plan.wanted_count = d->count;
     TRY(program_new(&d->p, d->m.g, &plan, err));
-    TRY(preprocess_file(&s->prep, path, false, (rng_stream){0}, pixels, NULL, err));
+    TRY(preprocess_sample(&s->prep, set, 0, false, (rng_stream){0}, pixels, NULL, err));
     s->dev.k->copy_in(program_value(d->p, d->m.pixels, 1).data, pixels, preprocess_pixel_bytes(&s->prep));
     program_forward(d->p, 1, &(step_info){0});
     collect(d);
+    for (int i = 0; i < d->rows * d->columns; i++)
+        if (!isfinite(d->weights[i]))
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': the token weights are not finite", set->samples[0].path);
     return INLAY_OK;
 }
 
@@ -170,7 +173,7 @@ static inlay_status compose(const drawing *d, heatmap *h, const void *pixels, in
     return status;
 }
 
-inlay_status heatmap_draw(heatmap *out, session *s, const char *path, int layer, inlay_error *err)
+inlay_status heatmap_draw(heatmap *out, session *s, const dataset *set, int layer, inlay_error *err)
 {
     drawing d = {.s = s, .rows = (int)(s->b->shape.height / s->b->shape.patch), .columns = (int)(s->b->shape.image_width / s->b->shape.patch)};
     void *pixels = malloc(preprocess_pixel_bytes(&s->prep));
@@ -183,7 +186,7 @@ inlay_status heatmap_draw(heatmap *out, session *s, const char *path, int layer,
     else if (!s->a)
         status = error_set(err, INLAY_ERR_USAGE, "a heat map shows an adapter's token weights, and there is no adapter");
     if (status == INLAY_OK)
-        status = measure(&d, path, layer, pixels, err);
+        status = measure(&d, set, layer, pixels, err);
     if (status == INLAY_OK)
         status = compose(&d, out, pixels, err);
     out->layers = d.count;

@@ -12,8 +12,9 @@ typedef struct heatmap {
     image picture;    /* the image as the model sees it, and beside it the same under the weights' colours */
 } heatmap;
 
-/* Draws |weight| of every patch of the image at `path`, of one layer or the mean over the layers. Fails where the adapter has no token weights. */
-inlay_status heatmap_draw(heatmap *out, session *s, const char *path, int layer, inlay_error *err);
+/* Draws |weight| of every patch of the first image of `set`, of one layer or the mean over the layers. Fails where the
+ * adapter has no token weights. */
+inlay_status heatmap_draw(heatmap *out, session *s, const dataset *set, int layer, inlay_error *err);
 void heatmap_free(heatmap *h);
 
 #endif

@@ -1,5 +1,6 @@
 #include "compose/prune.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ typedef struct measuring {
 } measuring;
 
 /* Adds a batch's attention in the layer of one mark. */
-static void add_attention(measuring *t, prune_usage *u, int mark, int images)
+static inlay_status add_attention(measuring *t, prune_usage *u, int mark, int images, inlay_error *err)
 {
     const int *parts;
     int count = fusion_parts(t->q->s->a, t->layers[mark], &parts);
@@ -25,8 +26,13 @@ static void add_attention(measuring *t, prune_usage *u, int mark, int images)
 
     device_get_f32(&t->q->s->dev, t->room, program_value(t->p, t->marks[mark], images).data, rows * count);
     for (int64_t r = 0; r < rows; r++)
-        for (int n = 0; n < count; n++)
+        for (int n = 0; n < count; n++) {
+            if (!isfinite(t->room[r * count + n]))
+                FAIL(err, INLAY_ERR_FORMAT, "'%s': the attention over the fusion's parts is not finite in layer %d",
+                     t->q->data->samples[t->indices[r / (rows / images)]].path, t->layers[mark]);
             u->mean[t->layers[mark] * u->parts + parts[n]] += (double)t->room[r * count + n];
+        }
+    return INLAY_OK;
 }
 
 static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *err)
@@ -40,7 +46,7 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
             break;
         program_forward(t->p, got, &(step_info){0});
         for (int i = 0; i < t->count; i++)
-            add_attention(t, u, i, got);
+            TRY(add_attention(t, u, i, got, err));
         u->images += got;
         if (q->progress)
             q->progress(q->context, u->images, q->data->count);

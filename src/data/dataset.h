@@ -9,10 +9,18 @@ typedef struct sample {
     int32_t label; /* index in classes; -1: unknown class */
 } sample;
 
+/* What a file holds, where it was read already because it can be read once only (a pipe); bytes NULL: the path is read.
+ */
+typedef struct file_content {
+    const void *bytes;
+    size_t size;
+} file_content;
+
 typedef struct dataset {
     arena *memory;
     int count;
     sample *samples;
+    const file_content *contents; /* [count]; NULL: all are read from their paths */
     int class_count;
     const char **classes; /* names in label order; a CSV of numbers has "0", "1", ... up to the largest label */
     bool numeric_labels;  /* the labels are class indices of the model, not names */

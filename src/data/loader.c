@@ -30,7 +30,8 @@ struct loader {
     int thread_count;
 
     char **bad; /* only the consumer's thread touches these */
-    int bad_count, bad_capacity, cut_count;
+    int *bad_samples;
+    int bad_count, bad_capacity, sample_count, sample_capacity, cut_count;
 };
 
 static void fill_slot(loader *l, int position)
@@ -41,8 +42,8 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status = preprocess_file(r->prep, r->data->samples[index].path, r->augment, stream,
-                                l->pixels + (size_t)ring * l->image_bytes, &s->cut, &s->error);
+    s->status = preprocess_sample(r->prep, r->data, index, r->augment, stream,
+                                  l->pixels + (size_t)ring * l->image_bytes, &s->cut, &s->error);
 }
 
 static void *work(void *argument)
@@ -134,6 +135,7 @@ void loader_free(loader *l)
     for (int i = 0; i < l->bad_count; i++)
         free(l->bad[i]);
     free(l->bad);
+    free(l->bad_samples);
     free(l->slots);
     free(l->threads);
     memory_free(l->pixels);
@@ -146,12 +148,14 @@ static bool is_bad_image(inlay_status status)
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
 }
 
-static void remember_bad(loader *l, const char *message)
+static void remember_bad(loader *l, const char *message, int sample_index)
 {
     char *copy = strdup(message);
 
-    if (copy)
-        ARRAY_PUSH(l->bad, l->bad_count, l->bad_capacity, copy);
+    if (!copy)
+        return;
+    ARRAY_PUSH(l->bad, l->bad_count, l->bad_capacity, copy);
+    ARRAY_PUSH(l->bad_samples, l->sample_count, l->sample_capacity, sample_index);
 }
 
 inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err)
@@ -175,7 +179,7 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
             l->cut_count += s->cut;
             ++*got;
         } else if (is_bad_image(s->status)) {
-            remember_bad(l, s->error.message);
+            remember_bad(l, s->error.message, index);
         } else {
             FAIL(err, s->status, "%s", s->error.message);
         }
@@ -201,4 +205,9 @@ int loader_cut_count(const loader *l)
 const char *loader_bad_message(const loader *l, int index)
 {
     return l->bad[index];
+}
+
+int loader_bad_sample(const loader *l, int index)
+{
+    return l->bad_samples[index];
 }

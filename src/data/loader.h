@@ -31,5 +31,6 @@ int loader_bad_count(const loader *l);
 const char *loader_bad_message(const loader *l, int index);
 /* Images handed out so far whose grey of more than 8 bits was cut at 255. */
 int loader_cut_count(const loader *l);
+int loader_bad_sample(const loader *l, int index); /* its index into data->samples */
 
 #endif

@@ -216,14 +216,18 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
-                             bool *cut, inlay_error *err)
+/* content.bytes NULL: the file at `path`. */
+static inlay_status preprocess_content(const preprocess *p, const char *path, file_content content, bool augment,
+                                       rng_stream stream, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
     image img;
     inlay_status status;
 
-    TRY(image_load(&img, path, how, err));
+    if (content.bytes)
+        TRY(image_decode(&img, content.bytes, content.size, path, how, err));
+    else
+        TRY(image_load(&img, path, how, err));
     if (cut)
         *cut = img.cut;
     status = preprocess_image(p, &img, augment, stream, pixels, err);
@@ -231,4 +235,18 @@ inlay_status preprocess_file(const preprocess *p, const char *path, bool augment
     if (status != INLAY_OK)
         error_prefix(err, "'%s'", path);
     return status;
+}
+
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+                               void *pixels, bool *cut, inlay_error *err)
+{
+    file_content content = set->contents ? set->contents[index] : (file_content){0};
+
+    return preprocess_content(p, set->samples[index].path, content, augment, stream, pixels, cut, err);
+}
+
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
+                             bool *cut, inlay_error *err)
+{
+    return preprocess_content(p, path, (file_content){0}, augment, stream, pixels, cut, err);
 }

@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "base/rng.h"
+#include "data/dataset.h"
 #include "formats/image.h"
 
 typedef enum preprocess_mode {
@@ -33,7 +34,10 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
 /* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip as
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
-/* *cut, which may be NULL: the image had grey of more than 8 bits that was cut at 255. */
+/* Of one image of a set, whose content may have been read already. *cut, which may be NULL: the image had grey of more
+ * than 8 bits that was cut at 255. */
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+                               void *pixels, bool *cut, inlay_error *err);
 inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
                              bool *cut, inlay_error *err);
 

@@ -107,10 +107,10 @@ inlay_status events_open(events **out, const char *folder, inlay_error *err)
     if (!e)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory");
     gethostname(host, sizeof host - 1);
-    snprintf(e->path, sizeof e->path, "%s/events.out.tfevents.%lld.%s.%ld.0", folder, (long long)time_, host, (long)getpid());
-    e->stream = fopen(e->path, "wbe");
-    if (!e->stream) {
-        status = file_error(err, "write", e->path);
+    snprintf(e->path, sizeof e->path, "%s/" EVENTS_PREFIX "%lld.%s.%ld.0", folder, (long long)time_, host,
+             (long)getpid());
+    status = file_open_own(&e->stream, e->path, false, err);
+    if (status != INLAY_OK) {
         free(e);
         return status;
     }

@@ -4,6 +4,8 @@
 
 #include "base/status.h"
 
+#define EVENTS_PREFIX "events.out.tfevents." /* of the names of these files */
+
 typedef struct events events;
 
 /* Creates events.out.tfevents.<time>.<host>.<pid>.0 in `folder`. */

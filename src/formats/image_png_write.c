@@ -67,7 +67,7 @@ inlay_status image_write_png(const image *img, const char *path, inlay_error *er
 
     if (img->width <= 0 || img->height <= 0)
         FAIL(err, INLAY_ERR_USAGE, "'%s': an image of %d x %d pixels cannot be written", path, img->width, img->height);
-    TRY(file_begin(&out, path, err));
+    TRY(file_begin_named(&out, path, err));
     w.stream = out.stream;
     good = encode(&w, img);
     png_destroy_write_struct(&w.png, &w.info);

@@ -1,8 +1,8 @@
-/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB and uncompressed YCbCr
- * excepted), converted as it converts them.
+/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB excepted), converted as
+ * it converts them.
  *
  * Samples are fetched from strips or tiles as they are stored, and a pixel is put together here, because libtiff's own
- * conversion to RGBA is another one. It serves for subsampled YCbCr alone, as in Pillow. The orientation is applied
+ * conversion to RGBA is another one. It serves for compressed YCbCr alone, as in Pillow. The orientation is applied
  * always: Pillow does so for TIFF and for no other format. */
 #include "formats/image_codec.h"
 
@@ -25,6 +25,7 @@ typedef struct tiff_reader {
     uint16_t bits, samples, photometric, format, compression, planar,
         extra;   /* extra: what the first sample behind the colours is */
     int colours; /* samples of a pixel that are colours */
+    bool ycbcr; /* the samples are Y, Cb and Cr: put_pixel makes them RGB */
     uint16_t *map[3];
     unsigned char *block; /* a strip or tile, of each plane */
 } tiff_reader;
@@ -240,6 +241,24 @@ static uint8_t grey_of(const tiff_reader *r, image *out, uint32_t value)
     return image_deep_grey(out, r->s, value, r->bits == 32 ? UINT32_MAX : (1u << r->bits) - 1);
 }
 
+static uint8_t clipped(int value)
+{
+    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
+/* A colour difference in 1/64, as in Pillow's tables; shifted back, it is rounded down. */
+static int part(double factor, int difference)
+{
+    return (int)(factor * 64 * (difference - 128) + 0.5);
+}
+
+static void ycbcr_to_rgb(uint8_t *rgb, const uint8_t *s)
+{
+    rgb[0] = clipped(s[0] + (part(1.40200, s[2]) >> 6));
+    rgb[1] = clipped(s[0] + ((part(-0.34414, s[1]) + part(-0.71414, s[2])) >> 6));
+    rgb[2] = clipped(s[0] + (part(1.77200, s[1]) >> 6));
+}
+
 static uint8_t times(unsigned a, unsigned b) /* a * b / 255, rounded, as Pillow's MULDIV255 */
 {
     unsigned product = a * b + 128;
@@ -262,6 +281,8 @@ static void put_pixel(const tiff_reader *r, image *out, uint8_t *rgb, const uint
     } else if (r->photometric == PHOTOMETRIC_SEPARATED) {
         for (int c = 0; c < 3; c++)
             rgb[c] = (uint8_t)(255 - high[3] - times(high[c], 255u - high[3]));
+    } else if (r->ycbcr) {
+        ycbcr_to_rgb(rgb, high);
     } else if (r->samples > 3 && r->extra == EXTRASAMPLE_ASSOCALPHA && high[3] < 255) {
         for (int c = 0; c < 3; c++) {
             unsigned free_of_alpha = high[3] ? 255u * high[c] / high[3] : 0;
@@ -398,8 +419,14 @@ static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
         TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
         converted = false;
     }
-    if (converted && r->compression == COMPRESSION_NONE)
-        return unsupported(r, err);
+    if (converted && r->compression == COMPRESSION_NONE) {
+        uint16_t across = 0, down = 0;
+        TIFFGetFieldDefaulted(r->tiff, TIFFTAG_YCBCRSUBSAMPLING, &across, &down);
+        if (across != 1 || down != 1)
+            return unsupported(r, err);
+        r->ycbcr = true;
+        converted = false;
+    }
     if (converted)
         return read_converted(r, out, err);
     return TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);

@@ -198,23 +198,26 @@ static char *make_header(const tensor_view *const *order, int count, const char 
 {
     json_t *root = json_object(), *meta = json_object();
     int64_t at = 0;
+    int missing = 0; /* names and texts that JSON cannot hold */
     char *text, *padded;
     size_t length;
 
     json_object_set_new(meta, "format", json_string("pt"));
     for (; metadata && metadata[0]; metadata += 2)
-        json_object_set_new(meta, metadata[0], json_string(metadata[1]));
+        missing += json_object_set_new(meta, metadata[0], json_string(metadata[1])) != 0;
     json_object_set_new(root, "__metadata__", meta);
     for (int i = 0; i < count; i++) {
         json_t *shape = json_array();
         int64_t bytes = tensor_count(order[i]->ndim, order[i]->dims) * (int64_t)dtype_size(order[i]->type);
         for (int d = 0; d < order[i]->ndim; d++)
             json_array_append_new(shape, json_integer(order[i]->dims[d]));
-        json_object_set_new(root, order[i]->name,
-                            json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)bytes));
+        missing +=
+            json_object_set_new(root, order[i]->name,
+                                json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype_name(order[i]->type), "shape", shape,
+                                          "data_offsets", (json_int_t)at, (json_int_t)at + (json_int_t)bytes)) != 0;
         at += bytes;
     }
-    text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    text = missing ? NULL : json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(root);
     length = text ? strlen(text) : 0;
     padded = text ? malloc(length + 9) : NULL;
@@ -243,7 +246,7 @@ inlay_status safetensors_write(const char *path, const tensor_view *tensors, int
     header = order ? make_header(order, count, metadata) : NULL;
     if (!header) {
         free(order);
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", path);
+        FAIL(err, INLAY_ERR_NOMEM, "'%s' has no header: out of memory, or a name in it is not UTF-8", path);
     }
     status = file_begin(&w, path, err);
     if (status == INLAY_OK) {

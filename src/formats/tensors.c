@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "formats/tensors_internal.h"
 
 struct tensor_set {
@@ -86,13 +87,12 @@ static inlay_status read_shards(tensor_set *set, const char *path, const json_t 
 
 static inlay_status read_index(tensor_set *set, const char *path, inlay_error *err)
 {
-    json_error_t where;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    const json_t *map = json_object_get(root, "weight_map");
+    json_t *root;
+    const json_t *map;
     inlay_status status;
 
-    if (!root)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    TRY(json_read(&root, path, JSON_REJECT_DUPLICATES, err));
+    map = json_object_get(root, "weight_map");
     status = json_is_object(map) && json_object_size(map) > 0 ? read_shards(set, path, map, err)
                                                               : error_set(err, INLAY_ERR_FORMAT, "%s: key 'weight_map' (an object) is expected", path);
     json_decref(root);

@@ -91,7 +91,7 @@ static inlay_status check_head(const cache_file *f, const char *head, bool *good
 
 static inlay_status open_once(cache_file *f, const cache_file_request *q, const char *head, bool *good, inlay_error *err)
 {
-    f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    f->fd = open(f->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (f->fd < 0)
         return file_error(err, "write", f->path);
     TRY(lock(f, q, err));
@@ -140,7 +140,9 @@ inlay_status cache_file_open_temporary(cache_file *f, const char *path, size_t r
     inlay_status status = begin(f, path, 0, row, err);
 
     if (status == INLAY_OK) {
-        f->fd = open(f->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        f->fd = unlink(f->path) == 0 || errno == ENOENT
+                    ? open(f->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)
+                    : -1;
         status = f->fd < 0 ? file_error(err, "write", f->path) : INLAY_OK;
     }
     if (status == INLAY_OK && unlink(f->path) != 0)

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,14 +111,26 @@ static inlay_status compare_settings(const char *path, const char *prefix, const
     return INLAY_OK;
 }
 
+inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err)
+{
+    json_t *now = json_loads(run, 0, NULL);
+    inlay_status status =
+        json_is_object((const json_t *)saved)
+            ? compare_settings(path, "", saved, now, err)
+            : error_set(err, INLAY_ERR_FORMAT, "%s: there are no settings of a training run in it", path);
+
+    json_decref(now);
+    return status;
+}
+
 /* The two runs' settings must be the same. */
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
-    json_t *a = saved ? json_loads(saved, 0, NULL) : NULL, *b = json_loads(now, 0, NULL);
-    inlay_status status = a ? compare_settings(path, "", a, b, err) : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
+    inlay_status status = was ? checkpoint_compare(path, was, now, err)
+                              : error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
 
-    json_decref(a);
-    json_decref(b);
+    json_decref(was);
     return status;
 }
 
@@ -190,6 +203,40 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)
         status = read_values(path, file, a, d, err);
+    tensor_set_close(file);
+    return status;
+}
+
+/* How far the run goes, as its settings say. */
+static bool read_extent(const json_t *run, train_extent *extent)
+{
+    json_int_t epochs, images, batch;
+
+    if (json_unpack((json_t *)(uintptr_t)run, "{s:I, s:I, s:I}", "epochs", &epochs, "images", &images, "batch_size", &batch) != 0)
+        return false;
+    *extent = (train_extent){(int)epochs, (int)images, (int)batch};
+    return epochs > 0 && epochs <= INT_MAX && images > 0 && images <= INT_MAX && batch > 0 && batch <= INT_MAX;
+}
+
+inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err)
+{
+    tensor_set *file;
+    const char *text;
+    train_extent extent;
+    inlay_status status = INLAY_OK;
+
+    *run = NULL;
+    TRY(tensor_set_open(&file, path, err));
+    text = tensor_set_metadata(file, "inlay.run");
+    *run = text ? json_loads(text, 0, NULL) : NULL;
+    if (!*run || !read_extent(*run, &extent))
+        status = error_set(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    if (status == INLAY_OK)
+        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, &extent, err);
+    if (status != INLAY_OK) {
+        json_decref(*run);
+        *run = NULL;
+    }
     tensor_set_close(file);
     return status;
 }

@@ -24,5 +24,10 @@ typedef struct train_extent {
 inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state, const char *run, inlay_error *err);
 inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run,
                              inlay_error *err);
+/* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
+inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);
+/* Whether a finished run's record (a json_t *, from the file `path`) has the settings of `run`; the error names the
+ * first that differs. */
+inlay_status checkpoint_compare(const char *path, const void *saved, const char *run, inlay_error *err);
 
 #endif

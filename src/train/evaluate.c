@@ -26,7 +26,7 @@ void softmax_top(float *logits, int64_t classes, int *order, int k)
         logits[c] = (float)(exp((double)logits[c] - top) / sum);
 }
 
-/* Adds one image's result: until the end, top1, top5 and loss are sums. */
+/* Adds one image's result, whose logits are finite: until the end, top1, top5 and loss are sums. */
 static void judge(evaluation *e, const float *logits, int label)
 {
     int better = 0, best = 0;
@@ -52,6 +52,7 @@ static inlay_status judge_task(evaluation *e, const evaluate_request *q, int tas
     for (int i = 0; i < count; i++) {
         if (labels[i] < 0 || labels[i] >= e->classes)
             FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes", q->data->samples[indices[i]].path, labels[i], (long long)e->classes);
+        TRY(predictor_check(q->model, task, logits + i * e->classes, q->data->samples[indices[i]].path, err));
         judge(e, logits + i * e->classes, labels[i]);
     }
     return INLAY_OK;
@@ -79,6 +80,8 @@ static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, f
         TRY(loader_next(l, (int)q->model->batch, predictor_pixels(q->model), labels, indices, &got, err));
         if (got == 0)
             break;
+        if (q->stop && q->stop(q->context))
+            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after %d of %d images", out->count, q->data->count);
         predictor_forward(q->model, got);
         for (int t = 0; t < q->model->m.task_count; t++)
             TRY(judge_task(&out[t], q, t, logits, labels, indices, got, err));

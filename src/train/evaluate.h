@@ -22,10 +22,12 @@ typedef struct evaluate_request {
     const preprocess *prep;
     int workers;
     void (*progress)(void *context, int done, int total); /* may be NULL */
+    bool (*stop)(void *context); /* asked before every batch; may be NULL */
     void *context;
 } evaluate_request;
 
-/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the model. */
+/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the
+ * model, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 

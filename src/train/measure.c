@@ -92,6 +92,26 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
     return INLAY_OK;
 }
 
+/* What is not a number costs other time than what is, and is no use to anyone. */
+static inlay_status check_result(const measure_request *q, program *p, value wanted, int64_t batch, const model *m,
+                                 inlay_error *err)
+{
+    int64_t count = wanted == m->loss ? 1 : batch * m->classes;
+    float *values = malloc((size_t)count * sizeof *values);
+    bool finite = true;
+
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for %lld logits", (long long)count);
+    device_get_f32(q->dev, values, program_value(p, wanted, batch).data, count);
+    for (int64_t i = 0; i < count; i++)
+        finite = finite && isfinite(values[i]);
+    free(values);
+    if (!finite)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': the %s of images of noise are not finite", q->b->path,
+             wanted == m->loss ? "losses" : "logits");
+    return INLAY_OK;
+}
+
 static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
 {
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8,
@@ -112,6 +132,8 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
         fill(p, &m, batch, q->a->classes, training, &q->b->shape);
         status = time_runs(q, p, batch, training, &seconds, err);
     }
+    if (status == INLAY_OK)
+        status = check_result(q, p, *plan.wanted, batch, &m, err);
     if (status == INLAY_OK) {
         double speed = (double)batch / seconds;
         *out = (measured_pass){.images_per_second = speed, .gflops = program_flops(p, training) * speed / 1e9, .peak_memory = monitor_peak_rss()};

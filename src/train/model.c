@@ -1,6 +1,8 @@
 #include "train/model.h"
 
 #include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backbones/config.h"
@@ -229,7 +231,7 @@ inlay_status predictor_open(predictor *out, const model_request *request, int64_
 {
     program_request plan = {.dev = request->dev, .max_batch = batch};
 
-    *out = (predictor){.batch = batch, .dev = request->dev};
+    *out = (predictor){.batch = batch, .dev = request->dev, .b = request->b, .a = request->a, .tasks = request->tasks};
     TRY(model_build(&out->m, request, err));
     plan.wanted = out->m.task_logits;
     plan.wanted_count = out->m.task_count;
@@ -266,4 +268,74 @@ void predictor_run(predictor *p, int64_t count, float *logits)
 {
     predictor_forward(p, count);
     predictor_logits(p, 0, count, logits);
+}
+
+static bool all_finite(const float *values, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+static bool is_float(dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
+}
+
+#define PIECE 4096 /* values that are converted at a time */
+
+static bool tensor_finite(const tensor_view *t)
+{
+    float values[PIECE];
+
+    for (int64_t done = 0; is_float(t->type) && done < t->count; done += PIECE) {
+        int64_t now = t->count - done < PIECE ? t->count - done : PIECE;
+        dtype_to_f32(values, (const char *)t->data + (size_t)done * dtype_size(t->type), t->type, (size_t)now);
+        if (!all_finite(values, now))
+            return false;
+    }
+    return true;
+}
+
+static bool param_finite(const param *p, const device *d)
+{
+    float *values = p->data || p->source ? malloc((size_t)p->count * sizeof *values) : NULL;
+    bool finite = true;
+
+    if (values) {
+        param_get(p, d, values);
+        finite = all_finite(values, p->count);
+    }
+    free(values);
+    return finite;
+}
+
+const char *adapter_not_finite(const adapter *a, const device *d)
+{
+    for (int i = 0; i < a->param_count; i++)
+        if (!a->params[i].p->choice && !param_finite(a->params[i].p, d))
+            return a->params[i].p->name;
+    return NULL;
+}
+
+inlay_status predictor_check(const predictor *p, int task, const float *logits, const char *about, inlay_error *err)
+{
+    const adapter *a = p->tasks ? p->tasks[task] : p->a;
+    const char *name;
+
+    if (all_finite(logits, predictor_classes(p, task)))
+        return INLAY_OK;
+    name = a ? adapter_not_finite(a, p->dev) : NULL;
+    if (name)
+        FAIL(err, INLAY_ERR_FORMAT,
+             "'%s': the logits are not finite; tensor '%s' of the '%s' adapter has a value that is not finite", about,
+             name, a->name);
+    for (int i = 0; i < tensor_set_count(p->b->file); i++)
+        if (!tensor_finite(tensor_set_at(p->b->file, i)))
+            FAIL(err, INLAY_ERR_FORMAT,
+                 "'%s': the logits are not finite; tensor '%s' of '%s' has a value that is not finite", about,
+                 tensor_set_at(p->b->file, i)->name, tensor_set_at(p->b->file, i)->file);
+    FAIL(err, INLAY_ERR_FORMAT,
+         "'%s': the logits are not finite, though all weights are: what is computed from them overflows", about);
 }

@@ -51,6 +51,9 @@ typedef struct predictor {
     program *p;
     int64_t batch;
     device *dev;
+    const backbone *b; /* what it was built from, for messages */
+    const adapter *a;
+    const adapter *const *tasks;
 } predictor;
 
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err);
@@ -62,5 +65,10 @@ void predictor_run(predictor *p, int64_t count, float *logits);
 void predictor_forward(predictor *p, int64_t count);
 void predictor_logits(const predictor *p, int task, int64_t count, float *logits);
 int64_t predictor_classes(const predictor *p, int task);
+/* The first parameter of `a` with a value that is not finite; NULL: none. */
+const char *adapter_not_finite(const adapter *a, const device *d);
+/* A logit that is not finite is no answer: the error names the image `about` which it is, and the first tensor that is
+ * not finite either, when there is one. */
+inlay_status predictor_check(const predictor *p, int task, const float *logits, const char *about, inlay_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/monitor.h"
 #include "formats/events.h"
 #include "train/cache.h"
@@ -41,6 +42,7 @@ typedef struct trainer {
     const char *checkpoint;
     int64_t steps_per_epoch;
     schedule rates; /* the request's, in its own unit */
+    int64_t images; /* of this process's training */
 } trainer;
 
 #define NOTIFY(t, event, ...)                                                   \
@@ -134,9 +136,7 @@ static inlay_status open_log(trainer *t, inlay_error *err)
 {
     const char *path = path_join(t->memory, t->q->output, "metrics.jsonl");
 
-    t->log = fopen(path, t->state.log_bytes ? "r+e" : "we");
-    if (!t->log)
-        return file_error(err, "write", path);
+    TRY(file_open_own(&t->log, path, t->state.log_bytes > 0, err));
     /* lines behind the checkpoint belong to work that is done again */
     if (ftruncate(fileno(t->log), t->state.log_bytes) != 0 || fseek(t->log, 0, SEEK_END) != 0)
         return file_error(err, "write", path);
@@ -145,13 +145,19 @@ static inlay_status open_log(trainer *t, inlay_error *err)
 
 static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
 {
-    char *text = json_dumps(line, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
-    bool good = text && fprintf(t->log, "%s\n", text) > 0 && fflush(t->log) == 0;
+    const char *path = path_join(t->memory, t->q->output, "metrics.jsonl");
+    char *text;
+    inlay_status status =
+        line ? json_encode(&text, line, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9), path, err)
+             : INLAY_ERR_FORMAT;
+    bool good;
 
-    free(text);
     json_decref(line);
+    TRY(status);
+    good = fprintf(t->log, "%s\n", text) > 0 && fflush(t->log) == 0;
+    free(text);
     if (!good)
-        return file_error(err, "write", path_join(t->memory, t->q->output, "metrics.jsonl"));
+        return file_error(err, "write", path);
     t->state.log_bytes = ftell(t->log);
     return INLAY_OK;
 }
@@ -249,6 +255,18 @@ static inlay_status interrupted(trainer *t, inlay_error *err)
     FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
 }
 
+/* A checkpoint with such weights could only be resumed into the same end: the one before it stays. */
+static inlay_status check_weights(const trainer *t, inlay_error *err)
+{
+    const char *name = adapter_not_finite(t->q->a, t->q->dev);
+
+    if (name)
+        FAIL(err, INLAY_ERR_INTERNAL,
+             "after epoch %d, tensor '%s' has a value that is not finite: a lower --lr may help", t->state.epoch + 1,
+             name);
+    return INLAY_OK;
+}
+
 static void shuffle(trainer *t)
 {
     int kept = 0;
@@ -327,8 +345,10 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
                           .images_per_second = seconds > 0 ? images / seconds : 0};
 
     t->result->loss = loss;
-    TRY(log_line(t, json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:f}", "event", "epoch", "epoch", report.epoch, "step", (json_int_t)report.step, "loss", loss, "lr",
-                              lr, "images_per_second", report.images_per_second, "seconds", seconds),
+    TRY(log_line(t,
+                 json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:I, s:f, s:f, s:f, s:f}", "event", "epoch",
+                            "epoch", report.epoch, "step", (json_int_t)report.step, "loss", loss, "lr", lr,
+                            "images_per_second", report.images_per_second, "seconds", seconds),
                  err));
     if (t->board) {
         TRY(events_scalar(t->board, "train/loss", report.step, loss, 0, err));
@@ -341,16 +361,21 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
 
 /* ---- judging ---- */
 
-/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next time. */
-static inlay_status evaluate_trained(trainer *t, evaluation *e, inlay_error *err)
+/* Of what would be saved now, on `data`. A merge is made, judged and given up; a model that is its own result is kept
+ * for the next time. */
+static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation *e, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    evaluate_request request = {.model = &t->judge, .data = q->eval_data, .prep = q->prep, .workers = q->workers, .progress = q->observer.progress,
-                                .context = q->observer.context};
+    evaluate_request request = {
+        .model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
     adapter *merged;
     inlay_status status;
 
+    if (data == q->eval_data) {
+        request.progress = q->observer.progress;
+        request.stop = q->observer.stop;
+    }
     TRY(adapter_merged(&merged, q->a, q->dev, err));
     model_.a = merged;
     status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
@@ -365,13 +390,30 @@ static inlay_status evaluate_trained(trainer *t, evaluation *e, inlay_error *err
     return status;
 }
 
+/* An evaluation failed; logits that are not finite (INLAY_ERR_FORMAT) are what a run that diverged answers. */
+static inlay_status diverged(inlay_status status, inlay_error *err, const char *when)
+{
+    char text[sizeof err->message];
+
+    if (!err || status != INLAY_ERR_FORMAT)
+        return err ? error_prefix(err, "%s", when) : status;
+    memcpy(text, err->message, sizeof text);
+    FAIL(err, status, "%s: %s; a lower --lr may help", when, text);
+}
+
 static inlay_status judge(trainer *t, int epoch, inlay_error *err)
 {
     const train_request *q = t->q;
     evaluation e;
+    inlay_status status;
 
     NOTIFY(t, phase, "evaluating", q->eval_data->count, "img");
-    TRY(evaluate_trained(t, &e, err));
+    status = evaluate_trained(t, q->eval_data, &e, err);
+    if (status == INLAY_ERR_INTERRUPTED)
+        FAIL(err, status, "interrupted in the evaluation after epoch %d; '%s' holds the run, --resume continues it",
+             epoch, t->checkpoint);
+    if (status != INLAY_OK)
+        return diverged(status, err, arena_printf(t->memory, "evaluating '%s' after epoch %d", q->eval_split, epoch));
     t->result->evaluated = true;
     t->result->top1 = e.top1;
     t->result->top5 = e.top5;
@@ -383,8 +425,10 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     evaluation_free(&e);
     if (q->strict && t->result->bad_count)
         FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
-    TRY(log_line(t, json_pack("{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval", "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
-                              t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
+    TRY(log_line(t,
+                 json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval",
+                            "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
+                            t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
                  err));
     if (t->board) {
         TRY(events_scalar(t->board, "eval/top1", t->state.step, t->result->top1, 0, err));
@@ -393,11 +437,26 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     return INLAY_OK;
 }
 
+/* Where nothing is judged, one image says whether what was trained can answer at all. */
+static inlay_status look(trainer *t, inlay_error *err)
+{
+    dataset one = *t->q->data;
+    evaluation e;
+    inlay_status status;
+
+    one.samples += t->usable_count > 0 ? t->order[0] : 0;
+    one.count = 1;
+    status = evaluate_trained(t, &one, &e, err);
+    if (status != INLAY_OK)
+        return diverged(status, err, "after the last step");
+    evaluation_free(&e);
+    return INLAY_OK;
+}
+
 static inlay_status one_epoch(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     double lr = lr_now(t), begun = monitor_seconds(), seconds;
-    bool last = t->state.epoch + 1 == q->epochs;
     loader *l = NULL;
     int images = 0;
     inlay_status status = INLAY_OK;
@@ -420,10 +479,9 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
         FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
     seconds = monitor_seconds() - begun;
     t->result->seconds += seconds;
-    t->result->images_per_second += images;
+    t->images += images;
     TRY(report_epoch(t, lr, images, seconds, err));
-    if (q->eval_data && !last && q->eval_every > 0 && (t->state.epoch + 1) % q->eval_every == 0)
-        TRY(judge(t, t->state.epoch + 1, err));
+    TRY(check_weights(t, err));
     t->state = (train_state){.epoch = t->state.epoch + 1, .step = t->state.step, .log_bytes = t->state.log_bytes};
     return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, err);
 }
@@ -481,6 +539,16 @@ static inlay_status expect_finite(const trainer *t, inlay_error *err)
     return INLAY_OK;
 }
 
+/* Brings the result's figures up to date. */
+static void sum_up(trainer *t)
+{
+    train_result *r = t->result;
+
+    r->steps = t->state.step;
+    r->cached = t->cached;
+    r->images_per_second = r->seconds > 0 ? (double)t->images / r->seconds : 0;
+}
+
 static inlay_status finish(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -488,28 +556,44 @@ static inlay_status finish(trainer *t, inlay_error *err)
     json_t *record = json_loads(q->run, 0, NULL);
     inlay_status status = INLAY_OK;
 
-    if (q->eval_data) {
-        status = judge(t, q->epochs, err);
-        if (status == INLAY_OK && record)
-            json_object_set_new(record, "result", json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count, "top1", t->result->top1,
-                                                            "top5", t->result->top5));
-    }
+    status = q->eval_data ? judge(t, q->epochs, err) : look(t, err);
+    if (status == INLAY_OK && q->eval_data && record)
+        json_object_set_new(record, "result",
+                            json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count,
+                                      "top1", t->result->top1, "top5", t->result->top5));
     if (status == INLAY_OK)
         status = save(t, preprocessing, record, err);
     if (status == INLAY_OK) {
         file_size(path_join(t->memory, q->output, "adapter.safetensors"), &t->result->adapter_bytes);
-        unlink(t->checkpoint);
+        sum_up(t);
+        if (q->observer.saved)
+            status = q->observer.saved(q->observer.context, t->result, err);
     }
+    if (status == INLAY_OK) /* a run is complete when its checkpoint is gone: all else has to be there */
+        unlink(t->checkpoint);
     json_decref(preprocessing);
     json_decref(record);
     return status;
 }
 
+static bool judge_is_due(const trainer *t)
+{
+    const train_request *q = t->q;
+    int done = t->state.epoch;
+
+    return q->eval_data && q->eval_every > 0 && done > 0 && done < q->epochs && t->state.position == 0 &&
+           done % q->eval_every == 0;
+}
+
+/* The checkpoint between two epochs is from before the evaluation that belongs there: a run that goes on from it begins
+ * with that. */
 static inlay_status run(trainer *t, inlay_error *err)
 {
     TRY(begin(t, err));
     NOTIFY(t, phase, "training", (int)(t->steps_per_epoch * t->q->epochs * t->q->batch), "img");
     while (t->state.epoch < t->q->epochs) {
+        if (judge_is_due(t))
+            TRY(judge(t, t->state.epoch, err));
         TRY(one_epoch(t, err));
         if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
             return interrupted(t, err);
@@ -527,9 +611,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
     count_cut(out, t.cache.cut_count);
-    out->steps = t.state.step;
-    out->cached = t.cached;
-    out->images_per_second = out->seconds > 0 ? out->images_per_second / out->seconds : 0;
+    sum_up(&t);
     if (t.log && fclose(t.log) != 0 && status == INLAY_OK)
         status = file_error(err, "write", path_join(t.memory, request->output, "metrics.jsonl"));
     events_close(t.board);

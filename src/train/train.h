@@ -24,6 +24,8 @@ typedef struct train_plan {
     double flops;              /* of an image and step */
 } train_plan;
 
+struct train_result;
+
 /* Who watches a run. Every function may be NULL. */
 typedef struct train_observer {
     void *context;
@@ -35,6 +37,8 @@ typedef struct train_observer {
     void (*plan)(void *context, const train_plan *plan);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
+    /* The adapter is written, the checkpoint still there: what else belongs to a complete run is written now. */
+    inlay_status (*saved)(void *context, const struct train_result *result, inlay_error *err);
 } train_observer;
 
 /* CACHE_AUTO: a run goes on without a cache when its file cannot be written; CACHE_ON: that is an error. */

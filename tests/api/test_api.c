@@ -1,6 +1,9 @@
 /* The public API, through its header alone. */
 #include "support.h"
 
+#include <math.h>
+
+#include "formats/tensors.h"
 #include "inlay/inlay.h"
 
 #define VIT TEST_DATA "/oracle/vit"
@@ -45,6 +48,53 @@ static void test_classify(void **state)
     free(pixels);
 }
 
+/* One value of the checkpoint is not a number: no answer, and no probabilities, are made of that. */
+static void test_not_finite(void **state)
+{
+    char *folder = strdup(support_folder()), path[300], command[700];
+    uint8_t *pixels = calloc(1, 32 * 32 * 3);
+    inlay_prediction top[5];
+    inlay_error err;
+    inlay_model *model;
+    tensor_set *set;
+    tensor_view views[256];
+    float logits[5], *values = NULL;
+    int found, count;
+
+    (void)state;
+    snprintf(command, sizeof command, "cp " VIT "/config.json '%s/'", folder);
+    assert_int_equal(system(command), 0);
+    ASSERT_OK(tensor_set_open(&set, VIT "/model.safetensors", &err));
+    count = tensor_set_count(set);
+    assert_true(count <= 256);
+    for (int i = 0; i < count; i++) {
+        views[i] = *tensor_set_at(set, i);
+        if (strcmp(views[i].name, "norm.bias") != 0)
+            continue;
+        values = malloc((size_t)views[i].count * sizeof *values);
+        memcpy(values, views[i].data, (size_t)views[i].count * sizeof *values);
+        values[3] = (float)INFINITY;
+        views[i].data = values;
+    }
+    assert_non_null(values);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    ASSERT_OK(safetensors_write(path, views, count, NULL, &err));
+    tensor_set_close(set);
+    free(values);
+    ASSERT_OK(inlay_model_open(&model, &(inlay_model_options){.backbone = folder, .precision = "f32"}, &err));
+    assert_int_equal(inlay_model_logits(model, pixels, 1, logits, &err), INLAY_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "'image 0': the logits are not finite; tensor 'norm.bias'"));
+    support_images(folder, "some", 1, 1, 48);
+    snprintf(path, sizeof path, "%s/some/class0/00.ppm", folder);
+    assert_int_equal(inlay_model_classify_file(model, path, top, 5, &found, &err), INLAY_ERR_FORMAT);
+    assert_int_equal(found, 0);
+    assert_non_null(strstr(err.message, "00.ppm': the logits are not finite"));
+    inlay_model_close(model);
+    support_remove(folder);
+    free(folder);
+    free(pixels);
+}
+
 static void test_refused(void **state)
 {
     inlay_error err;
@@ -62,7 +112,8 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_classify), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_not_finite)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,15 +155,16 @@ static void test_double_dash_ends_options(void **state)
     options_free(o);
 }
 
-static void test_the_last_one_wins_unless_repeatable(void **state)
+static void test_options_given_several_times(void **state)
 {
     options *o = both_tables();
     inlay_error err;
 
     (void)state;
-    assert_int_equal(
-        parse(o, &err, WORDS("--rank", "4", "--rank=32", "--label", "cat", "--no-layernorm", "--label=dog", "--layernorm", "--label", "")),
-        INLAY_OK);
+    assert_int_equal(parse(o, &err,
+                           WORDS("--rank", "4", "--rank=32", "--label", "cat", "--layernorm", "--label=dog",
+                                 "--layernorm", "--label", "")),
+                     INLAY_OK);
     assert_int_equal(options_int(o, "rank"), 32);
     assert_int_equal(options_count(o, "rank"), 1);
     assert_true(options_flag(o, "layernorm"));
@@ -172,6 +173,14 @@ static void test_the_last_one_wins_unless_repeatable(void **state)
     assert_string_equal(options_at(o, "label", 1), "dog");
     assert_string_equal(options_at(o, "label", 2), "");
     assert_null(options_at(o, "label", 3));
+    assert_int_equal(options_notes(o), 1);
+    assert_string_equal(options_note_at(o, 0), "--rank is given twice, 4 and 32: the last counts");
+    options_free(o);
+    refuses(WORDS("--data", "a", "--data=b"), "--data is given twice: 'a' and 'b'");
+    refuses(WORDS("--layernorm", "--no-layernorm"), "--layernorm and --no-layernorm are given: one of them");
+    o = both_tables();
+    assert_int_equal(parse(o, &err, WORDS("--data", "a", "--data=a", "--rank", "4", "--rank", "4")), INLAY_OK);
+    assert_int_equal(options_notes(o), 0);
     options_free(o);
 }
 
@@ -458,7 +467,7 @@ int main(void)
         cmocka_unit_test(test_spellings),
         cmocka_unit_test(test_negative_numbers_are_values),
         cmocka_unit_test(test_double_dash_ends_options),
-        cmocka_unit_test(test_the_last_one_wins_unless_repeatable),
+        cmocka_unit_test(test_options_given_several_times),
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_endless_names),
         cmocka_unit_test(test_bad_values),

@@ -34,6 +34,17 @@ static void test_messages(void **state)
     assert_int_equal(error_prefix(NULL, "x"), INLAY_ERR_INTERNAL);
 }
 
+static void test_messages_are_one_clean_line(void **state)
+{
+    inlay_error err;
+
+    (void)state;
+    error_set(&err, INLAY_ERR_IO, "cannot open '%s'", "a\033[2J\nb");
+    assert_string_equal(err.message, "cannot open 'a\\x1b[2J\\x0ab'");
+    error_prefix(&err, "'%s'", "\x9b" "1m");
+    assert_string_equal(err.message, "'\\x9b1m': cannot open 'a\\x1b[2J\\x0ab'");
+}
+
 static void test_long_messages_are_cut(void **state)
 {
     char text[3000];
@@ -63,6 +74,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_messages_are_one_clean_line),
         cmocka_unit_test(test_long_messages_are_cut),
         cmocka_unit_test(test_names),
     };

@@ -216,6 +216,86 @@ static void test_csv(void **state)
     free(text);
 }
 
+static void test_characters(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t length;
+    } rows[] = {{"a", 1},
+                {"", 0},
+                {"\xc3\xa9", 2},
+                {"\xe2\x82\xac", 3},
+                {"\xf0\x9f\x90\x88", 4},
+                {"\xe9t", 0},
+                {"\x80", 0},
+                {"\xc0\x80", 0},
+                {"\xc1\xbf", 0},
+                {"\xe0\x9f\xbf", 0},
+                {"\xed\xa0\x80", 0},
+                {"\xef\xbf\xbf", 3},
+                {"\xf0\x8f\xbf\xbf", 0},
+                {"\xf4\x90\x80\x80", 0},
+                {"\xf5\x80\x80\x80", 0},
+                {"\xe2\x82", 0}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(text_character(rows[i].text), rows[i].length);
+    assert_true(text_is_utf8("na\xc3\xafve"));
+    assert_true(text_is_utf8(""));
+    assert_false(text_is_utf8("na\xefve"));
+    assert_false(text_is_utf8("cut \xe2\x82"));
+}
+
+static void test_clean(void **state)
+{
+    static const char *const rows[][2] = {{"plain", "plain"},
+                                          {"a\033[2Jb\n\t\x7f", "a\\x1b[2Jb\\x0a\\x09\\x7f"},
+                                          {"\xc2\x9b"
+                                           "2J",
+                                           "\\xc2\\x9b"
+                                           "2J"},
+                                          {"\x9b"
+                                           "2J",
+                                           "\\x9b"
+                                           "2J"},
+                                          {"\xc2\xa0\xc3\xa9 \xe9", "\xc2\xa0\xc3\xa9 \xe9"},
+                                          {"\xe2\x80\x9b", "\xe2\x80\x9b"}};
+    char out[64], *printed = NULL;
+    size_t size;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        FILE *stream = open_memstream(&printed, &size);
+        assert_string_equal(text_clean(out, sizeof out, rows[i][0]), rows[i][1]);
+        text_put(stream, rows[i][0]);
+        fclose(stream);
+        assert_string_equal(printed, rows[i][1]);
+        free(printed);
+    }
+    assert_string_equal(text_clean(out, 6, "ab\033cd"), "ab"); /* a piece that does not fit is left out whole */
+    assert_string_equal(text_clean(out, 7, "ab\033cd"), "ab\\x1b");
+}
+
+static void test_table_cells_are_clean(void **state)
+{
+    text_table *t = text_table_new();
+    char *printed = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&printed, &size);
+
+    (void)state;
+    text_table_column(t, "class", TEXT_LEFT);
+    text_table_column(t, "n", TEXT_RIGHT);
+    text_table_cell(t, "%s", "\033[31mred\n");
+    text_table_cell(t, "%d", 1);
+    text_table_print(t, 0, stream);
+    fclose(stream);
+    assert_non_null(strstr(printed, "\n\\x1b[31mred\\x0a  1\n"));
+    free(printed);
+    text_table_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,7 +303,8 @@ int main(void)
         cmocka_unit_test(test_counts),  cmocka_unit_test(test_quantities),
         cmocka_unit_test(test_columns), cmocka_unit_test(test_wrapping),
         cmocka_unit_test(test_table),   cmocka_unit_test(test_table_without_titles),
-        cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_csv),     cmocka_unit_test(test_characters),
+        cmocka_unit_test(test_clean),   cmocka_unit_test(test_table_cells_are_clean),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,25 +9,6 @@
 
 #define TRAIN "train --backbone " VIT " --data data --quiet --threads 1 "
 
-static int set_up(void **state)
-{
-    char data[300];
-
-    (void)state;
-    snprintf(folder, sizeof folder, "%s", support_folder());
-    path_in(data, "data");
-    support_images(data, "train", 3, 6, 40);
-    support_images(data, "val", 3, 2, 40);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    support_remove(folder);
-    return 0;
-}
-
 /* adapter.json's `training` of a run. */
 static json_t *record_of(const char *run)
 {

@@ -4,8 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -255,6 +257,37 @@ static void test_deep_grey(void **state)
     assert_false(cut);
 }
 
+/* The header of a progressive JPEG changed to another size; what the file lacks is grey, but it cannot lack nearly
+ * everything. */
+static void test_jpeg_that_claims_a_large_size(void **state)
+{
+    static const struct {
+        int size;
+        inlay_status status;
+        const char *words;
+    } cases[] = {{1000, INLAY_OK, ""},
+                 {4097, INLAY_ERR_FORMAT, "4097 x 4097 pixels take"},
+                 {13370, INLAY_ERR_FORMAT, "13370 x 13370 pixels take"},
+                 {16384, INLAY_ERR_UNSUPPORTED, "16384 x 16384 pixels, at most 178956970"}};
+    char *bytes, *at;
+    size_t length;
+    image img;
+    inlay_error err = {0};
+
+    (void)state;
+    assert_int_equal(file_read(IMAGES "progressive.jpg", 1 << 20, &bytes, &length, &err), INLAY_OK);
+    for (at = bytes; memcmp(at, "\xFF\xC2", 2) != 0; at++)
+        assert_true(at < bytes + length - 10);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        at[5] = at[7] = (char)(cases[i].size >> 8);
+        at[6] = at[8] = (char)(cases[i].size & 255);
+        assert_int_equal(image_decode(&img, bytes, length, "a/b.img", 0, &err), cases[i].status);
+        assert_non_null(strstr(cases[i].status == INLAY_OK ? "" : err.message, cases[i].words));
+        image_free(&img);
+    }
+    free(bytes);
+}
+
 static void test_refusals_say_why(void **state)
 {
     image img;
@@ -317,6 +350,7 @@ static void test_flip(void **state)
 static void test_png_round_trip(void **state)
 {
     char folder[] = "/tmp/inlay-test-XXXXXX", path[64], temporary[80];
+    struct rlimit room;
     static uint8_t pixels[13 * 7 * 3];
     image img = {.width = 13, .height = 7, .rgb = pixels}, back;
     inlay_error err;
@@ -338,12 +372,15 @@ static void test_png_round_trip(void **state)
     assert_int_equal(image_write_png(&img, path, &err), INLAY_ERR_USAGE);
     img.height = 7;
     assert_int_equal(image_write_png(&img, "/nowhere/a.png", &err), INLAY_ERR_IO);
-    assert_int_equal(symlink("/dev/full", temporary), 0); /* a full disk */
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &room), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){16, room.rlim_max}), 0); /* a full disk */
     assert_int_equal(image_write_png(&img, path, &err), INLAY_ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &room), 0);
     assert_non_null(strstr(err.message, "cannot write"));
     assert_int_equal(image_load(&back, path, false, &err), INLAY_OK); /* the old file is still there */
     image_free(&back);
-    unlink(temporary);
+    assert_int_equal(access(temporary, F_OK), -1);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(folder), 0);
 }
@@ -355,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_truncated_files_are_refused),
         cmocka_unit_test(test_damaged_files_are_survived),
         cmocka_unit_test(test_refuses_what_pillow_refuses),
+        cmocka_unit_test(test_jpeg_that_claims_a_large_size),
         cmocka_unit_test(test_endings),
         cmocka_unit_test(test_deep_grey),
         cmocka_unit_test(test_refusals_say_why),

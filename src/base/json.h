@@ -1,0 +1,33 @@
+/* JSON that is written: numbers and texts that have no JSON form are an error with its cause, or are replaced; they are
+ * never left out. */
+#ifndef INLAY_BASE_JSON_H
+#define INLAY_BASE_JSON_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+/* json_pack that says why it made nothing: a number that is not finite, a text that is not UTF-8. `what` names the
+ * record in the message. NULL: failed. */
+json_t *json_build(const char *what, inlay_error *err, const char *format, ...);
+
+/* A text from outside (a path, a label): every byte that is not UTF-8 becomes U+FFFD. */
+json_t *json_text(const char *bytes);
+/* Sets `key` to json_text(path); where bytes were replaced, `key`_bytes holds all of the path's bytes as hexadecimal
+ * digits. */
+void json_set_path(json_t *object, const char *key, const char *path);
+
+/* `root` as text, released with free(). NULL as root, or a part of it that could not be made, is an error that names
+ * `what`. */
+inlay_status json_encode(char **out, const json_t *root, size_t flags, const char *what, inlay_error *err);
+/* An answer: indented, in the order in which it was built, with a line feed. That it could be written is seen when
+ * `out` is closed. */
+inlay_status json_print(const json_t *root, FILE *out, const char *what, inlay_error *err);
+
+/* A JSON file that the user named or that belongs to what he named. */
+inlay_status json_read(json_t **out, const char *path, size_t flags, inlay_error *err);
+
+#define JSON_ANSWER (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9))
+
+#endif
