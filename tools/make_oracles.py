@@ -17,6 +17,7 @@ import warnings
 import zlib
 
 import oracle_optimizers
+import oracle_options
 import oracle_training
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -591,6 +592,7 @@ def main():
     for make in (make_main, make_base, make_variants, make_cases, make_steps, make_schedule):
         make()
     oracle_training.make(sys.modules[__name__])
+    oracle_options.make(sys.modules[__name__])
     oracle_optimizers.make(sys.modules[__name__])
     if a.assets:
         make_real(a.assets)

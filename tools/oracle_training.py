@@ -321,14 +321,14 @@ def when_of(row, step):
     return {"seed": row["seed"], "step": step, "epoch": step // 2, "epochs": row["epochs"]}
 
 
-def run_steps(m, row, values, open_entries, inputs, lr, dtype):
+def run_steps(m, row, values, open_entries, inputs, lr, dtype, forward=passes):
     p = {k: v.to(dtype).requires_grad_() for k, v in values.items()}
     groups = [{"params": [v], "weight_decay": row["weight_decay"] if v.ndim >= 2 else 0.0, "factor": own_rate(row, k) / row["lr"]} for k, v in p.items()]
     optimiser, losses = torch.optim.AdamW(groups, lr=0.0, betas=row["betas"], eps=row["eps"]), []
     for step in range(row["steps"]):
         for g in optimiser.param_groups:
             g["lr"] = lr[step].item() * g["factor"]
-        results = passes(m, row, p, inputs["pixels"][step % 4], when_of(row, step), dtype)
+        results = forward(m, row, p, inputs["pixels"][step % 4], when_of(row, step), dtype)
         loss = step_loss(m, row, results, inputs["labels"][step % 4])
         optimiser.zero_grad(set_to_none=True)  # the optimiser leaves out, and does not count, what has no gradient
         loss.backward()

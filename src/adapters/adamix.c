@@ -9,9 +9,11 @@
 static const option_spec option_table[] = {
     {"kind", OPTION_CHOICE, "adapter", "adapter|lora", 0, 0, NULL, "what the experts are: bottleneck adapters, or low-rank changes of weights", false},
     {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "experts on each side that is not shared", false},
-    {"share", OPTION_CHOICE, "up", "up|down|none", 0, 0, NULL, "side that has one projection for all experts (of lora: down is A, up is B)", false},
+    {"share", OPTION_CHOICE, "up", "up|down|none|both", 0, 0, NULL,
+     "side that has one projection for all experts (of lora: down is A, up is B)", false},
     {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
     OPTION_RANK("8"),
+    OPTION_RANKS,
     OPTION_POSITION("intermediate"),
     OPTION_ACTIVATION("gelu"),
     OPTION_INIT("bert"),
@@ -19,19 +21,23 @@ static const option_spec option_table[] = {
     OPTION_DROPOUT("0"),
     {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "with lora: the change is scaled by alpha / rank", false},
     OPTION_TARGETS,
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
 
 static int experts_of(const adapter *a, const char *side)
 {
-    return strcmp(options_string(a->settings, "share"), side) == 0 ? 1 : (int)options_int(a->settings, "experts");
+    const char *share = options_string(a->settings, "share");
+    bool shared = strcmp(share, side) == 0 || strcmp(share, "both") == 0;
+
+    return shared ? 1 : (int)options_int(a->settings, "experts");
 }
 
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
     int downs = experts_of(a, "down"), ups = experts_of(a, "up");
     bool equal = options_flag(o, "equal_experts");
@@ -60,7 +66,7 @@ static inlay_status plan(adapter *a, inlay_error *err)
 {
     if (strcmp(options_string(a->settings, "kind"), "lora") == 0)
         return plan_lora(a, err);
-    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), bottleneck_apply, make);
     return INLAY_OK;
 }
 
@@ -71,12 +77,13 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const bottleneck_options[] = {"rank", "position", "activation", "drop_layers", NULL};
-    static const char *const lora_options[] = {"rank", "alpha", "targets", "drop_layers", NULL};
+    static const char *const bottleneck_options[] = {"rank",   "ranks",       "position", "activation",
+                                                     "layers", "drop_layers", NULL};
+    static const char *const lora_options[] = {"rank", "ranks", "alpha", "targets", "layers", "drop_layers", NULL};
     bool lora = strcmp(options_string(a->settings, "kind"), "lora") == 0;
 
     TRY(adapter_plain(out, a, lora ? "lora" : "bottleneck", lora ? lora_options : bottleneck_options, NULL, d, err));
-    return experts_merge(*out, a, false, d, err);
+    return experts_merge(*out, a, MERGE_MEAN, d, err);
 }
 
 const method method_adamix = {

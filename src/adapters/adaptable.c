@@ -15,19 +15,73 @@ typedef struct switched {
     double high, low;
 } switched;
 
+/* What the activation can begin as: its coefficients for versions A and B, fitted over [-3, 3] by
+ * tools/fit_rational.py. */
+typedef struct coefficients {
+    double numerator[6], denominator[4];
+} coefficients;
+
+static const struct start {
+    const char *name;
+    coefficients a, b;
+} starts[] = {
+    {"identity", {{0, 1}, {0}}, {{0, 1}, {0}}},
+    {"gelu",
+     {{-0.00102303, 0.498685, 0.40629, 0.10914, 0.0110297, 0.000522751},
+      {0.000840839, 0.210244, 0.00556863, 0}},
+     {{-0.00042517, 0.5, 0.402701, 0.0738316, -0.0128347, -0.00371904},
+      {-1.76018e-06, 0.147665, -5.9279e-07, -0.007438}}},
+    {"relu",
+     {{0.0299675, 0.616992, 2.373, 3.0587, 1.51878, 0.251439},
+      {1.19077, 4.3972, 0.907646, 0.346944}},
+     {{0.0379345, 0.911337, 3.278, 3.96151, 1.87616, 0.300237},
+      {4.12873, 2.01028, 3.10561, 0.0682464}}},
+    {"swish",
+     {{3.36404e-07, 0.5, 0.249997, 0.0532593, 0.00579977, 0.000274757},
+      {1.12778e-06, 0.106518, 2.53534e-07, 0.000549487}},
+     {{-3.75701e-07, 0.500002, 0.255035, 0.0557889, 0.00629527, 0.000312544},
+      {0.0100729, 0.10655, 0.000976861, 0.000551345}}},
+    {"tanh",
+     {{0, 1, 0, 0.107629, 0, 0.00086945},
+      {3.77175e-05, 0.440904, 0, 0.0145606}},
+     {{-8.36265e-09, 0.999994, -8.81988e-06, 0.107702, -4.18057e-07, 0.000870829},
+      {-8.92963e-06, 0.441008, -3.21236e-06, 0.0145788}}},
+    {"sigmoid",
+     {{0.5, 0.250007, 0.0776325, 0.0179661, 0.00263932, 0.000178657},
+      {1.47094e-06, 0.155262, 1.93299e-06, 0.00527828}},
+     {{0.5, 0.248872, 0.0523164, 0.00549862, 0.000227936, -3.10471e-06},
+      {0.00225472, -0.10576, 0.000220337, -0.00047276}}},
+    {"leaky_relu",
+     {{0.0297975, 0.618461, 2.32096, 3.04459, 1.47962, 0.249657},
+      {1.14116, 4.38226, 0.868186, 0.34529}},
+     {{0.038017, 0.906717, 3.16073, 3.82954, 1.78727, 0.289437},
+      {3.97037, 1.95472, 2.97038, 0.0661262}}},
+};
+
+#define DENOMINATOR_INIT "0.001"
+
 static const option_spec option_table[] = {
-    {"switches", OPTION_FLAG, "true", NULL, 0, 0, NULL, "a learned switch in every layer; off: adapters in the given layers", false},
-    {"layers", OPTION_STRING, "all", NULL, 0, 0, "LIST", "without switches: the layers that have adapters, say 0,3,11; all; none", false},
-    {"focus", OPTION_STRING, "", NULL, 0, 0, "DIR", "take the layers from an adapter that was trained with switches, and train anew without", false},
+    {"switches", OPTION_FLAG, "true", NULL, 0, 0, NULL,
+     "a learned switch in each of the layers; off: plain adapters there", false},
+    OPTION_LAYERS,
+    {"focus", OPTION_STRING, "", NULL, 0, 0, "DIR",
+     "take the layers from an adapter that was trained with switches, and train anew without", false},
     {"rank", OPTION_INT, "0", NULL, 0, 65536, "N", "width of the bottleneck; 0: a sixteenth of the backbone's", false},
+    OPTION_RANKS,
     OPTION_POSITION("post"),
     OPTION_INIT("bert"),
-    {"version", OPTION_CHOICE, "B", "A|B", 0, 0, NULL, "denominator of the activation: A: 1 + sum |b_j x^j|, B: 1 + |sum b_j x^j|", false},
-    {"denominator_init", OPTION_REAL, "0.001", NULL, -10, 10, "X", "where the denominator's coefficients begin", false},
+    {"version", OPTION_CHOICE, "B", "A|B", 0, 0, NULL,
+     "denominator of the activation: A: 1 + sum |b_j x^j|, B: 1 + |sum b_j x^j|", false},
+    {"start", OPTION_CHOICE, "one", "one|identity|gelu|relu|swish|tanh|sigmoid|leaky_relu", 0, 0, NULL,
+     "the function that the activation begins as; one: R(x) = 1 but for --denominator-init", false},
+    {"denominator_init", OPTION_REAL, DENOMINATOR_INIT, NULL, -10, 10, "X",
+     "where the denominator's coefficients begin, with --start one", false},
     {"temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches at the beginning", false},
-    {"min_temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches from the middle of the run on", false},
+    {"min_temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches from the middle of the run on",
+     false},
     {"switch_lr", OPTION_REAL, "0.05", NULL, 1e-9, 100, "X", "learning rate of the switches at its peak", false},
-    {"rational_lr", OPTION_REAL, "0.01", NULL, 1e-9, 100, "X", "learning rate of the activations' coefficients at its peak", false},
+    {"rational_lr", OPTION_REAL, "0.01", NULL, 1e-9, 100, "X",
+     "learning rate of the activations' coefficients at its peak", false},
     OPTION_DROPOUT("0"),
     OPTION_DROP_LAYERS,
     {0},
@@ -41,10 +95,21 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
     return s->logits ? graph_gate(g, x, s->logits, s->high, s->low) : x;
 }
 
+/* NULL: one. */
+static const coefficients *start_of(const adapter *a)
+{
+    const char *name = options_string(a->settings, "start");
+
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (strcmp(starts[i].name, name) == 0)
+            return options_string(a->settings, "version")[0] == 'A' ? &starts[i].a : &starts[i].b;
+    return NULL;
+}
+
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank") ? options_int(o, "rank") : width / 16 > 0 ? width / 16 : 1;
+    int64_t width = a->shape->width, rank = a->ranks[layer] ? a->ranks[layer] : width / 16 > 0 ? width / 16 : 1;
     switched *s = ARENA_NEW(a->memory, switched);
     bottleneck_start begin = bottleneck_initial(options_string(o, "init"), width);
     (void)draw;
@@ -54,9 +119,13 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
                     .high = options_real(o, "temperature"), .low = options_real(o, "min_temperature")};
     s->b.down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, begin.down);
     s->b.down_bias = adapter_add_param(a, NAME("down.bias"), 1, &rank, begin.down_bias);
-    /* R(x) = 1 to begin with */
+    /* R(x) = 1 to begin with, unless another start is named */
     s->b.numerator = adapter_add_param(a, NAME("numerator"), 1, (int64_t[]){6}, (init_rule){INIT_FIRST, 1, 0});
     s->b.denominator = adapter_add_param(a, NAME("denominator"), 1, (int64_t[]){4}, (init_rule){INIT_CONSTANT, options_real(o, "denominator_init"), 0});
+    if (start_of(a)) {
+        adapter_begin_with(a, s->b.numerator, start_of(a)->numerator);
+        adapter_begin_with(a, s->b.denominator, start_of(a)->denominator);
+    }
     adapter_peak_lr(a, s->b.numerator, options_real(o, "rational_lr"));
     adapter_peak_lr(a, s->b.denominator, options_real(o, "rational_lr"));
     s->b.up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, begin.up);
@@ -67,26 +136,6 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     }
 #undef NAME
     return s;
-}
-
-/* Marks what "all", "none" or "0,3,11" names. */
-static inlay_status read_layers(const adapter *a, const char *text, bool *chosen, inlay_error *err)
-{
-    bool all = strcmp(text, "all") == 0;
-
-    for (int layer = 0; layer < a->shape->depth; layer++)
-        chosen[layer] = all;
-    if (all || strcmp(text, "none") == 0)
-        return INLAY_OK;
-    for (const char *at = text; *at;) {
-        char *end;
-        long layer = strtol(at, &end, 10);
-        if (end == at || layer < 0 || layer >= a->shape->depth || (*end && *end != ','))
-            FAIL(err, INLAY_ERR_USAGE, "layers: expected all, none or numbers from 0 to %lld with commas between, found '%s'", (long long)a->shape->depth - 1, text);
-        chosen[layer] = true;
-        at = end + (*end == ',');
-    }
-    return INLAY_OK;
 }
 
 /* --focus: the layers of the first phase's result become ours. */
@@ -100,16 +149,17 @@ static inlay_status focus(adapter *a, inlay_error *err)
     TRY(adapter_read_option(folder, "adaptable", "layers", layers, sizeof layers, err));
     TRY(options_set(a->settings, "layers", layers, folder, err));
     TRY(options_set(a->settings, "switches", "false", folder, err));
-    return options_set(a->settings, "focus", "", folder, err);
+    TRY(options_set(a->settings, "focus", "", folder, err));
+    return adapter_read_layers(a, err);
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    bool *chosen = ARENA_ARRAY(a->memory, bool, a->shape->depth);
-
+    if (start_of(a) && options_real(a->settings, "denominator_init") != strtod(DENOMINATOR_INIT, NULL))
+        FAIL(err, INLAY_ERR_USAGE, "denominator_init: '%s' has coefficients of its own; it is for '--start one'",
+             options_string(a->settings, "start"));
     TRY(focus(a, err));
-    TRY(read_layers(a, options_string(a->settings, "layers"), chosen, err));
-    bottleneck_add(a, options_string(a->settings, "position"), options_flag(a->settings, "switches") ? NULL : chosen, apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), apply, make);
     return INLAY_OK;
 }
 
@@ -132,19 +182,31 @@ static bool stays(const adapter *a, int layer, const device *d)
     return found;
 }
 
+/* The layers that are kept, and the ranks that the option names among them. */
+static void list_kept(const adapter *a, const device *d, const char **layers, const char **ranks)
+{
+    bool ranked = *options_string(a->settings, "ranks") != 0, switches = options_flag(a->settings, "switches");
+
+    *layers = *ranks = "";
+    for (int layer = 0; layer < a->shape->depth; layer++) {
+        if (!a->layers[layer] || (switches && !stays(a, layer, d)))
+            continue;
+        *layers = arena_printf(a->memory, "%s%s%d", *layers, **layers ? "," : "", layer);
+        if (ranked && a->ranks[layer])
+            *ranks =
+                arena_printf(a->memory, "%s%s%d:%lld", *ranks, **ranks ? "," : "", layer, (long long)a->ranks[layer]);
+    }
+    if (!**layers)
+        *layers = "none";
+}
+
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const same[] = {"rank", "position", "version", "drop_layers", NULL};
-    char layers[LAYERS_TEXT] = "";
-    const char *const settings[][2] = {{"switches", "false"}, {"layers", layers}, {NULL, NULL}};
+    static const char *const same[] = {"rank", "position", "version", NULL};
+    const char *layers, *ranks;
 
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        if (!options_flag(a->settings, "switches") || stays(a, layer, d))
-            snprintf(layers + strlen(layers), sizeof layers - strlen(layers), "%s%d", *layers ? "," : "", layer);
-    if (!options_flag(a->settings, "switches"))
-        snprintf(layers, sizeof layers, "%s", options_string(a->settings, "layers"));
-    else if (!*layers)
-        snprintf(layers, sizeof layers, "none");
+    list_kept(a, d, &layers, &ranks);
+    const char *const settings[][2] = {{"switches", "false"}, {"layers", layers}, {"ranks", ranks}, {NULL, NULL}};
     TRY(adapter_plain(out, a, "adaptable", same, settings, d, err));
     for (int i = 0; i < (*out)->param_count; i++) {
         param *to = (*out)->params[i].p, *from = adapter_find(a, to->name);

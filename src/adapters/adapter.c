@@ -27,6 +27,8 @@ const preset preset_table[] = {
     {"adaptformer", "bottleneck",
      "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
      "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adapter_plus_no_drop_path"},
+    {"mosl", "mosa", "style=lora rank=16 dropout=0", "low-rank changes that are split into sparse experts",
+     "arXiv 2312.02923", NULL},
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -121,6 +123,11 @@ void adapter_begin_as(adapter *a, const param *p, const param *other)
     item_of(a, p)->stream = item_of(a, other)->stream;
 }
 
+void adapter_begin_with(adapter *a, const param *p, const double *values)
+{
+    item_of(a, p)->begin = values;
+}
+
 void adapter_fix(adapter *a, param *p, const float *values)
 {
     item_of(a, p)->fixed = true;
@@ -188,11 +195,20 @@ void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function
     ARRAY_PUSH(a->transforms, a->transform_count, a->transform_capacity, t);
 }
 
+/* Outside the blocks, what is in front of them goes with the first layer, what is behind them with the last. */
+static bool in_layers(const adapter *a, const param *p)
+{
+    bool behind = strncmp(p->name, "norm.", 5) == 0 || strncmp(p->name, "fc_norm.", 8) == 0;
+    int layer = layer_of(p);
+
+    return a->layers[layer >= 0 ? layer : behind ? a->shape->depth - 1 : 0];
+}
+
 void adapter_unfreeze(adapter *a, const char *part)
 {
     for (int i = 0; i < a->backbone->param_count; i++) {
         param *p = a->backbone->params[i];
-        if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part))
+        if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part) && in_layers(a, p))
             list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
     }
 }
@@ -201,7 +217,7 @@ void adapter_unfreeze_whole(adapter *a, const char *name)
 {
     param *p = backbone_param(a->backbone, name);
 
-    if (p)
+    if (p && in_layers(a, p))
         list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
 }
 
@@ -213,20 +229,13 @@ param *adapter_find(const adapter *a, const char *name)
     return NULL;
 }
 
-/* The option `drop_layers`, of methods that have it: a number of layers from below, or "random". */
-static inlay_status read_dropped(adapter *a, inlay_error *err)
+/* The option `unfreeze`, of methods that have it. */
+static void unfreeze_chosen(adapter *a)
 {
-    const char *text = options_has(a->settings, "drop_layers") ? options_string(a->settings, "drop_layers") : "0";
-    char *end;
-    long layers = strtol(text, &end, 10);
+    const char *what = options_has(a->settings, "unfreeze") ? options_string(a->settings, "unfreeze") : "none";
 
-    a->drop_random = strcmp(text, "random") == 0;
-    if (a->drop_random)
-        return INLAY_OK;
-    if (*end || end == text || layers < 0 || layers > a->shape->depth)
-        FAIL(err, INLAY_ERR_USAGE, "drop_layers: expected 'random' or a number of layers from 0 to %lld, found '%s'", (long long)a->shape->depth, text);
-    a->first_layer = (int)layers;
-    return INLAY_OK;
+    if (strcmp(what, "none") != 0)
+        adapter_unfreeze(a, strcmp(what, "all") == 0 ? "" : what);
 }
 
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
@@ -240,9 +249,13 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
-    status = a->method ? read_dropped(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
+    a->passes = a->method && a->method->passes ? a->method->passes : 1;
+    status =
+        a->method ? adapter_read_layers(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
+    if (status == INLAY_OK)
+        unfreeze_chosen(a);
     /* timm's trunc_normal_ with its default bounds, +-2: at this std it cuts nothing off */
     a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width},
                                        (init_rule){INIT_NORMAL, 0, 0.02});
@@ -363,6 +376,8 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
             rng_fill_uniform(values, count, item->init.a, item->init.b, stream);
             break;
         }
+        for (uint64_t j = 0; item->begin && j < count; j++)
+            values[j] = (float)item->begin[j];
         param_set(item->p, d, values);
         free(values);
     }

@@ -94,6 +94,7 @@ typedef struct adapter_param {
     bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
     bool fixed;       /* saved with the adapter, but never trained */
     uint32_t stream;  /* of its initial values: parameters with the same stream begin equal */
+    const double *begin; /* [count] its initial values, in place of `init`; NULL: none */
     mask_rule mask;
     const void *source; /* its value in the checkpoint */
     dtype source_type;
@@ -117,8 +118,12 @@ struct adapter {
     const char **labels; /* [classes] */
     tensor_set *file;    /* a loaded adapter's values */
     bool trainable;
-    int first_layer;  /* layers below it have no adapters */
-    bool drop_random; /* each training step draws the first layer whose adapters are active */
+    int passes;       /* forward passes of a training step: the method's, or what plan() made of them */
+    bool *layers;     /* [depth] whether there are adapters in that layer */
+    int64_t *ranks;   /* [depth] of the methods that have the option `rank` */
+    bool drop_random; /* each training step draws from how many layers, drop_low to drop_high, from below it leaves the
+                         adapters out */
+    int drop_low, drop_high;
     adapter **parts;  /* given adapters that it is made of: owned, saved with it, never trained */
     int part_count, part_capacity;
 };
@@ -133,18 +138,25 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 int64_t adapter_param_total(const adapter *a, bool with_head);
 int64_t adapter_trained_total(const adapter *a, bool with_head); /* without what masks leave out and what is fixed */
-/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of layers below `skip_layers` are left out. */
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers);
+/* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of
+ * layers below `skip_layers` are left out, and of those that `skipped` [depth] has (NULL: none). */
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped);
+/* chosen [depth] = what "all", "none" or a list of layers says, "0,2,5-11"; errors name the option. */
+inlay_status layers_read(const char *option, const char *text, int64_t depth, bool *chosen, inlay_error *err);
 /* Whether layers of it can be left out: all that it does is done by edges. */
 bool adapter_can_skip(const adapter *a);
 /* What is evaluated and saved: the method's merge, or `a` itself. Free with adapter_free when it is not `a`. */
 inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err);
 
 /* For methods: */
+/* Fills layers, ranks and what is dropped from the options; adapter_new did so before it called plan(). */
+inlay_status adapter_read_layers(adapter *a, inlay_error *err);
 /* Own parameter, trainable. */
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
 /* It begins with the values of `other`, a parameter of the same shape and rule. */
 void adapter_begin_as(adapter *a, const param *p, const param *other);
+/* It begins with these values [count], kept by the caller. */
+void adapter_begin_with(adapter *a, const param *p, const double *values);
 /* It is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the caller. */
 void adapter_fix(adapter *a, param *p, const float *values);
 /* Takes `part`, an adapter for the same backbone, over: it is freed with `a`. */
@@ -159,7 +171,8 @@ void adapter_peak_lr(adapter *a, param *p, double lr);
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
 void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context);
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
-/* Makes every weight of the backbone's encoder (not its head) whose name contains `part` trainable; "" is all. */
+/* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
+ * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
 void adapter_unfreeze(adapter *a, const char *part);
 /* ... the one weight of that name; nothing where the checkpoint has none. */
 void adapter_unfreeze_whole(adapter *a, const char *name);

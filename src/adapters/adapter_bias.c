@@ -15,6 +15,7 @@ static const option_spec option_table[] = {
     {"norms", OPTION_CHOICE, "ffn", "none|ffn|behind|all", 0, 0, NULL,
      "LayerNorms of the backbone that are trained too: those in front of the feed-forward parts, those behind their "
      "sums and behind the embeddings, or all", false},
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -63,8 +64,10 @@ static inlay_status plan(adapter *a, inlay_error *err)
     param *weight = NULL, *offset = NULL;
 
     (void)err;
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
+    for (int layer = 0; layer < a->shape->depth; layer++) {
         token_bias *b = ARENA_NEW(a->memory, token_bias);
+        if (!a->layers[layer])
+            continue;
         if (!weight || !shared) {
             const char *stem = shared ? "alpha" : arena_printf(a->memory, "blocks.%d.alpha", layer);
             weight = adapter_add_param(a, arena_printf(a->memory, "%s.weight", stem), 2, (int64_t[]){1, hidden}, (init_rule){INIT_NORMAL, 0, 0.02});

@@ -40,8 +40,10 @@ inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, co
 
     *out = NULL;
     TRY(status);
-    for (; status == INLAY_OK && *same; same++)
-        status = options_set(o, *same, strcmp(options_string(a->settings, *same), "random") == 0 ? "0" : options_string(a->settings, *same), "merging", err);
+    for (; status == INLAY_OK && *same; same++) {
+        const char *text = options_string(a->settings, *same);
+        status = options_set(o, *same, strncmp(text, "random", 6) == 0 ? "0" : text, "merging", err);
+    }
     for (; status == INLAY_OK && settings && (*settings)[0]; settings++)
         status = options_set(o, (*settings)[0], (*settings)[1], "merging", err);
     if (status != INLAY_OK) {

@@ -8,6 +8,7 @@ typedef struct listener {
     const adapter *a;
     bool training;
     int skip_layers;
+    const bool *skipped;
     value *seen; /* by layer + 1 and kind */
 } listener;
 
@@ -25,6 +26,11 @@ static value source_of(listener *l, graph *g, const edge *e, site here, value v)
     return g->values[x].rows > g->values[v].rows ? graph_select_tokens(g, x, 0, g->values[v].rows) : x;
 }
 
+static bool left_out(const listener *l, const edge *e)
+{
+    return e->to.layer < l->skip_layers || (l->skipped && e->to.layer >= 0 && l->skipped[e->to.layer]);
+}
+
 static value reach(void *context, graph *g, site s, value v, int64_t offset, int64_t width)
 {
     listener *l = context;
@@ -36,7 +42,7 @@ static value reach(void *context, graph *g, site s, value v, int64_t offset, int
     for (int i = 0; i < a->edge_count; i++) {
         const edge *e = &a->edges[i];
         value y;
-        if (!same(e->to, s) || e->to.layer < l->skip_layers)
+        if (!same(e->to, s) || left_out(l, e))
             continue;
         y = e->function(a, g, source_of(l, g, e, s, v), e->context, l->training);
         v = width < g->values[v].cols ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
@@ -54,7 +60,7 @@ static bool listens(void *context, site s)
         if (same(a->transforms[i].at, s))
             return true;
     for (int i = 0; i < a->edge_count; i++)
-        if (a->edges[i].to.layer >= l->skip_layers && (same(a->edges[i].from, s) || same(a->edges[i].to, s)))
+        if (!left_out(l, &a->edges[i]) && (same(a->edges[i].from, s) || same(a->edges[i].to, s)))
             return true;
     return false;
 }
@@ -67,7 +73,7 @@ bool adapter_can_skip(const adapter *a)
     return a->transform_count == 0;
 }
 
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers)
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped)
 {
     listener *l = ARENA_NEW(g->memory, listener);
     int64_t places = (a->shape->depth + 1) * SITE_COUNT;
@@ -75,6 +81,7 @@ site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_la
     l->a = a;
     l->training = training;
     l->skip_layers = skip_layers;
+    l->skipped = skipped;
     l->seen = ARENA_ARRAY(g->memory, value, places);
     for (int64_t i = 0; i < places; i++)
         l->seen[i] = NO_VALUE;

@@ -28,31 +28,40 @@ static const position positions[] = {
 static const option_spec option_table[] = {
     OPTION_POSITION("post"),
     OPTION_RANK("8"),
+    OPTION_RANKS,
     OPTION_ACTIVATION("gelu"),
     {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front of the down-projection", false},
+    {"output_layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm behind the factor", false},
     {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
     {"scaling", OPTION_CHOICE, "none", "none|fixed|learned|channel", 0, 0, NULL, "factor on the adapter's output: fixed, one learned number, or one for each channel", false},
     {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned ones", false},
     OPTION_INIT("houlsby"),
     OPTION_DROPOUT("0"),
+    {"dropout_at", OPTION_CHOICE, "activation", "activation|input", 0, 0, NULL,
+     "where dropout lies: behind the activation, or in front of the down-projection", false},
     {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
+    OPTION_UNFREEZE,
     {0},
 };
 
-/* act(LN(x) Wd + bd) Wu + bu, times the scaling */
+/* act(LN(x) Wd + bd) Wu + bu, times the scaling, perhaps through another LayerNorm */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
     const bottleneck *b = context;
 
     if (b->norm)
         x = graph_layernorm(g, x, b->norm, b->norm_bias, a->shape->eps);
+    x = graph_dropout(g, x, training ? b->input_dropout : 0);
     x = graph_linear(g, x, b->down, b->down_bias, 0, 0);
     x = b->numerator ? graph_rational(g, x, b->numerator, b->denominator, b->safe) : graph_activation(g, x, b->act);
     x = graph_dropout(g, x, training ? b->dropout : 0);
     x = graph_linear(g, x, b->up, b->up_bias, 0, 0);
     if (b->scaling || b->factor != 1)
         x = graph_affine(g, x, b->scaling, NULL, b->factor);
+    if (b->out_norm)
+        x = graph_layernorm(g, x, b->out_norm, b->out_norm_bias, a->shape->eps);
     return graph_drop_path(g, x, training ? b->drop_path : 0);
 }
 
@@ -80,7 +89,7 @@ bottleneck_start bottleneck_initial(const char *name, int64_t width)
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
-    int64_t width = a->shape->width, rank = options_int(o, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     const char *scaling = options_string(o, "scaling");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     bottleneck_start begin = bottleneck_initial(options_string(o, "init"), width);
@@ -90,7 +99,8 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
     activation_from_name(options_string(o, "activation"), &b->act);
-    b->dropout = options_real(o, "dropout");
+    *(strcmp(options_string(o, "dropout_at"), "input") == 0 ? &b->input_dropout : &b->dropout) =
+        options_real(o, "dropout");
     b->drop_path = options_real(o, "drop_path");
     b->factor = strcmp(scaling, "fixed") == 0 ? options_real(o, "scale") : 1;
     if (options_flag(o, "layernorm")) {
@@ -105,26 +115,30 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
         b->up_bias = adapter_add_param(a, NAME("up.bias"), 1, (int64_t[]){width}, zero);
     if (strcmp(scaling, "channel") == 0 || strcmp(scaling, "learned") == 0)
         b->scaling = adapter_add_param(a, NAME("scaling"), 1, (int64_t[]){scaling[0] == 'c' ? width : 1}, start);
+    if (options_flag(o, "output_layernorm")) {
+        b->out_norm = adapter_add_param(a, NAME("output_norm.weight"), 1, &width, one);
+        b->out_norm_bias = adapter_add_param(a, NAME("output_norm.bias"), 1, &width, zero);
+    }
 #undef NAME
     return b;
 }
 
-void bottleneck_add(adapter *a, const char *name, const bool *chosen, adapter_function function, bottleneck_maker maker)
+void bottleneck_add(adapter *a, const char *name, adapter_function function, bottleneck_maker maker)
 {
     const position *p = positions;
     uint32_t draw = 0;
 
     while (strcmp(p->name, name) != 0)
         p++;
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (int i = 0; i < 2 && p->at[i].slot && (!chosen || chosen[layer]); i++, draw += 2)
+    for (int layer = 0; layer < a->shape->depth; layer++)
+        for (int i = 0; i < 2 && p->at[i].slot && a->layers[layer]; i++, draw += 2)
             adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, function, maker(a, layer, p->at[i].slot, draw));
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     (void)err;
-    bottleneck_add(a, options_string(a->settings, "position"), NULL, bottleneck_apply, make);
+    bottleneck_add(a, options_string(a->settings, "position"), bottleneck_apply, make);
     return INLAY_OK;
 }
 

@@ -7,17 +7,18 @@
 typedef struct bottleneck {
     param *down, *down_bias, *up, *up_bias; /* may stand for a choice of experts */
     param *scaling, *norm, *norm_bias;      /* may be NULL */
+    param *out_norm, *out_norm_bias;        /* behind the scaling; may be NULL */
     param *numerator, *denominator;         /* of a rational activation in place of `act`; may be NULL */
     bool safe;
     activation act;
-    double factor, dropout, drop_path;
+    double factor, dropout, input_dropout, drop_path;
 } bottleneck;
 
 /* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the edge's context. */
 typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot, uint32_t draw);
 
-/* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer from a->first_layer on. chosen [depth]: in those layers only; NULL: in all. */
-void bottleneck_add(adapter *a, const char *position, const bool *chosen, adapter_function function, bottleneck_maker make);
+/* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer of a->layers. */
+void bottleneck_add(adapter *a, const char *position, adapter_function function, bottleneck_maker make);
 /* An adapter_function whose context is a bottleneck. */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
 /* How the projections begin under a name that OPTION_INIT admits; the up-projection's bias is 0. */

@@ -16,6 +16,13 @@ param *experts_add(adapter *a, const char *stem, const char *part, int ndim, con
     return adapter_choose(a, *of, experts, draw);
 }
 
+void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule)
+{
+    rule.parts = experts;
+    for (rule.part = 0; experts > 1 && rule.part < experts; rule.part++)
+        adapter_mask(a, of[rule.part], rule);
+}
+
 value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second, double consistency)
 {
     value loss = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
@@ -47,7 +54,7 @@ static int find_experts(const adapter *a, const char *name, param **of)
     return count;
 }
 
-static inlay_status join_masked(param *to, param *const *from, int count, device *d, inlay_error *err)
+static inlay_status join_masked(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
 {
     float *values = malloc((size_t)to->count * sizeof *values), *one = malloc((size_t)to->count * sizeof *one);
     unsigned char *mask = malloc((size_t)to->count);
@@ -55,10 +62,12 @@ static inlay_status join_masked(param *to, param *const *from, int count, device
 
     for (int e = 0; good && e < count; e++) {
         param_get(from[e], d, one);
-        d->k->copy_out(mask, from[e]->mask, (size_t)to->count);
+        memset(mask, 1, (size_t)to->count);
+        if (from[e]->mask)
+            d->k->copy_out(mask, from[e]->mask, (size_t)to->count);
         for (int64_t i = 0; i < to->count; i++)
             if (mask[i])
-                values[i] = one[i];
+                values[i] = (float)(factor * (double)one[i]);
     }
     if (good)
         param_set(to, d, values);
@@ -70,15 +79,15 @@ static inlay_status join_masked(param *to, param *const *from, int count, device
     return INLAY_OK;
 }
 
-inlay_status experts_merge(adapter *plain, const adapter *a, bool join, device *d, inlay_error *err)
+inlay_status experts_merge(adapter *plain, const adapter *a, expert_merge how, device *d, inlay_error *err)
 {
     for (int i = 0; i < plain->param_count; i++) {
         param *to = plain->params[i].p, *of[MOST_EXPERTS];
         int count = find_experts(a, to->name, of);
         if (count == 0)
             FAIL(err, INLAY_ERR_INTERNAL, "nothing to merge into '%s'", to->name);
-        if (join && count > 1 && of[0]->mask)
-            TRY(join_masked(to, of, count, d, err));
+        if (count > 1 && (how == MERGE_JOINT || (how == MERGE_UNION && of[0]->mask)))
+            TRY(join_masked(to, of, count, how == MERGE_JOINT ? 1.0 / count : 1, d, err));
         else
             TRY(adapter_average(to, of, count, 1.0 / count, d, err));
     }

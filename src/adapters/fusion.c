@@ -18,10 +18,17 @@ typedef struct fusion {
 } fusion;
 
 static const option_spec option_table[] = {
-    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...", "folders of the trained adapters that are fused, at least two", false},
-    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X", "weight of the squared distance of each layer's value matrix from the identity", false},
-    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST", "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
-    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON", "methods and options of the fused adapters; written by the program", false},
+    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...",
+     "folders of the trained adapters that are fused, at least two", false},
+    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X",
+     "weight of the squared distance of each layer's value matrix from the identity", false},
+    {"value", OPTION_FLAG, "true", NULL, 0, 0, NULL,
+     "a learned matrix on what is mixed; without: the results as they are", false},
+    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST",
+     "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
+    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON",
+     "methods and options of the fused adapters; written by the program", false},
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -37,8 +44,8 @@ static value apply(const adapter *a, graph *g, value z, const void *context, boo
         const edge *e = f->edges[n];
         results = graph_stack(g, results, e->function(a->parts[f->parts[n]], g, z, e->context, false), n, f->count);
     }
-    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0), graph_linear(g, results, f->v, NULL, 0, 0),
-                    f->count);
+    mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0),
+                    f->v ? graph_linear(g, results, f->v, NULL, 0, 0) : results, f->count);
     graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, f->layer);
     return mix;
 }
@@ -147,8 +154,10 @@ static inlay_status find_edge(const adapter *a, int n, int layer, const edge **o
             count++;
         }
     if (count != 1)
-        FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') has %d adapters in layer %d, but 1 is expected in every layer that is fused (drop_layers leaves layers out)", n,
-             part->name, count, layer);
+        FAIL(err, INLAY_ERR_USAGE,
+             "adapters: part %d ('%s') has %d adapters in layer %d, but 1 is expected in every layer that is fused "
+             "(layers and drop_layers leave layers out)",
+             n, part->name, count, layer);
     if (draws(part, *out))
         FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') draws experts or switches: the merge that its run saved is expected", n, part->name);
     return INLAY_OK;
@@ -162,8 +171,10 @@ static inlay_status check_parts(const adapter *a, inlay_error *err)
         if (!adapter_can_skip(a->parts[n]))
             FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') transforms activations or trains weights of the backbone: only adapters that add to a site can be fused", n,
                  a->parts[n]->name);
-        for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
+        for (int layer = 0; layer < a->shape->depth; layer++) {
             const edge *first, *e;
+            if (!a->layers[layer])
+                continue;
             TRY(find_edge(a, 0, layer, &first, err));
             TRY(find_edge(a, n, layer, &e, err));
             if (e->from.kind != first->from.kind || e->from.layer != first->from.layer || e->to.kind != first->to.kind)
@@ -228,7 +239,8 @@ static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *e
     f->q_bias = adapter_add_param(a, NAME("query.bias"), 1, &to, zero);
     f->k = adapter_add_param(a, NAME("key.weight"), 2, (int64_t[]){to, to}, random);
     f->k_bias = adapter_add_param(a, NAME("key.bias"), 1, &to, zero);
-    f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
+    if (options_flag(a->settings, "value"))
+        f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
     adapter_add_edge(a, e->from.kind, e->to.kind, layer, apply, f);
 #undef NAME
     return INLAY_OK;
@@ -247,11 +259,12 @@ static inlay_status plan(adapter *a, inlay_error *err)
     TRY(read_kept(a, used, err));
     for (int n = 0; n < a->part_count; n++) {
         for (int layer = 0; layer < depth; layer++)
-            layers[layer] = layer >= a->first_layer && used[layer * a->part_count + n];
+            layers[layer] = a->layers[layer] && used[layer * a->part_count + n];
         adapter_list_part(a, n, layers);
     }
-    for (int layer = a->first_layer; layer < depth; layer++)
-        TRY(make(a, layer, used + (ptrdiff_t)layer * a->part_count, err));
+    for (int layer = 0; layer < depth; layer++)
+        if (a->layers[layer])
+            TRY(make(a, layer, used + (ptrdiff_t)layer * a->part_count, err));
     return INLAY_OK;
 }
 
@@ -271,7 +284,7 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
     for (int i = 0; weight != 0 && i < a->edge_count; i++) {
         const fusion *f = a->edges[i].context;
-        if (takes_part(g, f->v))
+        if (f->v && takes_part(g, f->v))
             total = graph_add_scaled(g, total, graph_identity_distance(g, f->v), weight);
     }
     return total;

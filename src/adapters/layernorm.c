@@ -1,7 +1,7 @@
 /* layernorm: trains every LayerNorm of the backbone. */
 #include "adapters/method.h"
 
-static const option_spec option_table[] = {{0}};
+static const option_spec option_table[] = {OPTION_LAYERS, {0}};
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {

@@ -8,7 +8,8 @@
 
 typedef struct low_rank {
     param *a, *b; /* may stand for a choice of experts */
-    double scale, dropout;
+    double scale, dropout, inner_dropout, drop_path;
+    activation act;
     const char *weight; /* the backbone's weight that it changes, and the first row of it */
     int64_t first;
 } low_rank;
@@ -31,10 +32,16 @@ static const struct target {
 
 static const option_spec option_table[] = {
     OPTION_RANK("8"),
+    OPTION_RANKS,
     {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "the change is scaled by alpha / rank", false},
+    {"scale", OPTION_REAL, "0", NULL, -1e6, 1e6, "X", "factor on the change in place of alpha / rank; 0: that", false},
+    OPTION_ACTIVATION("none"),
     {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the input of the change", false},
+    {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the change", false},
     OPTION_TARGETS,
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
+    OPTION_UNFREEZE,
     {0},
 };
 
@@ -44,27 +51,37 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 
     (void)a;
     x = graph_dropout(g, x, training ? l->dropout : 0);
-    x = graph_linear(g, x, l->a, NULL, 0, 0);
+    x = graph_activation(g, graph_linear(g, x, l->a, NULL, 0, 0), l->act);
+    x = graph_dropout(g, x, training ? l->inner_dropout : 0);
     x = graph_linear(g, x, l->b, NULL, 0, 0);
-    return graph_affine(g, x, NULL, NULL, l->scale);
+    x = graph_affine(g, x, NULL, NULL, l->scale);
+    return graph_drop_path(g, x, training ? l->drop_path : 0);
 }
 
 static void add(adapter *a, int layer, const struct target *t, const low_rank_plan *plan, uint32_t draw)
 {
-    int64_t width = a->shape->width, hidden = a->shape->hidden, rank = options_int(a->settings, "rank");
+    int64_t width = a->shape->width, hidden = a->shape->hidden, rank = a->ranks[layer];
     int64_t in = t->from == SITE_FFN_HIDDEN ? hidden : width, out = t->to == SITE_FFN_PRE ? hidden : width;
     double bound = 1 / sqrt((double)in); /* Kaiming-uniform with a = sqrt(5) */
     low_rank *l = ARENA_NEW(a->memory, low_rank);
-    param **unused;
+    double *dropout = plan->inner_dropout ? &l->inner_dropout : &l->dropout;
+    mask_rule mask = plan->mask ? *plan->mask : (mask_rule){0};
+    param **as, **bs;
 
-    l->scale = options_real(a->settings, "alpha") / (double)rank;
-    l->dropout = options_real(a->settings, "dropout");
+    l->scale = plan->scale != 0 ? plan->scale : options_real(a->settings, "alpha") / (double)rank;
+    l->act = plan->act;
+    l->drop_path = plan->drop_path;
+    *dropout = options_real(a->settings, "dropout");
     l->weight = arena_printf(a->memory, "blocks.%d.%s", layer, t->weight);
     l->first = t->part * width;
     l->a = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), "weight", 2, (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound},
-                       plan->experts_a, plan->equal, draw, &unused);
+                       plan->experts_a, plan->equal, draw, &as);
     l->b = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), "weight", 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, plan->experts_b,
-                       plan->equal, draw + 1, &unused);
+                       plan->equal, draw + 1, &bs);
+    for (int side = 0; plan->mask && side < 2; side++) {
+        mask.site = draw + (uint32_t)side;
+        experts_mask(a, side ? bs : as, side ? plan->experts_b : plan->experts_a, mask);
+    }
     adapter_add_edge(a, t->from, t->to, layer, apply, l);
 }
 
@@ -83,12 +100,12 @@ inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *er
         wanted[i] = true;
         text += length + (text[length] == ',');
     }
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
-        const char *weight = ""; /* parts of one product draw their experts together */
+    for (int layer = 0; layer < a->shape->depth; layer++) {
+        const char *weight = ""; /* parts of one product draw their experts together, unless the plan says otherwise */
         for (size_t i = 0; i < TARGETS; i++) {
-            if (!wanted[i])
+            if (!wanted[i] || !a->layers[layer])
                 continue;
-            if (strcmp(weight, targets[i].weight) != 0) {
+            if (plan->apart || strcmp(weight, targets[i].weight) != 0) {
                 draw = next;
                 next += 2;
             }
@@ -101,14 +118,24 @@ inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *er
     return INLAY_OK;
 }
 
-static inlay_status plan(adapter *a, inlay_error *err)
+static inlay_status plan_lora(adapter *a, inlay_error *err)
 {
-    return low_rank_add(a, &(low_rank_plan){.experts_a = 1, .experts_b = 1}, err);
+    const options *o = a->settings;
+    low_rank_plan plan = {.experts_a = 1, .experts_b = 1, .scale = options_real(o, "scale"),
+                          .drop_path = options_real(o, "drop_path")};
+
+    activation_from_name(options_string(o, "activation"), &plan.act);
+    return low_rank_add(a, &plan, err);
 }
 
 /* W += scale * B A */
 static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
 {
+    const char *act = options_string(a->settings, "activation");
+
+    if (strcmp(act, "none") != 0)
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "lora with activation '%s' cannot be written into the weights: it is not linear", act);
     for (int e = 0; e < a->edge_count; e++) {
         const low_rank *l = a->edges[e].context;
         int64_t rows, columns, rank = l->a->dims[0], out = l->b->dims[0];
@@ -144,6 +171,6 @@ const method method_lora = {
     .cite = "arXiv 2106.09685",
     .options = option_table,
     .recipe = "lora",
-    .plan = plan,
+    .plan = plan_lora,
     .fold = fold,
 };

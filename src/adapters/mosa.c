@@ -1,11 +1,13 @@
-/* MoSA (arXiv 2312.02923; Theia-4869/MoSA): one adapter whose matrices are split into sparse experts that do not overlap; every pass draws one of them for each side,
- * and at the end they are one adapter again. */
+/* MoSA (arXiv 2312.02923; Theia-4869/MoSA): one adapter whose matrices are split into sparse experts that do not
+ * overlap; every pass draws one of them for each side, and at the end they are one adapter again. Its style "lora" is
+ * the authors' MoSL: the same of low-rank changes. Nothing split: one adapter of which a random share is trained. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapters/experts.h"
+#include "adapters/low_rank.h"
 
-/* The adapters that are split: their position, activation and scale. */
+/* The adapters that are split: their position, activation and scale. position NULL: low-rank changes. */
 static const struct style {
     const char *name, *position, *activation;
     bool norm;
@@ -14,20 +16,41 @@ static const struct style {
     {"adaptformer", "parallel", "gelu", true, 0.1},
     {"pfeiffer", "intermediate", "relu", true, 1},
     {"houlsby", "pre_post", "silu", false, 1},
+    {"lora", NULL, NULL, false, 1},
 };
 
 static const option_spec option_table[] = {
-    {"style", OPTION_CHOICE, "adaptformer", "adaptformer|pfeiffer|houlsby", 0, 0, NULL, "the adapter that is split", false},
+    {"style", OPTION_CHOICE, "adaptformer", "adaptformer|pfeiffer|houlsby|lora", 0, 0, NULL,
+     "the adapter that is split", false},
     {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "sparse experts", false},
-    {"split", OPTION_CHOICE, "up", "up|down|both", 0, 0, NULL, "projections that are split; the other is dense and shared", false},
-    {"mask", OPTION_CHOICE, "all", "all|row|column", 0, 0, NULL, "what is divided among the experts: all entries, or those of each row or column", false},
-    {"merge", OPTION_CHOICE, "average", "average|union", 0, 0, NULL, "at the end: the experts' mean, as the authors' code has it, or each entry from the expert that trained it", false},
+    {"split", OPTION_CHOICE, "up", "up|down|both|none", 0, 0, NULL,
+     "projections that are split (of lora: down is A, up is B); the other is dense and shared; none: one adapter, of "
+     "which "
+     "a random 1/N of each tensor is trained, N as --experts says",
+     false},
+    {"split_biases", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
+     "biases of a split side are divided among the experts as well; else each trains all of its own", false},
+    {"scaling", OPTION_CHOICE, "style", "style|none|fixed|learned", 0, 0, NULL,
+     "factor on the adapter's output: as the style has it, none, fixed, or one learned number", false},
+    {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned one", false},
+    {"mask", OPTION_CHOICE, "all", "all|row|column", 0, 0, NULL,
+     "what is divided among the experts: all entries, or those of each row or column", false},
+    {"merge", OPTION_CHOICE, "average", "average|union|joint", 0, 0, NULL,
+     "at the end: the experts' mean, as the authors' code has it, or each entry from the expert that trained it; "
+     "joint: "
+     "that divided by N, their other way",
+     false},
     {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
     {"second_loss", OPTION_REAL, "0", NULL, 0, 1e6, "X", "weight of the second pass's cross-entropy", false},
-    {"deep_regulariser", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "0.01 times the mean squared distance of the two passes' tokens behind the first six blocks, too", false},
-    {"decay_masked", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "weight decay reaches what an expert's mask leaves out, as in the authors' code", false},
+    {"deep_regulariser", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
+     "0.01 times the mean squared distance of the two passes' tokens behind the first six blocks, too", false},
+    {"decay_masked", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
+     "weight decay reaches what an expert's mask leaves out, as in the authors' code", false},
     OPTION_RANK("64"),
+    OPTION_RANKS,
     OPTION_DROPOUT("0.1"),
+    OPTION_TARGETS,
+    OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
 };
@@ -41,52 +64,143 @@ static const struct style *style_of(const adapter *a)
     return s;
 }
 
-/* A weight and its bias on one side; experts of a split side have masks on the weight. */
-static void add_side(adapter *a, const char *stem, int64_t rows, int64_t cols, init_rule init, bool split, uint32_t draw, param **weight, param **bias)
+/* The fixed factor; a learned one begins there. */
+static double scale_of(const adapter *a)
 {
-    int experts = split ? (int)options_int(a->settings, "experts") : 1;
+    const char *scaling = options_string(a->settings, "scaling");
+
+    if (strcmp(scaling, "style") == 0)
+        return style_of(a)->scale;
+    return strcmp(scaling, "none") == 0 ? 1 : options_real(a->settings, "scale");
+}
+
+static bool scale_learned(const adapter *a)
+{
+    return strcmp(options_string(a->settings, "scaling"), "learned") == 0;
+}
+
+static int experts_of(const adapter *a, const char *side)
+{
+    const char *split = options_string(a->settings, "split");
+    bool here = strcmp(split, side) == 0 || strcmp(split, "both") == 0;
+
+    return here ? (int)options_int(a->settings, "experts") : 1;
+}
+
+static mask_rule mask_of(const adapter *a, uint32_t number)
+{
     const char *mask = options_string(a->settings, "mask");
-    param **of, **unused;
+
+    return (mask_rule){.kind = mask[0] == 'a' ? MASK_ALL : mask[0] == 'r' ? MASK_ROW : MASK_COLUMN, .site = number,
+                       .decay_masked = options_flag(a->settings, "decay_masked")};
+}
+
+#define OTHER_SITES                                                                                                    \
+    0x80000000u /* of partitions: weights have the numbers of their draws, all else those from here on */
+
+/* A weight and its bias on one side; experts of a split side have masks on the weight. */
+static void add_side(adapter *a, const char *stem, int64_t rows, int64_t cols, init_rule init, int experts,
+                     uint32_t draw, param **weight, param **bias)
+{
+    mask_rule rule = mask_of(a, draw), vector = mask_of(a, draw + OTHER_SITES);
+    param **of, **biases;
 
     *weight = experts_add(a, stem, "weight", 2, (int64_t[]){rows, cols}, init, experts, true, draw, &of);
-    *bias = experts_add(a, stem, "bias", 1, (int64_t[]){rows}, (init_rule){INIT_ZERO, 0, 0}, experts, true, draw, &unused);
-    for (int e = 0; experts > 1 && e < experts; e++)
-        adapter_mask(a, of[e], (mask_rule){.kind = mask[0] == 'a' ? MASK_ALL : mask[0] == 'r' ? MASK_ROW : MASK_COLUMN, .part = e, .parts = experts, .site = draw,
-                                           .decay_masked = options_flag(a->settings, "decay_masked")});
+    *bias =
+        experts_add(a, stem, "bias", 1, (int64_t[]){rows}, (init_rule){INIT_ZERO, 0, 0}, experts, true, draw, &biases);
+    experts_mask(a, of, experts, rule);
+    vector.kind = MASK_ALL;
+    if (options_flag(a->settings, "split_biases"))
+        experts_mask(a, biases, experts, vector);
 }
 
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const struct style *s = style_of(a);
-    const char *split = options_string(a->settings, "split");
-    int64_t width = a->shape->width, rank = options_int(a->settings, "rank");
+    int64_t width = a->shape->width, rank = a->ranks[layer];
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     bottleneck_start begin = bottleneck_initial("adaptformer", width); /* biases are 0 */
 
-    *b = (bottleneck){.factor = s->scale, .dropout = options_real(a->settings, "dropout")};
+    *b = (bottleneck){.factor = scale_learned(a) ? 1 : scale_of(a), .dropout = options_real(a->settings, "dropout")};
     activation_from_name(s->activation, &b->act);
     if (s->norm) {
         b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width, (init_rule){INIT_CONSTANT, 1, 0});
         b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width, (init_rule){INIT_ZERO, 0, 0});
     }
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down,
-             strcmp(split, "up") != 0, draw, &b->down, &b->down_bias);
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up,
-             strcmp(split, "down") != 0, draw + 1, &b->up, &b->up_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down, experts_of(a, "down"),
+             draw, &b->down, &b->down_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up, experts_of(a, "up"), draw + 1,
+             &b->up, &b->up_bias);
+    if (scale_learned(a))
+        b->scaling = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.scaling", layer, slot), 1,
+                                       (int64_t[]){1}, (init_rule){INIT_CONSTANT, scale_of(a), 0});
     return b;
+}
+
+static inlay_status plan_low_rank(adapter *a, inlay_error *err)
+{
+    mask_rule rule = mask_of(a, 0);
+    low_rank_plan plan = {.experts_a = experts_of(a, "down"),
+                          .experts_b = experts_of(a, "up"),
+                          .equal = true,
+                          .apart = true,
+                          .mask = &rule,
+                          .inner_dropout = true,
+                          .scale = scale_of(a)};
+
+    if (scale_learned(a) || plan.scale == 0)
+        FAIL(err, INLAY_ERR_USAGE, "scaling: style lora has a fixed factor that is not 0");
+    return low_rank_add(a, &plan, err);
+}
+
+/* One adapter: of each of its tensors a random part is trained. */
+static void make_sparse(adapter *a)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        mask_rule rule = mask_of(a, OTHER_SITES + (uint32_t)i);
+        rule.kind = a->params[i].p->ndim > 1 ? rule.kind : MASK_ALL;
+        rule.parts = (int)options_int(a->settings, "experts");
+        if (a->params[i].p->count >= rule.parts)
+            adapter_mask(a, a->params[i].p, rule);
+    }
+    a->passes = 1;
+}
+
+/* Options that the others leave without a use. */
+static inlay_status check_used(const adapter *a, inlay_error *err)
+{
+    const char *scaling = options_string(a->settings, "scaling");
+    bool low_rank = !style_of(a)->position, scaled = scaling[0] == 'f' || scaling[0] == 'l';
+
+    if (!low_rank && strcmp(options_string(a->settings, "targets"), "q,v") != 0)
+        FAIL(err, INLAY_ERR_USAGE, "targets: '%s' is for '--style lora'", options_string(a->settings, "targets"));
+    if (low_rank && options_flag(a->settings, "split_biases"))
+        FAIL(err, INLAY_ERR_USAGE, "split_biases: style lora has no biases");
+    if (!scaled && options_real(a->settings, "scale") != 1)
+        FAIL(err, INLAY_ERR_USAGE, "scale: it is for '--scaling fixed' and 'learned', found '%s'", scaling);
+    return INLAY_OK;
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    (void)err;
-    bottleneck_add(a, style_of(a)->position, NULL, bottleneck_apply, make);
+    TRY(check_used(a, err));
+    if (style_of(a)->position)
+        bottleneck_add(a, style_of(a)->position, bottleneck_apply, make);
+    else
+        TRY(plan_low_rank(a, err));
+    if (strcmp(options_string(a->settings, "split"), "none") == 0)
+        make_sparse(a);
     return INLAY_OK;
 }
 
 static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
 {
     double weight = options_real(a->settings, "consistency");
-    value total = experts_loss(g, passes, labels, smoothing, options_real(a->settings, "second_loss"), weight);
+    value total;
+
+    if (a->passes == 1)
+        return graph_cross_entropy(g, passes[0].logits, labels, smoothing);
+    total = experts_loss(g, passes, labels, smoothing, options_real(a->settings, "second_loss"), weight);
 
     for (int layer = 0; options_flag(a->settings, "deep_regulariser") && layer < 6 && layer + 1 < a->shape->depth; layer++)
         if (passes[0].blocks[layer] != passes[1].blocks[layer])
@@ -94,17 +208,27 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
     return total;
 }
 
+static expert_merge way_to_merge(const adapter *a)
+{
+    const char *how = options_string(a->settings, "merge");
+
+    return how[0] == 'a' ? MERGE_MEAN : how[0] == 'u' ? MERGE_UNION : MERGE_JOINT;
+}
+
 static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
-    static const char *const same[] = {"rank", "drop_layers", NULL};
+    static const char *const same[] = {"rank", "ranks", "layers", "drop_layers", NULL};
+    static const char *const same_low_rank[] = {"rank", "ranks", "layers", "drop_layers", "targets", NULL};
     const struct style *s = style_of(a);
+    const char *scaling = scale_learned(a) ? "learned" : scale_of(a) == 1 ? "none" : "fixed";
     char scale[32];
     const char *const settings[][2] = {{"position", s->position}, {"activation", s->activation}, {"layernorm", s->norm ? "true" : "false"},
-                                       {"scaling", s->scale == 1 ? "none" : "fixed"}, {"scale", scale}, {NULL, NULL}};
+                                       {"scaling", scaling}, {"scale", scale}, {NULL, NULL}};
 
-    snprintf(scale, sizeof scale, "%g", s->scale);
-    TRY(adapter_plain(out, a, "bottleneck", same, settings, d, err));
-    return experts_merge(*out, a, strcmp(options_string(a->settings, "merge"), "union") == 0, d, err);
+    snprintf(scale, sizeof scale, "%.17g", scale_of(a));
+    TRY(adapter_plain(out, a, s->position ? "bottleneck" : "lora", s->position ? same : same_low_rank,
+                      s->position ? settings : settings + 4, d, err));
+    return experts_merge(*out, a, way_to_merge(a), d, err);
 }
 
 const method method_mosa = {

@@ -18,7 +18,7 @@ static const struct place {
     {"norm2", SITE_FFN_NORM, 1, 0},  {"mlp.fc1", SITE_FFN_PRE, 0, 1}, {"mlp.fc2", SITE_FFN_PROJ, 1, 0},
 };
 
-static const option_spec option_table[] = {{0}};
+static const option_spec option_table[] = {OPTION_LAYERS, {0}};
 
 static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
@@ -44,11 +44,12 @@ static void add(adapter *a, const char *prefix, const struct place *p, int layer
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     (void)err;
-    add(a, "", &embedding, -1);
+    if (a->layers[0])
+        add(a, "", &embedding, -1);
     for (int layer = 0; layer < a->shape->depth; layer++)
-        for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        for (size_t i = 0; a->layers[layer] && i < sizeof places / sizeof *places; i++)
             add(a, arena_printf(a->memory, "blocks.%d.", layer), &places[i], layer);
-    if (backbone_param(a->backbone, "norm.weight"))
+    if (a->layers[a->shape->depth - 1] && backbone_param(a->backbone, "norm.weight"))
         add(a, "", &last, -1);
     return INLAY_OK;
 }

@@ -1,5 +1,8 @@
-/* Visual prompt tuning (Jia et al., arXiv 2203.12119): trained tokens behind the class token. Shallow: at the input only; deep: replaced by each block's own. */
+/* Visual prompt tuning (Jia et al., arXiv 2203.12119): trained tokens behind the class token. Shallow: into the first
+ * of the layers only; deep: replaced by the own of each of the others. A layer without prompts of its own works on with
+ * those that the layer before it gave. */
 #include <math.h>
+#include <string.h>
 
 #include "adapters/method.h"
 
@@ -12,6 +15,11 @@ typedef struct prompt {
 static const option_spec option_table[] = {
     {"prompts", OPTION_INT, "50", NULL, 1, 4096, "N", "number of prompt tokens", false},
     {"deep", OPTION_FLAG, "true", NULL, 0, 0, NULL, "own prompts for every block", false},
+    {"shared", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "the same prompts for every block", false},
+    OPTION_LAYERS,
+    OPTION_UNFREEZE,
+    {"init", OPTION_CHOICE, "width", "width|prompts", 0, 0, NULL,
+     "uniform in +-sqrt(6 / (3 patch^2 + N)), N the model's width, or the number of prompts as Adapter+ has it", false},
     {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
     {0},
 };
@@ -28,16 +36,25 @@ static value apply(const adapter *a, graph *g, value x, const void *context, boo
 static inlay_status plan(adapter *a, inlay_error *err)
 {
     const backbone_shape *s = a->shape;
-    /* U(-v, v) with v = sqrt(6 / (3 * patch^2 + width)), as KMnP/vpt does */
-    double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + s->width));
+    /* KMnP/vpt has the width there, visinf/adapter_plus the number of prompts */
+    bool by_prompts = strcmp(options_string(a->settings, "init"), "prompts") == 0;
+    int64_t fan = by_prompts ? options_int(a->settings, "prompts") : s->width;
+    double bound = sqrt(6.0 / (double)(3 * s->patch * s->patch + fan));
+
+    param *rows = NULL;
 
     (void)err;
-    for (int layer = 0; layer < (options_flag(a->settings, "deep") ? s->depth : 1); layer++) {
+    for (int layer = 0; layer < s->depth; layer++) {
         prompt *p = ARENA_NEW(a->memory, prompt);
-        p->insert = layer == 0;
+        if (!a->layers[layer] || (a->transform_count && !options_flag(a->settings, "deep")))
+            continue;
+        p->insert = a->transform_count == 0;
         p->dropout = options_real(a->settings, "dropout");
-        p->rows = adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2, (int64_t[]){options_int(a->settings, "prompts"), s->width},
-                                    (init_rule){INIT_UNIFORM, -bound, bound});
+        p->rows = rows ? rows
+                       : adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2,
+                                           (int64_t[]){options_int(a->settings, "prompts"), s->width},
+                                           (init_rule){INIT_UNIFORM, -bound, bound});
+        rows = options_flag(a->settings, "shared") ? p->rows : NULL;
         adapter_add_transform(a, SITE_BLOCK_INPUT, layer, apply, p);
     }
     return INLAY_OK;

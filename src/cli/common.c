@@ -1,5 +1,7 @@
 #include "cli/common.h"
 
+#include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -91,17 +93,29 @@ void note_cut_images(const preprocess *p, int count)
                 whose);
 }
 
+/* --skip-layers, where a command has it: a number of layers from below, or a list of them. */
+static void read_skip(session_request *request, const options *o)
+{
+    const char *text = options_has(o, "skip_layers") ? options_string(o, "skip_layers") : "0";
+
+    if (*text && strspn(text, "0123456789") == strlen(text))
+        request->skip_layers = strlen(text) > 9 ? INT_MAX : (int)strtol(text, NULL, 10);
+    else
+        request->skip_list = text;
+}
+
 inlay_status open_session(session *s, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
     int count = options_count(o, "adapter");
     const char **folders = ARENA_ARRAY(memory, const char *, count + 1);
     session_request request = {.backbone = options_string(o, "backbone"), .adapters = folders, .adapter_count = count, .image_size = options_int(o, "image_size"),
-                               .skip_layers = options_has(o, "skip_layers") ? (int)options_int(o, "skip_layers") : 0, .force_backbone = options_flag(o, "force_backbone"),
+                               .force_backbone = options_flag(o, "force_backbone"),
                                .threads = (int)options_int(o, "threads"), .pin_threads = options_flag(o, "pin_threads"),
                                .precision = options_string(o, "precision")};
     inlay_status status = require(o, "backbone", err);
 
+    read_skip(&request, o);
     for (int i = 0; i < count; i++)
         folders[i] = options_at(o, "adapter", i);
     if (status == INLAY_OK)

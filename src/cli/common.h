@@ -12,8 +12,14 @@
     {"backbone", OPTION_STRING, NULL, NULL, 0, 0, "DIR|FILE", "checkpoint: a folder with model.safetensors and config.json, or a safetensors or npz file", false}
 #define OPTION_ADAPTER \
     {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter folder, or several that answer for the same images; without it the checkpoint's own head answers", true}
-#define OPTION_SKIP_LAYERS \
-    {"skip_layers", OPTION_INT, "0", NULL, 0, 1000000, "N", "leave the adapters of the lowest N layers out; what several adapters share below is computed once", false}
+#define OPTION_SKIP_LAYERS                                                                                             \
+    {                                                                                                                  \
+        "skip_layers", OPTION_STRING, "0", NULL, 0, 0, "N|LIST",                                                       \
+            "leave the adapters of the lowest N layers out, what several adapters share below is computed once; or "   \
+            "those of "                                                                                                \
+            "the layers of a list, with a comma or a dash: 0,1,3; 3-3",                                                \
+            false                                                                                                      \
+    }
 #define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
 #define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
 #define OPTION_PIN \

@@ -290,7 +290,7 @@ inlay_status method_settings(options **out, const char *name, const options *o, 
     TRY(adapter_settings(out, name, err));
     m = method_find(name, NULL);
     for (const option_spec *spec = m->options; spec->name; spec++)
-        if (options_given(o, spec->name)) {
+        if (options_has(o, spec->name) && options_given(o, spec->name)) {
             inlay_status status = options_set(*out, spec->name, options_string(o, spec->name), "the command line", err);
             if (status != INLAY_OK) {
                 options_free(*out);

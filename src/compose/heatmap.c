@@ -66,7 +66,14 @@ static void collect(drawing *d)
 static inlay_status measure(drawing *d, const dataset *set, int layer, void *pixels, inlay_error *err)
 {
     session *s = d->s;
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep), .skip_layers = s->skip_layers,
+    model_request request = {.dev = &s->dev,
+                             .b = s->b,
+                             .a = s->a,
+                             .prec = s->prec,
+                             .pixel_type = preprocess_pixel_type(&s->prep),
+                             .skip_layers = s->skip_layers,
+                             .skipped = s->skipped,
+
                              .keep_blocks = true};
     program_request plan = {.dev = &s->dev, .max_batch = 1};
 

@@ -37,7 +37,7 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
                              .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
 
     if (a) {
-        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);
+        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
         request.head_weight = a->head_weight;
         request.head_bias = a->head_bias;
     }
@@ -49,7 +49,7 @@ static value training_loss(model *m, const model_request *q)
     const method *method_ = q->a ? q->a->method : NULL;
     pass_result *results;
 
-    m->passes = q->training && method_ && method_->passes > 1 ? method_->passes : 1;
+    m->passes = q->training && q->a ? q->a->passes : 1;
     m->pass_logits = ARENA_ARRAY(m->g->memory, value, m->passes);
     results = ARENA_ARRAY(m->g->memory, pass_result, m->passes);
     for (int i = 0; i < m->passes; i++) {

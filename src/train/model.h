@@ -16,6 +16,7 @@ typedef struct model_request {
     backbone *b;
     const adapter *a; /* NULL: the checkpoint's own head */
     int skip_layers;  /* adapters of so many layers from below are left out */
+    const bool *skipped; /* [depth] layers whose adapters are left out, too; NULL: none */
     const adapter *const *tasks; /* several adapters on the same images: what they share is computed once. NULL: `a` alone */
     int task_count;
     precision prec;

@@ -78,7 +78,7 @@ static void take_normalisation(session *s)
 
 static inlay_status check_skip(const session *s, const adapter *a, const char *folder, inlay_error *err)
 {
-    if (s->skip_layers > 0 && !adapter_can_skip(a))
+    if ((s->skip_layers > 0 || s->skipped) && !adapter_can_skip(a))
         FAIL(err, INLAY_ERR_USAGE, "layers of '%s' cannot be skipped: a '%s' adapter transforms activations or trains weights of the backbone", folder, a->name);
     return INLAY_OK;
 }
@@ -118,6 +118,21 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
     return INLAY_OK;
 }
 
+static inlay_status read_skipped(session *s, const session_request *request, inlay_error *err)
+{
+    int64_t depth = s->b->shape.depth;
+
+    if (s->skip_layers > depth)
+        FAIL(err, INLAY_ERR_USAGE, "skip_layers: '%s' has %lld layers, %d cannot be skipped", request->backbone,
+             (long long)depth, s->skip_layers);
+    if (!request->skip_list)
+        return INLAY_OK;
+    s->skipped = calloc((size_t)depth + 1, sizeof *s->skipped);
+    if (!s->skipped)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for %lld layers", (long long)depth);
+    return layers_read("skip_layers", request->skip_list, depth, s->skipped, err);
+}
+
 inlay_status session_open(session *s, const session_request *request, inlay_error *err)
 {
     const char *const *folders = request->adapters ? request->adapters : &request->adapter;
@@ -129,10 +144,10 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
     if (count && !size)
         size = recorded_size(folders[0]);
     status = backbone_open(&s->b, request->backbone, size, err);
-    if (status == INLAY_OK && s->skip_layers && !count)
+    if (status == INLAY_OK && (s->skip_layers || request->skip_list) && !count)
         status = error_set(err, INLAY_ERR_USAGE, "skip_layers: there is no adapter of which layers could be skipped");
-    if (status == INLAY_OK && s->skip_layers > s->b->shape.depth)
-        status = error_set(err, INLAY_ERR_USAGE, "skip_layers: '%s' has %lld layers, %d cannot be skipped", request->backbone, (long long)s->b->shape.depth, s->skip_layers);
+    if (status == INLAY_OK)
+        status = read_skipped(s, request, err);
     if (status == INLAY_OK)
         status = count ? open_adapters(s, request, folders, count, err) : preprocess_for(&s->prep, s->b, NULL, err);
     if (status == INLAY_OK)
@@ -155,6 +170,7 @@ void session_close(session *s)
     for (int i = 0; i < s->adapter_count; i++)
         adapter_free(s->adapters[i], s->dev.k ? &s->dev : NULL);
     free(s->adapters);
+    free(s->skipped);
     backbone_close(s->b);
     if (s->dev.k)
         device_close(&s->dev);
@@ -163,7 +179,13 @@ void session_close(session *s)
 
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err)
 {
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep), .skip_layers = s->skip_layers};
+    model_request request = {.dev = &s->dev,
+                             .b = s->b,
+                             .a = s->a,
+                             .prec = s->prec,
+                             .pixel_type = preprocess_pixel_type(&s->prep),
+                             .skip_layers = s->skip_layers,
+                             .skipped = s->skipped};
     inlay_status status;
 
     if (session_tasks(s) > 1) {

@@ -11,6 +11,7 @@ typedef struct session_request {
     const char *const *adapters; /* several that answer for the same images, in place of `adapter`; NULL: none */
     int adapter_count;
     int skip_layers;       /* adapters of so many layers from below are left out */
+    const char *skip_list; /* layers whose adapters are left out, "0,1,3-5"; NULL: none */
     int64_t image_size;    /* 0: the adapter's, else the checkpoint's */
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
@@ -25,6 +26,7 @@ typedef struct session {
     adapter **adapters;
     int adapter_count;
     int skip_layers;
+    bool *skipped; /* [depth], or NULL */
     precision prec;
     preprocess prep;
 } session;

@@ -257,7 +257,7 @@ static inlay_status begin(trainer *t, inlay_error *err)
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
     t->labels = calloc((size_t)q->batch, sizeof *t->labels);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
-    t->plan_count = q->a->drop_random ? (int)q->b->shape.depth : 1;
+    t->plan_count = q->a->drop_random ? q->a->drop_high - q->a->drop_low + 1 : 1;
     t->plans = calloc((size_t)t->plan_count, sizeof *t->plans);
     if (!t->order || !t->labels || !t->indices || !t->plans)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
@@ -267,7 +267,7 @@ static inlay_status begin(trainer *t, inlay_error *err)
     if (q->resume && file_exists(t->checkpoint))
         TRY(resume(t, err));
     for (int i = 0; i < t->plan_count; i++) {
-        request.skip_layers = i;
+        request.skip_layers = q->a->drop_random ? q->a->drop_low + i : 0;
         TRY(model_build(&t->plans[i].m, &request, err));
     }
     TRY(fill_cache(t, err));

@@ -151,6 +151,40 @@ static void identity_values(adapter *a)
     }
 }
 
+/* Two different parts without the value matrix are those with the identity for it; the regulariser has nothing to weigh
+ * then. */
+static void test_without_value(void **state)
+{
+    char text[400];
+    float with[BATCH * CLASSES], without[BATCH * CLASSES];
+
+    (void)state;
+    make_saved("v0", "bottleneck rank=4", 3);
+    make_saved("v1", "bottleneck rank=2", 4);
+    snprintf(text, sizeof text, "fusion adapters=%s,%s", at("v0"), at("v1"));
+    adapter *a = make(text, 20);
+    snprintf(text, sizeof text, "fusion value=false adapters=%s,%s", at("v0"), at("v1"));
+    adapter *plain = make(text, 21);
+    identity_values(a);
+    assert_int_equal(adapter_trained_total(a, false) - adapter_trained_total(plain, false), DEPTH * WIDTH * WIDTH);
+    for (int i = 0; i < plain->param_count; i++) {
+        param *p = plain->params[i].p, *from = adapter_find(a, p->name);
+        float *values = calloc((size_t)p->count, sizeof *values);
+        assert_non_null(from);
+        param_get(from, &dev, values);
+        param_set(p, &dev, values);
+        free(values);
+    }
+    answer(a, with);
+    answer(plain, without);
+    for (int i = 0; i < BATCH * CLASSES; i++)
+        if (fabsf(with[i] - without[i]) > 1e-5f)
+            fail_msg("logit %d is %g without a value matrix, %g with the identity", i, (double)without[i],
+                     (double)with[i]);
+    adapter_free(a, &dev);
+    adapter_free(plain, &dev);
+}
+
 static void copy_head(adapter *to, const adapter *from)
 {
     float weight[CLASSES * WIDTH], bias[CLASSES];
@@ -536,7 +570,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_other_parts),
         cmocka_unit_test(test_keep), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_values), cmocka_unit_test(test_count), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_marks), cmocka_unit_test(test_regulariser),
+        cmocka_unit_test(test_marks), cmocka_unit_test(test_without_value), cmocka_unit_test(test_regulariser),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

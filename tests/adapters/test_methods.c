@@ -1,5 +1,6 @@
-/* What every method must satisfy, for every row of the table of methods and presets: a new method is tested by its row. */
-#include "support.h"
+/* What every method must satisfy, for every row of the table of methods and presets: a new method is tested by its row.
+ * Options that change what is computed have rows of their own below. */
+#include "settings.h"
 
 #include <math.h>
 
@@ -13,10 +14,49 @@ static const char *backbone_path = TEST_DATA "/oracle/vit";
 
 static char given[160]; /* trained adapters, for methods that are made of such */
 
+/* Rows beside those of the tables: a method or preset, and settings. */
+static const char *const variants[] = {
+    "bottleneck layers=0,2 ranks=2:6",
+    "houlsby layers=1-2",
+    "lora layers=0-1 ranks=0:2,1:5 targets=k,fc1",
+    "vpt layers=1,2",
+    "vpt layers=1 deep=false",
+    "ssf layers=0,2",
+    "full layers=2",
+    "bitfit layers=0,1",
+    "adamix layers=2,0 ranks=2:3",
+    "mosa layers=1-2 ranks=1:5 split=both",
+    "adaptable layers=0-1 ranks=1:2",
+    "adapter_bias layers=1,2 norms=all",
+    "fusion layers=1",
+    "fusion value=false",
+    "houlsby unfreeze=norm layers=1,2",
+    "adapter_plus unfreeze=all",
+    "lora unfreeze=bias activation=tanh drop_path=0.3 scale=0.5",
+    "vpt unfreeze=norm shared=true",
+    "bottleneck output_layernorm=true dropout=0.3 dropout_at=input scaling=fixed scale=0.5",
+    "mosl split=both dropout=0.2 targets=q,k,proj",
+    "mosa split_biases=true scaling=learned scale=0.3 split=both",
+    "mosa split=none style=pfeiffer",
+    "mosl split=none mask=row",
+    "adaptable start=gelu version=A",
+    "adamix share=both dropout=0.2",
+};
+
+/* The method or preset of a row. */
+static const char *name_of(const char *row)
+{
+    static char name[64];
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(row, " "), row);
+    return name;
+}
+
 /* Settings that make a row small enough for a backbone of width 32, where it has such options. `smooth`: such that its loss has the gradient that is passed back; of
  * the divergence between two passes each target counts as constant, which no difference of losses shows. */
-static options *small_settings(const char *name, bool smooth)
+static options *small_settings(const char *row, bool smooth)
 {
+    const char *name = name_of(row);
     const char *const pairs[][2] = {{"adapters", given}, {"rank", "4"}, {"prompts", "3"}, {"second_loss", "0.5"}, {"deep_regulariser", "true"}, {"consistency", "0"}};
     inlay_error err;
     options *o;
@@ -26,6 +66,7 @@ static options *small_settings(const char *name, bool smooth)
         for (const option_spec *spec = method_find(name, NULL)->options; spec->name; spec++)
             if (strcmp(spec->name, pairs[i][0]) == 0)
                 ASSERT_OK(options_set(o, pairs[i][0], pairs[i][1], "test", &err));
+    support_settings(o, row[strlen(name)] ? row + strlen(name) + 1 : NULL);
     return o;
 }
 
@@ -78,7 +119,8 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
     memset(s, 0, sizeof *s);
     ASSERT_OK(device_open(&s->dev, k, threads, &err));
     ASSERT_OK(backbone_open(&s->b, backbone_path, 0, &err));
-    ASSERT_OK(adapter_new(&s->a, name, small_settings(name, k == &kernels_reference), s->b, CLASSES, (const char *const[]){"a", "b", "c"}, &err));
+    ASSERT_OK(adapter_new(&s->a, name_of(name), small_settings(name, k == &kernels_reference), s->b, CLASSES,
+                          (const char *const[]){"a", "b", "c"}, &err));
     ASSERT_OK(adapter_initialise(s->a, &s->dev, 11, &err));
     shake(s);
     if (!training) {
@@ -115,13 +157,15 @@ static double loss_of(bench *s)
     return *(double *)program_value(s->p, s->m.loss, BATCH).data;
 }
 
-/* Calls `check` for each preset and each method of the tables. */
+/* Calls `check` for each preset and each method of the tables, and for the rows above. */
 static void for_each_row(void (*check)(const char *name))
 {
     for (const preset *p = preset_table; p->name; p++)
         check(p->name);
     for (int i = 0; method_table[i]; i++)
         check(method_table[i]->name);
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        check(variants[i]);
 }
 
 /* ---- gradients against central differences, in double precision, with dropout and drop path on ---- */

@@ -28,14 +28,20 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     tensor_set_close(base);
 }
 
-static void each_case(const kernels *k, precision prec, tolerance limit)
+static void each_case_of(const char *path, size_t least, const kernels *k, precision prec, tolerance limit)
 {
-    json_t *cases = json_load_file(ORACLE "cases.json", 0, NULL);
+    json_t *cases = json_load_file(path, 0, NULL);
 
-    assert_true(json_array_size(cases) >= 20);
+    assert_true(json_array_size(cases) >= least);
     for (size_t i = 0; i < json_array_size(cases); i++)
         check_case(json_array_get(cases, i), k, prec, limit);
     json_decref(cases);
+}
+
+static void each_case(const kernels *k, precision prec, tolerance limit)
+{
+    each_case_of(ORACLE "cases.json", 20, k, prec, limit);
+    each_case_of(ORACLE "options.json", 9, k, prec, limit);
 }
 
 static void test_methods_f64(void **state)

@@ -41,14 +41,20 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     tensor_set_close(base);
 }
 
-static void each_case(const kernels *k, precision prec, tolerance limit)
+static void each_case_of(const char *path, size_t least, const kernels *k, precision prec, tolerance limit)
 {
-    json_t *cases = json_load_file(ORACLE "training.json", 0, NULL);
+    json_t *cases = json_load_file(path, 0, NULL);
 
-    assert_true(json_array_size(cases) >= 15);
+    assert_true(json_array_size(cases) >= least);
     for (size_t i = 0; i < json_array_size(cases); i++)
         check_case(json_array_get(cases, i), k, prec, limit);
     json_decref(cases);
+}
+
+static void each_case(const kernels *k, precision prec, tolerance limit)
+{
+    each_case_of(ORACLE "training.json", 15, k, prec, limit);
+    each_case_of(ORACLE "options_training.json", 5, k, prec, limit);
 }
 
 static void test_step_f64(void **state)
@@ -158,6 +164,7 @@ static void test_steps(void **state)
     static const char *const names[] = {
         "steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable",
         "steps_adamix_move_untouched", "steps_adamix_lora",
+        "steps_mosl", "steps_mosl_row", "steps_mosa_biases", "steps_mosa_sparse",
     };
 
     (void)state;

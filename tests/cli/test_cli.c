@@ -415,6 +415,15 @@ static void test_skip_layers(void **state)
     expect(inlay("eval --backbone " VIT " --adapter fused --data data --quiet --skip-layers 3"), 0);
     expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 4"), 2, "has 3 layers, 4 cannot be skipped");
     expect_error(inlay("eval --backbone " VIT " --data data --skip-layers 1"), 2, "there is no adapter");
+    same_eval("--adapter part0 --skip-layers 0-1", "--adapter part0 --skip-layers 2");
+    same_eval("--adapter part0 --skip-layers 0,1,2", "--adapter part0 --skip-layers 3");
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 0,3"), 2,
+                 "skip_layers: expected layers from 0 to 2");
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers x"), 2,
+                 "skip_layers: expected");
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 99999999999"), 2,
+                 "cannot be skipped");
+    expect_error(inlay("eval --backbone " VIT " --data data --skip-layers 0,1"), 2, "there is no adapter");
     expect(inlay(TRAIN "--method vpt --prompts 2 --output prompts"), 0);
     expect_error(inlay("predict --backbone " VIT " --adapter prompts data/test --skip-layers 1"), 2, "a 'vpt' adapter transforms");
 }

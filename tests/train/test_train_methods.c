@@ -18,6 +18,8 @@ static struct row {
     ROW("mosa-dropout", .method = "mosa", .settings = "rank=4", .dropout = 0.1),
     ROW("random", .method = "bottleneck", .settings = "drop_layers=random"),
     ROW("random-houlsby", .method = "bottleneck", .settings = "drop_layers=random position=houlsby dropout=0.1"),
+    ROW("random-range", .method = "houlsby", .settings = "rank=4 drop_layers=random:1-2 ranks=1:2"),
+    ROW("layers", .method = "adamix", .settings = "layers=0,2 ranks=2:3"),
     ROW("random-mosa", .method = "mosa", .settings = "rank=4 drop_layers=random", .move_untouched = true),
 };
 #define ROWS (int)(sizeof rows / sizeof *rows)
