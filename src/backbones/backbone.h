@@ -94,6 +94,7 @@ typedef struct backbone {
     const char *const *labels; /* [classes] names of the classes of the checkpoint's own head, NULL where one has none; NULL: no names */
     int64_t label_count, named; /* how long the list is, and how many names are in it */
     const char *label_source;  /* file and key that they come from */
+    bool labels_usual;         /* they are ones that people use for these classes, not the checkpoint's: for reading, not for finding classes by name */
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;               /* the architecture's own */
     const char **notes;        /* what its files say that was not used, or was taken for granted: a line each */

@@ -1,5 +1,7 @@
 #include "cli/common.h"
 
+#include "backbones/labels.h"
+
 #include <string.h>
 
 inlay_status require(const options *o, const char *name, inlay_error *err)
@@ -13,6 +15,20 @@ void print_notes(const backbone *b)
 {
     for (int i = 0; i < b->note_count; i++)
         fprintf(stderr, "note: %s\n", b->notes[i]);
+}
+
+inlay_status apply_labels(session *s, const options *o, inlay_error *err)
+{
+    const char *file = options_string(o, "labels");
+
+    if (file && s->a)
+        FAIL(err, INLAY_ERR_USAGE, "--labels names the classes of a checkpoint's own head: adapter '%s' has the names of its own", options_at(o, "adapter", 0));
+    if (file)
+        return labels_load(s->b, file, err);
+    if (!s->a && s->b->shape.classes && !s->b->labels)
+        fprintf(stderr, "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names them)\n", s->b->path,
+                (long long)s->b->shape.classes);
+    return INLAY_OK;
 }
 
 int choose_workers(const options *o)

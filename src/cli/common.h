@@ -13,6 +13,8 @@
     {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter folder, or several that answer for the same images; without it the checkpoint's own head answers", true}
 #define OPTION_SKIP_LAYERS \
     {"skip_layers", OPTION_INT, "0", NULL, 0, 1000000, "N", "leave the adapters of the lowest N layers out; what several adapters share below is computed once", false}
+#define OPTION_LABELS \
+    {"labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object", false}
 #define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
 #define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
 #define OPTION_PIN \
@@ -34,6 +36,8 @@ inlay_status open_session(session *s, const options *o, inlay_error *err);
 
 /* What opening a checkpoint has to say, a line each on standard error. */
 void print_notes(const backbone *b);
+/* --labels FILE; says once that there are no names where there are none. */
+inlay_status apply_labels(session *s, const options *o, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);

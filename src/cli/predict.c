@@ -12,6 +12,7 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
+    OPTION_LABELS,
     {"top_k", OPTION_INT, "5", NULL, 1, 1000, "K", "classes to show for each image", false},
     {"logits", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also give all logits (with --json)", false},
     {"heatmap", OPTION_STRING, NULL, NULL, 0, 0, "FILE.png", "draw the token weights of an adapter_bias adapter over the one image that is given", false},
@@ -206,7 +207,9 @@ static inlay_status run(options *o, inlay_error *err)
     paths = calloc((size_t)count, sizeof *paths);
     for (int i = 0; paths && i < count; i++)
         paths[i] = options_positional(o, i);
-    status = paths ? dataset_from_paths(&d, paths, count, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    status = paths ? apply_labels(&s, o, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    if (status == INLAY_OK)
+        status = dataset_from_paths(&d, paths, count, err);
     free(paths);
     if (status == INLAY_OK)
         status = draw(&h, &s, d, o, err);

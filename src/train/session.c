@@ -214,8 +214,11 @@ const char *session_label(const session *s, int64_t index)
 static const char *const *class_names(const session *s, arena *memory)
 {
     int64_t classes = session_classes(s), named = 0;
-    const char **names = ARENA_ARRAY(memory, const char *, classes + 1);
+    const char **names;
 
+    if (!s->a && s->b->labels_usual)
+        return NULL;
+    names = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t c = 0; c < classes; c++) {
         const char *label = session_label(s, c);
         names[c] = label ? label : arena_printf(memory, "%lld", (long long)c);
