@@ -19,13 +19,13 @@
     XX(V, "attn.v", "values")                                                                        \
     XX(ATTN_HIDDEN, "attn.hidden", "heads' results, input of the output projection")                 \
     XX(ATTN_PROJ, "attn.proj", "result of the attention's output projection")                        \
-    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual")                           \
+    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual, behind stochastic depth")  \
     XX(ATTN_RESIDUAL, "attn.residual", "residual stream after the attention")                        \
     XX(FFN_NORM, "ffn.input", "normalised input of the feed-forward part")                           \
     XX(FFN_PRE, "ffn.pre", "first feed-forward layer before its activation")                         \
     XX(FFN_HIDDEN, "ffn.hidden", "hidden activation of the feed-forward part")                       \
     XX(FFN_PROJ, "ffn.proj", "result of the second feed-forward layer")                              \
-    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual")                          \
+    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual, behind stochastic depth") \
     XX(BLOCK_OUTPUT, "output", "tokens that leave the block")                                        \
     XX(NORM, "norm", "after the final normalisation")                                                \
     XX(FEATURES, "features", "what the head reads")
@@ -105,8 +105,9 @@ typedef struct backbone {
 
 typedef struct build_request {
     value pixels;          /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
-    bool training;         /* stochastic depth is on */
+    bool training;         /* stochastic depth and dropout are on */
     double drop_path;      /* its rate at the last block; grows linearly from 0 at the first */
+    double dropout;        /* behind the embeddings, and behind activation and second layer of each feed-forward part */
     const site_hooks *hooks; /* NULL: nobody listens */
     param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
     bool keep_blocks;      /* every block's output is kept for reading */

@@ -62,9 +62,26 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
         p->crop_pct = options_real(o, "crop_pct");
     if (options_given(o, "exif_orientation"))
         p->apply_orientation = options_flag(o, "exif_orientation");
+    if (options_given(o, "scale_16bit"))
+        p->scale_16bit = options_flag(o, "scale_16bit");
     if (interpolation && !resample_from_name(interpolation, &p->interpolation))
         FAIL(err, INLAY_ERR_USAGE, "--interpolation: '%s' is not known", interpolation);
     return INLAY_OK;
+}
+
+void note_cut_images(const preprocess *p, int count)
+{
+    const char *whose = count == 1 ? "1 image has" : "images have";
+
+    if (count == 0)
+        return;
+    fprintf(stderr, "note: ");
+    if (count > 1)
+        fprintf(stderr, "%d ", count);
+    if (p->scale_16bit)
+        fprintf(stderr, "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit could scale\n", whose);
+    else
+        fprintf(stderr, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it\n", whose);
 }
 
 inlay_status open_session(session *s, const options *o, inlay_error *err)

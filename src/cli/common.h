@@ -29,7 +29,8 @@
         {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image gets the input's shape; default: the checkpoint's. squash by itself is the whole image", false}, \
         {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps; with squash as well", false},        \
         {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
-        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}
+        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false},                  \
+        {"scale_16bit", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
 inlay_status open_session(session *s, const options *o, inlay_error *err);
@@ -42,4 +43,6 @@ inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
+/* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
+void note_cut_images(const preprocess *p, int count);
 #endif

@@ -174,6 +174,7 @@ static inlay_status conclude(const session *s, const dataset *d, const evaluatio
 {
     for (int i = 0; i < e->bad_count; i++)
         fprintf(stderr, "left out: %s\n", e->bad[i]);
+    note_cut_images(&s->prep, e->cut_count);
     if (e->count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))

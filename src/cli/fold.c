@@ -157,6 +157,9 @@ static inlay_status run(options *o, inlay_error *err)
     status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
         status = compare(&s, o, err);
+    if (status == INLAY_OK && (s.prep.scale_16bit || s.prep.apply_orientation))
+        fprintf(stderr, "note: a checkpoint does not say how images are read; with this one give%s%s\n",
+                s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
     session_close(&s);
     return status;
 }

@@ -161,6 +161,7 @@ static inlay_status predict(session *s, const dataset *d, const heatmap *h, cons
     }
     for (int i = 0; w.l && i < loader_bad_count(w.l); i++)
         fprintf(stderr, "left out: %s\n", loader_bad_message(w.l, i));
+    note_cut_images(&s->prep, w.l ? loader_cut_count(w.l) : 0);
     if (status == INLAY_OK && loader_bad_count(w.l) > 0 && (options_flag(o, "strict") || loader_bad_count(w.l) == d->count))
         status = error_set(err, INLAY_ERR_IO, "%d of %d images could not be read", loader_bad_count(w.l), d->count);
     json_decref(w.results);

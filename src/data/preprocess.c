@@ -216,12 +216,16 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, bool *cut,
+                             inlay_error *err)
 {
+    unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
     image img;
     inlay_status status;
 
-    TRY(image_load(&img, path, p->apply_orientation, err));
+    TRY(image_load(&img, path, how, err));
+    if (cut)
+        *cut = img.cut;
     status = preprocess_image(p, &img, augment, stream, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)

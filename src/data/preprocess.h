@@ -21,6 +21,7 @@ typedef struct preprocess {
     resample interpolation;
     float mean[3], std[3]; /* of p / 255; applied by the graph, not here */
     bool apply_orientation;
+    bool scale_16bit; /* grey of more than 8 bits is scaled, not cut at 255 */
     /* training augmentation: RandomResizedCrop(scale, ratio) and a horizontal flip; off when scale_low == 0 */
     double scale_low, scale_high, ratio_low, ratio_high, flip;
 } preprocess;
@@ -32,6 +33,8 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
 /* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip as
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err);
+/* *cut, which may be NULL: the image had grey of more than 8 bits that was cut at 255. */
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, bool *cut,
+                             inlay_error *err);
 
 #endif

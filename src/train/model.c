@@ -31,7 +31,8 @@ static dtype weight_type(const model_request *q)
 
 static build_result build_one(model *m, const model_request *q, const adapter *a)
 {
-    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
+    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path,
+                             .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
 
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);
@@ -160,6 +161,7 @@ static inlay_status read_geometry(preprocess *p, const json_t *record, inlay_err
     if (!version && json_object_get(record, "crop_mode") && p->mode == PREPROCESS_SQUASH)
         p->crop_pct = 1;
     TRY(read_flag(&p->apply_orientation, record, "exif_orientation", err));
+    TRY(read_flag(&p->scale_16bit, record, "scale_16bit", err));
     return read_flag(&p->crop_down, record, "crop_down", err);
 }
 
@@ -211,10 +213,10 @@ inlay_status preprocess_for(preprocess *p, const backbone *b, const void *record
 
 void *preprocess_record(const preprocess *p)
 {
-    json_t *record = json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b}", "version", RECORD_VERSION, "size", p->height, p->width,
+    json_t *record = json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "version", RECORD_VERSION, "size", p->height, p->width,
                                "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation", resample_name(p->interpolation), "mean",
                                (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
-                               (double)p->std[2], "exif_orientation", p->apply_orientation);
+                               (double)p->std[2], "exif_orientation", p->apply_orientation, "scale_16bit", p->scale_16bit);
 
     if (p->crop_down)
         json_object_set_new(record, "crop_down", json_true());

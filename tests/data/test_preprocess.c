@@ -182,11 +182,11 @@ static void test_messages_name_the_file(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_OK);
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, &err), INLAY_ERR_UNSUPPORTED);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err), INLAY_OK);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, NULL, &err), INLAY_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "resize.txt"));
     p.width = 0;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_ERR_USAGE);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err), INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "rgb8.png"));
 }
 
