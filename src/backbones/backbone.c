@@ -1,6 +1,8 @@
 #include "backbones/backbone.h"
 
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,23 @@ const char *site_name(site_kind kind)
     };
 
     return names[kind];
+}
+
+static const char *const pooling_names[POOL_COUNT] = {"token", "avg", "map"};
+
+const char *pooling_name(pooling kind)
+{
+    return pooling_names[kind];
+}
+
+bool pooling_from_name(const char *name, pooling *out)
+{
+    for (int i = 0; i < POOL_COUNT; i++)
+        if (strcmp(name, pooling_names[i]) == 0) {
+            *out = (pooling)i;
+            return true;
+        }
+    return false;
 }
 
 int64_t site_width(const backbone_shape *shape, site_kind kind)
@@ -45,6 +64,26 @@ param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t
     return p;
 }
 
+void backbone_drop_param(backbone *b, const char *name)
+{
+    int kept = 0;
+
+    for (int i = 0; i < b->param_count; i++)
+        if (strcmp(b->params[i]->name, name) != 0)
+            b->params[kept++] = b->params[i];
+    b->param_count = kept;
+}
+
+void backbone_pass_over(backbone *b, const char *pattern, const char *reason)
+{
+    for (int i = 0; i < b->passed_count; i++)
+        if (strcmp(b->passed[i].pattern, pattern) == 0) {
+            b->passed[i].count++;
+            return;
+        }
+    ARRAY_PUSH(b->passed, b->passed_count, b->passed_capacity, ((backbone_passed){pattern, reason, 1}));
+}
+
 void *backbone_buffer(backbone *b, size_t size)
 {
     void *block = NULL;
@@ -53,6 +92,17 @@ void *backbone_buffer(backbone *b, size_t size)
         return NULL;
     ARRAY_PUSH(b->buffers, b->buffer_count, b->buffer_capacity, block);
     return block;
+}
+
+void backbone_note(backbone *b, const char *format, ...)
+{
+    char text[1024];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    ARRAY_PUSH(b->notes, b->note_count, b->note_capacity, arena_strdup(b->memory, text));
 }
 
 inlay_status backbone_identify(backbone *b, inlay_error *err)
@@ -165,6 +215,8 @@ void backbone_close(backbone *b)
         memory_free(b->buffers[i]);
     free(b->buffers);
     free(b->params);
+    free(b->passed);
+    free(b->notes);
     tensor_set_close(b->file);
     arena_free(b->memory);
 }

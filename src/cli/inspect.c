@@ -69,7 +69,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}", "kind", "backbone", "architecture", s->architecture, "layout", s->layout,
                          "width", (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden", (json_int_t)s->hidden, "patch",
                          (json_int_t)s->patch, "image_size", (json_int_t)s->height, "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
-                         s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+                         pooling_name(s->pool), "layernorm_eps", s->eps, "activation", activation_name(s->act));
         json_object_update_new(*out, json_pack("{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters", (json_int_t)backbone_param_total(b, false),
                                                "parameters_with_head", (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file),
                                                "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",

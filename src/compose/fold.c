@@ -20,7 +20,7 @@ static json_t *describe(const checkpoint_content *c)
                             (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
                             (json_int_t)c->classes, "first_conv", "patch_embed.proj", "classifier", "head");
     json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
-                             "num_features", (json_int_t)s->width, "global_pool", s->average ? "avg" : "token");
+                             "num_features", (json_int_t)s->width, "global_pool", pooling_name(s->pool));
 
     if (s->eps < 0.99e-6 || s->eps > 1.01e-6)
         json_object_set_new(args, "norm_eps", json_real(s->eps));
