@@ -1,9 +1,9 @@
-"""check_timm.py INLAY [NAME...]: reads one block of every vision transformer of timm, as timm saves it, with Inlay and compares logits.
+"""check_timm.py INLAY [NAME...]: reads one block of every vision transformer of timm with Inlay and compares logits.
 
-For each registered name whose model is a VisionTransformer (tools/make_timm_table.py), or for those given: a model of depth 1 with drawn weights,
-saved as timm saves for the hub, so that config.json has little more than the name; `inlay predict --logits` on a computed image against
-timm's logits for it. Prints a row for each name, and 'WRONG' where logits differ by more than 1e-4 or Inlay reads what it should
-not. Needs torch and timm."""
+For each registered name whose model is a VisionTransformer (make_timm_table.py), or for those given: a model of depth 1
+with drawn weights, saved as timm saves for the hub, so that config.json has little more than the name; then `inlay
+predict --logits` on a computed image against timm's logits for it. Prints a row for each name, and 'WRONG' where logits
+differ by more than 1e-4. Needs torch and timm."""
 import json
 import os
 import shutil
@@ -54,7 +54,8 @@ def expect(model, folder):
 
 
 def answer(inlay, folder):
-    run = subprocess.run([inlay, 'predict', '--backbone', folder, os.path.join(folder, 'image.png'), '--json', '--logits', '--precision', 'f32',
+    image = os.path.join(folder, 'image.png')
+    run = subprocess.run([inlay, 'predict', '--backbone', folder, image, '--json', '--logits', '--precision', 'f32',
                           '--quiet'], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         return None, run.stderr.strip().split('\n')[-1].split(': ', 2)[-1]
