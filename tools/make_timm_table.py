@@ -1,8 +1,8 @@
 """make_timm_table.py > src/backbones/vit_timm.def: what timm's names of vision transformers stand for.
 
-config.json of a timm checkpoint names the architecture; heads, activation, epsilon and pooling are in timm's code alone.
-Every registered name whose model is a VisionTransformer gets a row, deprecated names included. What Inlay has no
-computation for is a reason to refuse.
+config.json of a timm checkpoint names the architecture; heads, activation, epsilon and pooling are in the code of timm
+alone. Every registered name whose model is a VisionTransformer gets a row, deprecated names included. What Inlay has
+no computation for is a reason to refuse.
 Needs timm; no weights are made.
 """
 import importlib

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backbones/vit.h"
+#include "formats/foreign.h"
 
 const backbone_desc *const backbone_table[] = {&vit_desc, NULL};
 
@@ -128,6 +129,8 @@ int64_t backbone_param_total(const backbone *b, bool with_head)
 static inlay_status find_file(arena *memory, const char *path, const char **file, const char **folder, inlay_error *err)
 {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "model.npz"};
+    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                         "open_clip_pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"};
     const char *slash;
 
     if (!file_exists(path))
@@ -144,19 +147,19 @@ static inlay_status find_file(arena *memory, const char *path, const char **file
         if (file_exists(*file))
             return INLAY_OK;
     }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (file_exists(path_join(memory, path, others[i])))
+            FAIL(err, INLAY_ERR_UNSUPPORTED,
+                 "backbone folder '%s' has '%s', but no model.safetensors: convert it to safetensors", path, others[i]);
     FAIL(err, INLAY_ERR_IO, "backbone folder '%s' has none of model.safetensors, model.safetensors.index.json, model.npz", path);
 }
 
 static inlay_status read_config(const char *path, json_t **config, inlay_error *err)
 {
-    json_error_t where;
-
     *config = NULL;
     if (!file_exists(path))
         return INLAY_OK;
-    *config = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!*config)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+    TRY(json_file_load(config, path, err));
     if (!json_is_object(*config)) {
         json_decref(*config);
         *config = NULL;

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "formats/foreign.h"
 
 static const option_spec option_table[] = {
     OPTION_JSON,
@@ -93,12 +94,8 @@ static inlay_status describe_adapter(json_t **out, const char *folder, const cha
 {
     arena *memory = arena_new();
     tensor_set *file = NULL;
-    json_error_t where;
-    inlay_status status = INLAY_OK;
+    inlay_status status = json_file_load(out, json_path, err);
 
-    *out = json_load_file(json_path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", json_path, where.line, where.column, where.text);
     if (status == INLAY_OK)
         status = tensor_set_open(&file, path_join(memory, folder, "adapter.safetensors"), err);
     if (status == INLAY_OK) {
