@@ -138,7 +138,7 @@ def hard():
                  {"image_mean": 0.4, "image_std": 0.2}, {"do_center_crop": None}, {"do_normalize": None}, {"do_rescale": None}, {}):
         yield line("hf", plain | more, 32, (97, 61))
     yield line("hf", {"feature_extractor_type": "DeiTFeatureExtractor", "size": 36, "crop_size": 32}, 32, (97, 61))
-    yield line("hf", {"image_processor_type": "DeiTImageProcessorFast", "size": 36, "crop_size": 32, "do_center_crop": False}, 36, (97, 61), refused=True)
+    yield line("hf", {"image_processor_type": "DeiTImageProcessorFast", "size": 36, "crop_size": 32, "do_center_crop": False}, 36, (97, 61))
     yield line("hf", {"image_processor_type": "CLIPImageProcessor", "size": 32, "crop_size": 32}, 32, (97, 61))
     yield line("hf", {"image_processor_type": "CLIPImageProcessor", "size": {"height": 32, "width": 32}, "do_center_crop": None}, 32, (97, 61))
     yield line("hf", {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 37}, "crop_size": {"height": 32, "width": 32}}, 32, (61, 97))

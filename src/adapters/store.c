@@ -6,6 +6,7 @@
 #include "adapters/adapter.h"
 #include "backbones/config.h"
 #include "base/file.h"
+#include "formats/foreign.h"
 
 #define ADAPTER_FORMAT 1
 
@@ -223,15 +224,10 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
 /* adapter.json of a folder; release with json_decref. */
 static inlay_status read_description(json_t **out, const char *folder, const char *path, inlay_error *err)
 {
-    json_error_t where;
-
     *out = NULL;
     if (!file_exists(path))
         FAIL(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
-    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
-    return INLAY_OK;
+    return json_file_load(out, path, err);
 }
 
 inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err)

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "cli/common.h"
+#include "formats/foreign.h"
 
 static const option_spec option_table[] = {
     OPTION_JSON,
@@ -70,7 +71,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         *out = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s}", "kind", "backbone", "architecture", s->architecture, "layout", s->layout,
                          "width", (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden", (json_int_t)s->hidden, "patch",
                          (json_int_t)s->patch, "image_size", (json_int_t)s->height, "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
-                         s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+                         pooling_name(s->pool), "layernorm_eps", s->eps, "activation", activation_name(s->act));
         json_object_update_new(*out, json_pack("{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters", (json_int_t)backbone_param_total(b, false),
                                                "parameters_with_head", (json_int_t)backbone_param_total(b, true), "file_bytes", (json_int_t)tensor_set_bytes(b->file),
                                                "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
@@ -96,12 +97,8 @@ static inlay_status describe_adapter(json_t **out, const char *folder, const cha
 {
     arena *memory = arena_new();
     tensor_set *file = NULL;
-    json_error_t where;
-    inlay_status status = INLAY_OK;
+    inlay_status status = json_file_load(out, json_path, err);
 
-    *out = json_load_file(json_path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        status = error_set(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", json_path, where.line, where.column, where.text);
     if (status == INLAY_OK)
         status = tensor_set_open(&file, path_join(memory, folder, "adapter.safetensors"), err);
     if (status == INLAY_OK) {

@@ -5,16 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. */
+/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the checkpoint's
+ * own, of which alone the sides may differ. */
 static int64_t recorded_size(const char *folder)
 {
     char path[4096];
     json_t *root;
+    const json_t *sides;
     int64_t size;
 
     snprintf(path, sizeof path, "%s/adapter.json", folder);
     root = json_load_file(path, 0, NULL);
     size = json_integer_value(json_object_get(json_object_get(root, "backbone"), "image_size"));
+    sides = json_object_get(json_object_get(root, "preprocessing"), "size");
+    if (json_array_size(sides) == 2 && !json_equal(json_array_get(sides, 0), json_array_get(sides, 1)))
+        size = 0;
     json_decref(root);
     return size > 0 && size <= 8192 ? size : 0;
 }
@@ -61,7 +66,7 @@ static inlay_status recorded_preprocessing(session *s, const session_request *q,
 
     if (status == INLAY_OK && size && !q->image_size &&
         (json_integer_value(json_array_get(size, 0)) != out->height || json_integer_value(json_array_get(size, 1)) != out->width))
-        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but 'backbone.image_size' makes it %d x %d",
+        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but the model is opened for %d x %d",
                            (long long)json_integer_value(json_array_get(size, 0)), (long long)json_integer_value(json_array_get(size, 1)),
                            out->height, out->width);
     if (status != INLAY_OK)
