@@ -32,7 +32,8 @@ def plain(name):
     return norm.eps, type(model) is VisionTransformerDistilled
 
 
-print(f"/* Architectures of timm {timm.__version__} that are plain ViTs: name, epsilon, with a distillation token. Made by tools/make_timm_names.py. */")
+print(f"/* Architectures of timm {timm.__version__} that are plain ViTs: name, epsilon, with a distillation token.")
+print(" * Made by tools/make_timm_names.py. */")
 for name in sorted(timm.list_models(module="vision_transformer") + timm.list_models(module="deit")):
     found = plain(name)
     if found:

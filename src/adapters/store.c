@@ -241,8 +241,7 @@ static inlay_status read_description(json_t **out, const char *folder, const cha
     *out = NULL;
     if (!file_exists(path))
         FAIL(err, INLAY_ERR_IO, "'%s' is not an adapter folder: there is no adapter.json in it", folder);
-    TRY(json_read(out, path, JSON_REJECT_DUPLICATES, err));
-    return INLAY_OK;
+    return json_read(out, path, err);
 }
 
 inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err)

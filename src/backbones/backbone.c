@@ -22,6 +22,23 @@ const char *site_name(site_kind kind)
     return names[kind];
 }
 
+static const char *const pooling_names[POOL_COUNT] = {"token", "avg", "map"};
+
+const char *pooling_name(pooling kind)
+{
+    return pooling_names[kind];
+}
+
+bool pooling_from_name(const char *name, pooling *out)
+{
+    for (int i = 0; i < POOL_COUNT; i++)
+        if (strcmp(name, pooling_names[i]) == 0) {
+            *out = (pooling)i;
+            return true;
+        }
+    return false;
+}
+
 int64_t site_width(const backbone_shape *shape, site_kind kind)
 {
     if (kind == SITE_QKV)
@@ -48,6 +65,26 @@ param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t
     return p;
 }
 
+void backbone_drop_param(backbone *b, const char *name)
+{
+    int kept = 0;
+
+    for (int i = 0; i < b->param_count; i++)
+        if (strcmp(b->params[i]->name, name) != 0)
+            b->params[kept++] = b->params[i];
+    b->param_count = kept;
+}
+
+void backbone_pass_over(backbone *b, const char *pattern, const char *reason)
+{
+    for (int i = 0; i < b->passed_count; i++)
+        if (strcmp(b->passed[i].pattern, pattern) == 0) {
+            b->passed[i].count++;
+            return;
+        }
+    ARRAY_PUSH(b->passed, b->passed_count, b->passed_capacity, ((backbone_passed){pattern, reason, 1}));
+}
+
 void *backbone_buffer(backbone *b, size_t size)
 {
     void *block = NULL;
@@ -72,7 +109,7 @@ void *backbone_facts(const backbone *b)
     const backbone_shape *s = &b->shape;
 
     return json_pack("{s:I, s:f, s:s, s:s, s:I}", "heads", (json_int_t)s->heads, "norm_eps", s->eps, "activation", activation_name(s->act),
-                     "pool", s->average ? "avg" : "token", "prefix_tokens", (json_int_t)s->prefix_tokens);
+                     "pool", pooling_name(s->pool), "prefix_tokens", (json_int_t)s->prefix_tokens);
 }
 
 int64_t backbone_param_total(const backbone *b, bool with_head)
@@ -89,6 +126,8 @@ int64_t backbone_param_total(const backbone *b, bool with_head)
 static inlay_status find_file(arena *memory, const char *path, const char **file, const char **folder, inlay_error *err)
 {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "model.npz"};
+    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                         "open_clip_pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"};
     const char *slash;
 
     if (!file_exists(path))
@@ -105,6 +144,10 @@ static inlay_status find_file(arena *memory, const char *path, const char **file
         if (file_exists(*file))
             return INLAY_OK;
     }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (file_exists(path_join(memory, path, others[i])))
+            FAIL(err, INLAY_ERR_UNSUPPORTED,
+                 "backbone folder '%s' has '%s', but no model.safetensors: convert it to safetensors", path, others[i]);
     FAIL(err, INLAY_ERR_IO, "backbone folder '%s' has none of model.safetensors, model.safetensors.index.json, model.npz", path);
 }
 
@@ -113,7 +156,7 @@ static inlay_status read_config(const char *path, json_t **config, inlay_error *
     *config = NULL;
     if (!file_exists(path))
         return INLAY_OK;
-    TRY(json_read(config, path, JSON_REJECT_DUPLICATES, err));
+    TRY(json_read(config, path, err));
     if (!json_is_object(*config)) {
         json_decref(*config);
         *config = NULL;
@@ -173,6 +216,7 @@ void backbone_close(backbone *b)
     free(b->buffers);
     free(b->params);
     notes_free(&b->notes);
+    free(b->passed);
     tensor_set_close(b->file);
     arena_free(b->memory);
 }

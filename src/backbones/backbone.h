@@ -55,6 +55,17 @@ typedef struct site_hooks {
     bool (*listens)(void *context, site s);
 } site_hooks;
 
+/* What the head reads. */
+typedef enum pooling {
+    POOL_TOKEN,   /* the class token */
+    POOL_AVERAGE, /* the mean over the patch tokens */
+    POOL_MAP,     /* SigLIP's attention pooling: what a learned query finds in the tokens */
+    POOL_COUNT
+} pooling;
+
+const char *pooling_name(pooling kind); /* as timm calls them: "token", "avg", "map" */
+bool pooling_from_name(const char *name, pooling *out);
+
 /* What every encoder has in common; what methods may know about it. */
 typedef struct backbone_shape {
     const char *architecture; /* "vit" */
@@ -63,7 +74,7 @@ typedef struct backbone_shape {
     int64_t tokens, prefix_tokens;       /* tokens in all, of them class, distillation and register tokens */
     int64_t height, image_width, channels, patch;
     int64_t classes; /* of the checkpoint's own head; 0: none */
-    bool average;    /* the head reads the mean over the patch tokens, not the class token */
+    pooling pool;
     double eps;
     activation act;
 } backbone_shape;
@@ -81,6 +92,12 @@ typedef struct backbone_input {
 
 typedef struct backbone_desc backbone_desc;
 
+/* Tensors of the file that are left out, and why nothing is lost. */
+typedef struct backbone_passed {
+    const char *pattern, *reason;
+    int count;
+} backbone_passed;
+
 typedef struct backbone {
     arena *memory;
     const backbone_desc *desc;
@@ -88,6 +105,9 @@ typedef struct backbone {
     const char *model_name; /* what its configuration calls it, or NULL */
     char sha256[65]; /* empty until backbone_identify */
     tensor_set *file;
+    const char *described_by; /* where that comes from which tensors do not tell: "config.json (model_type clip)" */
+    backbone_passed *passed;
+    int passed_count, passed_capacity;
     backbone_shape shape;
     backbone_input input;
     param **params; /* by canonical (timm) name; values are views of the checkpoint */
@@ -95,6 +115,7 @@ typedef struct backbone {
     const char *const *labels; /* [classes] names of the classes of the checkpoint's own head, NULL where one has none; NULL: no names */
     int64_t label_count, named; /* how long the list is, and how many names are in it */
     const char *label_source;  /* file and key that they come from */
+    bool labels_usual;         /* they are ones that people use for these classes, not the checkpoint's: for reading, not for finding classes by name */
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;               /* the architecture's own */
     notes notes;               /* what its files say that was not used, or was taken for granted */
@@ -141,6 +162,10 @@ int64_t backbone_param_total(const backbone *b, bool with_head);
 
 /* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
 param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type);
+/* Takes a parameter out again; nothing happens when there is none of that name. */
+void backbone_drop_param(backbone *b, const char *name);
+/* Notes that a tensor of the file is left out. Both texts must live as long as the backbone. */
+void backbone_pass_over(backbone *b, const char *pattern, const char *reason);
 /* Memory that lives as long as the backbone; NULL when out of memory. */
 void *backbone_buffer(backbone *b, size_t size);
 

@@ -54,22 +54,42 @@ inlay_status config_flag(const config_reader *r, const char *key, bool *out)
     if (!item || json_is_null(item))
         return INLAY_OK;
     if (!json_is_boolean(item))
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' is %s, expected true or false", r->path, key, config_value_text(room, item));
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' is %s, expected true or false", r->path, key,
+             config_value_text(room, item));
     *out = json_is_true(item);
+    return INLAY_OK;
+}
+
+static bool positive(const json_t *item)
+{
+    return json_is_integer(item) && json_integer_value(item) >= 1 && json_integer_value(item) <= 1 << 24;
+}
+
+inlay_status config_size(const config_reader *r, const char *key, int64_t *height, int64_t *width)
+{
+    const json_t *item = json_object_get(r->object, key), *first = item, *second = item;
+
+    if (!item || json_is_null(item))
+        return INLAY_OK;
+    if (json_is_array(item) && json_array_size(item) == 2) {
+        first = json_array_get(item, 0);
+        second = json_array_get(item, 1);
+    }
+    if (!positive(first) || !positive(second))
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be a positive integer, or two", r->path, key);
+    *height = json_integer_value(first);
+    *width = json_integer_value(second);
     return INLAY_OK;
 }
 
 inlay_status config_int(const config_reader *r, const char *key, int64_t *out)
 {
-    const json_t *item = json_object_get(r->object, key);
+    int64_t second = *out;
 
-    if (!item || json_is_null(item))
-        return INLAY_OK;
-    if (json_is_array(item) && json_array_size(item) > 0) /* image_size and patch_size may be pairs; only squares are plain */
-        item = json_array_get(item, 0);
-    if (!json_is_integer(item) || json_integer_value(item) < 1 || json_integer_value(item) > 1 << 24)
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be a positive integer", r->path, key);
-    *out = json_integer_value(item);
+    TRY(config_size(r, key, out, &second));
+    if (*out != second)
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: '%s' is %lld and %lld: two equal numbers, or one, are expected",
+             r->path, key, (long long)*out, (long long)second);
     return INLAY_OK;
 }
 

@@ -29,8 +29,10 @@ inlay_status config_flag(const config_reader *r, const char *key, bool *out);
 /* The value as JSON text for messages, cut where it is long. */
 const char *config_value_text(char room[64], const json_t *item);
 
-/* A positive integer up to 2^24; of a pair the first. */
+/* A positive integer up to 2^24; or two that are equal. */
 inlay_status config_int(const config_reader *r, const char *key, int64_t *out);
+/* A side, or height and width. */
+inlay_status config_size(const config_reader *r, const char *key, int64_t *height, int64_t *width);
 inlay_status config_real(const config_reader *r, const char *key, double low, double high, double *out);
 const char *config_text(const config_reader *r, const char *key); /* NULL: missing, or no text */
 /* One number for each of three channels, or one for all. Finite. */

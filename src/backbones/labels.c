@@ -114,11 +114,31 @@ inlay_status labels_read(backbone *b, const config_reader *r, const char *key)
     return INLAY_OK;
 }
 
+static const char *const imagenet_names[] = {
+#include "backbones/imagenet_names.def"
+};
+
+/* timm's tags end with the data of the last training: "augreg_in21k_ft_in1k". */
+static bool says_imagenet(const char *tag)
+{
+    const char *last = NULL;
+
+    for (const char *at = tag; at && (at = strstr(at, "in")); at += 2)
+        if ((at == tag || at[-1] == '_') && at[2] >= '0' && at[2] <= '9')
+            last = at;
+    return last && strncmp(last, "in1k", 4) == 0;
+}
+
 void labels_fit(backbone *b)
 {
     int64_t classes = b->shape.classes;
     const char **fitted;
 
+    if (!b->labels && classes == sizeof imagenet_names / sizeof *imagenet_names && says_imagenet(b->pretrained_tag)) {
+        take(b, &(names){(const char **)(uintptr_t)imagenet_names, classes, classes, classes}, "ImageNet-1k, by 'tag'");
+        b->labels_usual = true;
+        return;
+    }
     if (!b->labels || !classes) {
         b->labels = NULL;
         return;
@@ -208,6 +228,7 @@ inlay_status labels_load(backbone *b, const char *path, inlay_error *err)
     TRY(status);
     if (n.named != b->shape.classes || n.count != b->shape.classes)
         FAIL(err, INLAY_ERR_USAGE, "%s names %lld classes, the head of '%s' has %lld", path, (long long)n.named, b->path, (long long)b->shape.classes);
-    take(b, &n, path);
+    take(b, &n, arena_strdup(b->memory, path));
+    b->labels_usual = false;
     return INLAY_OK;
 }

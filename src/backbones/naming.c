@@ -33,23 +33,70 @@ static const char *expand(arena *memory, const char *pattern, int layer)
     return arena_printf(memory, "%.*s%d%s", (int)(mark - pattern), pattern, layer, mark + 1);
 }
 
-static const char *prefix_of(const tensor_set *file, const naming *names)
+/* The length of what stands in front of the mark in a tensor's name; -1: it is another tensor. */
+static int64_t mark_at(const char *name, const char *mark)
 {
-    for (int i = 0; names->prefixes[i]; i++) {
-        char full[256];
-        snprintf(full, sizeof full, "%s%s", names->prefixes[i], names->mark);
-        if (tensor_set_find(file, full))
-            return names->prefixes[i];
-    }
-    return NULL;
+    size_t length = strlen(name), end = strlen(mark);
+    bool whole = length == end || (length > end && strchr("./", name[length - end - 1]));
+
+    return whole && strcmp(name + length - end, mark) == 0 ? (int64_t)(length - end) : -1;
 }
 
 const naming *naming_find(const tensor_set *file, const naming *const *all)
 {
     for (int i = 0; all[i]; i++)
-        if (prefix_of(file, all[i]))
-            return all[i];
+        for (int j = 0; j < tensor_set_count(file); j++)
+            if (mark_at(tensor_set_at(file, j)->name, all[i]->mark) >= 0)
+                return all[i];
     return NULL;
+}
+
+/* Where the encoder's tensors are: behind `prefix`, the larger model that it is a part of behind its first `wrapper`
+ * characters. */
+typedef struct location {
+    const char *prefix;
+    size_t length, wrapper;
+    const naming_place *place;
+} location;
+
+static inlay_status locate(arena *memory, const tensor_set *file, const naming *names, location *out, inlay_error *err)
+{
+    const tensor_view *found = NULL;
+
+    for (int i = 0; i < tensor_set_count(file); i++) {
+        const tensor_view *t = tensor_set_at(file, i);
+        if (mark_at(t->name, names->mark) < 0)
+            continue;
+        if (found)
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: '%s' and '%s' are two encoders: a file with one is expected", t->file,
+                 found->name, t->name);
+        found = t;
+    }
+    out->length = (size_t)mark_at(found->name, names->mark);
+    out->prefix = arena_printf(memory, "%.*s", (int)out->length, found->name);
+    for (out->place = names->places; out->place->prefix; out->place++) {
+        size_t length = strlen(out->place->prefix);
+        bool ends = length <= out->length && strcmp(out->prefix + out->length - length, out->place->prefix) == 0;
+        out->wrapper = ends ? out->length - length : 0;
+        if (ends && (length == 0 || out->wrapper == 0 || strchr("./", out->prefix[out->wrapper - 1])))
+            break;
+    }
+    return INLAY_OK;
+}
+
+/* The rows of the query, or those of key and value. */
+static inlay_status split(const tensor_view *t, bool query, tensor_view *out, inlay_error *err)
+{
+    int64_t third = t->count / 3;
+
+    if (t->dims[0] % 3 != 0)
+        FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %lld rows, which are no query, key and value", t->file, t->name,
+             (long long)t->dims[0]);
+    out->dims[0] = query ? t->dims[0] / 3 : t->dims[0] / 3 * 2;
+    out->count = query ? third : 2 * third;
+    if (!query)
+        out->data = (const unsigned char *)t->data + (size_t)third * dtype_size(t->type);
+    return INLAY_OK;
 }
 
 /* Rearranges a tensor of a JAX checkpoint into PyTorch's order; `out` gets its new shape. */
@@ -66,6 +113,8 @@ static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change c
         out->dims[0] = t->count;
         return INLAY_OK;
     }
+    if (change == CHANGE_QUERY || change == CHANGE_KEY_VALUE)
+        return split(t, change == CHANGE_QUERY, out, err);
     if (t->ndim < 2 || (change == CHANGE_CONV && t->ndim != 4) || (change == CHANGE_OUT_PROJECTION && t->ndim != 3))
         FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, which a matrix of this checkpoint cannot have", t->file, t->name, t->ndim);
     kept = t->dims[t->ndim - 1];
@@ -122,11 +171,16 @@ static inlay_status stack(backbone *b, const tensor_view parts[3], tensor_view *
     return INLAY_OK;
 }
 
-static inlay_status load_rule(backbone *b, const tensor_set *file, const char *prefix, const naming_rule *rule, int layer, bool *used, inlay_error *err)
+static inlay_status load_rule(backbone *b, const tensor_set *file, const char *prefix, const naming_rule *rule,
+                              int layer, bool *used, inlay_error *err)
 {
     tensor_view parts[3], whole;
     int count = rule->sources[1] ? 3 : 1;
+    const char *canonical = expand(b->memory, rule->canonical, layer);
 
+    if (backbone_param(b, canonical))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: '%s%s' is there under another name as well", tensor_set_at(file, 0)->file,
+             prefix, expand(b->memory, rule->sources[0], layer));
     for (int i = 0; i < count; i++) {
         const char *name = arena_printf(b->memory, "%s%s", prefix, expand(b->memory, rule->sources[i], layer));
         const tensor_view *t = tensor_set_find(file, name);
@@ -144,33 +198,59 @@ static inlay_status load_rule(backbone *b, const tensor_set *file, const char *p
     whole = parts[0];
     if (count == 3)
         TRY(stack(b, parts, &whole, err));
-    backbone_add_param(b, expand(b->memory, rule->canonical, layer), whole.ndim, whole.dims, whole.data, whole.type);
+    backbone_add_param(b, canonical, whole.ndim, whole.dims, whole.data, whole.type);
+    return INLAY_OK;
+}
+
+/* Whether a list names the tensor; what it says is noted in the backbone, once for each row. */
+static bool pass_over(backbone *b, const naming_pass *list, const char *name)
+{
+    int layer;
+
+    for (; list && list->pattern; list++)
+        if (naming_match(list->pattern, name, &layer)) {
+            backbone_pass_over(b, list->pattern, list->reason);
+            return true;
+        }
+    return false;
+}
+
+/* Every rule for the tensor whose name ends in `name`, behind `prefix`. */
+static inlay_status load_named(backbone *b, const tensor_set *file, const naming *names, const char *prefix,
+                               const char *name, bool *used, inlay_error *err)
+{
+    int layer;
+
+    for (const naming_rule *rule = names->rules; rule->canonical; rule++)
+        if (naming_match(rule->sources[0], name, &layer))
+            TRY(load_rule(b, file, prefix, rule, layer, used, err));
     return INLAY_OK;
 }
 
 inlay_status naming_load(backbone *b, const tensor_set *file, const naming *names, inlay_error *err)
 {
-    const char *prefix = prefix_of(file, names);
-    size_t skip = strlen(prefix);
     bool *used = ARENA_ARRAY(b->memory, bool, tensor_set_count(file));
+    location at = {0};
+    const char *wrapper;
 
+    TRY(locate(b->memory, file, names, &at, err));
+    wrapper = arena_printf(b->memory, "%.*s", (int)at.wrapper, at.prefix);
     b->shape.layout = names->name;
     for (int i = 0; i < tensor_set_count(file); i++) {
-        const tensor_view *t = tensor_set_at(file, i);
-        const char *name = strncmp(t->name, prefix, skip) == 0 ? t->name + skip : t->name;
-        int layer;
-        for (int k = 0; names->ignored[k] && !used[i]; k++)
-            used[i] = naming_match(names->ignored[k], name, &layer) || naming_match(names->ignored[k], t->name, &layer);
-        for (const naming_rule *rule = names->rules; rule->canonical && !used[i]; rule++) {
-            /* heads carry no prefix where the encoder has one ("classifier.weight" beside "vit.encoder...") */
-            if (naming_match(rule->sources[0], name, &layer))
-                TRY(load_rule(b, file, name == t->name ? "" : prefix, rule, layer, used, err));
-        }
+        const char *name = tensor_set_at(file, i)->name;
+        bool inside = strncmp(name, at.prefix, at.length) == 0, wrapped = strncmp(name, wrapper, at.wrapper) == 0;
+        used[i] = used[i] || (inside && pass_over(b, names->passed, name + at.length));
+        used[i] = used[i] || (wrapped && pass_over(b, at.place->outside, name + at.wrapper));
+        if (!used[i] && inside)
+            TRY(load_named(b, file, names, at.prefix, name + at.length, used, err));
+        /* heads, and blocks in some files, stand beside the encoder: "classifier.weight" and "vit.layernorm.weight" */
+        if (!used[i] && wrapped)
+            TRY(load_named(b, file, names, wrapper, name + at.wrapper, used, err));
     }
-    for (int i = 0; i < tensor_set_count(file); i++) {
-        const tensor_view *t = tensor_set_at(file, i);
+    for (int i = 0; i < tensor_set_count(file); i++)
         if (!used[i])
-            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is not part of a %s checkpoint as %s names it", t->file, t->name, b->desc->name, names->name);
-    }
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is not part of a %s checkpoint as %s names it%s%s%s",
+                 tensor_set_at(file, i)->file, tensor_set_at(file, i)->name, b->desc->name, names->name,
+                 *at.prefix ? " (behind '" : "", at.prefix, *at.prefix ? "')" : "");
     return INLAY_OK;
 }

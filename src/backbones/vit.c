@@ -154,35 +154,104 @@ static value block(builder *s, int layer, value x, int64_t rows)
     return reach(s, SITE_BLOCK_OUTPUT, layer, graph_add(g, x, y));
 }
 
+/* Whether the checkpoint's own head, beside the class token, reads the mean of the patch tokens. */
+static bool reads_patches(const builder *s)
+{
+    return !s->request->head_weight && backbone_param(s->b, "head_patches.weight");
+}
+
 /* Tokens that the head reads, at the front of the sequence; 0: the patch tokens' mean needs them all. */
 static int64_t tokens_read(const builder *s)
 {
-    if (s->b->shape.average || s->request->keep_blocks)
+    const vit_state *state = s->b->state;
+
+    if (s->b->shape.pool != POOL_TOKEN || s->request->keep_blocks || reads_patches(s))
         return 0;
-    return backbone_param(s->b, "dist_token") ? 2 : 1;
+    return state->tokens_read;
+}
+
+/* The mean over patch tokens. Tokens that a method inserted stand behind the prefix and are no patches. */
+static value patch_mean(builder *s, value x)
+{
+    const backbone_shape *shape = &s->b->shape;
+    const vit_state *state = s->b->state;
+    int64_t rows = s->g->values[x].rows, patches = shape->tokens - shape->prefix_tokens;
+
+    if (state->parts & PART_PREFIX_POOLED)
+        return graph_mean_tokens(s->g, x, 0, rows);
+    return graph_mean_tokens(s->g, x, rows - patches, patches);
+}
+
+/* SigLIP's pooling: attention of one learned query to the patch tokens, and a feed-forward part with its residual. */
+static value attention_pool(builder *s, value x)
+{
+    const backbone_shape *shape = &s->b->shape;
+    const vit_state *state = s->b->state;
+    int64_t rows = s->g->values[x].rows, patches = shape->tokens - shape->prefix_tokens,
+            head_dim = shape->width / shape->heads;
+    graph *g = s->g;
+    value q, kv, y, z;
+
+    if (!(state->parts & PART_PREFIX_POOLED) && rows > patches)
+        x = graph_select_tokens(g, x, rows - patches, patches);
+    q = graph_linear(g, graph_broadcast(g, get(s, "attn_pool.latent")), get(s, "attn_pool.q.weight"),
+                     get(s, "attn_pool.q.bias"), 0, 0);
+    kv = graph_linear(g, x, get(s, "attn_pool.kv.weight"), get(s, "attn_pool.kv.bias"), 0, 0);
+    y = graph_attention(g, q, 0, kv, 0, kv, shape->width, shape->heads, head_dim, 1.0 / sqrt((double)head_dim));
+    y = graph_linear(g, y, get(s, "attn_pool.proj.weight"), get(s, "attn_pool.proj.bias"), 0, 0);
+    z = norm(s, "attn_pool.norm", y);
+    z = graph_activation(
+        g, graph_linear(g, z, get(s, "attn_pool.mlp.fc1.weight"), get(s, "attn_pool.mlp.fc1.bias"), 0, 0), shape->act);
+    return graph_add(g, y,
+                     graph_linear(g, z, get(s, "attn_pool.mlp.fc2.weight"), get(s, "attn_pool.mlp.fc2.bias"), 0, 0));
+}
+
+/* From the last block's tokens to what a head reads; *tokens gets the normalised ones. */
+static value read_tokens(builder *s, value x, int64_t rows, value *tokens)
+{
+    const vit_state *state = s->b->state;
+
+    if (s->b->shape.pool == POOL_TOKEN && !reads_patches(s))
+        x = graph_select_tokens(s->g, x, 0, rows ? rows : state->tokens_read);
+    if (get(s, "norm.weight"))
+        x = reach(s, SITE_NORM, -1, norm(s, "norm", x));
+    *tokens = x;
+    if (s->b->shape.pool == POOL_MAP)
+        x = attention_pool(s, x);
+    else if (s->b->shape.pool == POOL_AVERAGE)
+        x = patch_mean(s, x);
+    else if (reads_patches(s))
+        x = graph_select_tokens(s->g, x, 0, 1);
+    else if (s->g->values[x].rows > 1)
+        x = graph_mean_tokens(s->g, x, 0, s->g->values[x].rows);
+    return get(s, "fc_norm.weight") ? norm(s, "fc_norm", x) : x;
 }
 
 static value own_logits(builder *s, value tokens, value features)
 {
-    param *w = get(s, "head.weight"), *w2 = get(s, "head_dist.weight");
-    value a, b;
+    param *w = get(s, "head.weight"), *w2 = get(s, "head_dist.weight"), *b = get(s, "head.bias");
+    graph *g = s->g;
+    value y, z;
 
     if (!w)
         return NO_VALUE;
-    if (!w2)
-        return graph_linear(s->g, features, w, get(s, "head.bias"), 0, 0);
-    a = graph_linear(s->g, graph_select_tokens(s->g, tokens, 0, 1), w, get(s, "head.bias"), 0, 0);
-    b = graph_linear(s->g, graph_select_tokens(s->g, tokens, 1, 1), w2, get(s, "head_dist.bias"), 0, 0);
-    return graph_affine(s->g, graph_add(s->g, a, b), NULL, NULL, 0.5);
+    y = graph_linear(g, w2 ? graph_select_tokens(g, tokens, 0, 1) : features, w, b, 0, 0);
+    if (w2) {
+        z = graph_linear(g, graph_select_tokens(g, tokens, 1, 1), w2, get(s, "head_dist.bias"), 0, 0);
+        return graph_affine(g, graph_add(g, y, z), NULL, NULL, 0.5);
+    }
+    return reads_patches(s)
+               ? graph_add(g, y, graph_linear(g, patch_mean(s, tokens), get(s, "head_patches.weight"), NULL, 0, 0))
+               : y;
 }
 
 static build_result build(backbone *b, graph *g, const build_request *request)
 {
     const backbone_shape *shape = &b->shape;
     builder s = {.b = b, .g = g, .request = request, .name = ""};
-    int64_t rows = tokens_read(&s), prefix = shape->prefix_tokens;
+    int64_t rows = tokens_read(&s);
     build_result result = {.blocks = ARENA_ARRAY(g->memory, value, shape->depth)};
-    value x = embed(&s);
+    value x = embed(&s), tokens;
 
     for (int layer = 0; layer < shape->depth; layer++) {
         s.name = arena_printf(g->memory, "blocks.%d.", layer);
@@ -192,20 +261,11 @@ static build_result build(backbone *b, graph *g, const build_request *request)
             graph_keep(g, x);
     }
     s.name = "";
-    if (shape->average) {
-        if (get(&s, "norm.weight"))
-            x = reach(&s, SITE_NORM, -1, norm(&s, "norm", x));
-        /* tokens that a method inserted stand behind the prefix and are no patches */
-        result.features = graph_mean_tokens(g, x, g->values[x].rows - (shape->tokens - prefix), shape->tokens - prefix);
-        if (get(&s, "fc_norm.weight"))
-            result.features = norm(&s, "fc_norm", result.features);
-    } else {
-        x = graph_select_tokens(g, x, 0, rows ? rows : backbone_param(b, "dist_token") ? 2 : 1);
-        x = reach(&s, SITE_NORM, -1, norm(&s, "norm", x));
-        result.features = g->values[x].rows > 1 ? graph_mean_tokens(g, x, 0, g->values[x].rows) : x;
-    }
+    result.features = read_tokens(&s, x, rows, &tokens);
     result.features = reach(&s, SITE_FEATURES, -1, result.features);
-    result.logits = request->head_weight ? graph_linear(g, result.features, request->head_weight, request->head_bias, 0, 0) : own_logits(&s, x, result.features);
+    result.logits = request->head_weight
+                        ? graph_linear(g, result.features, request->head_weight, request->head_bias, 0, 0)
+                        : own_logits(&s, tokens, result.features);
     return result;
 }
 

@@ -5,12 +5,41 @@
 #include "backbones/config.h"
 #include "backbones/vit.h"
 
+/* What configuration says of a size that tensors tell as well. */
+typedef struct vit_claim {
+    const char *key; /* NULL: nothing */
+    int64_t value;
+} vit_claim;
+
+/* Tensors that some models have: a file of an architecture that has them must as well. */
+enum {
+    PART_CLASS = 1 << 0,
+    PART_DISTILLATION = 1 << 1,
+    PART_REGISTERS = 1 << 2,
+    PART_PRE_NORM = 1 << 3,
+    PART_QKV_BIAS = 1 << 4,
+    PART_QK_NORM = 1 << 5,
+    PART_LAYER_SCALE = 1 << 6,
+    PART_FINAL_NORM = 1 << 7,
+    PART_PREFIX_POOLED = 1 << 8 /* no tensor: pooling looks at class and register tokens, too */
+};
+
+typedef struct hf_type hf_type;
+
 typedef struct vit_state {
     bool positions_cover_prefix; /* position embeddings have rows for class and register tokens, not only for patches */
+    int tokens_read;             /* class token, or class and distillation token, by POOL_TOKEN */
+    vit_claim width, depth, patch, hidden;
+    unsigned parts;
+    int64_t usual_size; /* image side of the architecture; 0: not known */
+    const hf_type *hf;  /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;
 
 bool vit_recognises(const tensor_set *file, const void *config);
 inlay_status vit_load(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
+
+/* A number under the last part of `key` ("model_args.depth"), where there is one. */
+inlay_status vit_claim_read(const config_reader *r, const char *key, vit_claim *out);
 
 /* What a library's config.json gives: heads, epsilon, activation, pooling, image size, preprocessing, labels. */
 inlay_status vit_timm_config(backbone *b, const config_reader *r);
@@ -18,5 +47,19 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r);
 /* The part of it that says how images are brought to the model. */
 inlay_status vit_timm_input(backbone *b, const config_reader *r);
 inlay_status vit_hf_input(backbone *b, const config_reader *config);
+/* Once the tensors are registered: what a classification head of Hugging Face reads. */
+inlay_status vit_hf_finish(backbone *b, inlay_error *err);
+
+/* vit_shape.c: sizes, the check of every tensor, and position embeddings for the size of images. */
+inlay_status vit_measure(backbone *b, inlay_error *err);
+inlay_status vit_check_shapes(backbone *b, inlay_error *err);
+inlay_status vit_fit_positions(backbone *b, int64_t image_size, inlay_error *err);
+/* Files store a few tensors in another rank than timm; canonical is timm's. */
+void vit_give_shape(backbone *b, const char *name, int ndim, const int64_t *dims);
+
+/* vit_positions.c: the class token takes over its row of the position embeddings; those of patches become those of
+ * another grid. */
+inlay_status vit_move_class_position(backbone *b, param *pos, inlay_error *err);
+inlay_status vit_change_grid(backbone *b, param *pos, const int64_t grid[2], int64_t prefix, inlay_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backbones/vit_config.h"
+#include "base/json.h"
 
 #define HALF {0.5, 0.5, 0.5}
 #define CLIP_MEAN {0.48145466, 0.4578275, 0.40821073}
@@ -33,7 +34,7 @@ static const processor processors[] = {
 static const config_key keys[] = {
     {"image_processor_type", NULL, NULL},
     {"feature_extractor_type", NULL, NULL},
-    {"do_resize", NULL, "true"},
+    {"do_resize", NULL, NULL},
     {"size", NULL, NULL},
     {"default_to_square", NULL, NULL},
     {"resample", NULL, "0 1 2 3 4 5"},
@@ -68,6 +69,14 @@ static const config_key keys[] = {
     {"transformers_version", "which version wrote the file", NULL},
     {0},
 };
+
+/* null is "no" in transformers, where a missing key is the processor's own value. */
+static inlay_status read_flag(const config_reader *r, const char *key, bool *out)
+{
+    if (json_is_null(json_object_get(r->object, key)))
+        *out = false;
+    return config_flag(r, key, out);
+}
 
 /* Cuts `tail` off the name's end. */
 static void cut(char *name, const char *tail)
@@ -155,7 +164,9 @@ static inlay_status read_size(const config_reader *r, const char *key, bool squa
  * that keep nine digits keep all of it. */
 static double share(int64_t wanted, int64_t resized)
 {
-    return floor((double)wanted / (double)resized * 1e8) / 1e8;
+    double steps = floor((double)wanted / (double)resized * 1e8);
+
+    return floor((double)wanted / (steps / 1e8)) < (double)resized ? (steps - 1) / 1e8 : steps / 1e8;
 }
 
 /* Where the images go: resized to `size`, then the centre of `crop`, which must be what the model reads. */
@@ -188,11 +199,14 @@ static inlay_status read_geometry(backbone *b, const config_reader *r, const pro
     static const char *const filters[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
     const json_t *resample = json_object_get(r->object, "resample");
     int64_t size[2] = {p->size, p->square || !p->centre_crop ? p->size : 0}, crop[2] = {p->crop, p->crop};
-    bool centre_crop = p->centre_crop, square = p->square;
+    bool centre_crop = p->centre_crop, square = p->square, resize = true;
 
     b->input.interpolation = filters[json_is_integer(resample) ? json_integer_value(resample) : p->resample];
+    TRY(read_flag(r, "do_resize", &resize));
+    if (!resize)
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'do_resize' is false, which is not supported (expected true)", r->path);
     TRY(config_flag(r, "default_to_square", &square));
-    TRY(config_flag(r, "do_center_crop", &centre_crop));
+    TRY(read_flag(r, "do_center_crop", &centre_crop));
     TRY(read_size(r, "size", square, size));
     if (centre_crop)
         TRY(read_size(r, "crop_size", true, crop));
@@ -207,8 +221,8 @@ static inlay_status read_normalisation(backbone *b, const config_reader *r, cons
 
     memcpy(mean, p->mean, sizeof mean);
     memcpy(std, p->std, sizeof std);
-    TRY(config_flag(r, "do_rescale", &rescale));
-    TRY(config_flag(r, "do_normalize", &normalise));
+    TRY(read_flag(r, "do_rescale", &rescale));
+    TRY(read_flag(r, "do_normalize", &normalise));
     TRY(config_real(r, "rescale_factor", 1e-12, 1e12, &factor));
     TRY(config_channels(r, "image_mean", mean));
     TRY(config_channels(r, "image_std", std));
@@ -254,16 +268,9 @@ static json_t *usual_processor(const backbone *b, const char *model_type)
 /* A JSON file beside config.json; *out is NULL when there is none. */
 static inlay_status load_beside(backbone *b, const char *config_path, const char *name, const char **path, json_t **out, inlay_error *err)
 {
-    json_error_t where;
-
     *path = arena_printf(b->memory, "%.*s%s", (int)(path_base(config_path) - config_path), config_path, name);
     *out = NULL;
-    if (!file_exists(*path))
-        return INLAY_OK;
-    *out = json_load_file(*path, JSON_REJECT_DUPLICATES, &where);
-    if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", *path, where.line, where.column, where.text);
-    return INLAY_OK;
+    return file_exists(*path) ? json_read(out, *path, err) : INLAY_OK;
 }
 
 inlay_status vit_hf_input(backbone *b, const config_reader *config)

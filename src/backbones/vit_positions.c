@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backbones/vit.h"
+#include "backbones/vit_config.h"
 
 static double cubic(double x)
 {
@@ -31,10 +31,11 @@ static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int
     return high - low;
 }
 
-inlay_status vit_resample_positions(float *out, int64_t rows, int64_t columns, const float *in, int64_t old, int64_t prefix, int64_t width,
-                                    inlay_error *err)
+inlay_status vit_resample_positions(float *out, const int64_t to[2], const float *in, const int64_t from[2],
+                                    int64_t prefix, int64_t width, inlay_error *err)
 {
-    double *weights = calloc((size_t)(old + 8), sizeof *weights);
+    int64_t rows = to[0], columns = to[1], old = from[0], across = from[1];
+    double *weights = calloc((size_t)((old > across ? old : across) + 8), sizeof *weights);
     float *wide = calloc((size_t)(old * columns * width), sizeof *wide); /* [old, columns, width] */
     int64_t first, count;
 
@@ -47,12 +48,12 @@ inlay_status vit_resample_positions(float *out, int64_t rows, int64_t columns, c
     in += prefix * width;
     out += prefix * width;
     for (int64_t x = 0; x < columns; x++) {
-        count = taps(weights, &first, x, old, columns);
+        count = taps(weights, &first, x, across, columns);
         for (int64_t y = 0; y < old; y++)
             for (int64_t c = 0; c < width; c++) {
                 double sum = 0;
                 for (int64_t j = 0; j < count; j++)
-                    sum += weights[j] * (double)in[(y * old + first + j) * width + c];
+                    sum += weights[j] * (double)in[(y * across + first + j) * width + c];
                 wide[(y * columns + x) * width + c] = (float)sum;
             }
     }
@@ -67,5 +68,54 @@ inlay_status vit_resample_positions(float *out, int64_t rows, int64_t columns, c
     }
     free(weights);
     free(wide);
+    return INLAY_OK;
+}
+
+inlay_status vit_change_grid(backbone *b, param *pos, const int64_t grid[2], int64_t prefix, inlay_error *err)
+{
+    const backbone_shape *s = &b->shape;
+    int64_t wanted[2] = {s->height / s->patch, s->image_width / s->patch}, rows = prefix + wanted[0] * wanted[1];
+    inlay_status status;
+    float *in, *out;
+
+    if (wanted[0] == grid[0] && wanted[1] == grid[1])
+        return INLAY_OK;
+    in = malloc((size_t)pos->count * sizeof *in);
+    out = backbone_buffer(b, (size_t)(rows * s->width) * sizeof *out);
+    if (!in || !out) {
+        free(in);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory resampling position embeddings");
+    }
+    dtype_to_f32(in, pos->source, pos->source_type, (size_t)pos->count);
+    status = vit_resample_positions(out, wanted, in, grid, prefix, s->width, err);
+    free(in);
+    TRY(status);
+    pos->source = out;
+    pos->source_type = DTYPE_F32;
+    pos->mapped = false;
+    pos->dims[1] = rows;
+    pos->count = rows * s->width;
+    return INLAY_OK;
+}
+
+inlay_status vit_move_class_position(backbone *b, param *pos, inlay_error *err)
+{
+    param *token = backbone_param(b, "cls_token");
+    int64_t width = b->shape.width;
+    float *wide = backbone_buffer(b, (size_t)pos->count * sizeof *wide),
+          *sum = backbone_buffer(b, (size_t)width * sizeof *sum);
+
+    if (!wide || !sum)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading position embeddings");
+    dtype_to_f32(wide, pos->source, pos->source_type, (size_t)pos->count);
+    dtype_to_f32(sum, token->source, token->source_type, (size_t)width);
+    for (int64_t i = 0; i < width; i++)
+        sum[i] += wide[i];
+    token->source = sum;
+    token->source_type = pos->source_type = DTYPE_F32;
+    token->mapped = pos->mapped = false;
+    pos->source = wide + width;
+    pos->dims[1]--;
+    pos->count -= width;
     return INLAY_OK;
 }

@@ -95,8 +95,10 @@ static inlay_status read_size(backbone *b, const config_reader *r)
         if (json_array_size(item) != 3 || sides[i] < 1 || sides[i] > 1 << 16)
             FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'input_size' is %s, expected [channels, height, width]", r->path, config_value_text(room, item));
     }
-    if (!b->shape.height)
+    if (!b->shape.height) {
         b->shape.height = sides[1];
+        b->shape.image_width = sides[2];
+    }
     return INLAY_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/foreign.h"
 #include "base/text.h"
 
 #define LARGEST_FILE ((size_t)1 << 28)
@@ -78,9 +79,10 @@ inlay_status json_print(const json_t *root, FILE *out, const char *what, inlay_e
     return INLAY_OK;
 }
 
-inlay_status json_read(json_t **out, const char *path, size_t flags, inlay_error *err)
+inlay_status json_read(json_t **out, const char *path, inlay_error *err)
 {
-    json_error_t where;
+    json_error_t where = {.line = -1};
+    const char *what = NULL;
     size_t size;
     char *text;
 
@@ -89,9 +91,15 @@ inlay_status json_read(json_t **out, const char *path, size_t flags, inlay_error
         FAIL(err, INLAY_ERR_IO, "'%s' is not a regular file", path);
     TRY(file_read_stream(path, LARGEST_FILE, &text, &size,
                          err)); /* not mapped: a disk that fails is an error then, no signal */
-    *out = json_loadb(text, size, flags, &where);
-    free(text);
+    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
     if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
-    return INLAY_OK;
+        what = foreign_bytes(text, size);
+    free(text);
+    if (*out)
+        return INLAY_OK;
+    if (what)
+        FAIL(err, INLAY_ERR_FORMAT, "%s: this is %s", path, what);
+    if (where.line < 0) /* no place is at fault */
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
 }

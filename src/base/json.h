@@ -25,8 +25,9 @@ inlay_status json_encode(char **out, const json_t *root, size_t flags, const cha
  * `out` is closed. */
 inlay_status json_print(const json_t *root, FILE *out, const char *what, inlay_error *err);
 
-/* A JSON file that the user named or that belongs to what he named. */
-inlay_status json_read(json_t **out, const char *path, size_t flags, inlay_error *err);
+/* A JSON file that the user named or that belongs to what he named, released with json_decref. Errors name line and
+ * column, or what the file is instead; a key that occurs twice is an error. */
+inlay_status json_read(json_t **out, const char *path, inlay_error *err);
 
 #define JSON_ANSWER (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9))
 

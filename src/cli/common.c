@@ -1,5 +1,7 @@
 #include "cli/common.h"
 
+#include "backbones/labels.h"
+
 #include <stdlib.h>
 #include <limits.h>
 #include <string.h>
@@ -10,6 +12,20 @@ inlay_status require(const options *o, const char *name, inlay_error *err)
 {
     if (!options_string(o, name) || !*options_string(o, name))
         FAIL(err, INLAY_ERR_USAGE, "--%s is missing", name);
+    return INLAY_OK;
+}
+
+inlay_status apply_labels(session *s, const options *o, inlay_error *err)
+{
+    const char *file = options_string(o, "labels");
+
+    if (file && s->a)
+        FAIL(err, INLAY_ERR_USAGE, "--labels names the classes of a checkpoint's own head: adapter '%s' has the names of its own", options_at(o, "adapter", 0));
+    if (file)
+        return labels_load(s->b, file, err);
+    if (!s->a && s->b->shape.classes && !s->b->labels)
+        fprintf(stderr, "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names them)\n", s->b->path,
+                (long long)s->b->shape.classes);
     return INLAY_OK;
 }
 

@@ -13,6 +13,7 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
+    OPTION_LABELS,
     {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV",
      "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
     {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits",
@@ -243,7 +244,9 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(open_session(&s, o, err));
     if (!split && dataset_has_split(path, "test"))
         split = "test";
-    status = session_dataset(&s, &d, path, split, &found, err);
+    status = apply_labels(&s, o, err);
+    if (status == INLAY_OK)
+        status = session_dataset(&s, &d, path, split, &found, err);
     noted = print_notes(&found, status == INLAY_OK && options_flag(o, "strict"), err);
     notes_free(&found);
     status = status == INLAY_OK ? noted : status;

@@ -81,7 +81,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
                        (json_int_t)s->width, "depth", (json_int_t)s->depth, "heads", (json_int_t)s->heads, "hidden",
                        (json_int_t)s->hidden, "patch", (json_int_t)s->patch, "image_size", (json_int_t)s->height,
                        "tokens", (json_int_t)s->tokens, "classes", (json_int_t)s->classes, "pool",
-                       s->average ? "avg" : "token", "layernorm_eps", s->eps, "activation", activation_name(s->act));
+                       pooling_name(s->pool), "layernorm_eps", s->eps, "activation", activation_name(s->act));
         json_t *more = json_build(
             "the description", err, "{s:I, s:I, s:I, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s, s:f}", "parameters",
             (json_int_t)backbone_param_total(b, false), "parameters_with_head",
@@ -91,6 +91,8 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
             b->input.interpolation, "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct);
         status = *out && more ? INLAY_OK : INLAY_ERR_FORMAT;
         json_object_update_new(*out, more);
+        if (b->labels)
+            json_object_set_new(*out, "labels", json_pack("{s:I, s:s}", "named", (json_int_t)b->named, "source", b->label_source));
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
         json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         if (options_flag(o, "sites"))
@@ -158,7 +160,7 @@ static inlay_status describe_adapter(json_t **out, const char *folder, const cha
     arena *memory = arena_new();
     const char *checkpoint = path_join(memory, folder, CHECKPOINT);
     tensor_set *file = NULL;
-    inlay_status status = json_read(out, json_path, JSON_REJECT_DUPLICATES, err);
+    inlay_status status = json_read(out, json_path, err);
 
     if (status == INLAY_OK)
         status = tensor_set_open(&file, path_join(memory, folder, "adapter.safetensors"), err);

@@ -15,6 +15,7 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
+    OPTION_LABELS,
     {"top_k", OPTION_INT, "5", NULL, 1, 1000, "K", "classes to show for each image", false},
     {"logits", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also give all logits (with --json)", false},
     {"heatmap", OPTION_STRING, NULL, NULL, 0, 0, "FILE.png", "draw the token weights of an adapter_bias adapter over the one image that is given", false},
@@ -385,7 +386,9 @@ static inlay_status run(options *o, inlay_error *err)
     if (options_positionals(o) == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
     TRY(open_session(&s, o, err));
-    status = collect(&in, o, err);
+    status = apply_labels(&s, o, err);
+    if (status == INLAY_OK)
+        status = collect(&in, o, err);
     if (status == INLAY_OK)
         status = print_notes(&in.notes, options_flag(o, "strict"), err);
     if (status == INLAY_OK)

@@ -165,7 +165,7 @@ static inlay_status check_complete(const train_request *q, inlay_error *err)
     const char *path = path_join(memory, q->output, "adapter.json"),
                *weights = path_join(memory, q->output, "adapter.safetensors");
     json_t *root = NULL;
-    inlay_status status = json_read(&root, path, JSON_REJECT_DUPLICATES, err);
+    inlay_status status = json_read(&root, path, err);
 
     if (status == INLAY_OK)
         status = checkpoint_compare(path, json_object_get(root, "training"), q->run, err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backbones/vit_config.h"
 #include "base/file.h"
 #include "base/json.h"
 
@@ -109,33 +110,51 @@ static inlay_status add_neutrals(collection *c, arena *memory, int64_t layer, in
     return INLAY_OK;
 }
 
-/* timm's distilled model has two heads of which it takes the mean; the one that was trained reads the mean of both tokens. */
+static inlay_status add_times(collection *c, const char *name, int ndim, const int64_t *dims, const float *values, float factor, inlay_error *err)
+{
+    size_t count = (size_t)dims[0] * (size_t)(ndim > 1 ? dims[1] : 1);
+    float *made = malloc(count * sizeof *made);
+    inlay_status status;
+
+    if (!made)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", name);
+    for (size_t i = 0; i < count; i++)
+        made[i] = factor * values[i];
+    status = add(c, name, ndim, dims, made, err);
+    free(made);
+    return status;
+}
+
+/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was trained reads the mean of
+ * both tokens: both heads are it; or the class token only: then it counts twice and the other one not at all. */
 static inlay_status add_head(collection *c, inlay_error *err)
 {
     const checkpoint_content *content = c->content;
+    const vit_state *state = content->b->state;
     const int64_t dims[2] = {content->classes, content->b->shape.width};
+    bool distilled = backbone_param(content->b, "dist_token") != NULL, alone = distilled && state && state->tokens_read == 1;
 
     if (!content->head_weight)
         return INLAY_OK;
-    TRY(add(c, "head.weight", 2, dims, content->head_weight, err));
-    TRY(add(c, "head.bias", 1, dims, content->head_bias, err));
-    if (!backbone_param(content->b, "dist_token"))
+    TRY(add_times(c, "head.weight", 2, dims, content->head_weight, alone ? 2 : 1, err));
+    TRY(add_times(c, "head.bias", 1, dims, content->head_bias, alone ? 2 : 1, err));
+    if (!distilled)
         return INLAY_OK;
-    TRY(add(c, "head_dist.weight", 2, dims, content->head_weight, err));
-    return add(c, "head_dist.bias", 1, dims, content->head_bias, err);
+    TRY(add_times(c, "head_dist.weight", 2, dims, content->head_weight, alone ? 0 : 1, err));
+    return add_times(c, "head_dist.bias", 1, dims, content->head_bias, alone ? 0 : 1, err);
 }
 
 static inlay_status collect(collection *c, arena *memory, inlay_error *err)
 {
     const backbone *b = c->content->b;
-    bool average = b->shape.average, before = backbone_param(b, "norm_pre.weight") != NULL;
+    bool average = b->shape.pool == POOL_AVERAGE, before = backbone_param(b, "norm_pre.weight") != NULL;
 
     if (average && backbone_param(b, "fc_norm.weight") && backbone_param(b, "norm.weight"))
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm.weight' and 'fc_norm.weight': timm has no model that uses both", b->path);
     if (before && backbone_param(b, "patch_embed.proj.bias"))
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm_pre.weight' and 'patch_embed.proj.bias': timm has no model with both", b->path);
-    if (average && backbone_param(b, "dist_token"))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has a 'dist_token' and pools by the mean: timm has no model that does both", b->path);
+    if (b->shape.pool != POOL_TOKEN && backbone_param(b, "dist_token"))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has a 'dist_token' and global_pool '%s': timm has no model that does both", b->path, pooling_name(b->shape.pool));
     for (int i = 0; i < b->param_count; i++)
         if (strncmp(b->params[i]->name, "head", 4) != 0)
             TRY(add_param(c, i, err));

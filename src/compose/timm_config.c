@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backbones/vit_config.h"
 #include "compose/fold.h"
 
 typedef struct timm_name {
@@ -61,14 +62,17 @@ static json_t *model_args(const backbone *b)
 {
     const backbone_shape *s = &b->shape;
     const param *registers = backbone_param(b, "reg_token"), *positions = backbone_param(b, "pos_embed");
+    const vit_state *state = b->state;
     bool distilled = backbone_param(b, "dist_token") != NULL;
     json_t *args = json_pack("{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:s}", "img_size", image_side(s), "patch_size", (json_int_t)s->patch, "embed_dim",
                              (json_int_t)s->width, "depth", (json_int_t)s->depth, "num_heads", (json_int_t)s->heads, "mlp_ratio", mlp_ratio(s),
-                             "global_pool", s->average ? "avg" : "token", "act_layer", activation_name(s->act));
+                             "global_pool", pooling_name(s->pool), "act_layer", activation_name(s->act));
 
     json_object_update_new(args, json_pack("{s:b, s:b, s:b, s:b}", "qkv_bias", backbone_param(b, "blocks.0.attn.qkv.bias") != NULL, "qk_norm",
                                            backbone_param(b, "blocks.0.attn.q_norm.weight") != NULL, "pre_norm",
                                            backbone_param(b, "norm_pre.weight") != NULL, "fc_norm", backbone_param(b, "fc_norm.weight") != NULL));
+    json_object_set_new(args, "final_norm", json_boolean(backbone_param(b, "norm.weight") || backbone_param(b, "fc_norm.weight")));
+    json_object_set_new(args, "pool_include_prefix", json_boolean(state && state->parts & PART_PREFIX_POOLED));
     if (!distilled)
         json_object_update_new(args, json_pack("{s:b, s:b, s:I}", "class_token", backbone_param(b, "cls_token") != NULL, "no_embed_class",
                                                positions->dims[1] == s->tokens - s->prefix_tokens, "reg_tokens", (json_int_t)(registers ? registers->dims[1] : 0)));
@@ -116,7 +120,7 @@ void *checkpoint_config(const checkpoint_content *c)
 {
     const timm_name *n = name_for(c->b);
     json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", n->name, "num_classes", (json_int_t)c->classes, "num_features",
-                             (json_int_t)c->b->shape.width, "global_pool", c->b->shape.average ? "avg" : "token"), *own = beyond_timm(c, n);
+                             (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)), *own = beyond_timm(c, n);
 
     if (c->labels)
         json_object_set_new(root, "label_names", label_names(c));

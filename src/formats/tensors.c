@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/foreign.h"
 #include "base/json.h"
 #include "formats/tensors_internal.h"
 
@@ -37,12 +38,17 @@ static inlay_status sort_views(tensor_set *set, const char *path, inlay_error *e
 static inlay_status read_file(tensor_set *set, const char *path, inlay_error *err)
 {
     file_map *map = &set->maps[set->file_count];
+    int before = set->list.count;
+    inlay_status status;
+    const char *what;
+    bool zip;
 
     TRY(file_map_open(map, path, err));
     set->paths[set->file_count++] = path;
-    if (map->size >= 4 && memcmp(map->data, "PK\3\4", 4) == 0)
-        return npz_parse(&set->list, map->data, map->size, path, err);
-    return safetensors_parse(&set->list, map->data, map->size, path, err);
+    zip = map->size >= 4 && memcmp(map->data, "PK\3\4", 4) == 0;
+    status = (zip ? npz_parse : safetensors_parse)(&set->list, map->data, map->size, path, err);
+    what = status != INLAY_OK || (zip && set->list.count == before) ? foreign_bytes(map->data, map->size) : NULL;
+    return what ? error_set(err, INLAY_ERR_FORMAT, "%s: this is %s", path, what) : status;
 }
 
 static int by_text(const void *a, const void *b)
@@ -87,11 +93,11 @@ static inlay_status read_shards(tensor_set *set, const char *path, const json_t 
 
 static inlay_status read_index(tensor_set *set, const char *path, inlay_error *err)
 {
-    json_t *root;
     const json_t *map;
     inlay_status status;
+    json_t *root;
 
-    TRY(json_read(&root, path, JSON_REJECT_DUPLICATES, err));
+    TRY(json_read(&root, path, err));
     map = json_object_get(root, "weight_map");
     status = json_is_object(map) && json_object_size(map) > 0 ? read_shards(set, path, map, err)
                                                               : error_set(err, INLAY_ERR_FORMAT, "%s: key 'weight_map' (an object) is expected", path);

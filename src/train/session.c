@@ -1,20 +1,28 @@
 #include "train/session.h"
 
+#include "base/json.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. */
+/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the checkpoint's
+ * own, of which alone the sides may differ. */
 static int64_t recorded_size(const char *folder)
 {
     char path[4096];
     json_t *root;
+    const json_t *sides;
     int64_t size;
 
     snprintf(path, sizeof path, "%s/adapter.json", folder);
-    root = json_load_file(path, 0, NULL);
+    if (json_read(&root, path, NULL) != INLAY_OK)
+        return 0; /* loading the adapter says why */
     size = json_integer_value(json_object_get(json_object_get(root, "backbone"), "image_size"));
+    sides = json_object_get(json_object_get(root, "preprocessing"), "size");
+    if (json_array_size(sides) == 2 && !json_equal(json_array_get(sides, 0), json_array_get(sides, 1)))
+        size = 0;
     json_decref(root);
     return size > 0 && size <= 8192 ? size : 0;
 }
@@ -61,7 +69,7 @@ static inlay_status recorded_preprocessing(session *s, const session_request *q,
 
     if (status == INLAY_OK && size && !q->image_size &&
         (json_integer_value(json_array_get(size, 0)) != out->height || json_integer_value(json_array_get(size, 1)) != out->width))
-        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but 'backbone.image_size' makes it %d x %d",
+        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but the model is opened for %d x %d",
                            (long long)json_integer_value(json_array_get(size, 0)), (long long)json_integer_value(json_array_get(size, 1)),
                            out->height, out->width);
     if (status != INLAY_OK)
@@ -236,8 +244,11 @@ const char *session_label(const session *s, int64_t index)
 static const char *const *class_names(const session *s, arena *memory)
 {
     int64_t classes = session_classes(s), named = 0;
-    const char **names = ARENA_ARRAY(memory, const char *, classes + 1);
+    const char **names;
 
+    if (!s->a && s->b->labels_usual)
+        return NULL;
+    names = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t c = 0; c < classes; c++) {
         const char *label = session_label(s, c);
         names[c] = label ? label : arena_printf(memory, "%lld", (long long)c);
