@@ -10,11 +10,15 @@ static int64_t recorded_size(const char *folder)
 {
     char path[4096];
     json_t *root;
+    const json_t *sides;
     int64_t size;
 
     snprintf(path, sizeof path, "%s/adapter.json", folder);
     root = json_load_file(path, 0, NULL);
     size = json_integer_value(json_object_get(json_object_get(root, "backbone"), "image_size"));
+    sides = json_object_get(json_object_get(root, "preprocessing"), "size");
+    if (json_integer_value(json_array_get(sides, 0)) != json_integer_value(json_array_get(sides, 1)))
+        size = 0; /* oblong, which only the checkpoint itself can be */
     json_decref(root);
     return size > 0 && size <= 8192 ? size : 0;
 }
