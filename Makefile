@@ -1,31 +1,53 @@
-# A thin front: CMakeLists.txt and CMakePresets.json hold the build.
+# A thin front: CMakeLists.txt and CMakePresets.json hold the build. Each target configures and builds only what the packages that it asks for carry.
+# OPTIONS: more options of the configuration, such as -DINLAY_WERROR=ON.
 PREFIX ?= /usr/local
 PRESET ?= release
+OPTIONS ?=
+TESTS = OFF
 BUILD = build/$(PRESET)
 SOURCES = $(wildcard src/*/*.[ch] src/*/*/*.[ch] include/*/*.h tests/*/*.[ch] bench/*.[ch] bench/*/*.[ch] fuzz/*.[ch])
 
-.PHONY: all configure test asan tsan demo bench install uninstall clean format lint deps
+.PHONY: all command configure test asan tsan torture fuzz demo bench install uninstall clean format lint deps
 
 all: configure
 	@cmake --build $(BUILD)
 
+command: configure
+	@cmake --build $(BUILD) --target inlay
+
 configure:
-	@cmake --preset $(PRESET) -DCMAKE_INSTALL_PREFIX="$(PREFIX)" >/dev/null || { echo "'make deps' installs what is missing" >&2; exit 1; }
+	@cmake --preset $(PRESET) -DCMAKE_INSTALL_PREFIX="$(PREFIX)" -DINLAY_TESTS=$(TESTS) $(OPTIONS) >/dev/null || \
+		{ echo "'make deps' installs what is missing" >&2; exit 1; }
 
 test:
 	@tools/install-deps.sh build test
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all TESTS=ON
 	@tools/run-tests.sh $(BUILD)
 
 asan tsan:
 	@$(MAKE) --no-print-directory test PRESET=$@
 
+# Hours of kills, failing calls and full disks, each followed by --resume; SECONDS_OF_IT=60 is the short form.
+SECONDS_OF_IT ?= 3600
+torture:
+	@tools/install-deps.sh build test torture
+	@$(MAKE) --no-print-directory all TESTS=ON
+	@tests/torture/torture.sh $(BUILD) $(SECONDS_OF_IT)
+
+# Every parser of outside data under libFuzzer and the sanitizers.
+FUZZ_SECONDS ?= 60
+fuzz:
+	@tools/install-deps.sh build fuzz
+	@$(MAKE) --no-print-directory all PRESET=fuzz
+	@tools/run-fuzz.sh build/fuzz $(FUZZ_SECONDS) $(TARGETS)
+
 demo:
 	@tools/install-deps.sh build demo
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory command
 	@BACKBONE="$(BACKBONE)" DATA="$(DATA)" sh demo/run.sh
 
-bench: all
+bench: configure
+	@cmake --build $(BUILD) --target inlay benchmarks
 	@bench/run.sh $(BUILD)
 
 install: all
@@ -40,6 +62,7 @@ clean:
 format:
 	@clang-format -i $(SOURCES)
 
+lint: TESTS = ON
 lint: configure
 	@printf '%s\n' $(filter src/%.c,$(SOURCES)) | xargs -P "$$(nproc)" -n 1 clang-tidy --quiet -p $(BUILD)
 

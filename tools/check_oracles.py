@@ -5,6 +5,7 @@
               gradients; PEFT does for LoRA; scales and shifts folded into the weights do for SSF
   training    the same ViT with the adapters that each pass draws, and the loss's gradient by formula where a target counts as constant
   steps       AdamW written out gives the same losses and parameters
+  draws       without rates the blocks under dropout and stochastic depth are the plain ones
   files       a second run of the generator gives the same tensors
 
 Also prints how far PyTorch in float32 is from the float64 results: what a float32 engine cannot be expected to beat."""
@@ -355,7 +356,7 @@ def check_training_steps(m):
             loss, _ = training_loss(m, frozen, row, p, inputs["pixels"][s % 4], inputs["labels"][s % 4], t.when_of(row, s))
             losses.append(loss.item())
             for k, g in zip(p, torch.autograd.grad(loss, list(p.values()), allow_unused=True)):
-                if g is None and not row["move_untouched"]:
+                if g is None and not (row["move_untouched"] and k in count):
                     continue
                 open_, lr = masks.get(k, torch.ones(1)).double(), data["lr"][s].double() * (t.own_rate(row, k) / row["lr"])
                 g, n = (torch.zeros_like(p[k]) if g is None else g) * open_, count.get(k, 0) + 1
@@ -373,6 +374,30 @@ def check_training_steps(m):
         single, end, _ = t.run_steps(m, row, under(data, "param."), masks, inputs, data["lr"], torch.float32)
         print(f"     {name}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
               f"parameters within {apart_in_all(end, final):.1e}")
+
+
+def check_draws(m):
+    """Rows under dropout and stochastic depth: without rates their blocks are the plain ones, with rates the masks keep
+    the expected share, and PyTorch in float32 follows the whole run."""
+    t, inputs = m.oracle_training, load_file(m.path("steps.safetensors"))
+    for row in t.oracle_draws.table():
+        about, data = m.load_json(row["name"] + ".json"), load_file(m.path(row["name"] + ".safetensors"))
+        verify(row["name"] + " settings that differ", sum(about.get(k) != v for k, v in row.items()), 0)
+        p, when = double(under(data, "param.")), t.when_of(row, 0)
+        still = {**row, "backbone_drop_path": 0.0, "backbone_dropout": 0.0,
+                 "options": {**row["options"], **{k: 0.0 for k in ("dropout", "drop_path") if k in row["options"]}}}
+        plain = t.passes(m, still, p, inputs["pixels"][0], when, torch.float64)
+        barely = t.passes(m, {**still, "backbone_drop_path": 1e-12}, p, inputs["pixels"][0], when, torch.float64)
+        verify(row["name"] + " logits without draws", max(apart(a, b) for (a, _), (b, _) in zip(barely, plain)), 1e-9)
+        first = t.step_loss(m, row, t.passes(m, row, p, inputs["pixels"][0], when, torch.float64), inputs["labels"][0])
+        verify(row["name"] + " first loss", abs(first.item() - data["losses"][0].item()), 1e-6)
+        values, masks = under(data, "param."), under(data, "mask.")
+        single, end, _ = t.run_steps(m, row, values, masks, inputs, data["lr"], torch.float32)
+        print(f"     {row['name']}: PyTorch in float32 against these: losses within "
+              f"{apart(single, data['losses']):.1e}, parameters within {apart_in_all(end, under(data, 'final.')):.1e}")
+    for rate in (0.1, 0.5):
+        share = sum(t.philox.kept(18, 3, 0, 100000, rate)) / 100000
+        verify(f"kept share at rate {rate}, away from the expected one", abs(share - (1 - rate)), 0.005)
 
 
 def cubic(size, out):
@@ -499,6 +524,7 @@ def run(m, assets):
     check_training(m)
     check_steps(m)
     check_training_steps(m)
+    check_draws(m)
     check_schedule(m)
     if assets:
         check_real(m, assets)

@@ -1,15 +1,17 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo]; no group: all of them.
+# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz]; no group: all of them.
 # Silent when nothing is missing. Systems without dpkg are left alone: there the configuration names what it does not find.
 set -eu
 
 # package, or package=command where any provider of the command will do
-build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev libstb-dev zlib1g-dev libssl-dev'
+build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev zlib1g-dev libssl-dev'
 test='libcmocka-dev libsimde-dev'
 demo='dataset-fashion-mnist'
+torture='strace mount=mount'
+fuzz='clang libclang-rt-dev'
 
 if [ $# -eq 0 ]; then
-    set -- build test demo
+    set -- build test demo torture fuzz
 fi
 wanted=
 for group in "$@"; do
@@ -17,8 +19,10 @@ for group in "$@"; do
     build) wanted="$wanted $build" ;;
     test) wanted="$wanted $test" ;;
     demo) wanted="$wanted $demo" ;;
+    torture) wanted="$wanted $torture" ;;
+    fuzz) wanted="$wanted $fuzz" ;;
     *)
-        echo "usage: $0 [build] [test] [demo]" >&2
+        echo "usage: $0 [build] [test] [demo] [torture] [fuzz]" >&2
         exit 2
         ;;
     esac

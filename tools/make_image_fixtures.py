@@ -216,9 +216,43 @@ def pnms():
     yield "plain.pgm", b"P2\n%d %d\n# note\n15\n" % (W, H) + text(rgb[:, :, 0] >> 4) + b"\n"
 
 
+CHOSEN = """
+one_0_None.gif one_1_5.gif two_1.gif larger_9_21f90401_0b.gif larger_0_21f90401_fe.gif beyond_0__.gif local_85.gif no_colours.gif few_colours.gif
+RGB_21x15_raw.tif RGB_21x15_tiff_lzw.tif RGB_21x15_predictor.tif RGB_21x15_packbits.tif RGB_21x15_jpeg.tif L_21x15_jpeg.tif RGB_21x15_strips.tif
+RGB_21x15_zstd.tif RGB_21x15_lzma.tif RGB_21x15_big.tif YCbCr_21x15_jpeg.tif
+1_21x15_group3.tif 1_21x15_group4.tif 1_21x15_tiff_ccitt.tif P_21x15_tiff_adobe_deflate.tif LA_21x15_tiff_lzw.tif RGBA_21x15_strips.tif
+CMYK_21x15_tiff_lzw.tif I16_21x15_raw.tif I16B_21x15_raw.tif I_21x15_tiff_lzw.tif F_21x15_raw.tif
+grey1_0_1_be.tif grey1_1_2_le.tif grey2_0_1_le.tif grey4_0_2_be.tif grey4_1_1_le_deflate.tif grey8_0_1_be.tif grey12_1_1_le.tif grey16_0_1_le.tif
+grey32_1_1_le.tif signed16_2_be.tif signed32_2_le.tif signed32_3_be.tif kind2__8_le_planes.tif kind2_1_8_le_deflate.tif kind2_1_16_be.tif
+kind2_2_16_le_deflate.tif kind2_1_8_be_planes_deflate.tif kind5__8_le.tif kind5__16_be.tif kind3__8_be_planes_deflate.tif kind1_2_8_le.tif
+tiles_1_le.tif tiles_8_be.tif tiles_1_le_big.tif turned3_be_deflate.tif turned6_le.tif turned7_be.tif pages_tiff_lzw.tif
+RGB_21x15_q75.avif RGBA_21x15_q75.avif L_21x15_400.avif RGB_21x15_422.avif RGB_21x15_q100_444.avif
+IDAT_bad.png IEND_bad.png no_IEND.png tEXt_bad_behind.png ABCD_good_before.png apng_plain.png apng_default.png
+plain.pbm spaced.pbm 1_21x15_plain.pnm rgb24.dib palette4.dib top_down.dib
+""".split()
+REFUSED = "IHDR_bad.png tEXt_bad_before.png abCd_bad_before.png gAMA_bad_before.png zlib_adler.png zlib_short.png apart.png".split()
+
+
+def chosen():
+    """Some of the kinds that compare_images.py goes through."""
+    import compare_images
+
+    found = dict(compare_images.collection())
+    for name in CHOSEN:
+        yield name, found[name]
+    for name in REFUSED:
+        try:
+            Image.open(io.BytesIO(found[name])).convert("RGB")
+        except Exception:  # noqa: BLE001 - whatever Pillow raises, it does not read the file
+            with open(os.path.join(OUT, "refused_" + name), "wb") as f:
+                f.write(found[name])
+        else:
+            raise AssertionError(f"Pillow reads {name}")
+
+
 def decoding():
     lines = []
-    for family in (jpegs, pngs, webps, bmps, pnms):
+    for family in (jpegs, pngs, webps, bmps, pnms, chosen):
         for name, data in family():
             with open(os.path.join(OUT, name), "wb") as f:
                 f.write(data)

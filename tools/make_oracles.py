@@ -375,7 +375,7 @@ def parameters(name, method, o, state, depth):
     rng, p = generator("case " + name), {}
     if method == "bottleneck":
         for i in range(depth):
-            for slot in (["adapter_attn"] if o["position"] == "houlsby" else []) + ["adapter"]:
+            for slot in (["adapter_attn"] if o["position"] in ("houlsby", "pre_post") else []) + ["adapter"]:
                 q = f"blocks.{i}.{slot}."
                 if o["layernorm"]:
                     p[q + "norm.weight"], p[q + "norm.bias"] = draw(rng, [WIDTH], 0.2, 1), draw(rng, [WIDTH], 0.2)
@@ -409,16 +409,17 @@ def parameters(name, method, o, state, depth):
 
 
 def tuned(checkpoint, method, o, p, dtype=torch.float64, block_forward=bottleneck_block, seen=None):
-    """pixels -> logits of timm's model with the method's parameters `p` (by name, read at each call). Of method "bottleneck",
-    `block_forward` makes the blocks' forward functions. `seen` is a list to which every block adds its output."""
+    """pixels -> logits of timm's model with the method's parameters `p` (by name, read at each call). Of method
+    "bottleneck", or where it is given, `block_forward` makes the blocks' forward functions. `seen` is a list to which
+    every block adds its output."""
     config = load_json(checkpoint, "config.json")
     model = build({k: v for k, v in config["model_args"].items() if k != "num_classes"})
     model.load_state_dict(load_file(path(checkpoint, "model.safetensors")), strict=True)
     model.to(dtype).requires_grad_(False)
-    if method == "bottleneck":
+    if method == "bottleneck" or block_forward is not bottleneck_block:
         for i, block in enumerate(model.blocks):
             block.forward = block_forward(block, i, p, o)
-    elif method == "lora":
+    if method == "lora":
         hook_lora(model, p, o)
     elif method == "vpt":
         hook_vpt(model, p, o)

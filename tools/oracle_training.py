@@ -1,4 +1,5 @@
-"""The training steps among the oracles: methods that draw something in each pass (AdaMix, MoSA, Adaptable Adapters), and AdapterBias.
+"""The training steps among the oracles: methods that draw something in each pass (AdaMix, MoSA, Adaptable Adapters),
+AdapterBias, and any under dropout and stochastic depth (oracle_draws.py).
 
 A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's own (philox.py).
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files."""
@@ -7,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+import oracle_draws
 import philox
 
 STYLES = {"adaptformer": {"position": "parallel", "activation": "gelu", "layernorm": True, "scaling": "fixed", "scale": 0.1},
@@ -26,28 +28,38 @@ def plain_options(method, o):
         return STYLES[o["style"]]
     if method == "adaptable":
         return {"position": o["position"], "version": o["version"]}
+    if method == "bottleneck":
+        return o
     return {"position": o["position"], "activation": o["activation"], "layernorm": False, "scaling": "none"}
 
 
 def sides(method, o, depth, width):
-    """(stem, number of experts, {part: shape}) for each side; its index is the site of its draws."""
+    """(site of its draws, stem, number of experts, {part: shape}) for each side. In AdaMix's code queries, keys and
+    values are parts of one merged product, which draws once for all of them."""
+    site = 0
     for i in range(depth):
         if method == "adamix" and o["kind"] == "lora":
+            product = None
             for target in [t for t in LORA_SLOTS if t in o["targets"].split(",")]:
                 slot, fan_in, fan_out = LORA_SLOTS[target]
-                yield f"blocks.{i}.{slot}.lora_A", 1 if o["share"] == "down" else o["experts"], {"weight": (o["rank"], fan_in * width)}
-                yield f"blocks.{i}.{slot}.lora_B", 1 if o["share"] == "up" else o["experts"], {"weight": (fan_out * width, o["rank"])}
+                if product != ("qkv" if target in "qkv" else target):
+                    draw, site, product = site, site + 2, "qkv" if target in "qkv" else target
+                down, up = (1 if o["share"] == side else o["experts"] for side in ("down", "up"))
+                yield draw, f"blocks.{i}.{slot}.lora_A", down, {"weight": (o["rank"], fan_in * width)}
+                yield draw + 1, f"blocks.{i}.{slot}.lora_B", up, {"weight": (fan_out * width, o["rank"])}
             continue
         for slot in SLOTS.get(plain_options(method, o)["position"], ["adapter"]):
             for side, shape in [("down", (o["rank"], width)), ("up", (width, o["rank"]))]:
                 split = o["share"] != side if method == "adamix" else o["split"] in (side, "both")
-                yield f"blocks.{i}.{slot}.{side}", o["experts"] if split else 1, {"weight": shape, "bias": shape[:1]}
+                parts = {"weight": shape, "bias": shape[:1]}
+                yield site, f"blocks.{i}.{slot}.{side}", o["experts"] if split else 1, parts
+                site += 1
 
 
 def drawn(p, table, seed, step, which):
     """The plain adapter that pass number `which` sees."""
     q = dict(p)
-    for site, (stem, count, parts) in enumerate(table):
+    for site, stem, count, parts in table:
         expert = philox.expert(seed, site, step, which, count)
         for part in parts if count > 1 else []:
             q[f"{stem}.{part}"] = p[f"{stem}.{expert}.{part}"]
@@ -57,7 +69,7 @@ def drawn(p, table, seed, step, which):
 def masks(method, o, table, seed):
     """What each expert of MoSA trains of its weight: 0 or 1 for every entry."""
     out = {}
-    for site, (stem, count, parts) in enumerate(table if method == "mosa" else []):
+    for site, stem, count, parts in table if method == "mosa" else []:
         rows, cols = parts["weight"]
         if count == 1:
             continue
@@ -77,13 +89,15 @@ def masks(method, o, table, seed):
 def parameters(m, name, method, o, state):
     depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
     rng, p = m.generator("training " + name), {}
+    if method == "bottleneck":
+        return m.parameters("training " + name, method, o, state, depth)
 
     def add(key, shape, scale, centre=0.0):
         p[key] = m.draw(rng, shape, scale, centre)
 
     if method in ("adamix", "mosa"):
         lora = o.get("kind") == "lora"
-        for stem, count, parts in sides(method, o, depth, m.WIDTH):
+        for _, stem, count, parts in sides(method, o, depth, m.WIDTH):
             slot, side = stem.rsplit(".", 1)
             if method == "mosa" and side == "down" and STYLES[o["style"]]["layernorm"]:
                 add(slot + ".norm.weight", [m.WIDTH], 0.2, 1)
@@ -170,7 +184,9 @@ def bias_block(block, i, p, o):
 def passes(m, case, p, pixels, when, dtype):
     """[(logits, the blocks' outputs)], one for each pass of the step."""
     method, o, results = case["method"], case["options"], []
-    depth = m.load_json(case["backbone"], "config.json")["model_args"]["depth"]
+    model_args = m.load_json(case["backbone"], "config.json")["model_args"]
+    depth = model_args["depth"]
+    draws = oracle_draws.Draws(case, when, depth, model_args.get("global_pool") == "avg")
     for which in range(2 if method in ("adamix", "mosa") else 1):
         seen, kind, q, forward = [], "bottleneck", p, m.bottleneck_block
         if method in ("adamix", "mosa"):
@@ -183,6 +199,9 @@ def passes(m, case, p, pixels, when, dtype):
         elif o.get("kind") == "lora":
             kind = "lora"
         options = o if kind == "lora" or method == "adapter_bias" else plain_options(method, o)
+        if draws.path_rate or draws.rate:
+            position = "none" if kind == "lora" else "bias" if method == "adapter_bias" else options["position"]
+            forward, options = draws.block, {**options, "dropout": o.get("dropout", 0.0), "position": position}
         results.append((m.tuned(case["backbone"], kind, options, q, dtype, forward, seen)(pixels), seen))
     return results
 
@@ -280,6 +299,11 @@ def step_table():
     yield row("steps_mosa_decay_masked", "mosa", {**mosa, "mask": "row", "decay_masked": True})
     yield row("steps_mosa_move_untouched", "mosa", {**mosa, "mask": "column", "style": "adaptformer"}, True)
     yield row("steps_adaptable", "adaptable", switched)
+    adamix = {"kind": "adapter", "experts": 4, "share": "none", "consistency": 10.0, "rank": 4, "position": "post",
+              "activation": "gelu", "dropout": 0.0}
+    yield row("steps_adamix_move_untouched", "adamix", adamix, True)
+    lora = {"kind": "lora", "experts": 4, "share": "none", "consistency": 1.0, "rank": 4, "alpha": 6.0, "dropout": 0.0}
+    yield row("steps_adamix_lora", "adamix", {**lora, "targets": "q,k,v,fc1"})
 
 
 def own_rate(row, name):
@@ -305,7 +329,7 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
         optimiser.zero_grad(set_to_none=True)  # the optimiser leaves out, and does not count, what has no gradient
         loss.backward()
         for k, v in p.items():
-            if v.grad is None and row["move_untouched"]:
+            if v.grad is None and v in optimiser.state and row["move_untouched"]:  # zero, once it has had a first one
                 v.grad = torch.zeros_like(v)
             if v.grad is not None and k in open_entries:
                 v.grad *= open_entries[k]
@@ -320,7 +344,7 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
 
 def make_steps(m):
     inputs = m.load_file(m.path("steps.safetensors"))
-    for row in step_table():
+    for row in [*step_table(), *oracle_draws.table()]:
         values = parameters(m, row["name"], row["method"], row["options"], m.load_file(m.path(row["backbone"], "model.safetensors")))
         table = list(sides(row["method"], row["options"], m.DEPTH, m.WIDTH)) if row["method"] == "mosa" else []
         open_entries = masks(row["method"], row["options"], table, row["seed"])

@@ -9,12 +9,14 @@ The generator is Philox4x32-10: ten rounds over a counter of four 32-bit words w
 
 `purpose` says what is drawn, `site` for which of several places, `step` in which step of the training (of a mask: in which row or column):
 
+    DROP_PATH  the samples of a branch (site: its number in the order of the graph); index: the sample
+    DROPOUT  the elements of a matrix (site: as above); index: the element, counted over all samples
     CHOICE   expert of a side (site: its number among the sides, in the order in which the method declares them); index: the pass
     GUMBEL   noise of a switch (site: its number in the order of the graph); words 2 i and 2 i + 1 are sample i's, for skip and for adapter
     MASK     partition of a side's entries; index i draws the exchange of entry i in Fisher and Yates' shuffle, from the last entry down"""
 import math
 
-CHOICE, GUMBEL, MASK = 6, 7, 8
+DROP_PATH, DROPOUT, CHOICE, GUMBEL, MASK = 3, 4, 6, 7, 8
 WORD = 0xFFFFFFFF
 
 
@@ -51,6 +53,17 @@ def permutation(seed, purpose, site, step, count):
 
 def gumbel(seed, site, step, index):
     return -math.log(-math.log(uniform(seed, GUMBEL, site, step, index) + 2**-33))
+
+
+def dropped(seed, site, step, sample, rate):
+    return uniform(seed, DROP_PATH, site, step, sample) < rate
+
+
+def kept(seed, site, step, count, rate):
+    """Which of `count` elements dropout leaves."""
+    limit = int(rate * 2**32)
+    words = [w for number in range((count + 3) // 4) for w in block(seed, DROPOUT, site, step, number)]
+    return [w >= limit for w in words[:count]]
 
 
 def expert(seed, site, step, which, count):

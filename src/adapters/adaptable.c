@@ -46,22 +46,21 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = options_int(o, "rank") ? options_int(o, "rank") : width / 16 > 0 ? width / 16 : 1;
     switched *s = ARENA_NEW(a->memory, switched);
-    init_rule down, up, zero = {INIT_ZERO, 0, 0};
+    bottleneck_start begin = bottleneck_initial(options_string(o, "init"), width);
     (void)draw;
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
     *s = (switched){.b = {.factor = 1, .dropout = options_real(o, "dropout"), .safe = options_string(o, "version")[0] == 'B'},
                     .high = options_real(o, "temperature"), .low = options_real(o, "min_temperature")};
-    bottleneck_initial(options_string(o, "init"), width, &down, &up);
-    s->b.down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, down);
-    s->b.down_bias = adapter_add_param(a, NAME("down.bias"), 1, &rank, zero);
+    s->b.down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, begin.down);
+    s->b.down_bias = adapter_add_param(a, NAME("down.bias"), 1, &rank, begin.down_bias);
     /* R(x) = 1 to begin with */
     s->b.numerator = adapter_add_param(a, NAME("numerator"), 1, (int64_t[]){6}, (init_rule){INIT_FIRST, 1, 0});
     s->b.denominator = adapter_add_param(a, NAME("denominator"), 1, (int64_t[]){4}, (init_rule){INIT_CONSTANT, options_real(o, "denominator_init"), 0});
     adapter_peak_lr(a, s->b.numerator, options_real(o, "rational_lr"));
     adapter_peak_lr(a, s->b.denominator, options_real(o, "rational_lr"));
-    s->b.up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, up);
-    s->b.up_bias = adapter_add_param(a, NAME("up.bias"), 1, &width, zero);
+    s->b.up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, begin.up);
+    s->b.up_bias = adapter_add_param(a, NAME("up.bias"), 1, &width, (init_rule){INIT_ZERO, 0, 0});
     if (options_flag(o, "switches")) {
         s->logits = adapter_add_param(a, NAME("switch"), 1, (int64_t[]){2}, (init_rule){INIT_CONSTANT, 0.5, 0});
         adapter_peak_lr(a, s->logits, options_real(o, "switch_lr"));

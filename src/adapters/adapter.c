@@ -17,8 +17,10 @@ const preset preset_table[] = {
     {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1", "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820"},
     {"houlsby", "bottleneck", "position=houlsby init=houlsby", "two adapters a block, after attention and feed-forward part", "arXiv 1902.00751"},
     {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert", "after each block, through a LayerNorm of its own", "arXiv 2005.00247"},
-    {"parallel", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=4", "beside the feed-forward part", "arXiv 2110.04366"},
-    {"adaptformer", "bottleneck", "position=parallel activation=relu init=lora scaling=fixed scale=0.1 rank=64 dropout=0.1",
+    {"parallel", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=4",
+     "beside the feed-forward part", "arXiv 2110.04366"},
+    {"adaptformer", "bottleneck",
+     "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
      "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535"},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -228,7 +230,9 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     status = a->method ? read_dropped(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
-    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width}, (init_rule){INIT_TRUNC_NORMAL, 0, 0.02});
+    /* timm's trunc_normal_ with its default bounds, +-2: at this std it cuts nothing off */
+    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width},
+                                       (init_rule){INIT_NORMAL, 0, 0.02});
     a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
     if (status != INLAY_OK) {
         adapter_free(a, NULL);

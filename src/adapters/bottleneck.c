@@ -56,18 +56,25 @@ value bottleneck_apply(const adapter *a, graph *g, value x, const void *context,
     return graph_drop_path(g, x, training ? b->drop_path : 0);
 }
 
-void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_rule *up)
+bottleneck_start bottleneck_initial(const char *name, int64_t width)
 {
-    double bound = 1 / sqrt((double)width); /* Kaiming-uniform with a = sqrt(5) */
+    const double bound = 1 / sqrt((double)width); /* Kaiming-uniform with a = sqrt(5) */
+    const init_rule zero = {INIT_ZERO, 0, 0}, cut = {INIT_TRUNC_NORMAL, 0, 0.01}, normal = {INIT_NORMAL, 0, 0.02};
+    const init_rule kaiming = {INIT_UNIFORM, -bound, bound};
+    const struct {
+        const char *name;
+        bottleneck_start start;
+    } rows[] = {
+        {"houlsby", {cut, zero, cut}},
+        {"bert", {normal, zero, normal}},
+        {"lora", {kaiming, kaiming, zero}},
+        {"adaptformer", {kaiming, zero, zero}},
+    };
+    size_t i = 0;
 
-    if (strcmp(name, "houlsby") == 0)
-        *down = *up = (init_rule){INIT_TRUNC_NORMAL, 0, 0.01};
-    else if (strcmp(name, "bert") == 0)
-        *down = *up = (init_rule){INIT_NORMAL, 0, 0.02};
-    else {
-        *down = (init_rule){INIT_UNIFORM, -bound, bound};
-        *up = (init_rule){INIT_ZERO, 0, 0};
-    }
+    while (strcmp(rows[i].name, name) != 0)
+        i++;
+    return rows[i].start;
 }
 
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
@@ -76,11 +83,12 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     int64_t width = a->shape->width, rank = options_int(o, "rank");
     const char *scaling = options_string(o, "scaling");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
-    init_rule down, up, zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0}, start = {INIT_CONSTANT, options_real(o, "scale"), 0};
+    bottleneck_start begin = bottleneck_initial(options_string(o, "init"), width);
+    init_rule zero = {INIT_ZERO, 0, 0}, one = {INIT_CONSTANT, 1, 0};
+    init_rule start = {INIT_CONSTANT, options_real(o, "scale"), 0};
     (void)draw;
 #define NAME(part) arena_printf(a->memory, "blocks.%d.%s." part, layer, slot)
 
-    bottleneck_initial(options_string(o, "init"), width, &down, &up);
     activation_from_name(options_string(o, "activation"), &b->act);
     b->dropout = options_real(o, "dropout");
     b->drop_path = options_real(o, "drop_path");
@@ -89,10 +97,10 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
         b->norm = adapter_add_param(a, NAME("norm.weight"), 1, (int64_t[]){width}, one);
         b->norm_bias = adapter_add_param(a, NAME("norm.bias"), 1, (int64_t[]){width}, zero);
     }
-    b->down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, down);
+    b->down = adapter_add_param(a, NAME("down.weight"), 2, (int64_t[]){rank, width}, begin.down);
     if (options_flag(o, "bias"))
-        b->down_bias = adapter_add_param(a, NAME("down.bias"), 1, (int64_t[]){rank}, zero);
-    b->up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, up);
+        b->down_bias = adapter_add_param(a, NAME("down.bias"), 1, (int64_t[]){rank}, begin.down_bias);
+    b->up = adapter_add_param(a, NAME("up.weight"), 2, (int64_t[]){width, rank}, begin.up);
     if (options_flag(o, "bias"))
         b->up_bias = adapter_add_param(a, NAME("up.bias"), 1, (int64_t[]){width}, zero);
     if (strcmp(scaling, "channel") == 0 || strcmp(scaling, "learned") == 0)

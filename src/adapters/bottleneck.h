@@ -20,8 +20,11 @@ typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot,
 void bottleneck_add(adapter *a, const char *position, const bool *chosen, adapter_function function, bottleneck_maker make);
 /* An adapter_function whose context is a bottleneck. */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
-/* The initialisations "houlsby", "lora", "bert" of the two projections. */
-void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_rule *up);
+/* How the projections begin under a name that OPTION_INIT admits; the up-projection's bias is 0. */
+typedef struct bottleneck_start {
+    init_rule down, down_bias, up;
+} bottleneck_start;
+bottleneck_start bottleneck_initial(const char *name, int64_t width);
 
 #define OPTION_POSITION(value)                                                                                                                          \
     {                                                                                                                                                   \
@@ -36,9 +39,11 @@ void bottleneck_initial(const char *name, int64_t width, init_rule *down, init_r
     {                                                                                                                                           \
         "activation", OPTION_CHOICE, value, "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", 0, 0, NULL, "between the two projections", false \
     }
-#define OPTION_INIT(value)                                                                                                                       \
-    {                                                                                                                                            \
-        "init", OPTION_CHOICE, value, "houlsby|lora|bert", 0, 0, NULL, "truncated normal 0.01; Kaiming-uniform down and zero up; normal 0.02", false \
+#define OPTION_INIT(value)                                                                                             \
+    {                                                                                                                  \
+        "init", OPTION_CHOICE, value, "houlsby|lora|bert|adaptformer", 0, 0, NULL,                                     \
+            "truncated normal 0.01; Kaiming-uniform down with its bias, zero up; normal 0.02; as lora with biases 0",  \
+            false                                                                                                      \
     }
 #define OPTION_DROPOUT(value)                                                                               \
     {                                                                                                       \

@@ -70,7 +70,7 @@ static void add(adapter *a, int layer, const struct target *t, const low_rank_pl
 
 inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *err)
 {
-    uint32_t draw = 0;
+    uint32_t draw = 0, next = 0;
     const char *text = options_string(a->settings, "targets");
     bool wanted[TARGETS] = {false};
 
@@ -83,12 +83,19 @@ inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *er
         wanted[i] = true;
         text += length + (text[length] == ',');
     }
-    for (int layer = a->first_layer; layer < a->shape->depth; layer++)
-        for (size_t i = 0; i < TARGETS; i++)
-            if (wanted[i]) {
-                add(a, layer, &targets[i], plan, draw);
-                draw += 2;
+    for (int layer = a->first_layer; layer < a->shape->depth; layer++) {
+        const char *weight = ""; /* parts of one product draw their experts together */
+        for (size_t i = 0; i < TARGETS; i++) {
+            if (!wanted[i])
+                continue;
+            if (strcmp(weight, targets[i].weight) != 0) {
+                draw = next;
+                next += 2;
             }
+            weight = targets[i].weight;
+            add(a, layer, &targets[i], plan, draw);
+        }
+    }
     if (*options_string(a->settings, "targets") == 0)
         FAIL(err, INLAY_ERR_USAGE, "targets: expected at least one of q, k, v, proj, fc1, fc2");
     return INLAY_OK;

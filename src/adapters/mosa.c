@@ -61,17 +61,18 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     const char *split = options_string(a->settings, "split");
     int64_t width = a->shape->width, rank = options_int(a->settings, "rank");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
-    init_rule down, up;
+    bottleneck_start begin = bottleneck_initial("adaptformer", width); /* biases are 0 */
 
     *b = (bottleneck){.factor = s->scale, .dropout = options_real(a->settings, "dropout")};
-    bottleneck_initial("lora", width, &down, &up);
     activation_from_name(s->activation, &b->act);
     if (s->norm) {
         b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width, (init_rule){INIT_CONSTANT, 1, 0});
         b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width, (init_rule){INIT_ZERO, 0, 0});
     }
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, down, strcmp(split, "up") != 0, draw, &b->down, &b->down_bias);
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, up, strcmp(split, "down") != 0, draw + 1, &b->up, &b->up_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down,
+             strcmp(split, "up") != 0, draw, &b->down, &b->down_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up,
+             strcmp(split, "down") != 0, draw + 1, &b->up, &b->up_bias);
     return b;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "adapters/adapter.h"
+#include "backbones/config.h"
 #include "base/file.h"
 #include "formats/foreign.h"
 
@@ -37,7 +38,8 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_object_set_new(root, "inlay_version", json_string(INLAY_VERSION_STRING));
     json_object_set_new(root, "method", json_string(a->name));
     json_object_set_new(root, "options", settings);
-    json_object_set_new(root, "backbone",
+    json_object_set_new(root, "backbone", backbone_facts(b));
+    json_object_update_new(json_object_get(root, "backbone"),
                         json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", b->path, "sha256",
                                   b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
     json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
@@ -123,6 +125,28 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
     return INLAY_OK;
 }
 
+/* The weights are the same; what else the model is a function of must be as well. Adapters of earlier versions have no such keys. */
+static inlay_status check_facts(const json_t *about, const char *path, const backbone *b, inlay_error *err)
+{
+    json_t *facts = backbone_facts(b), *item;
+    const char *key;
+    inlay_status status = INLAY_OK;
+
+    json_object_foreach(facts, key, item)
+    {
+        const json_t *recorded = json_object_get(about, key);
+        char was[64], is[64];
+        if (status != INLAY_OK || !recorded || strcmp(config_value_text(was, recorded), config_value_text(is, item)) == 0)
+            continue;
+        status = error_set(err, INLAY_ERR_MISMATCH,
+                           "%s: the adapter was trained on the same weights as another model: 'backbone.%s' is %s, by its configuration "
+                           "'%s' has %s (eval and predict take it with --force-backbone)",
+                           path, key, was, b->path, is);
+    }
+    json_decref(facts);
+    return status;
+}
+
 static inlay_status check_backbone(const json_t *root, const char *path, backbone *b, bool insist, inlay_error *err)
 {
     const json_t *about = json_object_get(root, "backbone");
@@ -137,7 +161,7 @@ static inlay_status check_backbone(const json_t *root, const char *path, backbon
         FAIL(err, INLAY_ERR_MISMATCH,
              "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and predict take it with --force-backbone)",
              path, trained ? trained : "?", sha, b->path, b->sha256);
-    return INLAY_OK;
+    return check_facts(about, path, b, err);
 }
 
 static inlay_status take_values(adapter *a, const char *path, inlay_error *err)

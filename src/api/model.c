@@ -96,7 +96,7 @@ inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_p
     *found = 0;
     if (room < 1)
         FAIL(err, INLAY_ERR_USAGE, "room for at least one prediction is needed");
-    TRY(preprocess_file(&m->s.prep, path, false, (rng_stream){0}, predictor_pixels(&m->p), err));
+    TRY(preprocess_file(&m->s.prep, path, false, (rng_stream){0}, predictor_pixels(&m->p), NULL, err));
     predictor_run(&m->p, 1, m->logits);
     memcpy(probabilities, m->logits, (size_t)classes * sizeof *probabilities);
     *found = room < classes ? room : classes;

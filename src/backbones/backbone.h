@@ -19,13 +19,13 @@
     XX(V, "attn.v", "values")                                                                        \
     XX(ATTN_HIDDEN, "attn.hidden", "heads' results, input of the output projection")                 \
     XX(ATTN_PROJ, "attn.proj", "result of the attention's output projection")                        \
-    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual")                           \
+    XX(ATTN_OUTPUT, "attn.output", "attention branch before its residual, behind stochastic depth")  \
     XX(ATTN_RESIDUAL, "attn.residual", "residual stream after the attention")                        \
     XX(FFN_NORM, "ffn.input", "normalised input of the feed-forward part")                           \
     XX(FFN_PRE, "ffn.pre", "first feed-forward layer before its activation")                         \
     XX(FFN_HIDDEN, "ffn.hidden", "hidden activation of the feed-forward part")                       \
     XX(FFN_PROJ, "ffn.proj", "result of the second feed-forward layer")                              \
-    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual")                          \
+    XX(FFN_OUTPUT, "ffn.output", "feed-forward branch before its residual, behind stochastic depth") \
     XX(BLOCK_OUTPUT, "output", "tokens that leave the block")                                        \
     XX(NORM, "norm", "after the final normalisation")                                                \
     XX(FEATURES, "features", "what the head reads")
@@ -86,6 +86,7 @@ typedef struct backbone_input {
     double crop_pct;
     const char *interpolation; /* as resample_from_name reads it */
     const char *crop_mode;     /* "center", "squash", "border" */
+    bool crop_down;            /* centre crops as transformers', not as torchvision's (data/preprocess.h) */
 } backbone_input;
 
 typedef struct backbone_desc backbone_desc;
@@ -110,7 +111,11 @@ typedef struct backbone {
     backbone_input input;
     param **params; /* by canonical (timm) name; values are views of the checkpoint */
     int param_count, param_capacity;
-    const char *const *labels; /* class names of the checkpoint's own head, or NULL */
+    const char *const *labels; /* [classes] names of the classes of the checkpoint's own head, NULL where one has none; NULL: no names */
+    int64_t label_count, named; /* how long the list is, and how many names are in it */
+    const char *label_source;  /* file and key that they come from */
+    bool labels_usual;         /* they are ones that people use for these classes, not the checkpoint's: for reading, not for finding classes by name */
+    const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;               /* the architecture's own */
     const char **notes;        /* what its files say that was not used, or was taken for granted: a line each */
     int note_count, note_capacity;
@@ -120,8 +125,9 @@ typedef struct backbone {
 
 typedef struct build_request {
     value pixels;          /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
-    bool training;         /* stochastic depth is on */
+    bool training;         /* stochastic depth and dropout are on */
     double drop_path;      /* its rate at the last block; grows linearly from 0 at the first */
+    double dropout;        /* behind the embeddings, and behind activation and second layer of each feed-forward part */
     const site_hooks *hooks; /* NULL: nobody listens */
     param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
     bool keep_blocks;      /* every block's output is kept for reading */
@@ -150,6 +156,8 @@ void backbone_close(backbone *b); /* after every graph and device that used its 
 /* Fills b->sha256 (reads the whole file once). */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
+/* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each fact). */
+void *backbone_facts(const backbone *b);
 int64_t backbone_param_total(const backbone *b, bool with_head);
 
 /* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */

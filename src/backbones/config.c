@@ -1,5 +1,6 @@
 #include "backbones/config.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,23 +110,44 @@ const char *config_text(const config_reader *r, const char *key)
     return json_string_value(json_object_get(r->object, key));
 }
 
-inlay_status config_triple(const config_reader *r, const char *key, float out[3])
+static inlay_status not_channels(const config_reader *r, const char *key, const json_t *item)
+{
+    char room[64];
+
+    FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' is %s, expected an array of 3 finite numbers, or one number", r->path, key,
+         config_value_text(room, item));
+}
+
+inlay_status config_channels(const config_reader *r, const char *key, double out[3])
 {
     const json_t *item = json_object_get(r->object, key);
+    size_t count = json_is_array(item) ? json_array_size(item) : 1;
 
     if (!item || json_is_null(item))
         return INLAY_OK;
-    if (!json_is_array(item) || json_array_size(item) != 3)
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be an array of 3 numbers", r->path, key);
+    if (count != 3 && count != 1)
+        return not_channels(r, key, item);
     for (size_t i = 0; i < 3; i++) {
-        if (!json_is_number(json_array_get(item, i)))
-            FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be an array of 3 numbers", r->path, key);
-        out[i] = (float)json_number_value(json_array_get(item, i));
+        const json_t *number = json_is_array(item) ? json_array_get(item, count == 1 ? 0 : i) : item;
+        if (!json_is_number(number) || !isfinite((float)json_number_value(number)))
+            return not_channels(r, key, item);
+        out[i] = json_number_value(number);
     }
-    if (strstr(key, "std"))
-        for (int i = 0; i < 3; i++)
-            if (!(out[i] > 0))
-                FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be positive", r->path, key);
+    return INLAY_OK;
+}
+
+inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3], const char *std_key,
+                                        const double std[3], inlay_error *err)
+{
+    for (int i = 0; i < 3; i++) {
+        float m = (float)mean[i], s = (float)std[i];
+        if (!(s > 0) || !isfinite(1 / s) || !isfinite(s))
+            FAIL(err, INLAY_ERR_FORMAT, "%s: '%s' has %g: a positive number is expected of which the inverse can be computed", path,
+                 std_key, std[i]);
+        if (!isfinite(m) || !isfinite(m / s) || !isfinite((1 - m) / s))
+            FAIL(err, INLAY_ERR_FORMAT, "%s: '%s' has %g, with which pixels cannot be normalised ('%s' has %g)", path, mean_key, mean[i],
+                 std_key, std[i]);
+    }
     return INLAY_OK;
 }
 

@@ -35,8 +35,11 @@ inlay_status config_int(const config_reader *r, const char *key, int64_t *out);
 inlay_status config_size(const config_reader *r, const char *key, int64_t *height, int64_t *width);
 inlay_status config_real(const config_reader *r, const char *key, double low, double high, double *out);
 const char *config_text(const config_reader *r, const char *key); /* NULL: missing, or no text */
-/* Three numbers, one for each channel; of a key with "std" in its name they must be positive. */
-inlay_status config_triple(const config_reader *r, const char *key, float out[3]);
+/* One number for each of three channels, or one for all. Finite. */
+inlay_status config_channels(const config_reader *r, const char *key, double out[3]);
+/* Whether all of (x - mean) / std, x from 0 to 1, can be computed in floats: names the key that is in the way. */
+inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3], const char *std_key,
+                                        const double std[3], inlay_error *err);
 inlay_status config_activation(const config_reader *r, const char *key, activation *act);
 
 #endif

@@ -61,6 +61,11 @@ static value prepend(builder *s, value x, const char *name, int64_t at)
     return token ? graph_insert_tokens(s->g, x, graph_broadcast(s->g, token), at) : x;
 }
 
+static value dropout(builder *s, value x)
+{
+    return graph_dropout(s->g, x, s->request->training ? s->request->dropout : 0);
+}
+
 static value embed(builder *s)
 {
     const backbone_shape *shape = &s->b->shape;
@@ -77,6 +82,7 @@ static value embed(builder *s)
     x = prepend(s, x, "cls_token", 0);
     if (state->positions_cover_prefix)
         x = graph_add_table(g, x, get(s, "pos_embed"));
+    x = dropout(s, x);
     return get(s, "norm_pre.weight") ? norm(s, "norm_pre", x) : x;
 }
 
@@ -123,7 +129,8 @@ static value scaled(builder *s, const char *gamma, value x)
     return p ? graph_affine(s->g, x, p, NULL, 1) : x;
 }
 
-/* rows > 0: only the first `rows` tokens are wanted from this block. */
+/* rows > 0: only the first `rows` tokens are wanted from this block. Stochastic depth drops a branch before the site at
+ * its end: what is added there is not dropped with it. */
 static value block(builder *s, int layer, value x, int64_t rows)
 {
     const backbone_shape *shape = &s->b->shape;
@@ -135,16 +142,16 @@ static value block(builder *s, int layer, value x, int64_t rows)
     y = reach(s, SITE_ATTN_NORM, layer, norm(s, "norm1", x));
     y = reach(s, SITE_ATTN_HIDDEN, layer, attend(s, layer, y, rows));
     y = reach(s, SITE_ATTN_PROJ, layer, graph_linear(g, y, get(s, "attn.proj.weight"), get(s, "attn.proj.bias"), 0, 0));
-    y = reach(s, SITE_ATTN_OUTPUT, layer, scaled(s, "ls1.gamma", y));
+    y = reach(s, SITE_ATTN_OUTPUT, layer, graph_drop_path(g, scaled(s, "ls1.gamma", y), rate));
     if (rows)
         x = graph_select_tokens(g, x, 0, rows);
-    x = reach(s, SITE_ATTN_RESIDUAL, layer, graph_add(g, x, graph_drop_path(g, y, rate)));
+    x = reach(s, SITE_ATTN_RESIDUAL, layer, graph_add(g, x, y));
     y = reach(s, SITE_FFN_NORM, layer, norm(s, "norm2", x));
     y = reach(s, SITE_FFN_PRE, layer, graph_linear(g, y, get(s, "mlp.fc1.weight"), get(s, "mlp.fc1.bias"), 0, 0));
-    y = reach(s, SITE_FFN_HIDDEN, layer, graph_activation(g, y, shape->act));
+    y = reach(s, SITE_FFN_HIDDEN, layer, dropout(s, graph_activation(g, y, shape->act)));
     y = reach(s, SITE_FFN_PROJ, layer, graph_linear(g, y, get(s, "mlp.fc2.weight"), get(s, "mlp.fc2.bias"), 0, 0));
-    y = reach(s, SITE_FFN_OUTPUT, layer, scaled(s, "ls2.gamma", y));
-    return reach(s, SITE_BLOCK_OUTPUT, layer, graph_add(g, x, graph_drop_path(g, y, rate)));
+    y = reach(s, SITE_FFN_OUTPUT, layer, graph_drop_path(g, scaled(s, "ls2.gamma", dropout(s, y)), rate));
+    return reach(s, SITE_BLOCK_OUTPUT, layer, graph_add(g, x, y));
 }
 
 /* Whether the checkpoint's own head, beside the class token, reads the mean of the patch tokens. */

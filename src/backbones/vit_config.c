@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "backbones/labels.h"
+
 bool vit_recognises(const tensor_set *file, const void *config)
 {
     (void)config;
@@ -95,6 +97,7 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
     drop_headed(b);
     TRY(vit_hf_finish(b, err));
     TRY(vit_measure(b, err));
+    labels_fit(b);
     give_ranks(b);
     TRY(vit_check_shapes(b, err));
     mark_quantised(b);

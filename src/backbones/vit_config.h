@@ -31,6 +31,8 @@ typedef struct vit_state {
     int tokens_read;             /* class token, or class and distillation token, by POOL_TOKEN */
     vit_claim width, depth, patch, hidden;
     unsigned parts;
+    int64_t trained[2]; /* height and width of the images that the position embeddings are for; 0: as the images are */
+    bool plain_bicubic; /* they are resampled without antialiasing */
     int64_t usual_size; /* image side of the architecture; 0: not known */
     const hf_type *hf;  /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;
@@ -44,6 +46,9 @@ inlay_status vit_claim_read(const config_reader *r, const char *key, vit_claim *
 /* What a library's config.json gives: heads, epsilon, activation, pooling, image size, preprocessing, labels. */
 inlay_status vit_timm_config(backbone *b, const config_reader *r);
 inlay_status vit_hf_config(backbone *b, const config_reader *r);
+/* The part of it that says how images are brought to the model. */
+inlay_status vit_timm_input(backbone *b, const config_reader *r);
+inlay_status vit_hf_input(backbone *b, const config_reader *config);
 /* Once the tensors are registered: what a classification head of Hugging Face reads. */
 inlay_status vit_hf_finish(backbone *b, inlay_error *err);
 

@@ -1,52 +1,9 @@
-/* What Hugging Face's config.json and preprocessor_config.json say of a ViT, by its model_type. */
+/* What Hugging Face's config.json says of a ViT, by its model_type. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "backbones/labels.h"
 #include "backbones/vit_config.h"
-
-static void read_hf_labels(backbone *b, const json_t *id2label)
-{
-    size_t count = json_object_size(id2label);
-    const char **labels = ARENA_ARRAY(b->memory, const char *, count + 1);
-
-    for (size_t i = 0; i < count; i++) {
-        const char *label = json_string_value(json_object_get(id2label, arena_printf(b->memory, "%zu", i)));
-        if (!label)
-            return;
-        labels[i] = arena_strdup(b->memory, label);
-    }
-    b->labels = count ? labels : NULL;
-}
-
-/* preprocessor_config.json beside config.json */
-static inlay_status hf_preprocessor(backbone *b, const char *config_path, inlay_error *err)
-{
-    static const char *const filters[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
-    const char *path = arena_printf(b->memory, "%.*spreprocessor_config.json", (int)(path_base(config_path) - config_path), config_path);
-    inlay_status status = INLAY_OK;
-    json_error_t where;
-    json_t *config;
-    int64_t code = 2;
-
-    b->input.crop_mode = "squash";
-    b->input.interpolation = "bilinear";
-    if (!file_exists(path))
-        return INLAY_OK;
-    config = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!config)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
-    status = config_triple(&(config_reader){config, path, err}, "image_mean", b->input.mean);
-    if (status == INLAY_OK)
-        status = config_triple(&(config_reader){config, path, err}, "image_std", b->input.std);
-    if (json_is_integer(json_object_get(config, "resample")))
-        code = json_integer_value(json_object_get(config, "resample"));
-    if (status == INLAY_OK && (code < 0 || code > 5))
-        status = error_set(err, INLAY_ERR_UNSUPPORTED, "%s: 'resample' is %lld, expected one of Pillow's codes 0 to 5", path, (long long)code);
-    else
-        b->input.interpolation = filters[code < 0 || code > 5 ? 2 : code];
-    json_decref(config);
-    return status;
-}
 
 /* A model_type. Files of a type may leave out what is the type's default, and those of two towers do. */
 struct hf_type {
@@ -58,24 +15,26 @@ struct hf_type {
     pooling pool;      /* what Hugging Face's model gives as features */
     pooling head_pool; /* what its classification head reads */
     bool head_norm;    /* ... after the final normalisation */
-    bool towers;       /* its tensors have the names of CLIP's and SigLIP's towers */
+    bool any_size;      /* images are of the preprocessor's size, position embeddings are resampled to it */
+    bool plain_bicubic; /* ... without antialiasing */
+    bool towers;        /* its tensors have the names of CLIP's and SigLIP's towers */
 };
 
 #define BASE 12, 768, 12
 static const hf_type types[] = {
-    {"vit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"deit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"vit_mae", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"vit_msn", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"ijepa", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_AVERAGE, POOL_AVERAGE, true, false},
-    {"dinov2", NULL, 1e-6, ACT_GELU, BASE, 14, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, true},
-    {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, true},
+    {"vit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"deit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"vit_mae", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"vit_msn", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"ijepa", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_AVERAGE, POOL_AVERAGE, true, false, false, false},
+    {"dinov2", NULL, 1e-6, ACT_GELU, BASE, 14, POOL_TOKEN, POOL_TOKEN, true, true, true, false},
+    {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, true, false, false},
+    {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
+    {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
 };
 
 static const hf_type *find_type(const char *name)
@@ -187,7 +146,12 @@ static inlay_status read_encoder(backbone *b, const config_reader *part, const h
     b->shape.pool = type->pool;
     TRY(config_real(part, "layer_norm_eps", 0, 1, &b->shape.eps));
     TRY(config_int(part, "num_attention_heads", &b->shape.heads));
-    TRY(config_size(part, "image_size", &b->shape.height, &b->shape.image_width));
+    state->plain_bicubic = type->plain_bicubic;
+    TRY(config_size(part, "image_size", &state->trained[0], &state->trained[1]));
+    if (!type->any_size) {
+        b->shape.height = state->trained[0];
+        b->shape.image_width = state->trained[1];
+    }
     TRY(config_activation(part, "hidden_act", &b->shape.act));
     TRY(vit_claim_read(part, "num_hidden_layers", &state->depth));
     TRY(vit_claim_read(part, "hidden_size", &state->width));
@@ -203,7 +167,6 @@ static inlay_status read_encoder(backbone *b, const config_reader *part, const h
 
 inlay_status vit_hf_config(backbone *b, const config_reader *r)
 {
-    const json_t *id2label = json_object_get(r->object, "id2label");
     config_reader part = *r;
     vit_state *state = b->state;
     const hf_type *type;
@@ -218,9 +181,8 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r)
                  type->section);
     }
     TRY(read_encoder(b, &part, type));
-    if (json_is_object(id2label))
-        read_hf_labels(b, id2label);
-    return hf_preprocessor(b, r->path, r->err);
+    TRY(labels_read(b, r, "id2label"));
+    return vit_hf_input(b, r);
 }
 
 /* ---- once the tensors are there: what a classification head reads ---- */

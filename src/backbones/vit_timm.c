@@ -1,4 +1,4 @@
-/* What timm's config.json says of a ViT: pretrained_cfg, model_args, and the architecture's name, which stands for what cannot be read off the tensors. */
+/* What timm's config.json says of a ViT: model_args, and the architecture's name, which stands for what cannot be read off the tensors. */
 #include <math.h>
 #include <string.h>
 
@@ -164,37 +164,6 @@ static inlay_status read_pooling(backbone *b, const config_reader *r, const conf
     return INLAY_OK;
 }
 
-/* How images are brought to it, and the names of its classes. */
-static inlay_status read_input(backbone *b, const config_reader *r)
-{
-    const json_t *cfg = json_object_get(r->object, "pretrained_cfg"), *size, *names;
-    config_reader pretrained = {json_is_object(cfg) ? cfg : r->object, r->path, r->err};
-    const char *text;
-
-    TRY(config_triple(&pretrained, "mean", b->input.mean));
-    TRY(config_triple(&pretrained, "std", b->input.std));
-    TRY(config_real(&pretrained, "crop_pct", 0.05, 2, &b->input.crop_pct));
-    if ((text = config_text(&pretrained, "interpolation")))
-        b->input.interpolation = arena_strdup(b->memory, text);
-    if ((text = config_text(&pretrained, "crop_mode")))
-        b->input.crop_mode = arena_strdup(b->memory, text);
-    size = json_object_get(pretrained.object, "input_size");
-    if (json_is_array(size) && json_array_size(size) == 3 && !b->shape.height) {
-        b->shape.height = json_integer_value(json_array_get(size, 1));
-        b->shape.image_width = json_integer_value(json_array_get(size, 2));
-    }
-    names = json_object_get(r->object, "label_names");
-    if (json_is_array(names)) {
-        const char **labels = ARENA_ARRAY(b->memory, const char *, json_array_size(names) + 1);
-        for (size_t i = 0; i < json_array_size(names); i++) {
-            const char *label = json_string_value(json_array_get(names, i));
-            labels[i] = arena_strdup(b->memory, label ? label : "?");
-        }
-        b->labels = labels;
-    }
-    return INLAY_OK;
-}
-
 inlay_status vit_timm_config(backbone *b, const config_reader *r)
 {
     const char *architecture = config_text(r, "architecture");
@@ -209,7 +178,6 @@ inlay_status vit_timm_config(backbone *b, const config_reader *r)
     if (vit)
         TRY(take_architecture(b, r, vit));
     TRY(read_arguments(b, &args));
-    TRY(config_real(r, "norm_eps", 1e-12, 1, &b->shape.eps));
     TRY(read_pooling(b, r, &args));
     if (!b->shape.heads)
         FAIL(r->err, INLAY_ERR_FORMAT,
@@ -217,5 +185,5 @@ inlay_status vit_timm_config(backbone *b, const config_reader *r)
              r->path, architecture ? architecture : "");
     if (json_object_get(args.object, "num_heads") && state->width.key && strcmp(state->width.key, "architecture") == 0)
         state->width.key = NULL; /* a variant of its own: the tensors tell its width */
-    return read_input(b, r);
+    return vit_timm_input(b, r);
 }

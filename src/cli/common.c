@@ -1,11 +1,33 @@
 #include "cli/common.h"
 
+#include "backbones/labels.h"
+
 #include <string.h>
 
 inlay_status require(const options *o, const char *name, inlay_error *err)
 {
     if (!options_string(o, name) || !*options_string(o, name))
         FAIL(err, INLAY_ERR_USAGE, "--%s is missing", name);
+    return INLAY_OK;
+}
+
+void print_notes(const backbone *b)
+{
+    for (int i = 0; i < b->note_count; i++)
+        fprintf(stderr, "note: %s\n", b->notes[i]);
+}
+
+inlay_status apply_labels(session *s, const options *o, inlay_error *err)
+{
+    const char *file = options_string(o, "labels");
+
+    if (file && s->a)
+        FAIL(err, INLAY_ERR_USAGE, "--labels names the classes of a checkpoint's own head: adapter '%s' has the names of its own", options_at(o, "adapter", 0));
+    if (file)
+        return labels_load(s->b, file, err);
+    if (!s->a && s->b->shape.classes && !s->b->labels)
+        fprintf(stderr, "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names them)\n", s->b->path,
+                (long long)s->b->shape.classes);
     return INLAY_OK;
 }
 
@@ -21,19 +43,45 @@ FILE *progress_stream(const options *o)
     return options_flag(o, "quiet") ? NULL : stderr;
 }
 
+/* What --crop-mode center and border keep where the checkpoint's own preprocessing is the whole image: as most of timm's ViTs. */
+#define CROP_PCT_OF_CENTRE 0.9
+
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
     const char *mode = options_string(o, "crop_mode"), *interpolation = options_string(o, "interpolation");
 
-    if (mode)
-        p->mode = strcmp(mode, "center") == 0 ? PREPROCESS_CROP : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH : PREPROCESS_BORDER;
+    if (mode) {
+        preprocess_mode wanted = strcmp(mode, "center") == 0 ? PREPROCESS_CROP : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH : PREPROCESS_BORDER;
+        if (wanted == PREPROCESS_SQUASH)
+            p->crop_pct = 1; /* the whole image, unless --crop-pct says otherwise */
+        else if (p->mode == PREPROCESS_SQUASH && p->crop_pct >= 1)
+            p->crop_pct = CROP_PCT_OF_CENTRE;
+        p->mode = wanted;
+    }
     if (options_has(o, "crop_pct"))
         p->crop_pct = options_real(o, "crop_pct");
     if (options_given(o, "exif_orientation"))
         p->apply_orientation = options_flag(o, "exif_orientation");
+    if (options_given(o, "scale_16bit"))
+        p->scale_16bit = options_flag(o, "scale_16bit");
     if (interpolation && !resample_from_name(interpolation, &p->interpolation))
         FAIL(err, INLAY_ERR_USAGE, "--interpolation: '%s' is not known", interpolation);
     return INLAY_OK;
+}
+
+void note_cut_images(const preprocess *p, int count)
+{
+    const char *whose = count == 1 ? "1 image has" : "images have";
+
+    if (count == 0)
+        return;
+    fprintf(stderr, "note: ");
+    if (count > 1)
+        fprintf(stderr, "%d ", count);
+    if (p->scale_16bit)
+        fprintf(stderr, "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit could scale\n", whose);
+    else
+        fprintf(stderr, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it\n", whose);
 }
 
 inlay_status open_session(session *s, const options *o, inlay_error *err)
@@ -53,6 +101,7 @@ inlay_status open_session(session *s, const options *o, inlay_error *err)
         status = session_open(s, &request, err);
     arena_free(memory);
     TRY(status);
+    print_notes(s->b);
     status = apply_preprocess_options(&s->prep, o, err);
     if (status != INLAY_OK)
         session_close(s);

@@ -13,6 +13,8 @@
     {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter folder, or several that answer for the same images; without it the checkpoint's own head answers", true}
 #define OPTION_SKIP_LAYERS \
     {"skip_layers", OPTION_INT, "0", NULL, 0, 1000000, "N", "leave the adapters of the lowest N layers out; what several adapters share below is computed once", false}
+#define OPTION_LABELS \
+    {"labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object", false}
 #define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
 #define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
 #define OPTION_PIN \
@@ -24,16 +26,23 @@
 #define OPTION_JSON {"json", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "one JSON object on standard output", false}
 #define OPTIONS_PREPROCESS                                                                                                           \
     {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's; others resample the position embeddings", false}, \
-        {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image becomes square; default: the checkpoint's", false}, \
-        {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps", false},        \
+        {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image gets the input's shape; default: the checkpoint's. squash by itself is the whole image", false}, \
+        {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps; with squash as well", false},        \
         {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
-        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}
+        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false},                  \
+        {"scale_16bit", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
 inlay_status open_session(session *s, const options *o, inlay_error *err);
 
+/* What opening a checkpoint has to say, a line each on standard error. */
+void print_notes(const backbone *b);
+/* --labels FILE; says once that there are no names where there are none. */
+inlay_status apply_labels(session *s, const options *o, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
+/* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
+void note_cut_images(const preprocess *p, int count);
 #endif

@@ -12,6 +12,7 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
+    OPTION_LABELS,
     {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
     {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits", false},
     {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
@@ -173,6 +174,7 @@ static inlay_status conclude(const session *s, const dataset *d, const evaluatio
 {
     for (int i = 0; i < e->bad_count; i++)
         fprintf(stderr, "left out: %s\n", e->bad[i]);
+    note_cut_images(&s->prep, e->cut_count);
     if (e->count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))
@@ -227,7 +229,9 @@ static inlay_status run(options *o, inlay_error *err)
     }
     if (!split && file_is_folder(path_join(memory, path, "test")))
         split = "test";
-    status = session_dataset(&s, &d, path, split, err);
+    status = apply_labels(&s, o, err);
+    if (status == INLAY_OK)
+        status = session_dataset(&s, &d, path, split, err);
     if (status == INLAY_OK)
         status = judge(&s, d, o, err);
     dataset_free(d);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/common.h"
 #include "compose/fold.h"
@@ -11,6 +12,7 @@ static const option_spec option_table[] = {
     {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter to fold", false},
     {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for model.safetensors and config.json (timm's naming)", false},
     {"dtype", OPTION_CHOICE, "f32", "f32|bf16", 0, 0, NULL, "type of the written weights", false},
+    {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "replace a checkpoint that is in the output folder already", false},
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
@@ -43,32 +45,104 @@ static inlay_status probe(session *s, float *logits, inlay_error *err)
     return INLAY_OK;
 }
 
+static double largest_difference(const float *a, const float *b, int64_t count)
+{
+    double largest = 0;
+
+    for (int64_t i = 0; i < count; i++)
+        largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
+    return largest;
+}
+
+/* Logits of the written checkpoint, as it is, or as timm computes them, with an epsilon of its own. */
+static inlay_status probe_written(session *s, const char *output, bool as_timm, float *logits, inlay_error *err)
+{
+    session folded = *s;
+    inlay_status status;
+
+    folded.a = NULL;
+    TRY(backbone_open(&folded.b, output, 0, err));
+    if (as_timm)
+        folded.b->shape.eps = checkpoint_timm_eps(folded.b);
+    status = probe(&folded, logits, err);
+    for (int i = 0; i < folded.b->param_count; i++)
+        param_release(folded.b->params[i], &s->dev);
+    backbone_close(folded.b);
+    return status;
+}
+
+/* What timm's model and transforms do otherwise, for lack of a key. */
+static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count, inlay_error *err)
+{
+    double eps = checkpoint_timm_eps(s->b);
+
+    if (fabs(eps / s->b->shape.eps - 1) > 1e-6) {
+        TRY(probe_written(s, output, true, room, err));
+        fprintf(stderr, "note: timm has no model with a LayerNorm epsilon of %g and takes %g: there, logits differ by up to %.1e on the same images\n", s->b->shape.eps, eps,
+                largest_difference(before, room, count));
+    }
+    if (s->prep.crop_down)
+        fprintf(stderr, "note: where a centre crop begins at half a pixel, timm may take the other one of the two\n");
+    if (s->prep.interpolation == RESAMPLE_TF_BILINEAR)
+        fprintf(stderr, "note: timm's transforms have no 'tf-bilinear': images must be prepared in another way there\n");
+    if (s->prep.apply_orientation)
+        fprintf(stderr, "note: the checkpoint does not say that images are turned upright first: --exif-orientation does\n");
+    return INLAY_OK;
+}
+
 static inlay_status compare(session *s, const options *o, inlay_error *err)
 {
+    const char *output = options_string(o, "output");
     int64_t count = PROBES * s->a->classes;
     float *before = calloc((size_t)count, sizeof *before), *after = calloc((size_t)count, sizeof *after);
     double largest = 0, scale = 0;
-    session folded = *s;
     inlay_status status = before && after ? probe(s, before, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
 
-    folded.a = NULL;
     if (status == INLAY_OK)
-        status = backbone_open(&folded.b, options_string(o, "output"), 0, err);
-    if (status == INLAY_OK) {
-        status = probe(&folded, after, err);
-        for (int i = 0; i < folded.b->param_count; i++)
-            param_release(folded.b->params[i], &s->dev);
-        backbone_close(folded.b);
-    }
-    for (int64_t i = 0; status == INLAY_OK && i < count; i++) {
-        largest = fmax(largest, fabs((double)before[i] - (double)after[i]));
+        status = probe_written(s, output, false, after, err);
+    for (int64_t i = 0; status == INLAY_OK && i < count; i++)
         scale = fmax(scale, fabs((double)before[i]));
+    if (status == INLAY_OK) {
+        largest = largest_difference(before, after, count);
+        printf("folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)\n", options_string(o, "adapter"), output, largest, scale);
+        status = note_differences(s, output, before, after, count, err);
     }
-    if (status == INLAY_OK)
-        printf("folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)\n", options_string(o, "adapter"), options_string(o, "output"), largest, scale);
     free(before);
     free(after);
     return status;
+}
+
+/* Whether a path, or the folder of a file, is `folder`. */
+static bool is_folder_of(const char *path, const char *folder)
+{
+    struct stat a, b;
+    char parent[4096];
+
+    snprintf(parent, sizeof parent, "%.*s", (int)(path_base(path) - path), path);
+    if (stat(folder, &b) != 0)
+        return false;
+    if (!file_is_folder(path))
+        return stat(*parent ? parent : ".", &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return stat(path, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* The output must not be what is read, and nothing is replaced unasked. */
+static inlay_status check_folder(const options *o, inlay_error *err)
+{
+    static const char *const inputs[] = {"backbone", "adapter"};
+    static const char *const names[] = {"model.safetensors", "config.json", "model.safetensors.index.json", "adapter.json", "checkpoint.safetensors"};
+    const char *output = options_string(o, "output");
+    char path[4096];
+
+    for (size_t i = 0; i < 2; i++)
+        if (options_string(o, inputs[i]) && is_folder_of(options_string(o, inputs[i]), output))
+            FAIL(err, INLAY_ERR_USAGE, "--output '%s' is the folder of --%s: it would be written over", output, inputs[i]);
+    for (size_t i = 0; i < sizeof names / sizeof *names && !options_flag(o, "overwrite"); i++) {
+        snprintf(path, sizeof path, "%s/%s", output, names[i]);
+        if (file_exists(path))
+            FAIL(err, INLAY_ERR_USAGE, "'%s' holds '%s' already: --overwrite replaces it", output, names[i]);
+    }
+    return INLAY_OK;
 }
 
 static inlay_status run(options *o, inlay_error *err)
@@ -78,19 +152,23 @@ static inlay_status run(options *o, inlay_error *err)
 
     TRY(require(o, "adapter", err));
     TRY(require(o, "output", err));
+    TRY(check_folder(o, err));
     TRY(open_session(&s, o, err));
     status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
         status = compare(&s, o, err);
+    if (status == INLAY_OK && (s.prep.scale_16bit || s.prep.apply_orientation))
+        fprintf(stderr, "note: a checkpoint does not say how images are read; with this one give%s%s\n",
+                s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
     session_close(&s);
     return status;
 }
 
 const command command_fold = {
     .name = "fold",
-    .usage = "--backbone DIR --adapter DIR --output DIR",
+    .usage = "--backbone DIR --adapter DIR --output DIR [--overwrite]",
     .summary = "write an adapter into the backbone's weights",
-    .details = "Writes a plain checkpoint that computes what backbone and adapter compute together, and prints the largest difference of the logits on a few images of "
+    .details = "Writes a plain checkpoint, for Inlay and for timm (local-dir:DIR), that computes what backbone and adapter compute together, and prints the largest difference of the logits on a few images of "
                "noise. For methods that are linear in the weights (lora, ssf) or train them (bitfit, layernorm, full, linear).",
     .options = option_table,
     .run = run,

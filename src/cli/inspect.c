@@ -80,6 +80,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
     inlay_status status;
 
     TRY(backbone_open(&b, path, 0, err));
+    print_notes(b);
     status = backbone_identify(b, err);
     if (status == INLAY_OK)
         status = device_open(&d, NULL, (int)options_int(o, "threads"), err);
@@ -94,6 +95,8 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
                                                "sha256", b->sha256, "mean", (double)b->input.mean[0], (double)b->input.mean[1], (double)b->input.mean[2], "std",
                                                (double)b->input.std[0], (double)b->input.std[1], (double)b->input.std[2], "interpolation", b->input.interpolation,
                                                "crop_mode", b->input.crop_mode, "crop_pct", b->input.crop_pct));
+        if (b->labels)
+            json_object_set_new(*out, "labels", json_pack("{s:I, s:s}", "named", (json_int_t)b->named, "source", b->label_source));
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
         json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         describe_reading(*out, b);

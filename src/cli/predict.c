@@ -12,6 +12,7 @@ static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
+    OPTION_LABELS,
     {"top_k", OPTION_INT, "5", NULL, 1, 1000, "K", "classes to show for each image", false},
     {"logits", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also give all logits (with --json)", false},
     {"heatmap", OPTION_STRING, NULL, NULL, 0, 0, "FILE.png", "draw the token weights of an adapter_bias adapter over the one image that is given", false},
@@ -160,6 +161,7 @@ static inlay_status predict(session *s, const dataset *d, const heatmap *h, cons
     }
     for (int i = 0; w.l && i < loader_bad_count(w.l); i++)
         fprintf(stderr, "left out: %s\n", loader_bad_message(w.l, i));
+    note_cut_images(&s->prep, w.l ? loader_cut_count(w.l) : 0);
     if (status == INLAY_OK && loader_bad_count(w.l) > 0 && (options_flag(o, "strict") || loader_bad_count(w.l) == d->count))
         status = error_set(err, INLAY_ERR_IO, "%d of %d images could not be read", loader_bad_count(w.l), d->count);
     json_decref(w.results);
@@ -206,7 +208,9 @@ static inlay_status run(options *o, inlay_error *err)
     paths = calloc((size_t)count, sizeof *paths);
     for (int i = 0; paths && i < count; i++)
         paths[i] = options_positional(o, i);
-    status = paths ? dataset_from_paths(&d, paths, count, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    status = paths ? apply_labels(&s, o, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    if (status == INLAY_OK)
+        status = dataset_from_paths(&d, paths, count, err);
     free(paths);
     if (status == INLAY_OK)
         status = draw(&h, &s, d, o, err);

@@ -154,6 +154,7 @@ static inlay_status prune(session *s, const options *o, inlay_error *err)
     if (status == INLAY_OK) {
         for (int i = 0; i < usage.bad_count; i++)
             fprintf(stderr, "left out: %s\n", usage.bad[i]);
+        note_cut_images(&s->prep, usage.cut_count);
         status = write_pruned(s, o, &usage, err);
         prune_free(&usage);
     }

@@ -68,6 +68,7 @@ static inlay_status run(options *o, inlay_error *err)
         return INLAY_OK;
     }
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
+    print_notes(b);
     status = run_training(b, options_string(o, "method"), o, (int)options_int(o, "epochs"), &result, err);
     if (status == INLAY_OK)
         status = write_results(&result, o, err);

@@ -177,9 +177,11 @@ static char *describe_run(const train_request *q, const adapter *a, const datase
     json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:f, s:f, s:f, s:f, s:f}", "lr", q->lr.lr, "warmup_lr", q->lr.start, "min_lr", q->lr.end,
                                            "warmup_epochs", q->lr.warmup, "repeat_first", q->lr.repeat_first, "weight_decay", q->weight_decay, "beta1", q->beta1,
                                            "beta2", q->beta2, "adam_eps", q->eps, "label_smoothing", q->label_smoothing, "backbone_drop_path", q->drop_path));
+    json_object_set_new(root, "backbone_dropout", json_real(q->backbone_dropout));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
     json_object_update_new(root, json_pack("{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed, "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment",
                                            q->augment, "preprocessing", preprocess_record(q->prep)));
+    json_object_set_new(root, "model", backbone_facts(q->b));
     text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(root);
     return text;
@@ -251,6 +253,7 @@ static void fill_request(train_request *q, const options *o, const method *m, in
     q->eps = options_real(o, "adam_eps");
     q->label_smoothing = options_real(o, "label_smoothing");
     q->drop_path = options_has(o, "backbone_drop_path") ? options_real(o, "backbone_drop_path") : m->drop_path;
+    q->backbone_dropout = options_real(o, "backbone_dropout");
     q->seed = (uint64_t)options_int(o, "seed");
     q->augment = options_flag(o, "augment");
     q->cache = strcmp(cache, "on") == 0 ? CACHE_ON : strcmp(cache, "off") == 0 ? CACHE_OFF : CACHE_AUTO;
@@ -334,6 +337,7 @@ inlay_status run_training(backbone *b, const char *name, options *o, int epochs,
         close_bar(&v);
         for (int i = 0; i < result->bad_count; i++)
             fprintf(stderr, "left out: %s\n", result->bad[i]);
+        note_cut_images(&prep, result->cut_count + result->eval_cut_count);
     }
     free(run);
     if (dev.k)

@@ -23,6 +23,8 @@
         {"adam_eps", OPTION_REAL, "1e-8", NULL, 0, 1, "X", "AdamW's", false},                                                                                 \
         {"label_smoothing", OPTION_REAL, "0", NULL, 0, 0.99, "X", "share of the target spread over all classes", false},                                      \
         {"backbone_drop_path", OPTION_REAL, NULL, NULL, 0, 0.95, "P", "stochastic depth of the backbone, growing to this at the last block; default: the method's", false}, \
+        {"backbone_dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P",                                                    \
+         "dropout of the backbone: behind the embeddings and twice in each feed-forward part", false},                 \
         {"seed", OPTION_INT, "18", NULL, 0, 9e15, "N", "of initialisation, order, dropout and augmentation", false},                                          \
         {"train_on", OPTION_CHOICE, "train", "train|train+val", 0, 0, NULL, "splits to train on", false},                                                     \
         {"val_split", OPTION_REAL, "0", NULL, 0, 0.9, "X", "share of each class held out for validation where the data has no splits", false},                \
@@ -35,7 +37,9 @@
         {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
         {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
-        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "momentum and decay also move what a step had no gradient for: experts not drawn, layers dropped", false}, \
+        {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                         \
+         "momentum and decay also move what a step had no gradient for, once it has had one: experts not drawn, "      \
+         "layers dropped", false},                                                                                     \
         {"save_trained", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "where a merge is saved, keep what was trained (experts, switches) too, in OUTPUT/trained", false},     \
         {"tensorboard", OPTION_FLAG, "true", NULL, 0, 0, NULL, "write TensorBoard events", false},                                                            \
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false}, OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,     \

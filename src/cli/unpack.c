@@ -1,9 +1,9 @@
 /* inlay unpack: images of an IDX file (MNIST and its relatives, also gzipped) as class folders of PGM files. */
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "cli/common.h"
+#include "formats/idx.h"
 
 static const option_spec option_table[] = {
     {"images", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "IDX file of images (idx3-ubyte, may be gzipped)", false},
@@ -15,28 +15,12 @@ static const option_spec option_table[] = {
     {0},
 };
 
-/* Reads the head of an IDX file: magic 0, 0, 8 (unsigned bytes), rank, then the big-endian sizes. */
-static inlay_status read_head(gzFile file, const char *path, int rank, uint32_t *sizes, inlay_error *err)
-{
-    unsigned char bytes[16];
-    int wanted = 4 + 4 * rank;
-
-    if (gzread(file, bytes, (unsigned)wanted) != wanted || bytes[0] || bytes[1] || bytes[2] != 8 || bytes[3] != rank)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: not an IDX file of unsigned bytes with %d dimensions", path, rank);
-    for (int i = 0; i < rank; i++) {
-        const unsigned char *p = bytes + 4 + 4 * i;
-        sizes[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-    }
-    return INLAY_OK;
-}
-
 typedef struct unpacking {
     const options *o;
     arena *memory;
     const char *names[256];
     int seen[256], written;
-    gzFile images, labels;
-    uint32_t sizes[3];
+    idx_file images, labels;
     unsigned char *pixels;
 } unpacking;
 
@@ -55,7 +39,7 @@ static void read_names(unpacking *u)
 static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_error *err)
 {
     const char *folder = path_join(u->memory, options_string(u->o, "output"), u->names[label]), *path = arena_printf(u->memory, "%s/%06u.pgm", folder, index);
-    size_t area = (size_t)u->sizes[1] * u->sizes[2];
+    size_t area = (size_t)u->images.sizes[1] * u->images.sizes[2];
     char head[48];
     FILE *out;
     bool good;
@@ -65,7 +49,7 @@ static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_e
     out = fopen(path, "wbe");
     if (!out)
         return file_error(err, "write", path);
-    snprintf(head, sizeof head, "P5\n%u %u\n255\n", u->sizes[2], u->sizes[1]);
+    snprintf(head, sizeof head, "P5\n%u %u\n255\n", u->images.sizes[2], u->images.sizes[1]);
     good = fputs(head, out) >= 0 && fwrite(u->pixels, 1, area, out) == area;
     if (fclose(out) != 0 || !good)
         return file_error(err, "write", path);
@@ -73,30 +57,37 @@ static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_e
     return INLAY_OK;
 }
 
+static inlay_status open_both(unpacking *u, inlay_error *err)
+{
+    const uint32_t *sizes = u->images.sizes;
+
+    TRY(idx_open(&u->images, options_string(u->o, "images"), 3, err));
+    TRY(idx_open(&u->labels, options_string(u->o, "labels"), 1, err));
+    if (u->labels.sizes[0] != sizes[0] || sizes[1] == 0 || sizes[2] == 0 || sizes[1] > 4096 || sizes[2] > 4096)
+        FAIL(err, INLAY_ERR_FORMAT, "%s has %u images of %u x %u (at most 4096 x 4096), %s has %u labels", u->images.path, sizes[0], sizes[2], sizes[1], u->labels.path,
+             u->labels.sizes[0]);
+    return INLAY_OK;
+}
+
 static inlay_status unpack(unpacking *u, inlay_error *err)
 {
-    const char *images = options_string(u->o, "images"), *labels = options_string(u->o, "labels");
     int skip = (int)options_int(u->o, "skip"), limit = (int)options_int(u->o, "per_class");
-    uint32_t count;
+    size_t area;
 
-    if (!(u->images = gzopen(images, "rb")))
-        return file_error(err, "open", images);
-    if (!(u->labels = gzopen(labels, "rb")))
-        return file_error(err, "open", labels);
-    TRY(read_head(u->images, images, 3, u->sizes, err));
-    TRY(read_head(u->labels, labels, 1, &count, err));
-    if (count != u->sizes[0] || u->sizes[1] == 0 || u->sizes[2] == 0 || u->sizes[1] > 4096 || u->sizes[2] > 4096)
-        FAIL(err, INLAY_ERR_FORMAT, "%s has %u images of %u x %u, %s has %u labels", images, u->sizes[0], u->sizes[2], u->sizes[1], labels, count);
-    u->pixels = arena_alloc(u->memory, (size_t)u->sizes[1] * u->sizes[2]);
-    for (uint32_t i = 0; i < count; i++) {
-        int label = gzgetc(u->labels), area = (int)(u->sizes[1] * u->sizes[2]);
-        if (label < 0 || gzread(u->images, u->pixels, (unsigned)area) != area)
-            FAIL(err, INLAY_ERR_FORMAT, "%s: truncated at image %u of %u", images, i, count);
+    TRY(open_both(u, err));
+    area = (size_t)u->images.sizes[1] * u->images.sizes[2];
+    u->pixels = arena_alloc(u->memory, area);
+    for (uint32_t i = 0; i < u->images.sizes[0]; i++) {
+        unsigned char label;
+        TRY(idx_read(&u->labels, i, &label, 1, err));
+        TRY(idx_read(&u->images, i, u->pixels, area, err));
         u->seen[label]++;
         if (u->names[label][0] && u->seen[label] > skip && (limit == 0 || u->seen[label] <= skip + limit))
             TRY(write_image(u, i, label, err));
     }
-    printf("%d images of %u x %u in '%s'\n", u->written, u->sizes[2], u->sizes[1], options_string(u->o, "output"));
+    TRY(idx_finish(&u->images, err));
+    TRY(idx_finish(&u->labels, err));
+    printf("%d images of %u x %u in '%s'\n", u->written, u->images.sizes[2], u->images.sizes[1], options_string(u->o, "output"));
     return INLAY_OK;
 }
 
@@ -113,10 +104,8 @@ static inlay_status run(options *o, inlay_error *err)
         read_names(&u);
         status = unpack(&u, err);
     }
-    if (u.images)
-        gzclose(u.images);
-    if (u.labels)
-        gzclose(u.labels);
+    idx_close(&u.images);
+    idx_close(&u.labels);
     arena_free(u.memory);
     return status;
 }

@@ -4,38 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backbones/vit_config.h"
 #include "base/file.h"
 
 /* ---- writing a checkpoint ---- */
-
-static json_t *describe(const checkpoint_content *c)
-{
-    static const char *const modes[] = {"center", "squash", "border"};
-    const backbone_shape *s = &c->b->shape;
-    const preprocess *p = c->prep;
-    json_t *args = json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "img_size", (json_int_t)s->height, "patch_size", (json_int_t)s->patch, "embed_dim", (json_int_t)s->width,
-                             "depth", (json_int_t)s->depth, "num_heads", (json_int_t)s->heads, "mlp_ratio", (double)s->hidden / (double)s->width);
-    json_t *cfg = json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s, s:s}", "input_size", (json_int_t)s->channels, (json_int_t)s->height,
-                            (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation), "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean",
-                            (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
-                            (json_int_t)c->classes, "first_conv", "patch_embed.proj", "classifier", "head");
-    json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", c->b->model_name ? c->b->model_name : "vit_custom", "num_classes", (json_int_t)c->classes,
-                             "num_features", (json_int_t)s->width, "global_pool", pooling_name(s->pool));
-
-    if (s->eps < 0.99e-6 || s->eps > 1.01e-6)
-        json_object_set_new(args, "norm_eps", json_real(s->eps));
-    if (s->act != ACT_GELU)
-        json_object_set_new(args, "act_layer", json_string(activation_name(s->act)));
-    if (c->labels) {
-        json_t *names = json_array();
-        for (int64_t i = 0; i < c->classes; i++)
-            json_array_append_new(names, json_string(c->labels[i] ? c->labels[i] : ""));
-        json_object_set_new(root, "label_names", names);
-    }
-    json_object_set_new(root, "model_args", args);
-    json_object_set_new(root, "pretrained_cfg", cfg);
-    return root;
-}
 
 /* A tensor of the requested type, in memory of its own. */
 static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, const int64_t *dims, const float *values, dtype type, inlay_error *err)
@@ -57,57 +29,161 @@ static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, co
     return INLAY_OK;
 }
 
-static inlay_status collect(const checkpoint_content *c, tensor_view *views, int *count, dtype type, inlay_error *err)
-{
-    const backbone *b = c->b;
+#define NEUTRALS 8 /* tensors of a block that may have to be added */
 
-    for (int i = 0; i < b->param_count; i++) {
-        const param *p = b->params[i];
-        float *copy;
-        inlay_status status;
-        if (strncmp(p->name, "head", 4) == 0)
-            continue;
-        copy = malloc((size_t)p->count * sizeof *copy);
-        if (!copy)
-            FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", p->name);
-        if (c->values && c->values[i])
-            memcpy(copy, c->values[i], (size_t)p->count * sizeof *copy);
-        else
-            dtype_to_f32(copy, p->source, p->source_type, (size_t)p->count);
-        status = add_tensor(&views[*count], p->name, p->ndim, p->dims, copy, type, err);
-        free(copy);
-        TRY(status);
-        ++*count;
-    }
-    if (c->head_weight) {
-        TRY(add_tensor(&views[*count], "head.weight", 2, (int64_t[]){c->classes, b->shape.width}, c->head_weight, type, err));
-        ++*count;
-        TRY(add_tensor(&views[*count], "head.bias", 1, (int64_t[]){c->classes}, c->head_bias, type, err));
-        ++*count;
-    }
+typedef struct collection {
+    const checkpoint_content *content;
+    tensor_view *views;
+    int count, room;
+    dtype type;
+} collection;
+
+static inlay_status add(collection *c, const char *name, int ndim, const int64_t *dims, const float *values, inlay_error *err)
+{
+    if (c->count == c->room)
+        FAIL(err, INLAY_ERR_INTERNAL, "no room for tensor '%s'", name);
+    TRY(add_tensor(&c->views[c->count], name, ndim, dims, values, c->type, err));
+    c->count++;
     return INLAY_OK;
+}
+
+static inlay_status add_param(collection *c, int i, inlay_error *err)
+{
+    const param *p = c->content->b->params[i];
+    float *const *values = c->content->values;
+    float *copy = malloc((size_t)p->count * sizeof *copy);
+    inlay_status status;
+
+    if (!copy)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", p->name);
+    if (values && values[i])
+        memcpy(copy, values[i], (size_t)p->count * sizeof *copy);
+    else
+        dtype_to_f32(copy, p->source, p->source_type, (size_t)p->count);
+    status = add(c, p->name, p->ndim, p->dims, copy, err);
+    free(copy);
+    return status;
+}
+
+/* A tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
+static inlay_status add_neutral(collection *c, const char *name, int64_t size, float value_, inlay_error *err)
+{
+    float *values;
+    inlay_status status;
+
+    if (backbone_param(c->content->b, name))
+        return INLAY_OK;
+    values = malloc((size_t)size * sizeof *values);
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", name);
+    for (int64_t i = 0; i < size; i++)
+        values[i] = value_;
+    status = add(c, name, 1, &size, values, err);
+    free(values);
+    return status;
+}
+
+static inlay_status add_neutrals(collection *c, arena *memory, int64_t layer, inlay_error *err)
+{
+    const backbone *b = c->content->b;
+    const backbone_shape *s = &b->shape;
+    bool scaled = backbone_param(b, "blocks.0.ls1.gamma") || backbone_param(b, "blocks.0.ls2.gamma"), biased = backbone_param(b, "blocks.0.attn.qkv.bias") != NULL,
+         normed = backbone_param(b, "blocks.0.attn.q_norm.weight") != NULL;
+    const struct {
+        const char *part;
+        bool wanted;
+        int64_t size;
+        float value;
+    } parts[] = {{"attn.qkv.bias", biased, 3 * s->width, 0},
+                 {"attn.proj.bias", true, s->width, 0},
+                 {"mlp.fc1.bias", true, s->hidden, 0},
+                 {"mlp.fc2.bias", true, s->width, 0},
+                 {"attn.q_norm.bias", normed, s->width / s->heads, 0},
+                 {"attn.k_norm.bias", normed, s->width / s->heads, 0},
+                 {"ls1.gamma", scaled, s->width, 1},
+                 {"ls2.gamma", scaled, s->width, 1}};
+
+    for (size_t i = 0; i < NEUTRALS; i++)
+        if (parts[i].wanted)
+            TRY(add_neutral(c, arena_printf(memory, "blocks.%lld.%s", (long long)layer, parts[i].part), parts[i].size, parts[i].value, err));
+    return INLAY_OK;
+}
+
+static inlay_status add_times(collection *c, const char *name, int ndim, const int64_t *dims, const float *values, float factor, inlay_error *err)
+{
+    size_t count = (size_t)dims[0] * (size_t)(ndim > 1 ? dims[1] : 1);
+    float *made = malloc(count * sizeof *made);
+    inlay_status status;
+
+    if (!made)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", name);
+    for (size_t i = 0; i < count; i++)
+        made[i] = factor * values[i];
+    status = add(c, name, ndim, dims, made, err);
+    free(made);
+    return status;
+}
+
+/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was trained reads the mean of
+ * both tokens: both heads are it; or the class token only: then it counts twice and the other one not at all. */
+static inlay_status add_head(collection *c, inlay_error *err)
+{
+    const checkpoint_content *content = c->content;
+    const vit_state *state = content->b->state;
+    const int64_t dims[2] = {content->classes, content->b->shape.width};
+    bool distilled = backbone_param(content->b, "dist_token") != NULL, alone = distilled && state && state->tokens_read == 1;
+
+    if (!content->head_weight)
+        return INLAY_OK;
+    TRY(add_times(c, "head.weight", 2, dims, content->head_weight, alone ? 2 : 1, err));
+    TRY(add_times(c, "head.bias", 1, dims, content->head_bias, alone ? 2 : 1, err));
+    if (!distilled)
+        return INLAY_OK;
+    TRY(add_times(c, "head_dist.weight", 2, dims, content->head_weight, alone ? 0 : 1, err));
+    return add_times(c, "head_dist.bias", 1, dims, content->head_bias, alone ? 0 : 1, err);
+}
+
+static inlay_status collect(collection *c, arena *memory, inlay_error *err)
+{
+    const backbone *b = c->content->b;
+    bool average = b->shape.pool == POOL_AVERAGE, before = backbone_param(b, "norm_pre.weight") != NULL;
+
+    if (average && backbone_param(b, "fc_norm.weight") && backbone_param(b, "norm.weight"))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm.weight' and 'fc_norm.weight': timm has no model that uses both", b->path);
+    if (before && backbone_param(b, "patch_embed.proj.bias"))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm_pre.weight' and 'patch_embed.proj.bias': timm has no model with both", b->path);
+    if (b->shape.pool != POOL_TOKEN && backbone_param(b, "dist_token"))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has a 'dist_token' and global_pool '%s': timm has no model that does both", b->path, pooling_name(b->shape.pool));
+    for (int i = 0; i < b->param_count; i++)
+        if (strncmp(b->params[i]->name, "head", 4) != 0)
+            TRY(add_param(c, i, err));
+    for (int64_t layer = 0; layer < b->shape.depth; layer++)
+        TRY(add_neutrals(c, memory, layer, err));
+    if (!before)
+        TRY(add_neutral(c, "patch_embed.proj.bias", b->shape.width, 0, err));
+    return add_head(c, err);
 }
 
 inlay_status checkpoint_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
-    tensor_view *views = ARENA_ARRAY(memory, tensor_view, content->b->param_count + 2);
-    int count = 0;
+    collection c = {.content = content, .type = type, .room = content->b->param_count + (int)content->b->shape.depth * NEUTRALS + 5};
     inlay_status status = file_make_folder(folder, err);
 
+    c.views = ARENA_ARRAY(memory, tensor_view, c.room);
     if (status == INLAY_OK)
-        status = collect(content, views, &count, type, err);
+        status = collect(&c, memory, err);
     if (status == INLAY_OK)
-        status = safetensors_write(path_join(memory, folder, "model.safetensors"), views, count, NULL, err);
+        status = safetensors_write(path_join(memory, folder, "model.safetensors"), c.views, c.count, NULL, err);
     if (status == INLAY_OK) {
-        json_t *root = describe(content);
+        json_t *root = checkpoint_config(content);
         char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
         status = text ? file_write(path_join(memory, folder, "config.json"), text, strlen(text), err) : error_set(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", folder);
         free(text);
         json_decref(root);
     }
-    for (int i = 0; i < count; i++)
-        memory_free((void *)(uintptr_t)views[i].data);
+    for (int i = 0; i < c.count; i++)
+        memory_free((void *)(uintptr_t)c.views[i].data);
     arena_free(memory);
     return status;
 }

@@ -20,6 +20,10 @@ typedef struct checkpoint_content {
     const char *const *labels;
     const preprocess *prep;
 } checkpoint_content;
+/* Its config.json (a json_t *). */
+void *checkpoint_config(const checkpoint_content *content);
+/* The LayerNorms' epsilon that timm will use for such a checkpoint: its architectures have 1e-6 and 1e-5 only. */
+double checkpoint_timm_eps(const backbone *b);
 inlay_status checkpoint_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err);
 
 #endif

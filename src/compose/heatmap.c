@@ -75,7 +75,7 @@ static inlay_status measure(drawing *d, const char *path, int layer, void *pixel
     plan.wanted = d->marks;
     plan.wanted_count = d->count;
     TRY(program_new(&d->p, d->m.g, &plan, err));
-    TRY(preprocess_file(&s->prep, path, false, (rng_stream){0}, pixels, err));
+    TRY(preprocess_file(&s->prep, path, false, (rng_stream){0}, pixels, NULL, err));
     s->dev.k->copy_in(program_value(d->p, d->m.pixels, 1).data, pixels, preprocess_pixel_bytes(&s->prep));
     program_forward(d->p, 1, &(step_info){0});
     collect(d);

@@ -51,6 +51,7 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
             if (*mean >= 0)
                 *mean /= (double)value_rows(t->m.g, t->marks[i], u->images);
         }
+    u->cut_count = loader_cut_count(l);
     u->bad_count = loader_bad_count(l);
     u->bad = ARENA_ARRAY(u->memory, const char *, u->bad_count + 1);
     for (int i = 0; i < u->bad_count; i++)

@@ -11,6 +11,7 @@ typedef struct prune_usage {
     double *mean; /* [layers, parts]: attention over images and tokens; below 0 where a part is not fused in a layer */
     int bad_count;
     const char **bad; /* unreadable images */
+    int cut_count;    /* images whose grey of more than 8 bits was cut at 255 */
 } prune_usage;
 
 typedef struct prune_request {

@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "data/csv.h"
+#include "formats/image.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define EXTENSIONS "png jpg jpeg webp bmp ppm pgm"
 #define MAX_DEPTH 32 /* of folders in a class folder; links may go round in circles */
 #define MAX_DIGITS 6 /* of a number in a CSV that is a class */
 
@@ -73,19 +73,6 @@ static int by_class_and_path(const void *a, const void *b)
     return x->label != y->label ? (x->label < y->label ? -1 : 1) : strcmp(x->path, y->path);
 }
 
-static bool is_image_name(const char *name)
-{
-    const char *dot = strrchr(name, '.'), *known = EXTENSIONS;
-
-    while (dot && *known) {
-        size_t length = strcspn(known, " ");
-        if (strlen(dot + 1) == length && strncasecmp(dot + 1, known, length) == 0)
-            return true;
-        known += length + strspn(known + length, " ");
-    }
-    return false;
-}
-
 /* Image files and folders in `path`, by name, sorted; either list may be NULL. Hidden ones (.git, ._photo.jpg) are passed over. */
 static inlay_status list_folder(arena *memory, const char *path, names *files, names *folders, inlay_error *err)
 {
@@ -98,7 +85,7 @@ static inlay_status list_folder(arena *memory, const char *path, names *files, n
         const char *name = entry->d_name;
         if (name[0] == '.')
             continue;
-        if (is_image_name(name)) {
+        if (image_has_ending(name)) {
             if (files)
                 ARRAY_PUSH(files->items, files->count, files->capacity, arena_strdup(memory, name));
         } else if (folders && file_is_folder(path_join(memory, path, name))) {
@@ -195,7 +182,7 @@ static inlay_status add_class_folders(builder *b, const char *path)
         }
         status = add_images_below(b, folder, label, 0);
         if (status == INLAY_OK && b->set->count == before)
-            status = error_set(b->err, INLAY_ERR_FORMAT, "class folder '%s' holds no images (" EXTENSIONS ")", folder);
+            status = error_set(b->err, INLAY_ERR_FORMAT, "class folder '%s' holds no images (%s)", folder, image_endings());
     }
     free(folders.items);
     return status;
@@ -572,7 +559,7 @@ inlay_status dataset_from_paths(dataset **out, const char *const *paths, int cou
             add_sample(&b, arena_strdup(b.set->memory, paths[i]), -1);
     }
     if (status == INLAY_OK && b.set->count == 0)
-        status = error_set(err, INLAY_ERR_FORMAT, "no images (" EXTENSIONS ") in '%s'%s", count ? paths[0] : "",
+        status = error_set(err, INLAY_ERR_FORMAT, "no images (%s) in '%s'%s", image_endings(), count ? paths[0] : "",
                            count > 1 ? " and the others" : "");
     if (status == INLAY_OK)
         qsort(b.set->samples, (size_t)b.set->count, sizeof *b.set->samples, by_class_and_path);

@@ -10,6 +10,7 @@
 typedef struct slot {
     bool ready;
     inlay_status status;
+    bool cut;
     inlay_error error;
 } slot;
 
@@ -29,7 +30,7 @@ struct loader {
     int thread_count;
 
     char **bad; /* only the consumer's thread touches these */
-    int bad_count, bad_capacity;
+    int bad_count, bad_capacity, cut_count;
 };
 
 static void fill_slot(loader *l, int position)
@@ -40,8 +41,8 @@ static void fill_slot(loader *l, int position)
     rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
-    s->status =
-        preprocess_file(r->prep, r->data->samples[index].path, r->augment, stream, l->pixels + (size_t)ring * l->image_bytes, &s->error);
+    s->status = preprocess_file(r->prep, r->data->samples[index].path, r->augment, stream, l->pixels + (size_t)ring * l->image_bytes,
+                                &s->cut, &s->error);
 }
 
 static void *work(void *argument)
@@ -171,6 +172,7 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
                    l->image_bytes);
             labels[*got] = r->data->samples[index].label;
             indices[*got] = index;
+            l->cut_count += s->cut;
             ++*got;
         } else if (is_bad_image(s->status)) {
             remember_bad(l, s->error.message);
@@ -189,6 +191,11 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
 int loader_bad_count(const loader *l)
 {
     return l->bad_count;
+}
+
+int loader_cut_count(const loader *l)
+{
+    return l->cut_count;
 }
 
 const char *loader_bad_message(const loader *l, int index)

@@ -29,5 +29,7 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
 /* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */
 int loader_bad_count(const loader *l);
 const char *loader_bad_message(const loader *l, int index);
+/* Images handed out so far whose grey of more than 8 bits was cut at 255. */
+int loader_cut_count(const loader *l);
 
 #endif

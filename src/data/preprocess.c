@@ -1,4 +1,5 @@
-/* From an image to the pixels of a model: the geometry of timm's evaluation transforms and torchvision's random crop. */
+/* From an image to the pixels of a model: the geometry of timm's evaluation transforms, of transformers' image processors where
+ * theirs is another, and torchvision's random crop. */
 #include "data/preprocess.h"
 
 #include <math.h>
@@ -29,9 +30,12 @@ static int rounded(double value)
     return value < 1 ? 1 : value > INT32_MAX ? INT32_MAX : (int)value;
 }
 
-/* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`, the odd sample going behind it. */
-static int centre_offset(int size, int wanted)
+/* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`. Where they differ by an odd number, torchvision
+ * rounds to even and pads behind the image, transformers always takes the lower number. */
+static int centre_offset(const preprocess *p, int size, int wanted)
 {
+    if (p->crop_down)
+        return (int)floor((size - wanted) / 2.0);
     if (wanted > size)
         return -((wanted - size) / 2);
     return (int)rint((size - wanted) / 2.0);
@@ -50,11 +54,11 @@ static placement place(const preprocess *p, const image *in)
     double crop_pct = p->crop_pct > 0 ? p->crop_pct : DEFAULT_CROP_PCT;
     int target_height = rounded(floor(p->height / crop_pct)), target_width = rounded(floor(p->width / crop_pct));
     double ratio_height = (double)in->height / target_height, ratio_width = (double)in->width / target_width;
-    placement made = {p->width, p->height, 0, 0};
+    placement made = {target_width, target_height, 0, 0};
 
-    if (p->mode == PREPROCESS_SQUASH)
-        return made;
-    if (p->mode == PREPROCESS_BORDER || target_height != target_width) {
+    if (p->mode == PREPROCESS_SQUASH) {
+        ; /* both sides are the target's */
+    } else if (p->mode == PREPROCESS_BORDER || target_height != target_width) {
         /* timm's ResizeKeepRatio: by the longest side for a border, by the shortest to fill an oblong target */
         double ratio = p->mode == PREPROCESS_BORDER ? fmax(ratio_height, ratio_width) : fmin(ratio_height, ratio_width);
         made.height = rounded(in->height / ratio);
@@ -66,8 +70,8 @@ static placement place(const preprocess *p, const image *in)
         made.height = target_height;
         made.width = longer_side(target_height, in->width, in->height);
     }
-    made.left = centre_offset(made.width, p->width);
-    made.top = centre_offset(made.height, p->height);
+    made.left = centre_offset(p, made.width, p->width);
+    made.top = centre_offset(p, made.height, p->height);
     return made;
 }
 
@@ -212,12 +216,16 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, bool *cut,
+                             inlay_error *err)
 {
+    unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
     image img;
     inlay_status status;
 
-    TRY(image_load(&img, path, p->apply_orientation, err));
+    TRY(image_load(&img, path, how, err));
+    if (cut)
+        *cut = img.cut;
     status = preprocess_image(p, &img, augment, stream, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)

@@ -8,7 +8,8 @@
 
 typedef enum preprocess_mode {
     PREPROCESS_CROP,   /* timm: shorter side to floor(size / crop_pct), centre crop */
-    PREPROCESS_SQUASH, /* whole image to size x size, aspect ratio not kept (Hugging Face, VTAB) */
+    PREPROCESS_SQUASH, /* timm's "squash": both sides to floor(size / crop_pct), aspect ratio not kept, centre crop; with 1 the whole image
+                          (Hugging Face, VTAB) */
     PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with the mean colour */
 } preprocess_mode;
 
@@ -16,9 +17,11 @@ typedef struct preprocess {
     int height, width;
     preprocess_mode mode;
     double crop_pct;
+    bool crop_down; /* a centre crop that would begin at half a pixel begins at the lower one (transformers); else at the even one (torchvision) */
     resample interpolation;
     float mean[3], std[3]; /* of p / 255; applied by the graph, not here */
     bool apply_orientation;
+    bool scale_16bit; /* grey of more than 8 bits is scaled, not cut at 255 */
     /* training augmentation: RandomResizedCrop(scale, ratio) and a horizontal flip; off when scale_low == 0 */
     double scale_low, scale_high, ratio_low, ratio_high, flip;
 } preprocess;
@@ -30,6 +33,8 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
 /* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip as
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, inlay_error *err);
+/* *cut, which may be NULL: the image had grey of more than 8 bits that was cut at 255. */
+inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels, bool *cut,
+                             inlay_error *err);
 
 #endif

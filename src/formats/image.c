@@ -3,17 +3,26 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-#define MAX_PIXELS ((uint64_t)1 << 28)
+/* Twice Pillow's MAX_IMAGE_PIXELS, above which it refuses an image too. */
+#ifndef IMAGE_MAX_PIXELS
+#define IMAGE_MAX_PIXELS ((uint64_t)178956970)
+#endif
+
+static bool begins(const uint8_t *b, size_t size, const char *sign, size_t length)
+{
+    return size >= length && memcmp(b, sign, length) == 0;
+}
 
 static bool is_jpeg(const uint8_t *b, size_t size)
 {
-    return size >= 3 && b[0] == 0xFF && b[1] == 0xD8 && b[2] == 0xFF;
+    return begins(b, size, "\xFF\xD8\xFF", 3);
 }
 
 static bool is_png(const uint8_t *b, size_t size)
 {
-    return size >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0;
+    return begins(b, size, "\x89PNG\r\n\x1a\n", 8);
 }
 
 static bool is_webp(const uint8_t *b, size_t size)
@@ -21,71 +30,160 @@ static bool is_webp(const uint8_t *b, size_t size)
     return size >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WEBP", 4) == 0;
 }
 
+static bool is_gif(const uint8_t *b, size_t size)
+{
+    return begins(b, size, "GIF87a", 6) || begins(b, size, "GIF89a", 6);
+}
+
+static bool is_tiff(const uint8_t *b, size_t size)
+{
+    return begins(b, size, "II*\0", 4) || begins(b, size, "MM\0*", 4) || begins(b, size, "II+\0", 4) || begins(b, size, "MM\0+", 4);
+}
+
+/* The brand of the container, as Pillow takes it: HEIC and other pictures have other ones, or none that libavif reads. */
+static bool is_avif(const uint8_t *b, size_t size)
+{
+    static const char *const brands[] = {"avif", "avis", "mif1", "msf1"};
+
+    for (size_t i = 0; i < sizeof brands / sizeof brands[0] && size >= 12 && memcmp(b + 4, "ftyp", 4) == 0; i++)
+        if (memcmp(b + 8, brands[i], 4) == 0)
+            return true;
+    return false;
+}
+
+/* A bare codestream, or in its container. */
+static bool is_jxl(const uint8_t *b, size_t size)
+{
+    return begins(b, size, "\xFF\x0A", 2) || begins(b, size, "\0\0\0\x0CJXL \r\n\x87\n", 12);
+}
+
+/* With the header of a file, or without, as a .dib may be: then the size of the other header comes first, and 1 at the place of the planes. */
 static bool is_bmp(const uint8_t *b, size_t size)
 {
-    return size >= 2 && b[0] == 'B' && b[1] == 'M';
+    static const uint8_t sizes[] = {12, 40, 52, 56, 64, 108, 124};
+
+    if (begins(b, size, "BM", 2))
+        return true;
+    for (size_t i = 0; i < sizeof sizes && size >= 16; i++)
+        if (b[0] == sizes[i] && b[1] == 0 && b[2] == 0 && b[3] == 0)
+            return b[b[0] == 12 ? 8 : 12] == 1 && b[b[0] == 12 ? 9 : 13] == 0;
+    return false;
 }
 
 static bool is_pnm(const uint8_t *b, size_t size)
 {
-    return size >= 2 && b[0] == 'P' && (b[1] == '2' || b[1] == '3' || b[1] == '5' || b[1] == '6');
+    return size >= 2 && b[0] == 'P' && b[1] >= '1' && b[1] <= '6';
 }
 
 static const struct {
     bool (*accepts)(const uint8_t *bytes, size_t size);
     image_decoder decode;
 } decoders[] = {
-    {is_jpeg, image_decode_jpeg}, {is_png, image_decode_png}, {is_webp, image_decode_webp},
-    {is_bmp, image_decode_bmp},   {is_pnm, image_decode_pnm},
+#define CODEC(id, name, endings) {is_##id, image_decode_##id},
+#include "formats/image_codecs.def"
+#undef CODEC
 };
 
-inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err)
+static const char all_endings[] =
+#define CODEC(id, name, endings) " " endings
+#include "formats/image_codecs.def"
+#undef CODEC
+    ;
+
+static const char all_formats[] =
+#define CODEC(id, name, endings) IMAGE_LISTED_##id(", " name)
+#include "formats/image_codecs.def"
+#undef CODEC
+    ;
+
+const char *image_endings(void)
+{
+    return all_endings + 1;
+}
+
+const char *image_formats(void)
+{
+    return all_formats + 2;
+}
+
+bool image_has_ending(const char *name)
+{
+    const char *dot = strrchr(name, '.'), *known = image_endings();
+
+    while (dot && *known) {
+        size_t length = strcspn(known, " ");
+        if (strlen(dot + 1) == length && strncasecmp(dot + 1, known, length) == 0)
+            return true;
+        known += length + strspn(known + length, " ");
+    }
+    return false;
+}
+
+inlay_status image_check_size(uint64_t width, uint64_t height, const char *name, inlay_error *err)
 {
     if (width == 0 || height == 0)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the image is empty (%llu x %llu pixels)", name, (unsigned long long)width,
              (unsigned long long)height);
-    if (width > MAX_PIXELS || height > MAX_PIXELS || width * height > MAX_PIXELS)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the image has %llu x %llu pixels, at most 2^28 are read", name, (unsigned long long)width,
-             (unsigned long long)height);
+    if (width > IMAGE_MAX_PIXELS || height > IMAGE_MAX_PIXELS || width * height > IMAGE_MAX_PIXELS)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the image has %llu x %llu pixels, at most %llu are read", name, (unsigned long long)width,
+             (unsigned long long)height, (unsigned long long)IMAGE_MAX_PIXELS);
+    return INLAY_OK;
+}
+
+inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err)
+{
+    TRY(image_check_size(width, height, name, err));
     out->width = (int)width;
     out->height = (int)height;
     out->rgb = calloc((size_t)(width * height), 3);
     if (!out->rgb)
-        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
+        FAIL(err, width * height > IMAGE_LARGE_PIXELS ? INLAY_ERR_UNSUPPORTED : INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels",
+             name, out->width, out->height);
     return INLAY_OK;
 }
 
-inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, bool apply_orientation, inlay_error *err)
+inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, unsigned how, inlay_error *err)
 {
-    size_t kinds = sizeof decoders / sizeof decoders[0], kind = 0;
-    int orientation = 1;
+    image_source source = {.bytes = bytes, .size = size, .name = name, .scale_grey = how & IMAGE_SCALE_GREY,
+                           .upright = how & IMAGE_UPRIGHT, .orientation = 1};
+    size_t kind = 0, decoder_count = sizeof decoders / sizeof decoders[0];
     inlay_status status;
 
     *out = (image){0};
     if (size == 0)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the file is empty", name);
-    while (kind < kinds && !decoders[kind].accepts(bytes, size))
+    while (kind < decoder_count && !decoders[kind].accepts(bytes, size))
         kind++;
-    if (kind == kinds)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': not an image in a known format (JPEG, PNG, WebP, BMP, PPM, PGM)", name);
-    status = decoders[kind].decode(out, bytes, size, name, apply_orientation ? &orientation : NULL, err);
-    if (status == INLAY_OK)
-        status = image_orient(out, orientation, err);
+    if (kind == decoder_count)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': not an image in a known format (%s)", name, image_formats());
+    status = decoders[kind].decode(out, &source, err);
+    if (status == INLAY_OK && (source.upright || source.always_turned))
+        status = image_orient(out, source.orientation, err);
     if (status != INLAY_OK)
         image_free(out);
     return status;
 }
 
-inlay_status image_load(image *out, const char *path, bool apply_orientation, inlay_error *err)
+inlay_status image_load(image *out, const char *path, unsigned how, inlay_error *err)
 {
     file_map map;
     inlay_status status;
 
     *out = (image){0};
     TRY(file_map_open(&map, path, err));
-    status = image_decode(out, map.data, map.size, path, apply_orientation, err);
+    status = image_decode(out, map.data, map.size, path, how, err);
     file_map_close(&map);
     return status;
+}
+
+void image_load_libraries(void)
+{
+    image_library *libraries[] = {image_avif_library(), image_jxl_library()};
+    inlay_error ignored;
+
+    for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++)
+        if (libraries[i])
+            image_library_use(libraries[i], "", &ignored); /* one that is missing is named with the first file that needs it */
 }
 
 void image_free(image *img)
@@ -101,7 +199,7 @@ inlay_status image_crop(image *out, const image *in, int left, int top, int widt
     int64_t copied = (end < in->width ? end : in->width) - (left + skipped);
 
     *out = (image){0};
-    if (width <= 0 || height <= 0 || (uint64_t)width * (uint64_t)height > MAX_PIXELS)
+    if (width <= 0 || height <= 0 || (uint64_t)width * (uint64_t)height > IMAGE_MAX_PIXELS)
         FAIL(err, INLAY_ERR_USAGE, "cannot cut a region of %d x %d pixels out of an image", width, height);
     out->width = width;
     out->height = height;

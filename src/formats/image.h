@@ -7,7 +7,14 @@
 typedef struct image {
     int width, height;
     uint8_t *rgb; /* [height, width, 3]; freed by image_free */
+    bool cut;     /* grey of more than 8 bits was cut at 255 */
 } image;
+
+/* How an image is read; bits of `how`. */
+enum {
+    IMAGE_UPRIGHT = 1,   /* turned upright by its EXIF orientation, which Pillow-based loaders ignore */
+    IMAGE_SCALE_GREY = 2 /* grey of more than 8 bits is scaled to 8: value * 255 / largest, rounded; else cut at 255, as Pillow does */
+};
 
 typedef enum resample { RESAMPLE_NEAREST, RESAMPLE_BILINEAR, RESAMPLE_BICUBIC, RESAMPLE_LANCZOS, RESAMPLE_BOX, RESAMPLE_HAMMING, RESAMPLE_TF_BILINEAR } resample;
 
@@ -17,10 +24,17 @@ const char *resample_name(resample r);
 /* Pillow's codes of preprocessor_config.json: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
 bool resample_from_pillow_code(int code, resample *out);
 
-/* Decodes JPEG, PNG, WebP, BMP, PPM/PGM (told apart by content) as PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha (dropped), 16-bit.
- * EXIF orientation is ignored, as those loaders do, unless apply_orientation. `name` is for messages. Images of more than 2^28 pixels are refused. */
-inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, bool apply_orientation, inlay_error *err);
-inlay_status image_load(image *out, const char *path, bool apply_orientation, inlay_error *err);
+/* Decodes JPEG, PNG, WebP and what else the table in image.c has (told apart by content) as PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha
+ * (dropped), 16-bit; of several frames or pages the first. `name` is for messages. Images of more than IMAGE_MAX_PIXELS are refused. */
+inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, unsigned how, inlay_error *err);
+inlay_status image_load(image *out, const char *path, unsigned how, inlay_error *err);
+/* Whether a file's name ends as those of images do, in small or capital letters; and all such endings, separated by spaces. */
+bool image_has_ending(const char *name);
+const char *image_endings(void);
+/* What this build decodes, separated by ", ". */
+const char *image_formats(void);
+/* Loads the libraries that are otherwise loaded with the first file of their format: they then count to the code that runs (code_identity). */
+void image_load_libraries(void);
 void image_free(image *img);
 /* An 8-bit RGB PNG; a reader never sees half of it. */
 inlay_status image_write_png(const image *img, const char *path, inlay_error *err);

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_HEADER = 14, OS2_HEADER = 12, COMPRESSION_NONE = 0, COMPRESSION_RLE8 = 1, COMPRESSION_RLE4 = 2, COMPRESSION_MASKS = 3 };
+enum { FILE_HEADER = 14 /* may be missing */, OS2_HEADER = 12, COMPRESSION_NONE = 0, COMPRESSION_RLE8 = 1, COMPRESSION_RLE4 = 2, COMPRESSION_MASKS = 3 };
 
 typedef struct bmp {
     const uint8_t *bytes;
     size_t size;
     const char *name;
+    size_t start; /* of the header behind that of the file */
     uint32_t header, compression, masks[3]; /* red, green, blue */
     int64_t width, height;
     int bits;
@@ -40,19 +41,19 @@ static void read_palette(bmp *b, size_t at, uint64_t colors)
 
 static inlay_status read_header(bmp *b, inlay_error *err)
 {
-    const uint8_t *info = b->bytes + FILE_HEADER;
+    const uint8_t *info = b->bytes + b->start;
     uint64_t colors = 0, after;
 
-    if (b->size < FILE_HEADER + 4)
+    if (b->size < b->start + 4)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
-    b->pixels = little(b->bytes + 10, 4);
+    b->pixels = b->start ? little(b->bytes + 10, 4) : 0;
     b->header = little(info, 4);
     if (b->header != OS2_HEADER && b->header != 40 && b->header != 52 && b->header != 56 && b->header != 64 && b->header != 108 &&
         b->header != 124)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP header of %u bytes is not known", b->name, b->header);
-    if (b->size < FILE_HEADER + (size_t)b->header)
+    if (b->size < b->start + b->header)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
-    after = FILE_HEADER + (uint64_t)b->header;
+    after = b->start + (uint64_t)b->header;
     if (b->header == OS2_HEADER) {
         b->width = little(info + 4, 2);
         b->height = little(info + 6, 2);
@@ -68,7 +69,7 @@ static inlay_status read_header(bmp *b, inlay_error *err)
         if (b->compression == COMPRESSION_MASKS) {
             if (b->header == 40)
                 after += 12; /* the three masks follow the header; in longer headers they are its fields, at the same place */
-            if (b->size < after || b->size < FILE_HEADER + 52)
+            if (b->size < after || b->size < b->start + 52)
                 FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
             for (int c = 0; c < 3; c++)
                 b->masks[c] = little(info + 40 + 4 * c, 4);
@@ -79,8 +80,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
     if (b->bits <= 8) {
         colors = colors ? colors : (uint64_t)1 << b->bits;
         read_palette(b, (size_t)after, colors);
-        if (b->pixels == FILE_HEADER + (size_t)b->header) /* some writers forget the palette in the offset */
-            b->pixels += (size_t)((b->header == OS2_HEADER ? 3 : 4) * colors);
+        if (b->pixels == 0 || b->pixels == b->start + b->header) /* some writers forget the palette in the offset */
+            b->pixels = (size_t)after + (size_t)((b->header == OS2_HEADER ? 3 : 4) * colors);
     }
     if (b->pixels == 0)
         b->pixels = (size_t)after;
@@ -209,12 +210,13 @@ static inlay_status decode_runs(const bmp *b, image *out, inlay_error *err)
     return INLAY_OK;
 }
 
-inlay_status image_decode_bmp(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
+inlay_status image_decode_bmp(image *out, image_source *s, inlay_error *err)
 {
-    bmp b = {.bytes = bytes, .size = size, .name = name};
-    size_t stride;
+    const uint8_t *bytes = s->bytes;
+    const char *name = s->name;
+    size_t size = s->size, stride;
+    bmp b = {.bytes = bytes, .size = size, .name = name, .start = bytes[0] == 'B' ? FILE_HEADER : 0};
 
-    (void)orientation;
     TRY(read_header(&b, err));
     if (b.bits != 1 && b.bits != 4 && b.bits != 8 && b.bits != 16 && b.bits != 24 && b.bits != 32)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP with %d bits a pixel, expected 1, 4, 8, 16, 24 or 32", name, b.bits);

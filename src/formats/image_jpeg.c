@@ -93,21 +93,39 @@ static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int channels
             rgb[c] = channels == 1 ? row[0] : (uint8_t)(row[3] - scaled(255u - row[c], row[3]));
 }
 
+/* A block of 8 x 8 samples takes a bit at least. A header that asks for more blocks than the file can hold only asks for memory: of a progressive file all
+ * coefficients are kept. What small files lack is grey, as in Pillow. */
+static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const image_source *s, inlay_error *err)
+{
+    uint64_t blocks = 0;
+
+    if ((uint64_t)jpeg->image_width * jpeg->image_height <= IMAGE_LARGE_PIXELS || jpeg->arith_code)
+        return INLAY_OK;
+    for (int c = 0; c < jpeg->num_components; c++)
+        blocks += (uint64_t)jpeg->comp_info[c].width_in_blocks * jpeg->comp_info[c].height_in_blocks;
+    if (blocks / 8 > s->size)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %u x %u pixels take %llu bytes at least, the file has %zu", s->name,
+             jpeg->image_width, jpeg->image_height, (unsigned long long)(blocks / 8), s->size);
+    return INLAY_OK;
+}
+
 /* Runs under setjmp: everything that must be freed hangs on `jpeg` or `out`. */
-static inlay_status read_jpeg(jpeg_reader *r, image *out, const char *name, int *orientation, inlay_error *err)
+static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay_error *err)
 {
     struct jpeg_decompress_struct *jpeg = &r->jpeg;
+    const char *name = s->name;
     JSAMPROW row;
 
-    if (orientation)
+    if (s->upright)
         jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xFFFF);
     if (jpeg_read_header(jpeg, TRUE) != JPEG_HEADER_OK)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated in its header", name);
-    if (orientation)
-        *orientation = find_orientation(jpeg);
+    s->orientation = find_orientation(jpeg); /* 1 where no marker was kept */
     if (jpeg->num_components != 1 && jpeg->num_components != 3 && jpeg->num_components != 4)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': JPEG with %d components, expected 1, 3 or 4", name, jpeg->num_components);
     jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : jpeg->num_components == 3 ? JCS_RGB : JCS_CMYK;
+    TRY(image_check_size(jpeg->image_width, jpeg->image_height, name, err));
+    TRY(check_room(jpeg, s, err));
     TRY(image_new(out, jpeg->image_width, jpeg->image_height, name, err));
     if (!jpeg_start_decompress(jpeg))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated", name);
@@ -123,7 +141,7 @@ static inlay_status read_jpeg(jpeg_reader *r, image *out, const char *name, int 
     return INLAY_OK;
 }
 
-inlay_status image_decode_jpeg(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
+inlay_status image_decode_jpeg(image *out, image_source *s, inlay_error *err)
 {
     jpeg_reader r;
     inlay_status status;
@@ -135,11 +153,11 @@ inlay_status image_decode_jpeg(image *out, const uint8_t *bytes, size_t size, co
     r.jpeg.client_data = &r;
     if (setjmp(r.escape)) {
         jpeg_destroy_decompress(&r.jpeg);
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %s", name, r.message);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken JPEG: %s", s->name, r.message);
     }
     jpeg_create_decompress(&r.jpeg);
-    r.source = (struct jpeg_source_mgr){.next_input_byte = bytes,
-                                        .bytes_in_buffer = size,
+    r.source = (struct jpeg_source_mgr){.next_input_byte = s->bytes,
+                                        .bytes_in_buffer = s->size,
                                         .init_source = source_nothing,
                                         .fill_input_buffer = source_fill,
                                         .skip_input_data = source_skip,
@@ -148,7 +166,7 @@ inlay_status image_decode_jpeg(image *out, const uint8_t *bytes, size_t size, co
     r.jpeg.src = &r.source;
     r.progress.progress_monitor = on_progress;
     r.jpeg.progress = &r.progress;
-    status = read_jpeg(&r, out, name, orientation, err);
+    status = read_jpeg(&r, out, s, err);
     jpeg_destroy_decompress(&r.jpeg);
     return status;
 }

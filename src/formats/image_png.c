@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <png.h>
+#include <zlib.h>
 
 typedef struct png_reader {
     png_structp png;
@@ -59,14 +60,15 @@ static void limited_free(png_structp png, png_voidp block)
 }
 
 /* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey. */
-static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int color_type, int depth, const uint8_t palette[256][3])
+static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source *s, int color_type, int depth, const uint8_t palette[256][3])
 {
+    uint8_t *rgb = out->rgb + (size_t)y * (size_t)out->width * 3;
     int channels = color_type == PNG_COLOR_TYPE_GRAY_ALPHA  ? 2
                    : color_type == PNG_COLOR_TYPE_RGB       ? 3
                    : color_type == PNG_COLOR_TYPE_RGB_ALPHA ? 4
                                                             : 1;
 
-    for (int i = 0; i < width; i++, rgb += 3) {
+    for (int i = 0; i < out->width; i++, rgb += 3) {
         const uint8_t *pixel = row + (size_t)i * (size_t)channels;
         uint8_t grey = pixel[0];
         if (color_type == PNG_COLOR_TYPE_PALETTE) {
@@ -80,7 +82,7 @@ static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int color_ty
         /* 16-bit grey becomes Pillow's mode I;16, whose conversion to RGB clips at 255 instead of scaling: nearly everything turns white.
          * Grey with alpha and RGB of 16 bits keep their high byte. Both are copied here. */
         if (color_type == PNG_COLOR_TYPE_GRAY && depth == 16)
-            grey = row[2 * i] ? 255 : row[2 * i + 1];
+            grey = image_deep_grey(out, s, (uint32_t)row[2 * i] << 8 | row[2 * i + 1], 65535);
         else if (depth < 8)
             grey = (uint8_t)(grey * (255 / ((1 << depth) - 1)));
         memset(rgb, grey, 3);
@@ -119,8 +121,9 @@ static int find_orientation(png_reader *r)
 }
 
 /* Runs under setjmp: everything that must be freed hangs on `r` or `out`. */
-static inlay_status read_png(png_reader *r, image *out, const char *name, inlay_error *err)
+static inlay_status read_png(png_reader *r, image *out, const image_source *s, inlay_error *err)
 {
+    const char *name = s->name;
     uint8_t palette[256][3] = {{0}};
     int color_type, depth, passes;
     size_t row_bytes;
@@ -145,17 +148,38 @@ static inlay_status read_png(png_reader *r, image *out, const char *name, inlay_
             uint8_t *row = r->rows + (passes > 1 ? (size_t)i * row_bytes : 0);
             png_read_row(r->png, row, NULL);
             if (pass == passes - 1)
-                row_to_rgb(out->rgb + (size_t)i * (size_t)out->width * 3, row, out->width, color_type, depth, palette);
+                row_to_rgb(out, i, row, s, color_type, depth, palette);
         }
     return INLAY_OK;
 }
 
-inlay_status image_decode_png(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
+/* Pillow compares the checksum of every chunk in front of the pixels, and of none from there on. libpng is asked to compare none. */
+static inlay_status check_sums(const image_source *s, inlay_error *err)
 {
-    png_reader r = {.next = bytes, .left = size, .size = size};
+    for (size_t at = 8; s->size - at >= 12;) {
+        const uint8_t *chunk = s->bytes + at;
+        uint32_t length = png_get_uint_32(chunk), wanted;
+        char kind[5] = "";
+        if (memcmp(chunk + 4, "IDAT", 4) == 0 || length > s->size - at - 12)
+            break;
+        wanted = png_get_uint_32(chunk + 8 + length);
+        for (int i = 0; i < 4; i++)
+            kind[i] = chunk[4 + i] > ' ' && chunk[4 + i] < 127 ? (char)chunk[4 + i] : '?';
+        if (crc32(0, chunk + 4, length + 4) != wanted)
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: the checksum of the chunk %s at offset %zu is wrong", s->name, kind, at);
+        at += 12 + (size_t)length;
+    }
+    return INLAY_OK;
+}
+
+inlay_status image_decode_png(image *out, image_source *s, inlay_error *err)
+{
+    png_reader r = {.next = s->bytes, .left = s->size, .size = s->size};
+    const char *name = s->name;
     volatile bool pixels_read = false; /* what is broken behind the pixels only costs the orientation */
     inlay_status status = INLAY_OK;
 
+    TRY(check_sums(s, err));
     r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning, &r, limited_malloc, limited_free);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
     if (!r.info) {
@@ -169,11 +193,13 @@ inlay_status image_decode_png(image *out, const uint8_t *bytes, size_t size, con
             return INLAY_OK;
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNG: %s", name, r.message);
     }
+    png_set_keep_unknown_chunks(r.png, PNG_HANDLE_CHUNK_ALWAYS, NULL, 0); /* else a critical one that it does not know is an error */
+    png_set_crc_action(r.png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
     png_set_read_fn(r.png, &r, on_read);
-    status = read_png(&r, out, name, err);
+    status = read_png(&r, out, s, err);
     pixels_read = status == INLAY_OK;
-    if (pixels_read && orientation)
-        *orientation = find_orientation(&r);
+    if (pixels_read && s->upright)
+        s->orientation = find_orientation(&r);
     png_destroy_read_struct(&r.png, &r.info, NULL);
     free(r.rows);
     return status;

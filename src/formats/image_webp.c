@@ -73,18 +73,18 @@ static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t siz
     return INLAY_OK;
 }
 
-inlay_status image_decode_webp(image *out, const uint8_t *bytes, size_t size, const char *name, int *orientation, inlay_error *err)
+inlay_status image_decode_webp(image *out, image_source *s, inlay_error *err)
 {
     enum { FRAME_HEADER = 16 };
     WebPBitstreamFeatures features;
-    const uint8_t *frame;
-    size_t length = 0;
+    const uint8_t *bytes = s->bytes, *frame;
+    const char *name = s->name;
+    size_t size = s->size, length = 0;
 
     if (WebPGetFeatures(bytes, size, &features) != VP8_STATUS_OK)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated WebP header", name);
     TRY(image_new(out, (uint64_t)features.width, (uint64_t)features.height, name, err));
-    if (orientation)
-        *orientation = find_orientation(bytes, size);
+    s->orientation = find_orientation(bytes, size);
     if (!features.has_animation)
         return decode_still(out, bytes, size, 0, 0, name, err);
     frame = find_chunk(bytes, size, "ANMF", &length);

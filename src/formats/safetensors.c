@@ -25,7 +25,7 @@ int64_t tensor_count(int ndim, const int64_t *dims)
     int64_t count = 1;
 
     for (int i = 0; i < ndim; i++) {
-        if (dims[i] < 0 || (dims[i] > 0 && count > ((int64_t)1 << 60) / dims[i]))
+        if (dims[i] < 0 || dims[i] > TENSOR_MOST_VALUES || (dims[i] > 0 && count > TENSOR_MOST_VALUES / dims[i]))
             return -1;
         count *= dims[i];
     }

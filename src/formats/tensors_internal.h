@@ -20,7 +20,9 @@ inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, siz
 inlay_status npz_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err);
 void tensor_list_clear(tensor_list *list); /* frees all but `memory` */
 
-/* Product of dims, or -1 when it overflows 2^60. */
+/* So many values take fewer than 2^63 bits, whatever their type. */
+#define TENSOR_MOST_VALUES ((int64_t)1 << 56)
+/* Product of dims, or -1 when it, or one of them, is above TENSOR_MOST_VALUES. */
 int64_t tensor_count(int ndim, const int64_t *dims);
 
 #endif

@@ -83,6 +83,7 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
         status = backbone_identify(q->b, err);
     if (status == INLAY_OK)
         status = describe_values(c, q, computation, err);
+    image_load_libraries();
     if (status == INLAY_OK)
         status = code_identity(code, err);
     if (status == INLAY_OK) {
@@ -228,6 +229,7 @@ static inlay_status compute_rows(feature_cache *c, const cache_request *q, const
         status = loader_new(&l, &request, err);
     if (status == INLAY_OK)
         status = store(c, q, p, l, err);
+    c->cut_count = l ? loader_cut_count(l) : 0;
     for (int i = 0; l && i < loader_bad_count(l); i++) {
         char *message = strdup(loader_bad_message(l, i));
         ARRAY_PUSH(c->bad, c->bad_count, c->bad_capacity, message);

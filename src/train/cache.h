@@ -33,6 +33,7 @@ typedef struct feature_cache {
     file_stamp *stamps;         /* ... when images[] was read */
     int bad_count, bad_capacity;
     char **bad;                 /* messages of unreadable images */
+    int cut_count;              /* images decoded here whose grey of more than 8 bits was cut at 255 */
 } feature_cache;
 
 /* Bytes that a cache of `samples` samples takes in front of `wanted`; 0: nothing can be cached. */

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,18 +121,33 @@ static inlay_status compare_runs(const char *path, const char *saved, const char
     return status;
 }
 
-static inlay_status read_state(const char *path, const char *text, train_state *state, inlay_error *err)
+/* Whether a run of that extent can stand there. Images that cannot be read make the epochs' steps fewer, so that their number only has bounds. */
+static bool can_stand(const train_state *s, json_int_t epoch, json_int_t step_in_epoch, json_int_t position, const train_extent *extent)
+{
+    int64_t most_steps = ((int64_t)extent->images + extent->batch - 1) / extent->batch;
+
+    return epoch >= 0 && epoch <= extent->epochs && position >= 0 && position <= extent->images && step_in_epoch >= 0 && step_in_epoch <= position &&
+           (epoch < extent->epochs || position == 0) && s->step >= epoch + step_in_epoch && s->step <= epoch * most_steps + step_in_epoch && isfinite(s->loss_sum) &&
+           s->log_bytes >= 0;
+}
+
+static inlay_status read_state(const char *path, const char *text, train_state *state, const train_extent *extent, inlay_error *err)
 {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL;
-    json_int_t step = 0, bytes = 0;
-    int bad = !root || json_unpack(root, "{s:i, s:i, s:i, s:I, s:F, s:I}", "epoch", &state->epoch, "step_in_epoch", &state->step_in_epoch, "position",
-                                   &state->position, "step", &step, "loss_sum", &state->loss_sum, "log_bytes", &bytes) != 0;
+    json_int_t epoch, step_in_epoch, position, step, bytes;
+    double loss_sum;
+    bool good = root && json_unpack(root, "{s:I, s:I, s:I, s:I, s:F, s:I}", "epoch", &epoch, "step_in_epoch", &step_in_epoch, "position", &position, "step", &step,
+                                    "loss_sum", &loss_sum, "log_bytes", &bytes) == 0;
 
-    state->step = step;
-    state->log_bytes = bytes;
     json_decref(root);
-    if (bad)
+    if (!good)
         FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
+    *state = (train_state){.step = step, .loss_sum = loss_sum, .log_bytes = bytes};
+    if (!can_stand(state, epoch, step_in_epoch, position, extent))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of this run: no run of %d epochs over %d images stands at %s", path, extent->epochs, extent->images, text);
+    state->epoch = (int)epoch;
+    state->step_in_epoch = (int)step_in_epoch;
+    state->position = (int)position;
     return INLAY_OK;
 }
 
@@ -161,7 +177,7 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
     return INLAY_OK;
 }
 
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const char *run, inlay_error *err)
+inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent, const char *run, inlay_error *err)
 {
     tensor_set *file;
     inlay_status status;
@@ -169,7 +185,7 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
     TRY(tensor_set_open(&file, path, err));
     status = compare_runs(path, tensor_set_metadata(file, "inlay.run"), run, err);
     if (status == INLAY_OK)
-        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, err);
+        status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, extent, err);
     if (status == INLAY_OK)
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
     if (status == INLAY_OK)

@@ -64,6 +64,7 @@ static void conclude(evaluation *e, const loader *l)
         e->top5 /= e->count;
         e->loss /= e->count;
     }
+    e->cut_count = loader_cut_count(l);
     e->bad_count = loader_bad_count(l);
     e->bad = ARENA_ARRAY(e->memory, const char *, e->bad_count + 1);
     for (int i = 0; i < e->bad_count; i++)

@@ -13,6 +13,7 @@ typedef struct evaluation {
     int *confusion;                /* [classes, classes]: row = true class, column = prediction */
     int bad_count;                 /* unreadable images, left out */
     const char **bad;              /* their messages */
+    int cut_count;                 /* images whose grey of more than 8 bits was cut at 255 */
 } evaluation;
 
 typedef struct evaluate_request {

@@ -3,6 +3,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "backbones/config.h"
+
 static const char *const precisions[] = {[PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", [PRECISION_INT8] = "int8"};
 
 const char *precision_name(precision prec)
@@ -29,7 +31,8 @@ static dtype weight_type(const model_request *q)
 
 static build_result build_one(model *m, const model_request *q, const adapter *a)
 {
-    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path, .keep_blocks = q->keep_blocks};
+    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path,
+                             .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
 
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers);
@@ -100,49 +103,124 @@ void model_free(model *m)
 
 /* ---- preprocessing ---- */
 
+static const char *const modes[] = {[PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
+
+/* Version 2: crop_pct counts with "squash" too. Records without a version are from when a squashed image was always the whole. */
+#define RECORD_VERSION 2
+
+#define NOT_A_RECORD(key, expected) FAIL(err, INLAY_ERR_FORMAT, "'preprocessing.%s' must be %s", key, expected)
+
+static inlay_status read_text(const char **out, const json_t *record, const char *key, inlay_error *err)
+{
+    const json_t *item = json_object_get(record, key);
+
+    if (item && !json_is_string(item))
+        NOT_A_RECORD(key, "text");
+    if (item)
+        *out = json_string_value(item);
+    return INLAY_OK;
+}
+
+static inlay_status read_flag(bool *out, const json_t *record, const char *key, inlay_error *err)
+{
+    const json_t *item = json_object_get(record, key);
+
+    if (item && !json_is_boolean(item))
+        NOT_A_RECORD(key, "true or false");
+    if (item)
+        *out = json_is_true(item);
+    return INLAY_OK;
+}
+
+static inlay_status read_three(float out[3], const json_t *record, const char *key, inlay_error *err)
+{
+    const json_t *item = json_object_get(record, key);
+
+    if (item && json_array_size(item) != 3)
+        NOT_A_RECORD(key, "an array of 3 numbers");
+    for (size_t i = 0; item && i < 3; i++) {
+        if (!json_is_number(json_array_get(item, i)))
+            NOT_A_RECORD(key, "an array of 3 numbers");
+        out[i] = (float)json_number_value(json_array_get(item, i));
+    }
+    return INLAY_OK;
+}
+
+static inlay_status read_geometry(preprocess *p, const json_t *record, inlay_error *err)
+{
+    const json_t *version = json_object_get(record, "version"), *pct = json_object_get(record, "crop_pct"), *size = json_object_get(record, "size");
+
+    if (version && json_integer_value(version) != RECORD_VERSION)
+        NOT_A_RECORD("version", "2 where it is given");
+    if (size && (!json_is_integer(json_array_get(size, 0)) || !json_is_integer(json_array_get(size, 1)) || json_array_size(size) != 2))
+        NOT_A_RECORD("size", "an array of 2 whole numbers, height and width");
+    if (pct && (!json_is_number(pct) || !(json_number_value(pct) >= 0.05 && json_number_value(pct) <= 2)))
+        NOT_A_RECORD("crop_pct", "a number from 0.05 to 2");
+    if (pct)
+        p->crop_pct = json_number_value(pct);
+    if (!version && json_object_get(record, "crop_mode") && p->mode == PREPROCESS_SQUASH)
+        p->crop_pct = 1;
+    TRY(read_flag(&p->apply_orientation, record, "exif_orientation", err));
+    TRY(read_flag(&p->scale_16bit, record, "scale_16bit", err));
+    return read_flag(&p->crop_down, record, "crop_down", err);
+}
+
+static inlay_status read_record(preprocess *p, const json_t *record, inlay_error *err)
+{
+    double mean[3], std[3];
+
+    if (json_object_get(record, "crop_mode"))
+        p->crop_down = false;
+    TRY(read_geometry(p, record, err));
+    TRY(read_three(p->mean, record, "mean", err));
+    TRY(read_three(p->std, record, "std", err));
+    for (int c = 0; c < 3; c++) {
+        mean[c] = (double)p->mean[c];
+        std[c] = (double)p->std[c];
+    }
+    return config_check_normalisation("preprocessing", "mean", mean, "std", std, err);
+}
+
+static inlay_status read_names(preprocess *p, const char *interpolation, const char *mode, const char *source, inlay_error *err)
+{
+    if (!resample_from_name(interpolation, &p->interpolation))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: interpolation '%s' is not known", source, interpolation);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(mode, modes[i]) == 0) {
+            p->mode = (preprocess_mode)i;
+            return INLAY_OK;
+        }
+    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", source, mode);
+}
+
 inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err)
 {
     const char *interpolation = b->input.interpolation, *mode = b->input.crop_mode;
-    json_t *mean = json_object_get(recorded, "mean"), *std = json_object_get(recorded, "std");
 
-    *p = (preprocess){.height = (int)b->shape.height, .width = (int)b->shape.image_width, .crop_pct = b->input.crop_pct};
+    *p = (preprocess){.height = (int)b->shape.height, .width = (int)b->shape.image_width, .crop_pct = b->input.crop_pct,
+                      .crop_down = b->input.crop_down};
     memcpy(p->mean, b->input.mean, sizeof p->mean);
     memcpy(p->std, b->input.std, sizeof p->std);
-    if (recorded) {
-        if (json_string_value(json_object_get(recorded, "interpolation")))
-            interpolation = json_string_value(json_object_get(recorded, "interpolation"));
-        if (json_string_value(json_object_get(recorded, "crop_mode")))
-            mode = json_string_value(json_object_get(recorded, "crop_mode"));
-        if (json_is_number(json_object_get(recorded, "crop_pct")))
-            p->crop_pct = json_number_value(json_object_get(recorded, "crop_pct"));
-        p->apply_orientation = json_is_true(json_object_get(recorded, "exif_orientation"));
-        for (size_t i = 0; i < 3; i++) {
-            if (json_is_number(json_array_get(mean, i)))
-                p->mean[i] = (float)json_number_value(json_array_get(mean, i));
-            if (json_is_number(json_array_get(std, i)))
-                p->std[i] = (float)json_number_value(json_array_get(std, i));
-        }
-    }
-    if (!resample_from_name(interpolation, &p->interpolation))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: interpolation '%s' is not known", b->path, interpolation);
-    if (strcmp(mode, "center") == 0)
-        p->mode = PREPROCESS_CROP;
-    else if (strcmp(mode, "squash") == 0)
-        p->mode = PREPROCESS_SQUASH;
-    else if (strcmp(mode, "border") == 0)
-        p->mode = PREPROCESS_BORDER;
-    else
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", b->path, mode);
-    return INLAY_OK;
+    if (!recorded)
+        return read_names(p, interpolation, mode, b->path, err);
+    if (!json_is_object((const json_t *)recorded))
+        FAIL(err, INLAY_ERR_FORMAT, "'preprocessing' must be an object");
+    TRY(read_text(&interpolation, recorded, "interpolation", err));
+    TRY(read_text(&mode, recorded, "crop_mode", err));
+    TRY(read_names(p, interpolation, mode, "preprocessing", err));
+    return read_record(p, recorded, err);
 }
 
 void *preprocess_record(const preprocess *p)
 {
-    static const char *const modes[] = {"center", "squash", "border"};
+    json_t *record = json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "version", RECORD_VERSION, "size", p->height, p->width,
+                               "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation", resample_name(p->interpolation), "mean",
+                               (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
+                               (double)p->std[2], "exif_orientation", p->apply_orientation, "scale_16bit", p->scale_16bit);
 
-    return json_pack("{s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b}", "size", p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct,
-                     "interpolation", resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std",
-                     (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation", p->apply_orientation);
+    if (p->crop_down)
+        json_object_set_new(record, "crop_down", json_true());
+    return record;
 }
 
 /* ---- inference ---- */

@@ -21,7 +21,7 @@ typedef struct model_request {
     precision prec;
     dtype pixel_type;
     bool training;
-    double drop_path, label_smoothing;
+    double drop_path, backbone_dropout, label_smoothing;
     bool keep_blocks;
 } model_request;
 

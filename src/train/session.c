@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. */
+/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the checkpoint's
+ * own, of which alone the sides may differ. */
 static int64_t recorded_size(const char *folder)
 {
     char path[4096];
@@ -17,8 +18,8 @@ static int64_t recorded_size(const char *folder)
     root = json_load_file(path, 0, NULL);
     size = json_integer_value(json_object_get(json_object_get(root, "backbone"), "image_size"));
     sides = json_object_get(json_object_get(root, "preprocessing"), "size");
-    if (json_integer_value(json_array_get(sides, 0)) != json_integer_value(json_array_get(sides, 1)))
-        size = 0; /* oblong, which only the checkpoint itself can be */
+    if (json_array_size(sides) == 2 && !json_equal(json_array_get(sides, 0), json_array_get(sides, 1)))
+        size = 0;
     json_decref(root);
     return size > 0 && size <= 8192 ? size : 0;
 }
@@ -57,6 +58,29 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
     return status;
 }
 
+/* How an adapter's images are brought to the backbone; its record says for which size. */
+static inlay_status recorded_preprocessing(session *s, const session_request *q, const char *folder, const void *recorded, preprocess *out, inlay_error *err)
+{
+    const json_t *size = json_object_get(recorded, "size");
+    inlay_status status = preprocess_for(out, s->b, recorded, err);
+
+    if (status == INLAY_OK && size && !q->image_size &&
+        (json_integer_value(json_array_get(size, 0)) != out->height || json_integer_value(json_array_get(size, 1)) != out->width))
+        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but the model is opened for %d x %d",
+                           (long long)json_integer_value(json_array_get(size, 0)), (long long)json_integer_value(json_array_get(size, 1)),
+                           out->height, out->width);
+    if (status != INLAY_OK)
+        error_prefix(err, "%s/adapter.json", folder);
+    return status;
+}
+
+/* The graph normalises as the preprocessing says, whatever the checkpoint's configuration has become. */
+static void take_normalisation(session *s)
+{
+    memcpy(s->b->input.mean, s->prep.mean, sizeof s->prep.mean);
+    memcpy(s->b->input.std, s->prep.std, sizeof s->prep.std);
+}
+
 static inlay_status check_skip(const session *s, const adapter *a, const char *folder, inlay_error *err)
 {
     if (s->skip_layers > 0 && !adapter_can_skip(a))
@@ -78,7 +102,7 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
                  folders[0], folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
         TRY(adapter_load(&s->adapters[i], folders[i], s->b, q->force_backbone, &recorded, err));
         s->adapter_count = i + 1;
-        status = preprocess_for(&prep, s->b, recorded, err);
+        status = recorded_preprocessing(s, q, folders[i], recorded, &prep, err);
         json_decref(recorded);
         TRY(status);
         TRY(check_skip(s, s->adapters[i], folders[i], err));
@@ -95,6 +119,7 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
                      s->adapters[i]->name);
     }
     s->a = s->adapters[0];
+    take_normalisation(s);
     return INLAY_OK;
 }
 
@@ -177,6 +202,8 @@ const char *session_task_label(const session *s, int task, int64_t index)
 {
     const char *label;
 
+    if (index < 0 || index >= session_task_classes(s, task))
+        return NULL;
     if (!s->a)
         return s->b->labels ? s->b->labels[index] : NULL;
     label = s->adapters[task]->labels[index];
@@ -188,17 +215,35 @@ const char *session_label(const session *s, int64_t index)
     return session_task_label(s, 0, index);
 }
 
+/* Every class's name, or its number where it has none; NULL when no class has a name. */
+static const char *const *class_names(const session *s, arena *memory)
+{
+    int64_t classes = session_classes(s), named = 0;
+    const char **names;
+
+    if (!s->a && s->b->labels_usual)
+        return NULL;
+    names = ARENA_ARRAY(memory, const char *, classes + 1);
+    for (int64_t c = 0; c < classes; c++) {
+        const char *label = session_label(s, c);
+        names[c] = label ? label : arena_printf(memory, "%lld", (long long)c);
+        named += label != NULL;
+    }
+    return named ? names : NULL;
+}
+
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, inlay_error *err)
 {
     dataset_request request = {.path = path, .split = split};
+    arena *memory = arena_new();
+    inlay_status status;
 
-    if (s->a && session_label(s, 0))
-        request.classes = (const char *const *)s->a->labels;
-    else if (!s->a && s->b->labels)
-        request.classes = s->b->labels;
+    request.classes = class_names(s, memory);
     request.class_count = request.classes ? (int)session_classes(s) : 0;
-    TRY(dataset_open(out, &request, err));
-    if (!request.classes && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
+    status = dataset_open(out, &request, err);
+    arena_free(memory);
+    TRY(status);
+    if (!request.class_count && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
         int found = (*out)->class_count;
         dataset_free(*out);
         *out = NULL;

@@ -158,7 +158,8 @@ static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
-                             .drop_path = q->drop_path, .label_smoothing = q->label_smoothing};
+                             .drop_path = q->drop_path, .backbone_dropout = q->backbone_dropout,
+                             .label_smoothing = q->label_smoothing};
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
@@ -171,7 +172,7 @@ static inlay_status begin(trainer *t, inlay_error *err)
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
     if (q->resume && file_exists(t->checkpoint))
-        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, q->run, err));
+        TRY(checkpoint_load(t->checkpoint, q->a, q->dev, &t->state, &(train_extent){q->epochs, q->data->count, q->batch}, q->run, err));
     for (int i = 0; i < t->plan_count; i++) {
         request.skip_layers = i;
         TRY(model_build(&t->plans[i].m, &request, err));
@@ -192,8 +193,8 @@ void train_update(const train_request *q, double lr)
 
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !q->move_untouched))
-            continue; /* an expert that was not drawn, a layer that was dropped */
+        if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
+            continue; /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
             q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         p->updates++;
@@ -298,6 +299,13 @@ static void collect_bad(trainer *t, int count, const char *(*message)(const void
     }
 }
 
+/* Every epoch counts the same images again, in the cache or not. */
+static void count_cut(train_result *r, int count)
+{
+    if (count > r->cut_count)
+        r->cut_count = count;
+}
+
 static const char *loader_message(const void *source, int index)
 {
     return loader_bad_message(source, index);
@@ -386,6 +394,7 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     t->result->eval_loss = e.loss;
     t->result->eval_count = e.count;
     collect_bad(t, e.bad_count, evaluation_message, &e);
+    t->result->eval_cut_count = e.cut_count;
     NOTIFY(t, evaluated, q->eval_split, epoch, &e);
     evaluation_free(&e);
     if (q->strict && t->result->bad_count)
@@ -417,8 +426,10 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
     }
     if (status == INLAY_OK)
         status = run_steps(t, l, lr, &images, err);
-    if (l)
+    if (l) {
         collect_bad(t, loader_bad_count(l), loader_message, l);
+        count_cut(t->result, loader_cut_count(l));
+    }
     loader_free(l);
     TRY(status);
     if (q->strict && t->result->bad_count)
@@ -493,6 +504,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     *out = (train_result){.memory = arena_new(), .parameters = adapter_trained_total(request->a, false)};
     status = run(&t, err);
     collect_bad(&t, t.cache.bad_count, cache_message, &t.cache);
+    count_cut(out, t.cache.cut_count);
     out->steps = t.state.step;
     out->cached = t.cached;
     out->images_per_second = out->seconds > 0 ? out->images_per_second / out->seconds : 0;

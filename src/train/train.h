@@ -53,8 +53,10 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
-    bool move_untouched; /* momentum and decay move parameters that a step gave no gradient, as PyTorch's optimisers do with gradients of zero */
-    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path;
+    /* momentum and decay move parameters that a step gave no gradient, from their first one on, as PyTorch's optimisers
+     * do with gradients that are set to zero */
+    bool move_untouched;
+    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path, backbone_dropout;
     uint64_t seed;
     cache_mode cache;
     size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the run lasts */
@@ -83,6 +85,8 @@ typedef struct train_result {
     arena *memory;        /* owns the messages */
     int bad_count;
     const char **bad;     /* unreadable images */
+    int cut_count;        /* training images whose grey of more than 8 bits was cut at 255 */
+    int eval_cut_count;   /* the same, of the images that were judged */
 } train_result;
 
 /* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a checkpoint was written. */

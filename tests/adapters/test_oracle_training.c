@@ -107,7 +107,9 @@ static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
     train_request q = {.dev = &c->d, .a = c->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .lr = {.lr = json_number_value(json_object_get(about, "lr"))},
                        .weight_decay = json_number_value(json_object_get(about, "weight_decay")),
                        .move_untouched = json_is_true(json_object_get(about, "move_untouched"))};
-    model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true};
+    model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true,
+                             .drop_path = json_number_value(json_object_get(about, "backbone_drop_path")),
+                             .backbone_dropout = json_number_value(json_object_get(about, "backbone_dropout"))};
     ASSERT_OK(model_build(&m, &request, &err));
     program_request plan = {.dev = &c->d, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
@@ -153,7 +155,10 @@ static void ten_steps(const char *name, const kernels *k, double loss_limit, dou
 
 static void test_steps(void **state)
 {
-    static const char *const names[] = {"steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable"};
+    static const char *const names[] = {
+        "steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable",
+        "steps_adamix_move_untouched", "steps_adamix_lora",
+    };
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -162,10 +167,31 @@ static void test_steps(void **state)
     }
 }
 
+/* Stochastic depth and dropout on, with the masks drawn again by the oracle's generator. */
+static void test_steps_with_draws(void **state)
+{
+    static const char *const names[] = {
+        "depth_post",     "depth_pre",      "depth_parallel",   "depth_intermediate", "depth_houlsby",
+        "depth_pfeiffer", "depth_pre_post", "depth_layerscale", "depth_adamix",       "depth_mosa_pfeiffer",
+        "depth_adapter_bias",
+        "dropout_post",   "dropout_houlsby", "dropout_avg",     "dropout_adamix",     "dropout_adamix_lora",
+        "dropout_mosa",   "dropout_adapter_bias",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "draws/%s", names[i]);
+        ten_steps(name, &kernels_reference, 1e-6, 2e-6);
+        ten_steps(name, NULL, 1e-5, 1e-4);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_step_f64), cmocka_unit_test(test_step_f32), cmocka_unit_test(test_step_bf16), cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_step_f64), cmocka_unit_test(test_step_f32), cmocka_unit_test(test_step_bf16),
+        cmocka_unit_test(test_steps),    cmocka_unit_test(test_steps_with_draws),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

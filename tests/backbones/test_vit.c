@@ -226,7 +226,7 @@ static void test_real(void **state)
     for (size_t i = 0; i < 8; i++) {
         char path[512];
         snprintf(path, sizeof path, TEST_ASSETS "/data/imagenet_sample/%s", json_string_value(json_object_get(json_array_get(images, i), "path")));
-        ASSERT_OK(preprocess_file(&prep, path, false, (rng_stream){0}, (uint8_t *)predictor_pixels(&p) + i * preprocess_pixel_bytes(&prep), &err));
+        ASSERT_OK(preprocess_file(&prep, path, false, (rng_stream){0}, (uint8_t *)predictor_pixels(&p) + i * preprocess_pixel_bytes(&prep), NULL, &err));
     }
     predictor_run(&p, 8, found);
     if (!(largest(found, logits) <= 1e-4))

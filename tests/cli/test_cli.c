@@ -373,6 +373,34 @@ static void test_interrupt(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Dropout of the backbone is a setting of the run: recorded, compared on --resume, the same bits with and without the
+ * feature cache. */
+static void test_backbone_dropout(void **state)
+{
+    char command[2048];
+
+    (void)state;
+    expect_error(inlay(TRAIN "--output never --backbone-dropout 0.96"), 2, "--backbone-dropout");
+    expect(inlay(TRAIN "--output drop_on --backbone-dropout 0.2 --feature-cache on"), 0);
+    expect(inlay(TRAIN "--output drop_off --backbone-dropout 0.2 --feature-cache off"), 0);
+    expect(inlay(TRAIN "--output drop_none"), 0);
+    assert_non_null(strstr(text_of("drop_on/adapter.json"), "\"backbone_dropout\": 0.2"));
+    assert_non_null(strstr(text_of("drop_none/adapter.json"), "\"backbone_dropout\": 0"));
+    snprintf(command, sizeof command, "cd '%s' && cmp drop_on/adapter.safetensors drop_off/adapter.safetensors",
+             folder);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "cd '%s' && cmp -s drop_on/adapter.safetensors drop_none/adapter.safetensors",
+             folder);
+    assert_int_not_equal(system(command), 0);
+    snprintf(command, sizeof command,
+             "cd '%s' && { '%s' " TRAIN "--epochs 3000 --output dropping --backbone-dropout 0.2 >out.txt 2>err.txt & "
+             "for i in $(seq 600); do [ -f dropping/checkpoint.safetensors ] && break; sleep 0.1; done; "
+             "kill -TERM $!; wait $!; }",
+             folder, INLAY_BINARY);
+    (void)!system(command);
+    expect_error(inlay(TRAIN "--epochs 3000 --output dropping --resume"), 1, "'backbone_dropout' was 0.2, now 0.0");
+}
+
 /* ---- adapters together: fusion, pruning, several on the same images, layers left out, heat maps ---- */
 
 /* eval's JSON without what differs from run to run. */
@@ -629,6 +657,7 @@ int main(void)
         cmocka_unit_test(test_help), cmocka_unit_test(test_train_eval_predict), cmocka_unit_test(test_inspect), cmocka_unit_test(test_fold),
         cmocka_unit_test(test_bench), cmocka_unit_test(test_pinned), cmocka_unit_test(test_cache_dir), cmocka_unit_test(test_pretrain),
         cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_backbone_dropout),
         cmocka_unit_test(test_interrupt), cmocka_unit_test(test_fusion), cmocka_unit_test(test_prune), cmocka_unit_test(test_skip_layers),
         cmocka_unit_test(test_several_adapters), cmocka_unit_test(test_several_refused), cmocka_unit_test(test_heatmap), cmocka_unit_test(test_real_checkpoint),
     };

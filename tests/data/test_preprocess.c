@@ -10,29 +10,7 @@
 #include <cmocka.h>
 
 #include "data/preprocess.h"
-
-/* As tools/make_image_fixtures.py has it. */
-static image pattern(int width, int height)
-{
-    image img = {width, height, malloc((size_t)width * (size_t)height * 3)};
-
-    for (uint32_t y = 0; y < (uint32_t)height; y++)
-        for (uint32_t x = 0; x < (uint32_t)width; x++)
-            for (uint32_t c = 0; c < 3; c++) {
-                uint32_t noise = ((x * 73856093u) ^ (y * 19349663u) ^ (c * 83492791u)) >> 5;
-                img.rgb[(y * (uint32_t)width + x) * 3 + c] = (uint8_t)((noise & 63) + (x * 2 + y + c * 40) % 192);
-            }
-    return img;
-}
-
-static uint64_t fnv(const uint8_t *bytes, size_t size)
-{
-    uint64_t value = 0xCBF29CE484222325u;
-
-    for (size_t i = 0; i < size; i++)
-        value = (value ^ bytes[i]) * 0x100000001B3u;
-    return value;
-}
+#include "patterns.h"
 
 static void test_same_pixels_as_timm(void **state)
 {
@@ -204,11 +182,11 @@ static void test_messages_name_the_file(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_OK);
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, &err), INLAY_ERR_UNSUPPORTED);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err), INLAY_OK);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, NULL, &err), INLAY_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "resize.txt"));
     p.width = 0;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, &err), INLAY_ERR_USAGE);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err), INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "rgb8.png"));
 }
 

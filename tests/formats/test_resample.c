@@ -14,7 +14,7 @@
 /* As tools/make_image_fixtures.py has it. */
 static image pattern(int width, int height)
 {
-    image img = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    image img = {.width = width, .height = height, .rgb = malloc((size_t)width * (size_t)height * 3)};
 
     for (uint32_t y = 0; y < (uint32_t)height; y++)
         for (uint32_t x = 0; x < (uint32_t)width; x++)

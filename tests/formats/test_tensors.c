@@ -43,6 +43,11 @@ static void test_rules(void **state)
     refused("{\"a\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "F31");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,8]}}", 8, "'a'");
     refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904,4611686018427387904],\"data_offsets\":[0,8]}}", 8, "overflows");
+    /* as many values as take a multiple of 2^64 bits, and many of nothing */
+    refused("{\"a\":{\"dtype\":\"F64\",\"shape\":[288230376151711744],\"data_offsets\":[0,0]}}", 0, "overflows");
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2251799813685248,128],\"data_offsets\":[0,0]}}", 0, "overflows");
+    refused("{\"a\":{\"dtype\":\"F4\",\"shape\":[1152921504606846976,16],\"data_offsets\":[0,0]}}", 0, "overflows");
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1152921504606846976,0],\"data_offsets\":[0,0]}}", 0, "overflows");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "data_offsets");
     refused("{\"a\":1,\"a\":2}", 0, "duplicate");
     refused("[]", 0, "'{'");

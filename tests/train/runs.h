@@ -17,6 +17,7 @@ typedef struct setup {
     const char *settings; /* "option=value option=value", may be NULL */
     int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
     cache_mode cache;
+    double dropout; /* of the backbone */
     bool resume, augment, move_untouched, save_trained;
     const char *cache_dir;
     size_t cache_limit; /* 0: large enough */
@@ -91,7 +92,8 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
     steps_left = s.stop_after;
     train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
                        .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
-                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2, .seed = 5, .cache = s.cache, .prec = s.prec,
+                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2,
+                       .backbone_dropout = s.dropout, .seed = 5, .cache = s.cache, .prec = s.prec,
                        .cache_limit = s.cache_limit ? s.cache_limit : (size_t)1 << 30, .cache_dir = s.cache_dir,
                        .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
                        .move_untouched = s.move_untouched, .save_trained = s.save_trained,

@@ -190,7 +190,7 @@ static void test_other_settings(void **state)
     ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
     ASSERT_OK(adapter_new(&a, "adapter_plus", o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &d, 5, &err));
-    assert_int_equal(checkpoint_load(checkpoint, a, &d, &where, "{\"seed\": 6}", &err), INLAY_ERR_MISMATCH);
+    assert_int_equal(checkpoint_load(checkpoint, a, &d, &where, &(train_extent){EPOCHS, CLASSES * PER_CLASS, 4}, "{\"seed\": 6}", &err), INLAY_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "'seed' was 5, now 6"));
     adapter_free(a, &d);
     backbone_close(b);

@@ -14,6 +14,8 @@ static struct row {
     ROW("mosa-both", .method = "mosa", .settings = "rank=4 style=houlsby split=both experts=3 second_loss=0.5 deep_regulariser=true decay_masked=true"),
     ROW("adaptable", .method = "adaptable", .settings = "temperature=2 dropout=0.1"),
     ROW("adapter-bias", .method = "adapter_bias", .settings = "norms=all share_alpha=true"),
+    ROW("adapter-plus-dropout", .method = "adapter_plus", .dropout = 0.1),
+    ROW("mosa-dropout", .method = "mosa", .settings = "rank=4", .dropout = 0.1),
     ROW("random", .method = "bottleneck", .settings = "drop_layers=random"),
     ROW("random-houlsby", .method = "bottleneck", .settings = "drop_layers=random position=houlsby dropout=0.1"),
     ROW("random-mosa", .method = "mosa", .settings = "rank=4 drop_layers=random", .move_untouched = true),

@@ -1,0 +1,401 @@
+/* TIFF through libtiff: the first page, with the kinds of pixels that Pillow knows (LAB and uncompressed YCbCr excepted), converted as it
+ * converts them.
+ *
+ * Samples are fetched from strips or tiles as they are stored, and a pixel is put together here, because libtiff's own conversion to RGBA is another one. It serves
+ * for subsampled YCbCr alone, as in Pillow. The orientation is applied always: Pillow does so for TIFF and for no other format. */
+#include "formats/image_codec.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tiffio.h>
+
+enum { MAX_SAMPLES = 6 }; /* of a pixel, as in Pillow */
+
+typedef struct tiff_reader {
+    image_source *s;
+    size_t at;
+    bool missing; /* more was asked for than the file has */
+    TIFF *tiff;
+    char message[1024]; /* as long as libtiff may make one */
+    uint32_t width, height;
+    uint16_t bits, samples, photometric, format, compression, planar, extra; /* extra: what the first sample behind the colours is */
+    int colours;                                                             /* samples of a pixel that are colours */
+    uint16_t *map[3];
+    unsigned char *block; /* a strip or tile, of each plane */
+} tiff_reader;
+
+/* ---- the file as libtiff sees it ---- */
+
+static tmsize_t on_read(thandle_t handle, void *target, tmsize_t count)
+{
+    tiff_reader *r = handle;
+    size_t left = r->at < r->s->size ? r->s->size - r->at : 0, step = (size_t)count < left ? (size_t)count : left;
+
+    memcpy(target, r->s->bytes + (r->s->size - left), step);
+    r->at += step;
+    r->missing |= step < (size_t)count;
+    return (tmsize_t)step;
+}
+
+static tmsize_t on_write(thandle_t handle, void *source, tmsize_t count)
+{
+    (void)handle;
+    (void)source;
+    (void)count;
+    return -1;
+}
+
+static toff_t on_seek(thandle_t handle, toff_t offset, int whence)
+{
+    tiff_reader *r = handle;
+
+    r->at = (size_t)offset + (whence == SEEK_CUR ? r->at : whence == SEEK_END ? r->s->size : 0);
+    return (toff_t)r->at;
+}
+
+static int on_close(thandle_t handle)
+{
+    (void)handle;
+    return 0;
+}
+
+static toff_t on_size(thandle_t handle)
+{
+    return (toff_t)((tiff_reader *)handle)->s->size;
+}
+
+/* Not mapped: then all reads come by on_read, which sees what is missing. */
+static int on_map(thandle_t handle, void **base, toff_t *size)
+{
+    (void)handle;
+    (void)base;
+    (void)size;
+    return 0;
+}
+
+static void on_unmap(thandle_t handle, void *base, toff_t size)
+{
+    (void)handle;
+    (void)base;
+    (void)size;
+}
+
+static int __attribute__((format(printf, 4, 0))) on_error(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
+{
+    tiff_reader *r = user;
+
+    (void)tiff;
+    (void)module;
+    if (!r->message[0]) /* the first is the cause of the others */
+        vsnprintf(r->message, sizeof r->message, format, rest);
+    return 1;
+}
+
+static int __attribute__((format(printf, 4, 0))) on_warning(TIFF *tiff, void *user, const char *module, const char *format, va_list rest)
+{
+    (void)tiff;
+    (void)user;
+    (void)module;
+    (void)format;
+    (void)rest;
+    return 1;
+}
+
+static inlay_status broken(const tiff_reader *r, inlay_error *err)
+{
+    FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated TIFF: %s", r->s->name, r->message[0] ? r->message : "no reason given");
+}
+
+/* ---- what the pixels are ---- */
+
+typedef struct pixel_kind {
+    uint16_t photometric;
+    int colours;
+    const char *bits; /* of a sample, as a list; those that Pillow reads */
+} pixel_kind;
+
+static const pixel_kind kinds[] = {
+    {PHOTOMETRIC_MINISWHITE, 1, " 1 2 4 8 16 32 "}, {PHOTOMETRIC_MINISBLACK, 1, " 1 2 4 8 12 16 32 "}, {PHOTOMETRIC_RGB, 3, " 8 16 "},
+    {PHOTOMETRIC_PALETTE, 1, " 1 2 4 8 "},          {PHOTOMETRIC_SEPARATED, 4, " 8 16 "},              {PHOTOMETRIC_YCBCR, 3, " 8 "},
+};
+
+static inlay_status unsupported(const tiff_reader *r, inlay_error *err)
+{
+    FAIL(err, INLAY_ERR_UNSUPPORTED,
+         "'%s': TIFF with pixels of a kind that is not read (photometric interpretation %u, %u samples of %u bits, sample format %u)",
+         r->s->name, r->photometric, r->samples, r->bits, r->format);
+}
+
+static inlay_status check_kind(tiff_reader *r, inlay_error *err)
+{
+    const pixel_kind *kind = NULL;
+    char bits[16];
+    bool grey = r->photometric <= PHOTOMETRIC_MINISBLACK;
+
+    snprintf(bits, sizeof bits, " %u ", r->bits);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (kinds[i].photometric == r->photometric && strstr(kinds[i].bits, bits))
+            kind = &kinds[i];
+    if (!kind || r->samples > MAX_SAMPLES)
+        return unsupported(r, err);
+    r->colours = r->photometric == PHOTOMETRIC_YCBCR && r->samples == 1 ? 1 : kind->colours;
+    if (r->samples < r->colours || (r->colours == 1 && r->samples > (r->bits == 8 ? 2 : 1)))
+        return unsupported(r, err);
+    if (r->format == SAMPLEFORMAT_IEEEFP ? !grey || r->bits != 32 : r->format == SAMPLEFORMAT_INT ? !grey || r->bits < 8 : r->format != SAMPLEFORMAT_UINT)
+        return unsupported(r, err);
+    return INLAY_OK;
+}
+
+static inlay_status read_kind(tiff_reader *r, inlay_error *err)
+{
+    uint16_t extras = 0, *extra = NULL, orientation = 0;
+
+    if (!TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width) || !TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height))
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: it does not say how large it is", r->s->name);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_BITSPERSAMPLE, &r->bits);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLESPERPIXEL, &r->samples);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLEFORMAT, &r->format);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_PLANARCONFIG, &r->planar);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_COMPRESSION, &r->compression);
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &extras, &extra);
+    if (!TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
+        r->photometric = PHOTOMETRIC_MINISWHITE;
+    if (r->compression == COMPRESSION_OJPEG)
+        r->photometric = PHOTOMETRIC_YCBCR;
+    r->extra = extras ? extra[0] : EXTRASAMPLE_UNSPECIFIED;
+    if (TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &orientation) && orientation >= 1 && orientation <= 8)
+        r->s->orientation = orientation;
+    r->s->always_turned = true;
+    if (r->photometric == PHOTOMETRIC_PALETTE && !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: its colours are missing", r->s->name);
+    return check_kind(r, err);
+}
+
+/* ---- pixels ---- */
+
+/* Sample `index` of a row. libtiff gives 16 and 32 bits in the machine's order. */
+static uint32_t sample(const unsigned char *row, size_t index, int bits)
+{
+    uint16_t two;
+    uint32_t four;
+
+    switch (bits) {
+    case 8:
+        return row[index];
+    case 12:
+        row += index / 2 * 3;
+        return index & 1 ? (uint32_t)(row[1] & 15) << 8 | row[2] : (uint32_t)row[0] << 4 | row[1] >> 4;
+    case 16:
+        memcpy(&two, row + index * 2, sizeof two);
+        return two;
+    case 32:
+        memcpy(&four, row + index * 4, sizeof four);
+        return four;
+    default:
+        return row[index * (size_t)bits / 8] >> (8 - (size_t)bits - index * (size_t)bits % 8) & ((1u << bits) - 1);
+    }
+}
+
+/* Signed and real numbers have no range of their own to scale from: they are cut, and cut off behind the point. */
+static uint8_t cut_number(image *out, double value)
+{
+    out->cut = true;
+    return value > 0 ? value >= 255 ? 255 : (uint8_t)value : 0;
+}
+
+static uint8_t grey_of(const tiff_reader *r, image *out, uint32_t value)
+{
+    float real;
+
+    if (r->bits <= 8) {
+        value = value * 255 / ((1u << r->bits) - 1);
+        return (uint8_t)(r->photometric == PHOTOMETRIC_MINISWHITE ? 255 - value : value);
+    }
+    if (r->format == SAMPLEFORMAT_IEEEFP) {
+        memcpy(&real, &value, sizeof real);
+        return cut_number(out, (double)real);
+    }
+    if (r->format == SAMPLEFORMAT_INT)
+        return cut_number(out, r->bits == 16 ? (double)(int16_t)value : (double)(int32_t)value);
+    /* Pillow's mode I is signed: without scaling, what is above its range is below 0 */
+    if (r->bits == 32 && !r->s->scale_grey)
+        return cut_number(out, (double)(int32_t)value);
+    return image_deep_grey(out, r->s, value, r->bits == 32 ? UINT32_MAX : (1u << r->bits) - 1);
+}
+
+static uint8_t times(unsigned a, unsigned b) /* a * b / 255, rounded, as Pillow's MULDIV255 */
+{
+    unsigned product = a * b + 128;
+
+    return (uint8_t)((product + (product >> 8)) >> 8);
+}
+
+/* Of 16 bits the high byte counts. */
+static void put_pixel(const tiff_reader *r, image *out, uint8_t *rgb, const uint32_t *value)
+{
+    uint8_t high[MAX_SAMPLES];
+
+    for (int c = 0; c < r->samples && r->colours > 1; c++)
+        high[c] = (uint8_t)(value[c] >> (r->bits - 8));
+    if (r->photometric == PHOTOMETRIC_PALETTE) {
+        for (int c = 0; c < 3; c++)
+            rgb[c] = (uint8_t)(r->map[c][value[0]] >> 8);
+    } else if (r->colours == 1) {
+        memset(rgb, grey_of(r, out, value[0]), 3);
+    } else if (r->photometric == PHOTOMETRIC_SEPARATED) {
+        for (int c = 0; c < 3; c++)
+            rgb[c] = (uint8_t)(255 - high[3] - times(high[c], 255u - high[3]));
+    } else if (r->samples > 3 && r->extra == EXTRASAMPLE_ASSOCALPHA && high[3] < 255) {
+        for (int c = 0; c < 3; c++) {
+            unsigned free_of_alpha = high[3] ? 255u * high[c] / high[3] : 0;
+            rgb[c] = (uint8_t)(free_of_alpha < 255 ? free_of_alpha : 255);
+        }
+    } else {
+        memcpy(rgb, high, 3);
+    }
+}
+
+/* Puts the pixels of one strip or tile, whose corner is at (left, top), into the image. `plane`: bytes from one plane to the next. */
+static void put_block(const tiff_reader *r, image *out, uint32_t left, uint32_t top, uint32_t columns, uint32_t rows, size_t stride,
+                      size_t plane)
+{
+    uint32_t value[MAX_SAMPLES] = {0};
+
+    for (uint32_t y = 0; y < rows && top + y < r->height; y++)
+        for (uint32_t x = 0; x < columns && left + x < r->width; x++) {
+            const unsigned char *row = r->block + y * stride;
+            for (uint32_t c = 0; c < r->samples; c++)
+                value[c] = plane ? sample(row + c * plane, x, r->bits) : sample(row, (size_t)x * r->samples + c, r->bits);
+            put_pixel(r, out, out->rgb + ((size_t)(top + y) * r->width + left + x) * 3, value);
+        }
+}
+
+/* A strip or tile is no larger than the image by much: a header that says so only asks for memory. */
+static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, inlay_error *err)
+{
+    uint64_t reasonable = ((uint64_t)1 << 24) + (uint64_t)r->width * r->height * r->samples * 8;
+
+    if (bytes == 0 || bytes > reasonable)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strips or tiles of %llu bytes in an image of %u x %u pixels", r->s->name,
+             (unsigned long long)bytes, r->width, r->height);
+    r->block = calloc((size_t)planes, bytes);
+    if (!r->block)
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %u x %u pixels", r->s->name, r->width, r->height);
+    return INLAY_OK;
+}
+
+static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_error *err)
+{
+    uint32_t columns = 0, rows = 0;
+    size_t bytes = (size_t)TIFFTileSize64(r->tiff), stride = (size_t)TIFFTileRowSize64(r->tiff);
+
+    TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &columns);
+    TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &rows);
+    TRY(allocate_block(r, bytes, planes, err));
+    if (columns == 0 || rows == 0 || bytes / rows < stride)
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: tiles of %u x %u pixels", r->s->name, columns, rows);
+    for (uint32_t y = 0; y < r->height; y += rows)
+        for (uint32_t x = 0; x < r->width; x += columns) {
+            for (int p = 0; p < planes; p++) {
+                uint32_t tile = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)p);
+                if (TIFFReadEncodedTile(r->tiff, tile, r->block + (size_t)p * bytes, (tmsize_t)bytes) < 0)
+                    return broken(r, err);
+            }
+            put_block(r, out, x, y, columns, rows, stride, planes > 1 ? bytes : 0);
+            if (r->width - x <= columns)
+                break;
+        }
+    return INLAY_OK;
+}
+
+static inlay_status read_strips(tiff_reader *r, image *out, int planes, inlay_error *err)
+{
+    uint32_t rows = 0;
+    size_t stride = (size_t)TIFFScanlineSize64(r->tiff), bytes;
+
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
+    rows = rows == 0 || rows > r->height ? r->height : rows;
+    bytes = stride * rows;
+    TRY(allocate_block(r, bytes, planes, err));
+    for (uint32_t y = 0; y < r->height; y += rows) {
+        uint32_t here = r->height - y < rows ? r->height - y : rows;
+        for (int p = 0; p < planes; p++) {
+            uint32_t strip = TIFFComputeStrip(r->tiff, y, (uint16_t)p);
+            if (TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) < (tmsize_t)(stride * here))
+                return broken(r, err);
+        }
+        put_block(r, out, 0, y, r->width, here, stride, planes > 1 ? bytes : 0);
+        if (r->height - y <= rows)
+            break;
+    }
+    return INLAY_OK;
+}
+
+/* YCbCr through libtiff's conversion to RGBA. */
+static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
+{
+    TIFFRGBAImage rgba;
+    size_t pixels = (size_t)r->width * r->height;
+    uint32_t *raster;
+    bool good;
+
+    if (!TIFFRGBAImageBegin(&rgba, r->tiff, 1, r->message))
+        return broken(r, err);
+    rgba.req_orientation = rgba.orientation;
+    raster = calloc(pixels, sizeof *raster);
+    good = raster && TIFFRGBAImageGet(&rgba, raster, r->width, r->height);
+    TIFFRGBAImageEnd(&rgba);
+    for (size_t i = 0; good && i < pixels; i++) {
+        out->rgb[i * 3] = (uint8_t)TIFFGetR(raster[i]);
+        out->rgb[i * 3 + 1] = (uint8_t)TIFFGetG(raster[i]);
+        out->rgb[i * 3 + 2] = (uint8_t)TIFFGetB(raster[i]);
+    }
+    free(raster);
+    return good ? INLAY_OK : broken(r, err);
+}
+
+static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
+{
+    int planes;
+    bool converted;
+
+    TRY(read_kind(r, err));
+    TRY(image_new(out, r->width, r->height, r->s->name, err));
+    planes = r->planar == PLANARCONFIG_SEPARATE ? r->samples : 1;
+    converted = r->photometric == PHOTOMETRIC_YCBCR && r->colours == 3;
+    if (converted && r->compression == COMPRESSION_JPEG && planes == 1) {
+        TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+        converted = false;
+    }
+    if (converted && r->compression == COMPRESSION_NONE)
+        return unsupported(r, err);
+    if (converted)
+        return read_converted(r, out, err);
+    return TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);
+}
+
+inlay_status image_decode_tiff(image *out, image_source *s, inlay_error *err)
+{
+    tiff_reader r = {.s = s};
+    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    inlay_status status;
+
+    if (!options)
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory", s->name);
+    TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &r);
+    TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
+    TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)1 << 30);
+    r.tiff = TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap, options);
+    TIFFOpenOptionsFree(options);
+    if (!r.tiff)
+        return broken(&r, err);
+    /* libtiff takes a tag whose values are cut off for one that is not there, which makes another picture */
+    status = r.missing ? error_set(err, INLAY_ERR_FORMAT, "'%s': the TIFF file is truncated in its directory", s->name)
+                       : read_tiff(&r, out, err);
+    free(r.block);
+    TIFFClose(r.tiff);
+    return status;
+}
