@@ -31,8 +31,10 @@ static const hf_type types[] = {
     {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, true, false, false},
     {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
     {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
-    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
-    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
+     POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
+     POOL_AVERAGE, false, false, false, true},
     {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
     {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
 };

@@ -1,5 +1,5 @@
-/* Position embeddings for another grid of patches: bicubic with antialiasing, a = -0.5, as torch and Pillow define it, or
- * torch's without, a = -0.75. */
+/* Position embeddings for another grid of patches: bicubic with antialiasing, a = -0.5, as torch and Pillow define it,
+ * or torch's without, a = -0.75. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,8 @@ static int64_t plain_taps(double *weights, int64_t *first, int64_t i, int64_t ol
     for (int64_t j = low; j < low + 4; j++) {
         double x = fabs(at - (double)j);
         int64_t clamped = j < 0 ? 0 : j > last ? last : j;
-        weights[clamped - *first] += x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+        weights[clamped - *first] +=
+            x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
     }
     return end - *first + 1;
 }

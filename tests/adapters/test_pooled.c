@@ -1,4 +1,5 @@
-/* Methods on backbones that do not read a class token: gradients through attention pooling and averages, and oblong images. */
+/* Methods on backbones that do not read a class token: gradients through attention pooling and averages, and oblong
+ * images. */
 #include "support.h"
 
 #include <math.h>
@@ -33,8 +34,11 @@ static void open_bench(bench *s, const char *folder, const char *name)
     ASSERT_OK(adapter_initialise(s->a, &s->dev, 11, &err));
     model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .training = true};
     ASSERT_OK(model_build(&s->m, &request, &err));
-    program_request plan = {
-        .dev = &s->dev, .max_batch = BATCH, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
+    program_request plan = {.dev = &s->dev,
+                            .max_batch = BATCH,
+                            .backward = true,
+                            .wanted = (value[]){s->m.loss, s->m.logits},
+                            .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
     uint8_t *pixels = program_value(s->p, s->m.pixels, BATCH).data;
     int32_t *labels = program_value(s->p, s->m.labels, BATCH).data;
@@ -82,7 +86,8 @@ static bool check_gradient(bench *s, const char *where, param *p)
         double x = ((double *)p->data)[i], h = 1e-5, found = ((double *)p->grad)[i];
         double numeric = (loss_at(s, p, i, x + h) - loss_at(s, p, i, x - h)) / (2 * h);
         if (fabs(numeric - found) > 1e-6 * (1e-2 + fabs(numeric)))
-            fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", where, p->name, (long long)i, found, numeric);
+            fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", where, p->name, (long long)i, found,
+                     numeric);
         any = any || found != 0;
     }
     return any;
@@ -108,7 +113,8 @@ static int check_method(const char *folder, const char *name)
 
 static void test_pooled(void **state)
 {
-    static const char *const folders[] = {"SiglipModel", "IJepaModel", "ViTOblong", "Dinov2WithRegistersModel", "DeiTModel"};
+    static const char *const folders[] = {"SiglipModel", "IJepaModel", "ViTOblong", "Dinov2WithRegistersModel",
+                                          "DeiTModel"};
     static const char *const names[] = {"adapter_plus", "lora", "vpt", "ssf", "full"};
 
     (void)state;
