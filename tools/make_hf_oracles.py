@@ -63,6 +63,9 @@ MODELS = [
     ("Dinov2WithRegistersModel", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", DINO, pooled),
     ("Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersForImageClassification",
      "Dinov2WithRegistersConfig", {**DINO, **HEADED}, None),
+    ("Dinov2Resampled", "Dinov2Model", "Dinov2Config", {**DINO, "image_size": 56}, pooled),
+    ("Dinov2WithRegistersResampled", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig",
+     {**DINO, "image_size": 56}, pooled),
     ("CLIPVisionModel", "CLIPVisionModel", "CLIPVisionConfig", PLAIN, pooled),
     ("CLIPVisionModelWithProjection", "CLIPVisionModelWithProjection", "CLIPVisionConfig",
      {**PLAIN, "projection_dim": 8}, pooled),
@@ -105,7 +108,7 @@ def make(out, folder, model_class, config_class, arguments, features):
     model = draw(getattr(transformers, model_class)(config))
     path = os.path.join(out, folder)
     model.save_pretrained(path)
-    size = arguments.get("image_size", PLAIN["image_size"])
+    size = PLAIN["image_size"] if folder.endswith("Resampled") else arguments.get("image_size", PLAIN["image_size"])
     height, width = size if isinstance(size, list) else (size, size)
     with open(os.path.join(path, "preprocessor_config.json"), "w") as f:
         json.dump({"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width},

@@ -90,15 +90,17 @@ INLAY_API void inlay_model_close(inlay_model *model); /* NULL is accepted */
 
 INLAY_API int inlay_model_classes(const inlay_model *model);
 INLAY_API const char *inlay_model_label(const inlay_model *model, int index); /* NULL when there is none */
-/* Side of the square input in pixels. */
+/* Height of the input in pixels. */
 INLAY_API int inlay_model_image_size(const inlay_model *model);
+/* Its width: the same number unless the checkpoint is for oblong images. */
+INLAY_API int inlay_model_image_width(const inlay_model *model);
 
 /* The `room` most probable classes of an image file, most probable first; *found = how many were written. Here and
  * below, a logit that is not finite is an error (INLAY_ERR_FORMAT) that names the image and, where there is one, the
  * first tensor that is not finite. */
 INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err);
-/* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, size, 3]; mean and std are applied inside. An image's logits do
- * not depend on the others. */
+/* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, width, 3]; mean and
+ * std are applied inside. An image's logits do not depend on the others. */
 INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits, inlay_error *err);
 
 #ifdef __cplusplus

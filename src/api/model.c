@@ -84,6 +84,11 @@ int inlay_model_image_size(const inlay_model *m)
     return (int)m->s.b->shape.height;
 }
 
+int inlay_model_image_width(const inlay_model *m)
+{
+    return (int)m->s.b->shape.image_width;
+}
+
 inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err)
 {
     int classes = inlay_model_classes(m);

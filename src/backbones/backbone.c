@@ -165,6 +165,18 @@ static inlay_status read_config(const char *path, json_t **config, inlay_error *
     return INLAY_OK;
 }
 
+static inlay_status not_known(const json_t *config, const char *file, const char *known, inlay_error *err)
+{
+    static const char *const keys[] = {"model_type", "architecture"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (json_is_string(json_object_get(config, keys[i])))
+            FAIL(err, INLAY_ERR_UNSUPPORTED,
+                 "%s: not a checkpoint of a known architecture (known: %s); config.json has %s '%s'", file, known,
+                 keys[i], json_string_value(json_object_get(config, keys[i])));
+    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: not a checkpoint of a known architecture (known: %s)", file, known);
+}
+
 static inlay_status load(backbone *b, const char *path, int64_t image_size, inlay_error *err)
 {
     const char *file, *folder, *config_path, *known = "";
@@ -184,7 +196,7 @@ static inlay_status load(backbone *b, const char *path, int64_t image_size, inla
         if (b->desc)
             status = b->desc->load(b, config, config_path, image_size, err);
         else
-            status = error_set(err, INLAY_ERR_UNSUPPORTED, "%s: not a checkpoint of a known architecture (known: %s)", file, known);
+            status = not_known(config, file, known, err);
     }
     json_decref(config);
     return status;

@@ -57,7 +57,10 @@ static void drop_headed(backbone *b)
 static inlay_status read_config(backbone *b, const config_reader *r)
 {
     const char *type = config_text(r, "model_type");
-    bool timm = type ? strcmp(type, "timm_wrapper") == 0 : !json_object_get(r->object, "hidden_size");
+    bool named = json_object_get(r->object, "architecture") || json_object_get(r->object, "model_args");
+    bool timm = type ? strcmp(type, "timm_wrapper") == 0
+                     : !json_object_get(r->object, "hidden_size") &&
+                           (named || strncmp(b->shape.layout, "hugging face", 12) != 0);
 
     return timm ? vit_timm_config(b, r) : vit_hf_config(b, r);
 }

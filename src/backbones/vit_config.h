@@ -31,6 +31,8 @@ typedef struct vit_state {
     int tokens_read;             /* class token, or class and distillation token, by POOL_TOKEN */
     vit_claim width, depth, patch, hidden;
     unsigned parts;
+    int64_t trained[2]; /* height and width of the images that the position embeddings are for; 0: as the images are */
+    bool plain_bicubic; /* they are resampled without antialiasing */
     int64_t usual_size; /* image side of the architecture; 0: not known */
     const hf_type *hf;  /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;

@@ -16,24 +16,28 @@ struct hf_type {
     pooling pool;      /* what Hugging Face's model gives as features */
     pooling head_pool; /* what its classification head reads */
     bool head_norm;    /* ... after the final normalisation */
-    bool towers;       /* its tensors have the names of CLIP's and SigLIP's towers */
+    bool any_size;      /* images are of the preprocessor's size, position embeddings are resampled to it */
+    bool plain_bicubic; /* ... without antialiasing */
+    bool towers;        /* its tensors have the names of CLIP's and SigLIP's towers */
 };
 
 #define BASE 12, 768, 12
 static const hf_type types[] = {
-    {"vit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"deit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"vit_mae", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"vit_msn", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"ijepa", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_AVERAGE, POOL_AVERAGE, true, false},
-    {"dinov2", NULL, 1e-6, ACT_GELU, BASE, 14, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false},
-    {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, true},
-    {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, true},
-    {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, true},
+    {"vit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"deit", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"vit_mae", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"vit_msn", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, false, false, false},
+    {"ijepa", NULL, 1e-12, ACT_GELU, BASE, 16, POOL_AVERAGE, POOL_AVERAGE, true, false, false, false},
+    {"dinov2", NULL, 1e-6, ACT_GELU, BASE, 14, POOL_TOKEN, POOL_TOKEN, true, true, true, false},
+    {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, true, false, false},
+    {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
+     POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
+     POOL_AVERAGE, false, false, false, true},
+    {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
+    {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
 };
 
 static const hf_type *find_type(const char *name)
@@ -66,7 +70,8 @@ static inlay_status choose_type(backbone *b, const config_reader *r, const hf_ty
 
 static const char training[] = "for training only", told[] = "read off the tensors",
                   others[] = "of other kinds of heads or outputs", writing[] = "which version and class wrote the file",
-                  task[] = "of a training's task";
+                  task[] = "of a training's task",
+                  texts[] = "of the generation of texts";
 
 /* Keys of the encoder's part. */
 static const config_key keys[] = {
@@ -131,6 +136,49 @@ static const config_key keys[] = {
     {"torch_dtype", told, NULL},
     {"dtype", told, NULL},
     {"torchscript", writing, NULL},
+    {"use_bfloat16", writing, NULL},
+    {"chunk_size_feed_forward", "how much is computed at a time", NULL},
+    {"pruned_heads", NULL, "{}"},
+    {"add_cross_attention", texts, NULL},
+    {"bad_words_ids", texts, NULL},
+    {"begin_suppress_tokens", texts, NULL},
+    {"bos_token_id", texts, NULL},
+    {"cross_attention_hidden_size", texts, NULL},
+    {"decoder_start_token_id", texts, NULL},
+    {"diversity_penalty", texts, NULL},
+    {"do_sample", texts, NULL},
+    {"early_stopping", texts, NULL},
+    {"encoder_no_repeat_ngram_size", texts, NULL},
+    {"eos_token_id", texts, NULL},
+    {"exponential_decay_length_penalty", texts, NULL},
+    {"forced_bos_token_id", texts, NULL},
+    {"forced_eos_token_id", texts, NULL},
+    {"is_decoder", texts, NULL},
+    {"is_encoder_decoder", texts, NULL},
+    {"length_penalty", texts, NULL},
+    {"max_length", texts, NULL},
+    {"min_length", texts, NULL},
+    {"no_repeat_ngram_size", texts, NULL},
+    {"num_beam_groups", texts, NULL},
+    {"num_beams", texts, NULL},
+    {"num_return_sequences", texts, NULL},
+    {"output_scores", texts, NULL},
+    {"pad_token_id", texts, NULL},
+    {"prefix", texts, NULL},
+    {"remove_invalid_values", texts, NULL},
+    {"repetition_penalty", texts, NULL},
+    {"return_dict_in_generate", texts, NULL},
+    {"sep_token_id", texts, NULL},
+    {"suppress_tokens", texts, NULL},
+    {"task_specific_params", texts, NULL},
+    {"temperature", texts, NULL},
+    {"tf_legacy_loss", texts, NULL},
+    {"tie_encoder_decoder", texts, NULL},
+    {"tie_word_embeddings", texts, NULL},
+    {"tokenizer_class", texts, NULL},
+    {"top_k", texts, NULL},
+    {"top_p", texts, NULL},
+    {"typical_p", texts, NULL},
     {0},
 };
 
@@ -145,7 +193,12 @@ static inlay_status read_encoder(backbone *b, const config_reader *part, const h
     b->shape.pool = type->pool;
     TRY(config_real(part, "layer_norm_eps", 0, 1, &b->shape.eps));
     TRY(config_int(part, "num_attention_heads", &b->shape.heads));
-    TRY(config_size(part, "image_size", &b->shape.height, &b->shape.image_width));
+    state->plain_bicubic = type->plain_bicubic;
+    TRY(config_size(part, "image_size", &state->trained[0], &state->trained[1]));
+    if (!type->any_size) {
+        b->shape.height = state->trained[0];
+        b->shape.image_width = state->trained[1];
+    }
     TRY(config_activation(part, "hidden_act", &b->shape.act));
     TRY(vit_claim_read(part, "num_hidden_layers", &state->depth));
     TRY(vit_claim_read(part, "hidden_size", &state->width));

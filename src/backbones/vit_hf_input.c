@@ -183,6 +183,8 @@ static inlay_status place(backbone *b, const config_reader *r, const int64_t siz
     if (out[0] != wanted[0] || out[1] != wanted[1])
         FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' makes images of %lld x %lld pixels, the model reads %lld x %lld ('image_size' in config.json)",
              r->path, centre_crop ? "crop_size" : "size", (long long)out[0], (long long)out[1], (long long)wanted[0], (long long)wanted[1]);
+    b->shape.height = out[0]; /* of a type that takes any size, this is where it comes from */
+    b->shape.image_width = out[1];
     if (size[1] && floor((double)out[1] / pct) != (double)size[1])
         FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'size' is %lld x %lld and 'crop_size' %lld x %lld: they must be in one proportion", r->path,
              (long long)size[0], (long long)size[1], (long long)crop[0], (long long)crop[1]);

@@ -1,4 +1,5 @@
-/* Position embeddings for another grid of patches: bicubic with antialiasing, a = -0.5, as torch and Pillow define it. */
+/* Position embeddings for another grid of patches: bicubic with antialiasing, a = -0.5, as torch and Pillow define it,
+ * or torch's without, a = -0.75. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,9 +32,30 @@ static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int
     return high - low;
 }
 
-inlay_status vit_resample_positions(float *out, const int64_t to[2], const float *in, const int64_t from[2],
-                                    int64_t prefix, int64_t width, inlay_error *err)
+/* The same without antialiasing: four taps, those beyond the edge at the edge. */
+static int64_t plain_taps(double *weights, int64_t *first, int64_t i, int64_t old, int64_t new)
 {
+    const double a = -0.75;
+    double at = ((double)i + 0.5) * (double)old / (double)new - 0.5, base = floor(at);
+    int64_t last = old - 1, low = (int64_t)base - 1, end = (int64_t)base + 2;
+
+    *first = low < 0 ? 0 : low > last ? last : low;
+    end = end < 0 ? 0 : end > last ? last : end;
+    for (int64_t j = *first; j <= end; j++)
+        weights[j - *first] = 0;
+    for (int64_t j = low; j < low + 4; j++) {
+        double x = fabs(at - (double)j);
+        int64_t clamped = j < 0 ? 0 : j > last ? last : j;
+        weights[clamped - *first] +=
+            x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+    }
+    return end - *first + 1;
+}
+
+inlay_status vit_resample_positions(float *out, const int64_t to[2], const float *in, const int64_t from[2],
+                                    int64_t prefix, int64_t width, bool antialias, inlay_error *err)
+{
+    int64_t (*const weigh)(double *, int64_t *, int64_t, int64_t, int64_t) = antialias ? taps : plain_taps;
     int64_t rows = to[0], columns = to[1], old = from[0], across = from[1];
     double *weights = calloc((size_t)((old > across ? old : across) + 8), sizeof *weights);
     float *wide = calloc((size_t)(old * columns * width), sizeof *wide); /* [old, columns, width] */
@@ -48,7 +70,7 @@ inlay_status vit_resample_positions(float *out, const int64_t to[2], const float
     in += prefix * width;
     out += prefix * width;
     for (int64_t x = 0; x < columns; x++) {
-        count = taps(weights, &first, x, across, columns);
+        count = weigh(weights, &first, x, across, columns);
         for (int64_t y = 0; y < old; y++)
             for (int64_t c = 0; c < width; c++) {
                 double sum = 0;
@@ -58,7 +80,7 @@ inlay_status vit_resample_positions(float *out, const int64_t to[2], const float
             }
     }
     for (int64_t y = 0; y < rows; y++) {
-        count = taps(weights, &first, y, old, rows);
+        count = weigh(weights, &first, y, old, rows);
         for (int64_t i = 0; i < columns * width; i++) {
             double sum = 0;
             for (int64_t j = 0; j < count; j++)
@@ -74,6 +96,7 @@ inlay_status vit_resample_positions(float *out, const int64_t to[2], const float
 inlay_status vit_change_grid(backbone *b, param *pos, const int64_t grid[2], int64_t prefix, inlay_error *err)
 {
     const backbone_shape *s = &b->shape;
+    const vit_state *state = b->state;
     int64_t wanted[2] = {s->height / s->patch, s->image_width / s->patch}, rows = prefix + wanted[0] * wanted[1];
     inlay_status status;
     float *in, *out;
@@ -87,7 +110,7 @@ inlay_status vit_change_grid(backbone *b, param *pos, const int64_t grid[2], int
         FAIL(err, INLAY_ERR_NOMEM, "out of memory resampling position embeddings");
     }
     dtype_to_f32(in, pos->source, pos->source_type, (size_t)pos->count);
-    status = vit_resample_positions(out, wanted, in, grid, prefix, s->width, err);
+    status = vit_resample_positions(out, wanted, in, grid, prefix, s->width, !state->plain_bicubic, err);
     free(in);
     TRY(status);
     pos->source = out;

@@ -277,12 +277,12 @@ typedef struct layout {
 } layout;
 
 /* Whether the patches' rows are the grid of the image size that configuration gives, or else a square. */
-static bool fits(const backbone_shape *s, int64_t patches, bool configured, int64_t grid[2])
+static bool fits(const backbone_shape *s, const int64_t trained[2], int64_t patches, bool configured, int64_t grid[2])
 {
     int64_t root = (int64_t)floor(sqrt((double)(patches > 0 ? patches : 0)) + 0.5);
 
-    grid[0] = configured ? s->height / s->patch : root;
-    grid[1] = configured ? s->image_width / s->patch : root;
+    grid[0] = configured ? trained[0] / s->patch : root;
+    grid[1] = configured ? trained[1] / s->patch : root;
     return patches > 0 && grid[0] * grid[1] == patches;
 }
 
@@ -291,18 +291,21 @@ static bool fits(const backbone_shape *s, int64_t patches, bool configured, int6
 static inlay_status find_layout(const backbone *b, int64_t rows, layout *out, inlay_error *err)
 {
     const backbone_shape *s = &b->shape;
+    const vit_state *state = b->state;
+    const int64_t trained[2] = {state->trained[0] ? state->trained[0] : s->height,
+                                state->trained[1] ? state->trained[1] : s->image_width};
     const int64_t extras[] = {s->prefix_tokens, 0, backbone_param(b, "cls_token") ? 1 : 0};
 
     for (int configured = 1; configured >= 0; configured--)
         for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
             out->extra = extras[i];
-            if (fits(s, rows - extras[i], configured, out->grid))
+            if (fits(s, trained, rows - extras[i], configured, out->grid))
                 return INLAY_OK;
         }
     FAIL(err, INLAY_ERR_SHAPE,
          "%s: tensor 'pos_embed' has %lld rows: neither the grid of %lld x %lld pixels nor a square, with or without "
          "%lld prefix tokens",
-         b->path, (long long)rows, (long long)s->height, (long long)s->image_width, (long long)s->prefix_tokens);
+         b->path, (long long)rows, (long long)trained[0], (long long)trained[1], (long long)s->prefix_tokens);
 }
 
 /* The size of images: as asked for, as configured, or as the position embeddings have been trained for. */

@@ -62,6 +62,24 @@ static json_t *tensors_of(const tensor_set *file)
     return list;
 }
 
+/* Where it comes from what the tensors do not tell, and which of them are left out. */
+static void describe_reading(json_t *out, const backbone *b)
+{
+    json_t *passed = json_array();
+
+    if (b->shape.image_width != b->shape.height)
+        json_object_set_new(out, "image_size",
+                            json_pack("[I, I]", (json_int_t)b->shape.height, (json_int_t)b->shape.image_width));
+    json_object_set_new(out, "described_by", json_string(b->described_by));
+    for (int i = 0; i < b->passed_count; i++)
+        json_array_append_new(passed, json_pack("{s:s, s:i, s:s}", "tensors", b->passed[i].pattern, "count",
+                                                b->passed[i].count, "left_out", b->passed[i].reason));
+    if (b->passed_count)
+        json_object_set_new(out, "passed_over", passed);
+    else
+        json_decref(passed);
+}
+
 static inlay_status describe_backbone(json_t **out, const char *path, const options *o, inlay_error *err)
 {
     backbone *b;
@@ -95,6 +113,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
             json_object_set_new(*out, "labels", json_pack("{s:I, s:s}", "named", (json_int_t)b->named, "source", b->label_source));
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
         json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
+        describe_reading(*out, b);
         if (options_flag(o, "sites"))
             json_object_set_new(*out, "sites", sites_of(b));
         if (options_flag(o, "tensors"))

@@ -100,8 +100,10 @@ static inlay_status dump_usage(const prune_usage *u, const options *o, const cha
 /* The fusion's own record of its training goes on, with what was done to it. */
 static json_t *make_record(arena *memory, const options *o, const prune_usage *u)
 {
-    json_t *root = json_load_file(path_join(memory, options_string(o, "adapter"), "adapter.json"), 0, NULL), *record = json_deep_copy(json_object_get(root, "training"));
+    json_t *root, *record;
 
+    json_read(&root, path_join(memory, options_string(o, "adapter"), "adapter.json"), NULL); /* opened once already */
+    record = json_deep_copy(json_object_get(root, "training"));
     if (!record)
         record = json_object();
     json_object_set_new(record, "pruned", json_pack("{s:i, s:i}", "keep", (int)options_int(o, "keep"), "images", u->images));

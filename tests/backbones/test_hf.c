@@ -103,7 +103,7 @@ static void test_types(void **state)
         count++;
     }
     closedir(all);
-    assert_true(count >= 22);
+    assert_true(count >= 24);
 }
 
 int main(void)

@@ -160,8 +160,8 @@ static void test_same_pixels_as_the_libraries(void **state)
 
 static bool noted(const backbone *b, const char *part)
 {
-    for (int i = 0; i < b->note_count; i++)
-        if (strstr(b->notes[i], part))
+    for (int i = 0; i < b->notes.count; i++)
+        if (strstr(b->notes.items[i].text, part))
             return true;
     return false;
 }
@@ -207,7 +207,7 @@ static void test_unknown_keys_are_noted(void **state)
     write_text("preprocessor_config.json", "{\"size\": 32, \"sharpen\": 2, \"do_convert_rgb\": true}");
     b = opened();
     assert_true(noted(b, "'sharpen' is not known and was not used"));
-    assert_int_equal(b->note_count, 1);
+    assert_int_equal(b->notes.count, 1);
     backbone_close(b);
     begin("vit", json_pack("{s:{s:[i,i,i], s:s, s:s}, s:i}", "pretrained_cfg", "input_size", 3, 32, 32, "tag", "x", "flavour", "y", "colour", 3));
     b = opened();
