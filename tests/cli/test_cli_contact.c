@@ -369,8 +369,8 @@ static void test_variables(void **state)
                  "INLAY_EPOCH is not known, did you mean INLAY_EPOCHS?");
     expect_error(shell("INLAY_BATCHSIZE=4 $INLAY " RUN "--epochs 1 --output v >out.txt 2>err.txt"), 2,
                  "did you mean INLAY_BATCH_SIZE?");
-    expect_error(shell("INLAY_RANKS=4 $INLAY methods >out.txt 2>err.txt"), 2,
-                 "did you mean INLAY_RANK?"); /* a method's option */
+    expect_error(shell("INLAY_DROPOUTS=4 $INLAY methods >out.txt 2>err.txt"), 2,
+                 "did you mean INLAY_DROPOUT?"); /* a method's option */
     expect(shell("INLAY_SOMETHING_ELSE=4 $INLAY methods >out.txt 2>err.txt"), 0);
     expect_text("err.txt", "note: environment variable INLAY_SOMETHING_ELSE is not an option of any subcommand");
     expect(shell("INLAY_EPOCHS=3 INLAY_RANK=2 INLAY_ISA=portable INLAY_EPOCH= INLAY_VERSION=1 "
