@@ -53,9 +53,10 @@ FILE *progress_stream(const options *o)
 
 void print_note(const char *text)
 {
-    fputs("note: ", stderr);
-    text_put(stderr, text); /* names of files may hold anything */
-    fputc('\n', stderr);
+    arena *memory = arena_new();
+
+    fprintf(stderr, "note: %s\n", text_escaped(memory, text)); /* names of files may hold anything */
+    arena_free(memory);
 }
 
 inlay_status print_notes(const notes *n, bool strict, inlay_error *err)

@@ -65,17 +65,17 @@ static void test_encode_and_read(void **state)
     ASSERT_OK(file_write(path, text, strlen(text), &err));
     free(text);
     json_decref(object);
-    ASSERT_OK(json_read(&object, path, JSON_REJECT_DUPLICATES, &err));
+    ASSERT_OK(json_read(&object, path, &err));
     assert_int_equal(json_integer_value(json_object_get(object, "a")), 1);
     json_decref(object);
     ASSERT_OK(file_write(path, "{\"a\":1,", 7, &err));
-    assert_int_equal(json_read(&object, path, 0, &err), INLAY_ERR_FORMAT);
+    assert_int_equal(json_read(&object, path, &err), INLAY_ERR_FORMAT);
     assert_non_null(strstr(err.message, "a.json: line 1, column 7"));
     snprintf(path, sizeof path, "%s/absent.json", folder);
-    assert_int_equal(json_read(&object, path, 0, &err),
+    assert_int_equal(json_read(&object, path, &err),
                      INLAY_ERR_IO); /* why it cannot be read, not that it is no JSON */
     assert_non_null(strstr(err.message, "No such file"));
-    assert_int_equal(json_read(&object, folder, 0, &err), INLAY_ERR_IO);
+    assert_int_equal(json_read(&object, folder, &err), INLAY_ERR_IO);
     support_remove(folder);
 }
 

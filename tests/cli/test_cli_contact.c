@@ -384,7 +384,7 @@ static void test_variables(void **state)
     expect(inlay("predict --backbone " VIT " --top-k 2 --top-k 1 " ONE), 0);
     expect_text("err.txt", "note: --top-k is given twice, 2 and 1: the last counts");
     expect(inlay("predict --backbone " VIT " --backbone " VIT " --top-k 2 --top-k 2 " ONE), 0);
-    assert_string_equal(text_of("err.txt"), "");
+    assert_null(strstr(text_of("err.txt"), "twice"));
 }
 
 /* ---- folders with a run in them ---- */

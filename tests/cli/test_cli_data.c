@@ -82,7 +82,7 @@ static void test_control_characters(void **state)
     images("odd", "train", 2);
     put("odd/train/class0/\x1b[2J.t\xE9", "");
     expect(inlay(TRAIN "--data odd --output odd-out"), 0);
-    expect_note("odd/train/class0/\\x1B[2J.t\\xE9'");
+    expect_note("odd/train/class0/\\x1b[2J.t\\xe9'");
     assert_null(strchr(text_of("err.txt"), '\x1b'));
 }
 
