@@ -493,16 +493,20 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
     return INLAY_OK;
 }
 
-/* Where nothing is judged, one image says whether what was trained can answer at all. */
+#define LOOKED_AT 32 /* images */
+
+/* Where nothing is judged, some training images from all over the set say whether what was trained can answer at all. */
 static inlay_status look(trainer *t, inlay_error *err)
 {
-    dataset one = *t->q->data;
+    dataset some = *t->q->data;
     evaluation e;
     inlay_status status;
 
-    one.samples += t->usable_count > 0 ? t->order[0] : 0;
-    one.count = 1;
-    status = evaluate_trained(t, &one, &e, err);
+    some.count = t->usable_count < LOOKED_AT ? t->usable_count : LOOKED_AT;
+    some.samples = ARENA_ARRAY(t->memory, sample, some.count);
+    for (int i = 0; i < some.count; i++)
+        some.samples[i] = t->q->data->samples[t->order[(int64_t)i * t->usable_count / some.count]];
+    status = evaluate_trained(t, &some, &e, err);
     if (status != INLAY_OK)
         return diverged(status, err, "after the last step");
     evaluation_free(&e);
