@@ -200,7 +200,7 @@ inlay_status image_load(image *out, const char *path, unsigned how, inlay_error 
 
 void image_load_libraries(void)
 {
-    image_library *libraries[] = {image_avif_library(), image_jxl_library()};
+    image_library *libraries[] = {image_tiff_library(), image_avif_library(), image_jxl_library()};
     inlay_error ignored;
 
     for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++)

@@ -13,25 +13,9 @@
     F(avifDecoderSetIOMemory) F(avifDecoderParse) F(avifDecoderNextImage) F(avifDecoderDestroy)                        \
         F(avifRGBImageSetDefaults) F(avifImageYUVToRGB) F(avifResultToString)
 
-static struct {
-#define F(name) __typeof__(&name) name;
-    FUNCTIONS(F)
-#undef F
-} lib;
-
-static const char *const names[] = {
-#define F(name) #name,
-    FUNCTIONS(F)
-#undef F
-};
-
-image_library *image_avif_library(void)
-{
-    static image_library library = {
-        .file = LIBAVIF_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
-
-    return &library;
-}
+#define LIBRARY image_avif_library
+#define LIBRARY_FILE LIBAVIF_FILE
+#include "formats/image_functions.h"
 
 /* What imir and irot say, as an EXIF orientation: libavif's angle is in quarters against the clock, and turned before
  * mirrored. */

@@ -56,6 +56,7 @@ typedef struct image_library {
     char reason[200];
 } image_library;
 inlay_status image_library_use(image_library *l, const char *name, inlay_error *err);
+image_library *image_tiff_library(void);
 /* NULL where the build is without. */
 image_library *image_avif_library(void);
 image_library *image_jxl_library(void);

@@ -13,25 +13,9 @@
         F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) F(JxlDecoderImageOutBufferSize)                            \
             F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
 
-static struct {
-#define F(name) __typeof__(&name) name;
-    FUNCTIONS(F)
-#undef F
-} lib;
-
-static const char *const names[] = {
-#define F(name) #name,
-    FUNCTIONS(F)
-#undef F
-};
-
-image_library *image_jxl_library(void)
-{
-    static image_library library = {
-        .file = LIBJXL_FILE, .names = names, .count = sizeof names / sizeof names[0], .functions = &lib};
-
-    return &library;
-}
+#define LIBRARY image_jxl_library
+#define LIBRARY_FILE LIBJXL_FILE
+#include "formats/image_functions.h"
 
 static inlay_status broken(const image_source *s, const char *what, inlay_error *err)
 {

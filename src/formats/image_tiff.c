@@ -13,6 +13,34 @@
 
 #include <tiffio.h>
 
+#define FUNCTIONS(F)                                                                                                   \
+    F(TIFFClientOpenExt)                                                                                               \
+    F(TIFFClose)                                                                                                       \
+    F(TIFFComputeStrip)                                                                                                \
+    F(TIFFComputeTile)                                                                                                 \
+    F(TIFFGetField)                                                                                                    \
+    F(TIFFGetFieldDefaulted)                                                                                           \
+    F(TIFFGetStrileOffset)                                                                                             \
+    F(TIFFIsTiled)                                                                                                     \
+    F(TIFFOpenOptionsAlloc)                                                                                            \
+    F(TIFFOpenOptionsFree)                                                                                             \
+    F(TIFFOpenOptionsSetErrorHandlerExtR)                                                                              \
+    F(TIFFOpenOptionsSetMaxSingleMemAlloc)                                                                             \
+    F(TIFFOpenOptionsSetWarningHandlerExtR)                                                                            \
+    F(TIFFRGBAImageBegin)                                                                                              \
+    F(TIFFRGBAImageEnd)                                                                                                \
+    F(TIFFRGBAImageGet)                                                                                                \
+    F(TIFFReadEncodedStrip)                                                                                            \
+    F(TIFFReadEncodedTile)                                                                                             \
+    F(TIFFScanlineSize64)                                                                                              \
+    F(TIFFSetField)                                                                                                    \
+    F(TIFFTileRowSize64)                                                                                               \
+    F(TIFFTileSize64)
+
+#define LIBRARY image_tiff_library
+#define LIBRARY_FILE LIBTIFF_FILE
+#include "formats/image_functions.h"
+
 enum { MAX_SAMPLES = 6 }; /* of a pixel, as in Pillow */
 
 typedef struct tiff_reader {
@@ -166,25 +194,25 @@ static inlay_status read_kind(tiff_reader *r, inlay_error *err)
 {
     uint16_t extras = 0, *extra = NULL, orientation = 0;
 
-    if (!TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width) ||
-        !TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height))
+    if (!lib.TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width) ||
+        !lib.TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: it does not say how large it is", r->s->name);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_BITSPERSAMPLE, &r->bits);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLESPERPIXEL, &r->samples);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLEFORMAT, &r->format);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_PLANARCONFIG, &r->planar);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_COMPRESSION, &r->compression);
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &extras, &extra);
-    if (!TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_BITSPERSAMPLE, &r->bits);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLESPERPIXEL, &r->samples);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_SAMPLEFORMAT, &r->format);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_PLANARCONFIG, &r->planar);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_COMPRESSION, &r->compression);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &extras, &extra);
+    if (!lib.TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
         r->photometric = PHOTOMETRIC_MINISWHITE;
     if (r->compression == COMPRESSION_OJPEG)
         r->photometric = PHOTOMETRIC_YCBCR;
     r->extra = extras ? extra[0] : EXTRASAMPLE_UNSPECIFIED;
-    if (TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &orientation) && orientation >= 1 && orientation <= 8)
+    if (lib.TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &orientation) && orientation >= 1 && orientation <= 8)
         r->s->orientation = orientation;
     r->s->always_turned = true;
     if (r->photometric == PHOTOMETRIC_PALETTE &&
-        !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+        !lib.TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: its colours are missing", r->s->name);
     return check_kind(r, err);
 }
@@ -328,7 +356,7 @@ static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, i
 /* What libtiff has no place for it would read from the beginning of the file. */
 static inlay_status check_place(tiff_reader *r, uint32_t number, inlay_error *err)
 {
-    if (TIFFGetStrileOffset(r->tiff, number) == 0)
+    if (lib.TIFFGetStrileOffset(r->tiff, number) == 0)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: strip or tile %u is missing", r->s->name, number);
     return INLAY_OK;
 }
@@ -336,19 +364,19 @@ static inlay_status check_place(tiff_reader *r, uint32_t number, inlay_error *er
 static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_error *err)
 {
     uint32_t columns = 0, rows = 0;
-    size_t bytes = (size_t)TIFFTileSize64(r->tiff), stride = (size_t)TIFFTileRowSize64(r->tiff);
+    size_t bytes = (size_t)lib.TIFFTileSize64(r->tiff), stride = (size_t)lib.TIFFTileRowSize64(r->tiff);
 
-    TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &columns);
-    TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &rows);
+    lib.TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &columns);
+    lib.TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &rows);
     TRY(allocate_block(r, bytes, planes, err));
     if (columns == 0 || rows == 0 || bytes / rows < stride)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken TIFF: tiles of %u x %u pixels", r->s->name, columns, rows);
     for (uint32_t y = 0; y < r->height; y += rows)
         for (uint32_t x = 0; x < r->width; x += columns) {
             for (int p = 0; p < planes; p++) {
-                uint32_t tile = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)p);
+                uint32_t tile = lib.TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)p);
                 TRY(check_place(r, tile, err));
-                if (TIFFReadEncodedTile(r->tiff, tile, r->block + (size_t)p * bytes, (tmsize_t)bytes) < 0)
+                if (lib.TIFFReadEncodedTile(r->tiff, tile, r->block + (size_t)p * bytes, (tmsize_t)bytes) < 0)
                     return broken(r, err);
             }
             put_block(r, out, x, y, columns, rows, stride, planes > 1 ? bytes : 0);
@@ -361,18 +389,18 @@ static inlay_status read_tiles(tiff_reader *r, image *out, int planes, inlay_err
 static inlay_status read_strips(tiff_reader *r, image *out, int planes, inlay_error *err)
 {
     uint32_t rows = 0;
-    size_t stride = (size_t)TIFFScanlineSize64(r->tiff), bytes;
+    size_t stride = (size_t)lib.TIFFScanlineSize64(r->tiff), bytes;
 
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
     rows = rows == 0 || rows > r->height ? r->height : rows;
     bytes = stride * rows;
     TRY(allocate_block(r, bytes, planes, err));
     for (uint32_t y = 0; y < r->height; y += rows) {
         uint32_t here = r->height - y < rows ? r->height - y : rows;
         for (int p = 0; p < planes; p++) {
-            uint32_t strip = TIFFComputeStrip(r->tiff, y, (uint16_t)p);
+            uint32_t strip = lib.TIFFComputeStrip(r->tiff, y, (uint16_t)p);
             TRY(check_place(r, strip, err));
-            if (TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) <
+            if (lib.TIFFReadEncodedStrip(r->tiff, strip, r->block + (size_t)p * bytes, (tmsize_t)(stride * here)) <
                 (tmsize_t)(stride * here))
                 return broken(r, err);
         }
@@ -391,12 +419,12 @@ static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
     uint32_t *raster;
     bool good;
 
-    if (!TIFFRGBAImageBegin(&rgba, r->tiff, 1, r->message))
+    if (!lib.TIFFRGBAImageBegin(&rgba, r->tiff, 1, r->message))
         return broken(r, err);
     rgba.req_orientation = rgba.orientation;
     raster = calloc(pixels, sizeof *raster);
-    good = raster && TIFFRGBAImageGet(&rgba, raster, r->width, r->height);
-    TIFFRGBAImageEnd(&rgba);
+    good = raster && lib.TIFFRGBAImageGet(&rgba, raster, r->width, r->height);
+    lib.TIFFRGBAImageEnd(&rgba);
     for (size_t i = 0; good && i < pixels; i++) {
         out->rgb[i * 3] = (uint8_t)TIFFGetR(raster[i]);
         out->rgb[i * 3 + 1] = (uint8_t)TIFFGetG(raster[i]);
@@ -416,12 +444,12 @@ static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
     planes = r->planar == PLANARCONFIG_SEPARATE ? r->samples : 1;
     converted = r->photometric == PHOTOMETRIC_YCBCR && r->colours == 3;
     if (converted && r->compression == COMPRESSION_JPEG && planes == 1) {
-        TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+        lib.TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
         converted = false;
     }
     if (converted && r->compression == COMPRESSION_NONE) {
         uint16_t across = 0, down = 0;
-        TIFFGetFieldDefaulted(r->tiff, TIFFTAG_YCBCRSUBSAMPLING, &across, &down);
+        lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_YCBCRSUBSAMPLING, &across, &down);
         if (across != 1 || down != 1)
             return unsupported(r, err);
         r->ycbcr = true;
@@ -429,29 +457,31 @@ static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
     }
     if (converted)
         return read_converted(r, out, err);
-    return TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);
+    return lib.TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);
 }
 
 inlay_status image_decode_tiff(image *out, image_source *s, inlay_error *err)
 {
     tiff_reader r = {.s = s};
-    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    TIFFOpenOptions *options;
     inlay_status status;
 
+    TRY(image_library_use(image_tiff_library(), s->name, err));
+    options = lib.TIFFOpenOptionsAlloc();
     if (!options)
         FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory", s->name);
-    TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &r);
-    TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
-    TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)1 << 30);
-    r.tiff =
-        TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap, options);
-    TIFFOpenOptionsFree(options);
+    lib.TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &r);
+    lib.TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
+    lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)1 << 30);
+    r.tiff = lib.TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap,
+                                   options);
+    lib.TIFFOpenOptionsFree(options);
     if (!r.tiff)
         return broken(&r, err);
     /* libtiff takes a tag whose values are cut off for one that is not there, which makes another picture */
     status = r.missing ? error_set(err, INLAY_ERR_FORMAT, "'%s': the TIFF file is truncated in its directory", s->name)
                        : read_tiff(&r, out, err);
     free(r.block);
-    TIFFClose(r.tiff);
+    lib.TIFFClose(r.tiff);
     return status;
 }
