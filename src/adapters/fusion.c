@@ -9,6 +9,8 @@
 #include "adapters/method.h"
 #include "base/file.h"
 
+#define MOST_PARTS 256 /* each costs time and memory before anything in it can be judged */
+
 /* One layer's mixture. */
 typedef struct fusion {
     param *q, *q_bias, *k, *k_bias, *v;
@@ -81,6 +83,8 @@ static inlay_status describe_parts(adapter *a, inlay_error *err)
 static inlay_status open_parts(adapter *a, const char *folders, inlay_error *err)
 {
     while (*folders) {
+        if (a->part_count == MOST_PARTS)
+            FAIL(err, INLAY_ERR_USAGE, "adapters: at most %d folders can be fused", MOST_PARTS);
         size_t length = strcspn(folders, ",");
         const char *folder = arena_printf(a->memory, "%.*s", (int)length, folders);
         adapter *part;
@@ -105,7 +109,8 @@ static inlay_status make_part(adapter *a, const json_t *item, inlay_error *err)
     TRY(adapter_settings(&o, name, err));
     json_object_foreach(settings, key, text)
     {
-        inlay_status status = options_set(o, key, json_string_value(text) ? json_string_value(text) : "", "parts", err);
+        const char *given = json_string_value(text) ? json_string_value(text) : "";
+        inlay_status status = options_set_foreign(o, key, given, "parts", err);
         if (status != INLAY_OK) {
             options_free(o);
             return status;
@@ -118,10 +123,16 @@ static inlay_status make_part(adapter *a, const json_t *item, inlay_error *err)
 
 static inlay_status make_parts(adapter *a, const char *text, inlay_error *err)
 {
-    json_error_t where;
+    json_error_t where = {.line = -1};
     json_t *list = json_loads(*text ? text : "[]", JSON_REJECT_DUPLICATES, &where);
-    inlay_status status = list ? INLAY_OK : error_set(err, INLAY_ERR_FORMAT, "parts: column %d: %s", where.column, where.text);
+    size_t count = json_array_size(list);
+    inlay_status status = INLAY_OK;
 
+    if (!list)
+        status = where.line < 0 ? error_set(err, INLAY_ERR_NOMEM, "out of memory reading 'parts'")
+                                : error_set(err, INLAY_ERR_FORMAT, "parts: column %d: %s", where.column, where.text);
+    if (count > MOST_PARTS)
+        status = error_set(err, INLAY_ERR_FORMAT, "parts: %zu adapters, at most %d can be fused", count, MOST_PARTS);
     for (size_t i = 0; status == INLAY_OK && i < json_array_size(list); i++)
         status = make_part(a, json_array_get(list, i), err);
     json_decref(list);

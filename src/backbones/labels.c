@@ -192,12 +192,14 @@ static inlay_status read_lines(backbone *b, const char *path, const char *text, 
 static inlay_status read_json(backbone *b, const char *path, const char *text, size_t size, names *n, inlay_error *err)
 {
     static const char *const under[] = {"id2label", "label_names"};
-    json_error_t where;
+    json_error_t where = {.line = -1};
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
     const json_t *item = root;
     const char *key = "the file";
     inlay_status status;
 
+    if (!root && where.line < 0)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
     if (!root)
         FAIL(err, INLAY_ERR_FORMAT, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
     for (size_t i = 0; i < 2; i++)

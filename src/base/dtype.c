@@ -23,6 +23,23 @@ static float f16_to_f32(uint16_t half)
     return value;
 }
 
+/* A file may lay its values out at any byte, so they are copied, not looked at in place. */
+static uint16_t half_at(const void *in, size_t i)
+{
+    uint16_t x;
+
+    memcpy(&x, (const char *)in + i * sizeof x, sizeof x);
+    return x;
+}
+
+static double double_at(const void *in, size_t i)
+{
+    double x;
+
+    memcpy(&x, (const char *)in + i * sizeof x, sizeof x);
+    return x;
+}
+
 void dtype_to_f32(float *out, const void *in, dtype type, size_t count)
 {
     switch (type) {
@@ -31,15 +48,15 @@ void dtype_to_f32(float *out, const void *in, dtype type, size_t count)
         break;
     case DTYPE_BF16:
         for (size_t i = 0; i < count; i++)
-            out[i] = bf16_to_f32(((const uint16_t *)in)[i]);
+            out[i] = bf16_to_f32(half_at(in, i));
         break;
     case DTYPE_F16:
         for (size_t i = 0; i < count; i++)
-            out[i] = f16_to_f32(((const uint16_t *)in)[i]);
+            out[i] = f16_to_f32(half_at(in, i));
         break;
     case DTYPE_F64:
         for (size_t i = 0; i < count; i++)
-            out[i] = (float)((const double *)in)[i];
+            out[i] = (float)double_at(in, i);
         break;
     default:
         assert(!"not a floating type");

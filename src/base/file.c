@@ -63,28 +63,40 @@ static inlay_status open_regular(int *fd, size_t *size, const char *path, inlay_
     return status;
 }
 
+inlay_status file_map_descriptor(file_map *map, int fd, bool shared, const char *path, inlay_error *err)
+{
+    struct stat info;
+    void *data;
+
+    *map = (file_map){0};
+    if (fstat(fd, &info) != 0)
+        return read_error(err, "examine", path);
+    if (info.st_size == 0)
+        return INLAY_OK;
+    data = mmap(NULL, (size_t)info.st_size, PROT_READ, shared ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return read_error(err, "map", path);
+    *map = (file_map){.data = data, .size = (size_t)info.st_size};
+    file_maps_add(map, path);
+    return INLAY_OK;
+}
+
 inlay_status file_map_open(file_map *map, const char *path, inlay_error *err)
 {
-    void *data = NULL;
     size_t size;
     int fd;
-    inlay_status status = INLAY_OK;
+    inlay_status status;
 
     *map = (file_map){0};
     TRY(open_regular(&fd, &size, path, err));
-    if (size > 0)
-        data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED)
-        status = read_error(err, "map", path);
+    status = file_map_descriptor(map, fd, false, path, err);
     close(fd);
-    TRY(status);
-    map->data = data;
-    map->size = size;
-    return INLAY_OK;
+    return status;
 }
 
 void file_map_close(file_map *map)
 {
+    file_maps_remove(map); /* before another map can have these addresses */
     if (map->data)
         munmap((void *)(uintptr_t)map->data, map->size);
     *map = (file_map){0};
@@ -439,7 +451,7 @@ inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_err
     unsigned length = 0;
 
     if (!EVP_Digest(data ? data : "", size, digest, &length, EVP_sha256(), NULL) || length != 32)
-        FAIL(err, INLAY_ERR_INTERNAL, "sha256 failed");
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for a checksum (or libcrypto has no sha256)");
     for (unsigned i = 0; i < length; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     return INLAY_OK;

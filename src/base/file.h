@@ -11,13 +11,22 @@ typedef struct file_map {
     size_t size;
 } file_map;
 
-/* Maps a regular file read-only. file_unmap undoes it. */
+/* Maps a regular file read-only. file_map_close undoes it. A file that is cut while it is mapped ends in SIGBUS when
+ * its end is read. */
 inlay_status file_map_open(file_map *map, const char *path, inlay_error *err);
+/* The same for a file that is open; `shared`: what others write is seen. */
+inlay_status file_map_descriptor(file_map *map, int fd, bool shared, const char *path, inlay_error *err);
 void file_map_close(file_map *map);
 /* Tells the system that the pages of the map are not needed for now; they are read again on the next access. */
 void file_map_release(const file_map *map);
 /* The same for the pages that lie wholly within a part of a map. */
 void file_part_release(const void *data, size_t size);
+
+/* The maps that are open now: the name of the file that an address belongs to; NULL: of none. For a handler of SIGBUS.
+ * file_map_open and file_map_close keep the list; of more than 1024 maps at once the later ones are not in it. */
+const char *file_maps_find(const void *address);
+void file_maps_add(const file_map *map, const char *path);
+void file_maps_remove(const file_map *map);
 
 /* Reads a whole file, without a map: one that is cut meanwhile is an error. *data ends with an extra NUL byte and is
  * freed with free(). Files over `limit` bytes are refused. */
@@ -44,6 +53,18 @@ void file_abandon(file_writer *w);
 /* A file of the program's own in a folder, for writing: begun anew, or kept with its content. A symbolic link in its
  * place is an error. */
 inlay_status file_open_own(FILE **out, const char *path, bool keep, inlay_error *err);
+
+/* A lock on `path`, a file that is made for it, until file_lock_release or the end of the process. *held: another
+ * process has it, and nothing is taken. file_lock_release takes the file away; what a killed process leaves is no lock.
+ * `none`: the file system has no locks, and nothing is kept out. */
+typedef struct file_lock {
+    int fd;
+    char *path; /* NULL: not taken */
+    bool none;
+} file_lock;
+inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay_error *err);
+void file_lock_release(file_lock *lock);
+bool file_lock_held(const char *path); /* by another process, now */
 
 /* All of the above for bytes in memory. */
 inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err);

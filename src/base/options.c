@@ -424,6 +424,21 @@ inlay_status options_set(options *o, const char *name, const char *text, const c
     return give(o, s, text, FROM_CALLER, place, err);
 }
 
+static bool names_files(const option_spec *spec)
+{
+    return spec->metavar && (strncmp(spec->metavar, "DIR", 3) == 0 || strncmp(spec->metavar, "FILE", 4) == 0);
+}
+
+inlay_status options_set_foreign(options *o, const char *name, const char *text, const char *where, inlay_error *err)
+{
+    const slot *s = find(o, name);
+
+    if (s && *text && names_files(s->spec))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: option '%s' names files and is for the command line only; in a file it is empty, found '%s'", where, name,
+             text);
+    return options_set(o, name, text, where, err);
+}
+
 inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err)
 {
     slot *s = find(o, name);

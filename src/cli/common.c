@@ -145,3 +145,20 @@ inlay_status open_session(session *s, const options *o, inlay_error *err)
         session_close(s);
     return status;
 }
+
+inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err)
+{
+    arena *memory = arena_new();
+    bool held = false;
+    inlay_status status = file_make_folder(folder, err);
+
+    if (status == INLAY_OK)
+        status = file_lock_take(lock, path_join(memory, folder, FOLDER_LOCK), &held, err);
+    if (status == INLAY_OK && lock->none)
+        print_note(arena_printf(memory, "the file system of '%s' has no locks: nothing keeps a second run out of it",
+                                folder));
+    arena_free(memory);
+    if (held)
+        FAIL(err, INLAY_ERR_IO, "'%s' is in use by another run", folder);
+    return status;
+}

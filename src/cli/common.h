@@ -2,6 +2,7 @@
 #ifndef INLAY_CLI_COMMON_H
 #define INLAY_CLI_COMMON_H
 
+#include "base/file.h"
 #include "base/notes.h"
 #include "base/progress.h"
 #include "cli/command.h"
@@ -48,6 +49,10 @@ inlay_status apply_labels(session *s, const options *o, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
+/* Keeps every other run out of a folder that is written into; makes it where there is none. The lock ends with
+ * file_lock_release or the process. */
+inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err);
+#define FOLDER_LOCK "lock" /* the file in it that carries the lock */
 void leave_out(const char *message); /* an image that is not used: "left out: ..." on standard error */
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
 /* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */

@@ -151,18 +151,24 @@ static inlay_status check_folder(const options *o, inlay_error *err)
 static inlay_status run(options *o, inlay_error *err)
 {
     session s;
+    file_lock lock = {.fd = -1};
     inlay_status status;
 
     TRY(require(o, "adapter", err));
     TRY(require(o, "output", err));
     TRY(check_folder(o, err));
     TRY(open_session(&s, o, err));
-    status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+    status = hold_folder(&lock, options_string(o, "output"), err);
+    if (status == INLAY_OK)
+        status = check_folder(o, err);
+    if (status == INLAY_OK)
+        status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
         status = compare(&s, o, err);
     if (status == INLAY_OK && (s.prep.scale_16bit || s.prep.apply_orientation))
         fprintf(stderr, "note: a checkpoint does not say how images are read; with this one give%s%s\n",
                 s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
+    file_lock_release(&lock);
     session_close(&s);
     return status;
 }

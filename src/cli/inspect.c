@@ -128,9 +128,21 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
 
 #define CHECKPOINT "checkpoint.safetensors"
 
+/* Whether a process holds the folder of a checkpoint. */
+static bool is_running(const char *checkpoint)
+{
+    arena *memory = arena_new();
+    const char *folder = arena_printf(memory, "%.*s", (int)(path_base(checkpoint) - checkpoint), checkpoint);
+    bool held = file_lock_held(path_join(memory, folder, FOLDER_LOCK));
+
+    arena_free(memory);
+    return held;
+}
+
 /* A run that is not complete: it goes on, or was interrupted. `checkpoint` may not be there yet. */
 static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_error *err)
 {
+    bool running = is_running(checkpoint);
     train_state state;
     file_stamp stamp;
     void *run = NULL;
@@ -138,11 +150,12 @@ static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_err
     time_t seconds;
     size_t bytes = 0;
 
-    *out = json_pack("{s:s, s:b}", "kind", "run", "complete", 0);
+    *out = json_pack("{s:s, s:b, s:b}", "kind", "run", "complete", 0, "running", running);
     if (!file_exists(checkpoint)) {
         json_object_set_new(
             *out, "state",
-            json_string("no checkpoint is written yet: there is nothing that --resume could go on from"));
+            json_string(running ? "has begun; no checkpoint is written yet"
+                                : "no checkpoint is written yet: there is nothing that --resume could go on from"));
         return INLAY_OK;
     }
     TRY(checkpoint_describe(checkpoint, &state, &run, err));
@@ -150,7 +163,7 @@ static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_err
     strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
     file_size(checkpoint, &bytes);
     json_object_set_new(*out, "state",
-                        json_string("goes on, or was interrupted: the same command with --resume continues it"));
+                        json_string(running ? "goes on" : "was interrupted: the same command with --resume continues it"));
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
         if (json_object_get(run, recorded[i]))
             json_object_set(*out, recorded[i], json_object_get(run, recorded[i]));

@@ -1,11 +1,13 @@
 /* inlay: the command. Exit status: 0 done, 1 failed, 2 used wrongly, 128 + signal when interrupted. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "adapters/adapter.h"
+#include "base/file.h"
 #include "base/stop.h"
 #include "cli/command.h"
 #include "cli/common.h"
@@ -181,9 +183,40 @@ static int act(int argc, char **argv)
     return 2;
 }
 
+static void put_error(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0)
+        return; /* nobody is left to be told */
+}
+
+/* The pages of a mapped file are gone. Only what a handler may call is called. */
+static void on_lost_pages(int number, siginfo_t *info, void *context)
+{
+    const char *name = file_maps_find(info->si_addr);
+
+    (void)context;
+    if (!name) { /* the same access is made again and ends as it would have */
+        signal(number, SIG_DFL);
+        return;
+    }
+    put_error("inlay: '");
+    put_error(name);
+    put_error("' was cut while it was read, or its disk fails\n");
+    _exit(1);
+}
+
+static void name_lost_files(void)
+{
+    struct sigaction action = {.sa_sigaction = on_lost_pages, .sa_flags = SA_SIGINFO};
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
 int main(int argc, char **argv)
 {
     open_standard();
+    name_lost_files();
     stop_ignore_broken_output();
     return close_output(argc < 2 ? "" : argv[1], act(argc, argv));
 }

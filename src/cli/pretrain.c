@@ -126,6 +126,7 @@ static inlay_status run(options *o, inlay_error *err)
     train_result result = {0};
     backbone *b = NULL;
     const char *output, *initial;
+    file_lock lock = {.fd = -1};
     bool done = false;
     inlay_status status = require(o, "data", err);
 
@@ -137,13 +138,13 @@ static inlay_status run(options *o, inlay_error *err)
     }
     output = options_string(o, "output");
     initial = path_join(memory, output, "initial");
-    status = check_output(output, o, &done, err);
+    status = hold_output(&lock, o, &done, err);
     if (status == INLAY_OK && !done && !(options_flag(o, "resume") && file_exists(path_join(memory, initial, "config.json"))))
         status = write_fresh(initial, o, err);
     if (status == INLAY_OK)
         status = backbone_open(&b, initial, 0, err);
     if (status == INLAY_OK)
-        status = run_training(b, "full", &(training_request){.o = o, .complete = done}, &result, err);
+        status = run_training(b, "full", &(training_request){.o = o, .lock = &lock, .complete = done}, &result, err);
     backbone_close(b);
     if (status == INLAY_OK)
         status = fold_result(initial, output, output, o, err);
@@ -153,6 +154,7 @@ static inlay_status run(options *o, inlay_error *err)
         printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * result.top1, 100 * result.top5, result.eval_count);
     if (result.memory)
         train_result_free(&result);
+    file_lock_release(&lock);
     arena_free(memory);
     return status;
 }

@@ -118,8 +118,12 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
     const char *output = options_string(o, "output"), *text = prune_text(memory, u, keep);
     json_t *record = make_record(memory, o, u);
     void *preprocessing = preprocess_record(&s->prep);
-    inlay_status status = prune_write(s->a, &s->dev, text, output, preprocessing, record, err);
+    file_lock lock = {.fd = -1};
+    inlay_status status = hold_folder(&lock, output, err);
 
+    if (status == INLAY_OK)
+        status = prune_write(s->a, &s->dev, text, output, preprocessing, record, err);
+    file_lock_release(&lock);
     if (status == INLAY_OK && options_flag(o, "json")) {
         status = dump_usage(u, o, text, keep, err);
     } else if (status == INLAY_OK) {

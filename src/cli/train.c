@@ -57,8 +57,9 @@ static void conclude(const train_result *r, const options *o)
 static inlay_status run(options *o, inlay_error *err)
 {
     train_result result = {0};
-    backbone *b;
-    bool done;
+    backbone *b = NULL;
+    file_lock lock = {.fd = -1};
+    bool done = false;
     inlay_status status;
 
     TRY(require(o, "backbone", err));
@@ -66,11 +67,15 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "output", err));
     if (options_positionals(o) > 0)
         FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
-    TRY(check_output(options_string(o, "output"), o, &done, err));
-    TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
-    print_notes(&b->notes, false, NULL);
-    status = run_training(b, options_string(o, "method"),
-                          &(training_request){.o = o, .complete = done, .saved = write_results}, &result, err);
+    status = check_output(&lock, o, &done, err);
+    if (status == INLAY_OK)
+        status = backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err);
+    if (status == INLAY_OK) {
+        print_notes(&b->notes, false, NULL);
+        status = run_training(
+            b, options_string(o, "method"),
+            &(training_request){.o = o, .lock = &lock, .complete = done, .saved = write_results}, &result, err);
+    }
     if (status == INLAY_OK && done)
         printf("'%s' is complete already\n", options_string(o, "output"));
     else if (status == INLAY_OK)
@@ -78,6 +83,7 @@ static inlay_status run(options *o, inlay_error *err)
     if (result.memory)
         train_result_free(&result);
     backbone_close(b);
+    file_lock_release(&lock);
     return status;
 }
 

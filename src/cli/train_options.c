@@ -140,7 +140,8 @@ static void clear_output(const char *folder)
     arena_free(memory);
 }
 
-inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err)
+/* What the folder holds, against what is asked for. */
+static inlay_status check_folder(const char *folder, const options *o, bool *done, inlay_error *err)
 {
     arena *memory = arena_new();
     const char *adapter_ = path_join(memory, folder, "adapter.json"), *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
@@ -156,6 +157,30 @@ inlay_status check_output(const char *folder, const options *o, bool *done, inla
         status = error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew", folder, complete && !begun ? "complete" : "begun");
     arena_free(memory);
     return status;
+}
+
+inlay_status hold_output(file_lock *lock, const options *o, bool *done, inlay_error *err)
+{
+    const char *folder = options_string(o, "output");
+
+    if (lock->path)
+        return INLAY_OK;
+    TRY(hold_folder(lock, folder, err));
+    return check_folder(folder, o, done, err);
+}
+
+inlay_status check_output(file_lock *lock, const options *o, bool *done, inlay_error *err)
+{
+    const char *folder = options_string(o, "output");
+    inlay_error why = {.code = INLAY_OK, .message = ""};
+
+    if (file_is_folder(folder) && hold_folder(lock, folder, &why) != INLAY_OK) {
+        inlay_status status = check_folder(folder, o, done, err);
+        if (status == INLAY_OK && *done && access(folder, W_OK) != 0) /* nothing will be written */
+            return INLAY_OK;
+        return error_set(err, why.code, "%s", why.message);
+    }
+    return check_folder(folder, o, done, err);
 }
 
 /* A run that is complete is left alone, when it is the one that is asked for and all of it is there. */
@@ -511,6 +536,7 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     preprocess prep;
     char *run = NULL;
     const recipe *r;
+    bool complete = how->complete;
     inlay_status status = method_settings(&settings, name, o, err);
 
     TRY(status);
@@ -551,7 +577,9 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
         status = describe_run(&run, &q, a, data, r, err);
         q.run = run;
     }
-    if (status == INLAY_OK && how->complete)
+    if (status == INLAY_OK && !complete) /* a folder that was not there is made now */
+        status = hold_output(how->lock, o, &complete, err);
+    if (status == INLAY_OK && complete)
         status = check_complete(&q, err);
     else if (status == INLAY_OK) {
         introduce(&q, v.out);

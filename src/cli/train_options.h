@@ -83,14 +83,18 @@ inlay_status method_settings(options **out, const char *name, const options *o, 
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 typedef struct training_request {
     options *o; /* the recipe's values become its defaults */
+    file_lock *lock; /* on the output folder; taken here when it is not yet */
     bool complete; /* --resume of a run that is complete: nothing is trained, its settings are compared */
     inlay_status (*saved)(const train_result *result, const options *o,
                           inlay_error *err); /* before the run counts as complete; may be NULL */
 } training_request;
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err);
-/* Whether `folder` holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
- * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. */
-inlay_status check_output(const char *folder, const options *o, bool *done, inlay_error *err);
+/* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
+ * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. A folder
+ * that is there is locked first, so that nobody changes it afterwards; released by file_lock_release. */
+inlay_status check_output(file_lock *lock, const options *o, bool *done, inlay_error *err);
+/* The same, and makes the folder where there is none; nothing is done when it is locked already. */
+inlay_status hold_output(file_lock *lock, const options *o, bool *done, inlay_error *err);
 
 #endif

@@ -160,7 +160,7 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
 inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err)
 {
     uint64_t length = 0;
-    json_error_t where;
+    json_error_t where = {.line = -1};
     json_t *root;
     inlay_status status;
 
@@ -175,6 +175,8 @@ inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, siz
     if (length == 0 || data[8] != '{')
         FAIL(err, INLAY_ERR_FORMAT, "%s: not a safetensors file: the header does not begin with '{'", path);
     root = json_loadb((const char *)data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+    if (!root && where.line < 0)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
     if (!root)
         FAIL(err, INLAY_ERR_FORMAT, "%s: header: line %d, column %d: %s", path, where.line, where.column, where.text);
     status = json_is_object(root) ? parse_header(list, root, data + 8 + length, size - 8 - (size_t)length, path, err)

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -163,22 +162,6 @@ void cache_file_close(cache_file *f)
 
 /* ---- records ---- */
 
-static inlay_status map_all(cache_file *f, inlay_error *err)
-{
-    struct stat info;
-    void *data;
-
-    if (fstat(f->fd, &info) != 0)
-        return file_error(err, "examine", f->path);
-    if (info.st_size == 0)
-        return INLAY_OK;
-    data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, f->fd, 0);
-    if (data == MAP_FAILED)
-        return file_error(err, "map", f->path);
-    f->map = (file_map){.data = data, .size = (size_t)info.st_size};
-    return INLAY_OK;
-}
-
 static const unsigned char *record_at(const cache_file *f, int64_t record)
 {
     return f->map.data + f->head + (size_t)record * f->stride;
@@ -255,7 +238,7 @@ inlay_status cache_file_find(cache_file *f, pool *threads, const image_id *image
 {
     check_job job = {.f = f, .images = images, .record = record, .there = there, .count = count};
     entry *records, *wanted = calloc((size_t)count + 1, sizeof *wanted);
-    inlay_status status = map_all(f, err);
+    inlay_status status = file_map_descriptor(&f->map, f->fd, true, f->path, err);
 
     f->records = f->map.size > f->head ? (int64_t)((f->map.size - f->head) / f->stride) : 0;
     job.whole = f->records;
@@ -296,7 +279,7 @@ inlay_status cache_file_write(const cache_file *f, int64_t record, const image_i
 
 inlay_status cache_file_map(cache_file *f, inlay_error *err)
 {
-    TRY(map_all(f, err));
+    TRY(file_map_descriptor(&f->map, f->fd, true, f->path, err));
     close(f->fd); /* and with it the lock is given back */
     f->fd = -1;
     return INLAY_OK;

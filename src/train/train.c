@@ -205,15 +205,45 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
     return INLAY_OK;
 }
 
+/* The length of the log's lines from its beginning that are whole, of those that the checkpoint tells of. A file that
+ * lost its end, or whose end is zeros since the power failed, has fewer. */
+static int64_t whole_lines(FILE *log, int64_t most)
+{
+    char *line = NULL;
+    size_t room = 0;
+    int64_t whole = 0;
+
+    for (ssize_t got; whole < most && (got = getline(&line, &room, log)) > 0; whole += got)
+        if (whole + got > most || got < 3 || line[0] != '{' || memchr(line, '\0', (size_t)got) ||
+            line[got - 2] != '}' || line[got - 1] != '\n')
+            break;
+    free(line);
+    return whole;
+}
+
 static inlay_status open_log(trainer *t, inlay_error *err)
 {
     const char *path = path_join(t->memory, t->q->output, "metrics.jsonl");
+    int64_t told = t->state.log_bytes;
 
-    TRY(file_open_own(&t->log, path, t->state.log_bytes > 0, err));
+    TRY(file_open_own(&t->log, path, told > 0 && file_exists(path), err));
+    t->state.log_bytes = whole_lines(t->log, told);
+    if (ferror(t->log))
+        return file_error(err, "read", path);
+    if (t->state.log_bytes < told)
+        NOTIFY(t, note, arena_printf(t->memory, "'%s' has %" PRId64 " bytes of whole lines, the checkpoint tells of %" PRId64 ": lines of earlier epochs are lost, and the run goes on behind what is there", path, t->state.log_bytes, told));
     /* lines behind the checkpoint belong to work that is done again */
     if (ftruncate(fileno(t->log), t->state.log_bytes) != 0 || fseek(t->log, 0, SEEK_END) != 0)
         return file_error(err, "write", path);
     return t->q->tensorboard ? events_open(&t->board, t->q->output, err) : INLAY_OK;
+}
+
+/* What a checkpoint tells of is on the disk before it. */
+static inlay_status save_state(trainer *t, inlay_error *err)
+{
+    if (fdatasync(fileno(t->log)) != 0)
+        return file_error(err, "write", path_join(t->memory, t->q->output, "metrics.jsonl"));
+    return checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, err);
 }
 
 static inlay_status log_line(trainer *t, json_t *line, inlay_error *err)
@@ -338,7 +368,7 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
 
 static inlay_status interrupted(trainer *t, inlay_error *err)
 {
-    TRY(checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, err));
+    TRY(save_state(t, err));
     FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
 }
 
@@ -551,7 +581,7 @@ static inlay_status one_epoch(trainer *t, inlay_error *err)
     TRY(report_epoch(t, lr, images, seconds, err));
     TRY(check_weights(t, err));
     t->state = (train_state){.epoch = t->state.epoch + 1, .step = t->state.step, .log_bytes = t->state.log_bytes};
-    return checkpoint_save(t->checkpoint, q->a, q->dev, &t->state, q->run, &t->images, err);
+    return save_state(t, err);
 }
 
 static inlay_status save(trainer *t, const void *preprocessing, const void *record, inlay_error *err)

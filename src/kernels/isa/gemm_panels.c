@@ -10,9 +10,12 @@ size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type)
 static REAL element(const void *w, dtype type, int64_t index)
 {
     float f;
+    double d;
 
-    if (type == DTYPE_F64)
-        return (REAL)((const double *)w)[index];
+    if (type == DTYPE_F64) { /* through a copy: files may be unaligned */
+        memcpy(&d, (const unsigned char *)w + (size_t)index * sizeof d, sizeof d);
+        return (REAL)d;
+    }
     dtype_to_f32(&f, (const unsigned char *)w + (size_t)index * dtype_size(type), type, 1);
     return (REAL)f;
 }

@@ -1,0 +1,102 @@
+/* A lock on a name, for one process at a time. It is the kernel's (flock) and ends with the process, however that
+ * ends; the file that carries it may stay behind and then means nothing. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define ATTEMPTS 10
+#define PAUSE_NS 20000000 /* one that only asks whether it is held has it for an instant */
+
+/* Whether the file that is open is still the one of that name: whoever held it before took it away at its end. */
+static bool is_named(int fd, const char *path)
+{
+    struct stat mine, named;
+
+    return fstat(fd, &mine) == 0 && lstat(path, &named) == 0 && mine.st_dev == named.st_dev &&
+           mine.st_ino == named.st_ino;
+}
+
+/* 0: taken. EWOULDBLOCK: another process has it. */
+static int take(int fd)
+{
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EINTR && (errno != EWOULDBLOCK || i == ATTEMPTS))
+            return errno;
+        nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+    }
+    return 0;
+}
+
+/* Whether the file system has no such locks at all. */
+static bool has_no_locks(int cause)
+{
+    return cause == ENOSYS || cause == EOPNOTSUPP || cause == ENOLCK;
+}
+
+/* A link in its place is not followed: others may have put it there. */
+static inlay_status open_lock(file_lock *lock, const char *path, inlay_error *err)
+{
+    lock->fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (lock->fd < 0 && errno == ELOOP)
+        FAIL(err, INLAY_ERR_IO, "cannot write '%s': it is a symbolic link", path);
+    return lock->fd < 0 ? file_error(err, "write", path) : INLAY_OK;
+}
+
+inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay_error *err)
+{
+    inlay_status status = INLAY_OK;
+    int cause = 0;
+
+    *lock = (file_lock){.fd = -1, .path = strdup(path)};
+    *held = false;
+    if (!lock->path)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory locking '%s'", path);
+    do {
+        if (lock->fd >= 0)
+            close(lock->fd);
+        status = open_lock(lock, path, err);
+        cause = status == INLAY_OK ? take(lock->fd) : 0;
+    } while (status == INLAY_OK && cause == 0 && !is_named(lock->fd, path));
+    *held = cause == EWOULDBLOCK;
+    lock->none = has_no_locks(cause);
+    if (cause && !*held && !lock->none) {
+        errno = cause;
+        status = file_error(err, "lock", path);
+    }
+    if (status != INLAY_OK || *held) {
+        if (lock->fd >= 0)
+            close(lock->fd);
+        free(lock->path);
+        *lock = (file_lock){.fd = -1};
+    }
+    return status;
+}
+
+/* Taken away while it is held, and whoever gets it next looks whether it is still there: nobody's lock is removed. */
+void file_lock_release(file_lock *lock)
+{
+    if (!lock->path)
+        return;
+    unlink(lock->path);
+    close(lock->fd);
+    free(lock->path);
+    *lock = (file_lock){.fd = -1};
+}
+
+bool file_lock_held(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    bool held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+
+    if (fd >= 0)
+        close(fd);
+    return held;
+}

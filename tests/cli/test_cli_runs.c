@@ -1,0 +1,252 @@
+/* The command where a run could lose work or end wrong: two of them in one folder, a log that lost its end, files that
+ * are cut while they are mapped, and adapters of others that name files or are too large. */
+#include "command.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "formats/tensors.h"
+
+#define RUN "train --backbone " VIT " --data data --batch-size 4 --warmup-epochs 0 --threads 1 --workers 1 --quiet "
+
+static int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int shell(const char *format, ...)
+{
+    char line[2048], command[3072];
+    va_list list;
+    int status;
+
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    snprintf(command, sizeof command, "cd '%s' && INLAY='%s' && %s", folder, INLAY_BINARY, line);
+    status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool there(const char *name)
+{
+    char path[300];
+
+    path_in(path, name);
+    return file_exists(path);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    char path[300];
+    inlay_error err;
+
+    path_in(path, name);
+    ASSERT_OK(file_write(path, text, strlen(text), &err));
+}
+
+/* ---- one run in a folder ---- */
+
+/* Whoever writes into the folder is refused while this process holds it, and nothing in it changes. */
+static void test_folder_in_use(void **state)
+{
+    char lock[300];
+    int fd;
+
+    (void)state;
+    expect(inlay(RUN "--epochs 1 --output two"), 0);
+    assert_false(there("two/lock"));
+    path_in(lock, "two/lock");
+    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    expect_error(inlay(RUN "--epochs 1 --output two"), 1, "'two' is in use by another run");
+    expect_error(inlay(RUN "--epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
+    expect_error(inlay(RUN "--epochs 1 --output two --resume"), 1, "'two' is in use by another run");
+    expect_error(inlay("pretrain --data data --epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
+    expect(inlay(RUN "--method bitfit --epochs 1 --output bitfit"), 0);
+    expect_error(inlay("fold --backbone " VIT " --adapter bitfit --output two --overwrite"), 1, "'two' is in use by another run");
+    assert_true(there("two/adapter.json") && there("two/adapter.safetensors") && there("two/results.json"));
+    close(fd); /* a process that ended: its file is no lock */
+    expect(inlay(RUN "--epochs 1 --output two --overwrite"), 0);
+    assert_false(there("two/lock"));
+}
+
+static void test_lock_is_a_link(void **state)
+{
+    (void)state;
+    write_text("mine", "not to be touched");
+    assert_int_equal(shell("mkdir linked && ln -s ../mine linked/lock"), 0);
+    expect_error(inlay(RUN "--epochs 1 --output linked"), 1, "symbolic link");
+    assert_string_equal(text_of("mine"), "not to be touched");
+}
+
+/* A run that fails before it begins leaves no folder behind. */
+static void test_nothing_is_left(void **state)
+{
+    (void)state;
+    expect(inlay("train --backbone /no/such --data data --output none"), 1);
+    assert_false(there("none"));
+    assert_int_equal(shell("mkdir empty"), 0);
+    expect(inlay("train --backbone /no/such --data data --output empty"), 1);
+    assert_false(there("empty/lock"));
+}
+
+/* ---- a log that is shorter than the checkpoint tells ---- */
+
+/* A run of many epochs, stopped in the middle: its checkpoint tells of lines. */
+static void stop_a_run(const char *name)
+{
+    shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN "--epochs 100000 --output %s 2>err.txt", name);
+    assert_int_equal(shell("test -e %s/checkpoint.safetensors", name), 0);
+}
+
+static void expect_whole_lines(const char *name)
+{
+    char *at, *text = text_of(name);
+
+    for (char *line = strtok_r(text, "\n", &at); line; line = strtok_r(NULL, "\n", &at)) {
+        json_t *root = json_loads(line, 0, NULL);
+        if (!root)
+            fail_msg("no JSON: '%.80s'", line);
+        json_decref(root);
+    }
+}
+
+static void test_log_is_cut(void **state)
+{
+    static const char *const damages[] = {"truncate -s 700 %s/metrics.jsonl",
+                                          "truncate -s 700 %s/metrics.jsonl && truncate -s 100000000 %s/metrics.jsonl",
+                                          "rm %s/metrics.jsonl", "truncate -s 0 %s/metrics.jsonl"};
+    char line[400], name[32];
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "cut%d", i);
+        stop_a_run(name);
+        snprintf(line, sizeof line, damages[i], name, name);
+        assert_int_equal(shell("%s", line), 0);
+        shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN "--epochs 100000 --output %s --resume 2>err.txt", name);
+        if (!strstr(text_of("err.txt"), "bytes of whole lines, the checkpoint tells of"))
+            fail_msg("%s: no note, but: %s", damages[i], text_of("err.txt"));
+        snprintf(name, sizeof name, "cut%d/metrics.jsonl", i);
+        expect_whole_lines(name);
+    }
+}
+
+/* ---- files that are cut while they are mapped ---- */
+
+/* The shared cache stays mapped as long as the run goes on, and every step reads it. */
+static void test_cut_while_mapped(void **state)
+{
+    int status = 0;
+    bool named = false;
+
+    (void)state;
+    for (int i = 0; i < 20 && !named; i++) {
+        assert_int_equal(shell("rm -rf own out cache && cp -r data own"), 0);
+        status = shell("\"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
+                       "--feature-cache on --cache-dir cache --output out 2>err.txt & p=$!; sleep 0.3; "
+                       "truncate -c -s 4096 cache/features-*; sleep 0.3; kill -TERM $p 2>/dev/null; wait $p");
+        named = strstr(text_of("err.txt"), "was cut while it was read") != NULL;
+        if (named)
+            assert_int_equal(status, 1);
+        assert_true(status == 1 || status == 143);
+    }
+    assert_true(named);
+    assert_non_null(strstr(text_of("err.txt"), "cache/"));
+}
+
+/* ---- adapters of others ---- */
+
+/* adapter.json of `name` with a value in the place of an option's. */
+static void set_option(const char *name, const char *option, const char *value)
+{
+    char path[300], file[100];
+    json_t *root;
+    char *text;
+
+    snprintf(file, sizeof file, "%s/adapter.json", name);
+    root = json_of(file);
+    json_object_set_new(json_object_get(root, "options"), option, json_string(value));
+    text = json_dumps(root, 0);
+    path_in(path, file);
+    write_text(file, text);
+    free(text);
+    json_decref(root);
+}
+
+static void test_files_named_by_a_file(void **state)
+{
+    (void)state;
+    expect(inlay(RUN "--epochs 1 --method pfeiffer --output p"), 0);
+    expect(inlay(RUN "--epochs 1 --method adaptable --output s"), 0);
+    expect(inlay(RUN "--epochs 1 --method fusion --adapters p,p --output f"), 0);
+    expect(inlay("eval --backbone " VIT " --data data --adapter f"), 0);
+    set_option("f", "adapters", "p,p");
+    expect_error(inlay("eval --backbone " VIT " --data data --adapter f"), 1, "option 'adapters' names files");
+    set_option("s", "focus", "s");
+    expect_error(inlay("eval --backbone " VIT " --data data --adapter s"), 1, "option 'focus' names files");
+    set_option("f", "adapters", "");
+    set_option("f", "parts", "[{\"method\": \"adaptable\", \"options\": {\"focus\": \"s\"}}, {\"method\": \"adaptable\", \"options\": {}}]");
+    expect_error(inlay("eval --backbone " VIT " --data data --adapter f"), 1, "option 'focus' names files");
+}
+
+static void test_many_parts(void **state)
+{
+    static const char part[] = "{\"method\": \"pfeiffer\", \"options\": {}},";
+    char *text = malloc(20000 * sizeof part + 4), *at = text;
+
+    (void)state;
+    expect(inlay(RUN "--epochs 1 --method pfeiffer --output p"), 0);
+    expect(inlay(RUN "--epochs 1 --method fusion --adapters p,p --output f"), 0);
+    *at++ = '[';
+    for (int i = 0; i < 20000; i++)
+        at = (char *)memcpy(at, part, sizeof part - 1) + sizeof part - 1;
+    memcpy(at - 1, "]", 2);
+    set_option("f", "parts", text);
+    free(text);
+    expect_error(inlay("eval --backbone " VIT " --data data --adapter f"), 1, "parts: 20000 adapters, at most 256");
+}
+
+/* A header whose length is no multiple of 8: every value lies at an odd address. */
+static void test_unaligned_tensors(void **state)
+{
+    char path[300], *bytes, *moved;
+    size_t size;
+    uint64_t length;
+    inlay_error err;
+
+    (void)state;
+    assert_int_equal(shell("mkdir odd && cp " VIT "/config.json odd/"), 0);
+    ASSERT_OK(file_read(VIT "/model.safetensors", 1 << 24, &bytes, &size, &err));
+    memcpy(&length, bytes, sizeof length);
+    moved = malloc(size + 1);
+    memcpy(moved + 8, bytes + 8, length);
+    moved[8 + length] = ' ';
+    memcpy(moved + 9 + length, bytes + 8 + length, size - 8 - length);
+    length++;
+    memcpy(moved, &length, sizeof length);
+    path_in(path, "odd/model.safetensors");
+    ASSERT_OK(file_write(path, moved, size + 1, &err));
+    free(bytes);
+    free(moved);
+    expect(inlay("predict --backbone " VIT " --json --logits data/test/class0/00.ppm"), 0);
+    assert_int_equal(shell("mv out.txt even.txt"), 0);
+    expect(inlay("predict --backbone odd --json --logits data/test/class0/00.ppm"), 0);
+    assert_int_equal(shell("cmp even.txt out.txt"), 0);
+    expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet --output full"), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_folder_in_use, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lock_is_a_link, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_is_left, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_log_is_cut, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cut_while_mapped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_files_named_by_a_file, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unaligned_tensors, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
