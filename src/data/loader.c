@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/text.h"
 
 typedef struct slot {
     bool ready;
@@ -55,6 +56,26 @@ static inlay_status read_image(const loader_request *r, int index, rng_stream st
     return status;
 }
 
+/* Its file's bytes are taken from a share of their own, so that who waits for room for an image holds nothing that another waits for. */
+static inlay_status read_within(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s, inlay_error *err)
+{
+    memory_share *files = r->prep->room ? &r->prep->room->files : NULL;
+    const char *path = r->data->samples[index].path;
+    bool loaded = r->data->contents && r->data->contents[index].bytes;
+    char a[TEXT_SHORT], b[TEXT_SHORT];
+    file_stamp stamp;
+    inlay_status status;
+
+    if (!files || loaded || !file_stamp_of(path, &stamp) || stamp.size > MAX_IMAGE_BYTES)
+        return read_image(r, index, stream, pixels, s, err);
+    if (!memory_share_take(files, stamp.size))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the file has %s, the files of images may have %s (a larger --memory allows more)", path,
+             text_size(a, stamp.size), text_size(b, files->size));
+    status = read_image(r, index, stream, pixels, s, err);
+    memory_share_give(files, stamp.size);
+    return status;
+}
+
 static void fill_slot(loader *l, int position)
 {
     const loader_request *r = &l->request;
@@ -64,7 +85,7 @@ static void fill_slot(loader *l, int position)
 
     s->error = (inlay_error){0};
     s->sum = 0;
-    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
+    s->status = read_within(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
 }
 
 static void *work(void *argument)
