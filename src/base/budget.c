@@ -90,21 +90,39 @@ uint64_t budget_left(const budget *b)
     return sum < b->total ? b->total - sum : 0;
 }
 
+/* Adds to a list in `room` while there is room. */
+static void add(char *room, size_t size, const char *separator, const char *text)
+{
+    size_t used = strlen(room);
+
+    snprintf(room + used, size - used, "%s%s", used ? separator : "", text);
+}
+
+const char *budget_text(const budget *b, char out[BUDGET_TEXT])
+{
+    char part[120], size[TEXT_SHORT];
+
+    out[0] = '\0';
+    for (int i = 0; i < b->count; i++) {
+        snprintf(part, sizeof part, "%s %s", b->parts[i].name, text_size(size, b->parts[i].size));
+        if (b->parts[i].size)
+            add(out, BUDGET_TEXT, ", ", part);
+    }
+    return out;
+}
+
 inlay_status budget_check(const budget *b, inlay_error *err)
 {
-    char list[400] = "", advice[200] = "", size[TEXT_SHORT], all[TEXT_SHORT];
-    int used = 0, advised = 0;
+    char list[BUDGET_TEXT], advice[240] = "", wanted[TEXT_SHORT], total[TEXT_SHORT];
+    const char *ways;
 
     if (b->total == 0 || budget_sum(b) <= b->total)
         return INLAY_OK;
-    for (int i = 0; i < b->count; i++) {
-        const budget_part *part = &b->parts[i];
-        if (part->size && used < (int)sizeof list)
-            used += snprintf(list + used, sizeof list - (size_t)used, "%s%s %s", used ? ", " : "", part->name,
-                             text_size(size, part->size));
-        if (part->size && part->advice && !strstr(advice, part->advice) && advised < (int)sizeof advice)
-            advised += snprintf(advice + advised, sizeof advice - (size_t)advised, "%s, ", part->advice);
-    }
-    FAIL(err, INLAY_ERR_NOMEM, "%s of memory would be needed, %s %s: %s; what helps: %sa larger --memory",
-         text_size(all, budget_sum(b)), b->given ? "--memory is" : "free are", text_size(size, b->total), list, advice);
+    for (int i = 0; i < b->count; i++)
+        if (b->parts[i].size && b->parts[i].advice && !strstr(advice, b->parts[i].advice))
+            add(advice, sizeof advice, ", ", b->parts[i].advice);
+    ways = b->given ? "a larger --memory" : "free memory, or --memory SIZE where more can be had";
+    add(advice, sizeof advice, ", ", ways);
+    FAIL(err, INLAY_ERR_NOMEM, "%s of memory are needed and %s%s: %s. What helps: %s", text_size(wanted, budget_sum(b)),
+         b->given ? "--memory is " : "free are ", text_size(total, b->total), budget_text(b, list), advice);
 }

@@ -45,6 +45,9 @@ void budget_set(budget *b, const char *name, uint64_t size, const char *advice);
 uint64_t budget_sum(const budget *b);
 /* What the parts so far leave; UINT64_MAX when the total is unknown. */
 uint64_t budget_left(const budget *b);
+#define BUDGET_TEXT 480
+/* "weights 22.9 MB, decoding 500 MB": the parts that are not nothing, into `out`, which it returns. */
+const char *budget_text(const budget *b, char out[BUDGET_TEXT]);
 /* INLAY_ERR_NOMEM when the parts are more than the total, with all of them and what can be done. */
 inlay_status budget_check(const budget *b, inlay_error *err);
 

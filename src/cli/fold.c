@@ -156,7 +156,7 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "adapter", err));
     TRY(require(o, "output", err));
     TRY(check_folder(o, err));
-    TRY(open_session(&s, o, err));
+    TRY(open_session(&s, NULL, o, err));
     status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
         status = compare(&s, o, err);

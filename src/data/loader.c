@@ -122,6 +122,12 @@ static inlay_status check_request(const loader_request *r, inlay_error *err)
     return INLAY_OK;
 }
 
+void loader_plan(budget *room, const preprocess *p, int64_t ahead)
+{
+    budget_set(room, "images read ahead", size_product(ahead, preprocess_pixel_bytes(p)), "a smaller --batch-size");
+    budget_set(room, "decoding", room->total / 4, NULL);
+}
+
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err)
 {
     loader *l;
@@ -142,7 +148,7 @@ inlay_status loader_new(loader **out, const loader_request *request, inlay_error
     pthread_cond_init(&l->slot_filled, NULL);
     l->slots = calloc((size_t)l->request.ahead, sizeof *l->slots);
     l->threads = calloc((size_t)request->workers, sizeof *l->threads);
-    status = memory_alloc(&pixels, (size_t)l->request.ahead * l->image_bytes, "the images read ahead", err);
+    status = memory_alloc(&pixels, size_product(l->request.ahead, l->image_bytes), "the images read ahead", err);
     l->pixels = pixels;
     if (status == INLAY_OK && (!l->slots || !l->threads))
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for a loader");

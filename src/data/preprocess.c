@@ -20,7 +20,7 @@ dtype preprocess_pixel_type(const preprocess *p)
 
 size_t preprocess_pixel_bytes(const preprocess *p)
 {
-    return (size_t)p->height * (size_t)p->width * 3 * dtype_size(preprocess_pixel_type(p));
+    return size_product(p->height, size_product(p->width, 3 * dtype_size(preprocess_pixel_type(p))));
 }
 
 /* Python's round: half to even. */
