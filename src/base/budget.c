@@ -54,6 +54,11 @@ void budget_open(budget *b, uint64_t total, bool given)
     memory_share_open(&b->images, total ? total / DECODING - files : UINT64_MAX);
 }
 
+uint64_t budget_decoding(const budget *b)
+{
+    return b->total / DECODING;
+}
+
 void budget_close(budget *b)
 {
     memory_share_close(&b->files);

@@ -39,6 +39,7 @@ typedef struct budget {
 /* Decoding has a quarter of the budget: three parts of it for images, one for the bytes of their files. So the largest image that is read
  * follows from the budget alone. */
 void budget_open(budget *b, uint64_t total, bool given);
+uint64_t budget_decoding(const budget *b); /* 0 when the total is unknown */
 void budget_close(budget *b);
 /* Sets the part of this name, whatever it was. Text is kept by the caller. */
 void budget_set(budget *b, const char *name, uint64_t size, const char *advice);

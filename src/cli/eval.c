@@ -216,7 +216,7 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
 
     request.confusion = wants_table(s, o) || options_string(o, "confusion");
     TRY(check_labels(s, o, err));
-    loader_plan(s->room, &s->prep, 2 * options_int(o, "batch_size"));
+    loader_plan(s->room, &s->prep, 2 * options_int(o, "batch_size"), d->count);
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
     e = calloc((size_t)session_tasks(s), sizeof *e);
     status = e ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");

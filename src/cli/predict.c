@@ -313,7 +313,7 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     for (int i = 0; i < d->count; i++)
         w->order[i] = i;
     request.order = w->order;
-    loader_plan(w->s->room, &w->s->prep, 2 * batch);
+    loader_plan(w->s->room, &w->s->prep, 2 * batch, d->count);
     TRY(budget_check(w->s->room, err));
     TRY(loader_new(&w->l, &request, err)); /* decodes while the weights are packed */
     return session_predictor(w->s, batch, &w->model, err);

@@ -122,10 +122,12 @@ static inlay_status check_request(const loader_request *r, inlay_error *err)
     return INLAY_OK;
 }
 
-void loader_plan(budget *room, const preprocess *p, int64_t ahead)
+void loader_plan(budget *room, const preprocess *p, int64_t ahead, int64_t count)
 {
-    budget_set(room, "images read ahead", size_product(ahead, preprocess_pixel_bytes(p)), "a smaller --batch-size");
-    budget_set(room, "decoding", room->total / 4, NULL);
+    size_t ring = size_product(ahead < count ? ahead : count, preprocess_pixel_bytes(p));
+
+    budget_set(room, "images read ahead", ring, "a smaller --batch-size");
+    budget_set(room, "decoding", budget_decoding(room), NULL);
 }
 
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err)

@@ -171,7 +171,8 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
     const train_request *q = t->q;
     program_needs needs = {0};
     size_t training, judging = 0;
-    int64_t ahead = 2 * (int64_t)(q->batch > JUDGE_BATCH ? q->batch : JUDGE_BATCH);
+    int64_t trained = cached ? CACHE_BATCH : q->batch, ahead = 2 * (trained > JUDGE_BATCH ? trained : JUDGE_BATCH),
+            judged = q->eval_data ? q->eval_data->count : 1;
     inlay_status status;
 
     if (!q->room)
@@ -182,7 +183,7 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
     budget_set(q->room, "gradients and optimiser", needs.training, NULL);
     budget_set(q->room, "activations of training", training, "a smaller --batch-size");
     budget_set(q->room, "activations of evaluation", judging, NULL);
-    loader_plan(q->room, q->prep, ahead);
+    loader_plan(q->room, q->prep, ahead, judged > q->data->count ? judged : q->data->count);
     program_needs_free(&needs);
     return status == INLAY_OK ? budget_check(q->room, err) : status;
 }
