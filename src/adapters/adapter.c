@@ -306,7 +306,7 @@ static inlay_status make_mask(const adapter_param *item, device *d, uint64_t see
     const mask_rule *rule = &item->mask;
     int64_t rows = p->ndim > 1 ? p->dims[0] : 1, cols = p->count / rows;
     unsigned char *mask = malloc((size_t)p->count), *there;
-    int *order = malloc((size_t)p->count * sizeof *order);
+    int *order = memory_array(p->count, sizeof *order);
     rng_stream stream = {.seed = seed, .purpose = RNG_MASK, .site = rule->site};
 
     there = d->k->alloc((size_t)p->count);

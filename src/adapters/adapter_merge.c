@@ -12,7 +12,7 @@ inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *e
 
 inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
 {
-    float *one = malloc((size_t)to->count * sizeof *one);
+    float *one = memory_array(to->count, sizeof *one);
     double *sum = calloc((size_t)to->count, sizeof *sum);
 
     if (!one || !sum) {

@@ -56,7 +56,7 @@ static int find_experts(const adapter *a, const char *name, param **of)
 
 static inlay_status join_masked(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
 {
-    float *values = malloc((size_t)to->count * sizeof *values), *one = malloc((size_t)to->count * sizeof *one);
+    float *values = memory_array(to->count, sizeof *values), *one = memory_array(to->count, sizeof *one);
     unsigned char *mask = malloc((size_t)to->count);
     bool good = values && one && mask;
 

@@ -142,8 +142,8 @@ static inlay_status fold(const adapter *a, const fold_target *target, inlay_erro
         float *w = target->weight(target->context, l->weight, &rows, &columns, err), *low, *up;
         if (!w)
             return err ? err->code : INLAY_ERR_FORMAT;
-        low = malloc((size_t)l->a->count * sizeof *low);
-        up = malloc((size_t)l->b->count * sizeof *up);
+        low = memory_array(l->a->count, sizeof *low);
+        up = memory_array(l->b->count, sizeof *up);
         if (!low || !up) {
             free(low);
             free(up);

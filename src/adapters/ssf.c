@@ -61,7 +61,7 @@ static inlay_status fold(const adapter *a, const fold_target *target, inlay_erro
         const scale_shift *s = a->transforms[t].context;
         int64_t rows, columns, count = s->scale->count;
         float *w = target->weight(target->context, s->weight, &rows, &columns, err), *b = w ? target->bias(target->context, s->bias, count, err) : NULL;
-        float *scale = malloc((size_t)count * sizeof *scale), *shift = malloc((size_t)count * sizeof *shift);
+        float *scale = memory_array(count, sizeof *scale), *shift = memory_array(count, sizeof *shift);
         if (!w || !b || !scale || !shift) {
             free(scale);
             free(shift);

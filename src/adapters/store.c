@@ -71,7 +71,7 @@ static inlay_status save_weights(const adapter *a, const device *d, const char *
 
     for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
         const param *p = a->params[i].p;
-        values[i] = malloc((size_t)p->count * sizeof *values[i]);
+        values[i] = memory_array(p->count, sizeof *values[i]);
         if (!values[i]) {
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
             break;

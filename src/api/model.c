@@ -43,7 +43,7 @@ inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *how,
         status = session_predictor(&m->s, BATCH, &m->p, err);
     }
     if (status == INLAY_OK) {
-        m->logits = calloc((size_t)(BATCH * session_classes(&m->s)), sizeof *m->logits);
+        m->logits = calloc(BATCH, size_product(session_classes(&m->s), sizeof *m->logits));
         m->order = calloc((size_t)session_classes(&m->s), sizeof *m->order);
         if (!m->logits || !m->order)
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory opening a model");

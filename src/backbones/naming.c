@@ -122,7 +122,7 @@ static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change c
         in = t->count / (kept ? kept : 1);
         rest = kept;
     }
-    wide = malloc((size_t)(t->count + 1) * sizeof *wide);
+    wide = memory_array(t->count + 1, sizeof *wide);
     turned = backbone_buffer(b, (size_t)(t->count + 1) * sizeof *turned);
     if (!wide || !turned) {
         free(wide);

@@ -245,7 +245,7 @@ static inlay_status part_head(backbone *b, inlay_error *err)
     if (!head || head->ndim != 2 || width == 0 || head->dims[1] != 2 * width)
         return INLAY_OK;
     rows = head->dims[0];
-    wide = malloc((size_t)(head->count + 1) * sizeof *wide);
+    wide = memory_array(head->count + 1, sizeof *wide);
     parts = backbone_buffer(b, (size_t)(head->count + 1) * sizeof *parts);
     if (!wide || !parts) {
         free(wide);

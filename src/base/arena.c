@@ -102,6 +102,13 @@ inlay_status memory_alloc(void **out, size_t size, const char *what, inlay_error
     return INLAY_OK;
 }
 
+void *memory_array(int64_t count, size_t size)
+{
+    size_t bytes = size_product(count, size);
+
+    return bytes <= PTRDIFF_MAX ? malloc(bytes) : NULL;
+}
+
 void memory_free(void *block_)
 {
     free(block_);
@@ -113,7 +120,7 @@ void *array_grow(void *items, int *capacity, int needed, size_t size)
         int larger = *capacity > INT_MAX / 2 ? INT_MAX : *capacity ? *capacity * 2 : 16;
         while (larger < needed)
             larger = larger > INT_MAX / 2 ? INT_MAX : larger * 2;
-        items = must(realloc(items, (size_t)larger * size));
+        items = must(realloc(items, size_product(larger, size)));
         *capacity = larger;
     }
     return items;

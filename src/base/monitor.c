@@ -74,6 +74,113 @@ void monitor_reset_peak(void)
     }
 }
 
+/* A number that is all of a file; false: there is none ("max", no such file). */
+static bool whole_number(const char *path, uint64_t *out)
+{
+    FILE *in = fopen(path, "re");
+    unsigned long long number;
+    bool found = in && fscanf(in, "%llu", &number) == 1;
+
+    if (in)
+        fclose(in);
+    if (found)
+        *out = number;
+    return found;
+}
+
+/* Bytes of files that a group's memory.stat counts and that the system takes back when it needs them. */
+static uint64_t cached_files(const char *path, const char *const names[2])
+{
+    FILE *in = fopen(path, "re");
+    unsigned long long number;
+    char name[64];
+    uint64_t sum = 0;
+
+    while (in && fscanf(in, "%63s %llu", name, &number) == 2)
+        if (strcmp(name, names[0]) == 0 || strcmp(name, names[1]) == 0)
+            sum += number;
+    if (in)
+        fclose(in);
+    return sum;
+}
+
+typedef struct group_version {
+    const char *mount, *limit, *used, *cached[2];
+} group_version;
+
+/* The least that a group or one above it leaves. In a container the path may be the host's: folders that are not there are passed over. */
+static uint64_t left_in_group(const char *root, const group_version *v, char *group, uint64_t least)
+{
+    char path[4096];
+    uint64_t limit, used, files;
+
+    for (;;) {
+        char *slash = strrchr(group, '/');
+        snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, v->mount, group, v->limit);
+        if (whole_number(path, &limit)) {
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, v->mount, group, v->used);
+            used = whole_number(path, &used) ? used : 0;
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/memory.stat", root, v->mount, group);
+            files = cached_files(path, v->cached);
+            used = used > files ? used - files : 0;
+            limit = limit > used ? limit - used : 1; /* 0 would mean that it is unknown */
+            least = limit < least ? limit : least;
+        }
+        if (!slash)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* The group of version 2, or of the controller of memory in version 1: lines "number:controllers:path". */
+static uint64_t left_in_groups(const char *root, uint64_t least)
+{
+    static const group_version one = {"/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}},
+                               two = {"", "memory.max", "memory.current", {"inactive_file", "active_file"}};
+    char path[4096], line[4096], *group;
+    FILE *in;
+
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    in = fopen(path, "re");
+    while (in && fgets(line, sizeof line, in)) {
+        line[strcspn(line, "\n")] = '\0';
+        group = strchr(line, ':');
+        group = group ? strchr(group + 1, ':') : NULL;
+        if (!group || group[1] != '/')
+            continue;
+        group[strlen(group) - 1] = group[strlen(group) - 1] == '/' ? '\0' : group[strlen(group) - 1];
+        if (strncmp(line, "0::", 3) == 0)
+            least = left_in_group(root, &two, group + 1, least);
+        else if (strstr(line, ":memory:") || strstr(line, ",memory:") || strstr(line, ":memory,"))
+            least = left_in_group(root, &one, group + 1, least);
+    }
+    if (in)
+        fclose(in);
+    return least;
+}
+
+static uint64_t left_of_addresses(uint64_t least)
+{
+    uint64_t used = proc_bytes("/proc/self/status", "VmSize"), left;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return least;
+    left = limit.rlim_cur > used ? limit.rlim_cur - used : 1;
+    return left < least ? left : least;
+}
+
+uint64_t monitor_free(const char *root)
+{
+    char path[4096];
+    uint64_t least;
+
+    snprintf(path, sizeof path, "%s/proc/meminfo", root);
+    least = proc_bytes(path, "MemAvailable");
+    least = left_of_addresses(left_in_groups(root, least ? least : UINT64_MAX));
+    return least == UINT64_MAX ? 0 : least;
+}
+
 void monitor_describe(monitor_machine *machine)
 {
     static const char *const keys[] = {"model name", "Model", "cpu"}; /* x86 and most others, some ARM boards, POWER */

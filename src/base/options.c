@@ -157,6 +157,32 @@ static bool looks_decimal(const char *text)
     return text[0] != '\0' && text[strspn(text, "+-.0123456789eE")] == '\0';
 }
 
+/* "512", "2G", "1.5 GiB" as bytes. */
+static inlay_status read_size(slot *s, const char *text, const char *where, inlay_error *err)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double value = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1, unit = 1e6;
+    const char *letter;
+
+    if (value >= 0) {
+        end += strspn(end, " ");
+        letter = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+        if (letter) {
+            unit = pow(end[1] == 'i' ? 1024 : 1000, (double)(letter - units + 1));
+            end += end[1] == 'i' ? 2 : 1;
+            end += *end == 'B' || *end == 'b';
+        }
+    }
+    if (value < 0 || *end || strspn(text, "0123456789.") == 0 || strpbrk(text, "xXeE"))
+        FAIL(err, INLAY_ERR_USAGE, "%s: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", where, text);
+    if (!(value * unit < 9e18))
+        FAIL(err, INLAY_ERR_USAGE, "%s: %s is out of range, expected less than 9000000T", where, text);
+    s->integer = (int64_t)(value * unit);
+    s->real = (double)s->integer;
+    return INLAY_OK;
+}
+
 static inlay_status read_value(options *o, slot *s, const char **text, const char *where, inlay_error *err)
 {
     static const char *const on[] = {"true", "yes", "on", "1"}, *const off[] = {"false", "no", "off", "0"};
@@ -197,6 +223,8 @@ static inlay_status read_value(options *o, slot *s, const char **text, const cha
         return INLAY_OK;
     case OPTION_STRING:
         return INLAY_OK;
+    case OPTION_SIZE:
+        return read_size(s, *text, where, err);
     }
     FAIL(err, INLAY_ERR_INTERNAL, "%s: option of an unknown type", where);
 }

@@ -9,7 +9,16 @@
 
 #include "base/notes.h"
 
-typedef enum option_type { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_STRING, OPTION_CHOICE } option_type;
+/* OPTION_SIZE: bytes; a plain number is megabytes, else a unit follows: K, M, G, T (of 1000) or Ki, Mi, Gi, Ti (of 1024), with a B
+ * behind it or not. */
+typedef enum option_type {
+    OPTION_FLAG,
+    OPTION_INT,
+    OPTION_REAL,
+    OPTION_STRING,
+    OPTION_CHOICE,
+    OPTION_SIZE
+} option_type;
 
 typedef struct option_spec {
     const char *name;          /* "weight_decay"; NULL ends a table */
@@ -66,7 +75,7 @@ inlay_status options_default(options *o, const char *name, const char *text, con
 bool options_given(const options *o, const char *name);  /* set by the user: command line, environment or options_set */
 bool options_has(const options *o, const char *name);    /* is in a table and has a value, given or by default */
 bool options_flag(const options *o, const char *name);
-int64_t options_int(const options *o, const char *name);
+int64_t options_int(const options *o, const char *name); /* of a SIZE: its bytes */
 double options_real(const options *o, const char *name);
 const char *options_string(const options *o, const char *name); /* also of a CHOICE, INT, REAL: its text; NULL when unset */
 int options_count(const options *o, const char *name);          /* repeatable: how many */

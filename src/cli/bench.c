@@ -24,6 +24,7 @@ static const option_spec option_table[] = {
     {"runs", OPTION_INT, "5", NULL, 1, 1000, "N", "the best of N runs counts", false},
     {"profile", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also what each operation takes, of a training step and of inference", false},
     OPTION_JSON,
+    OPTION_MEMORY,
     OPTION_QUIET,
     {0},
 };
@@ -113,10 +114,13 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
     options *settings;
     measure_request request = {.dev = &dev, .b = b, .prec = prec, .batch = options_int(o, "batch_size"), .runs = (int)options_int(o, "runs"), .profile = options_flag(o, "profile"),
                                .stop = on_stop};
+    budget room;
     inlay_status status;
 
     TRY(method_settings(&settings, name, o, err));
     TRY(adapter_new(&request.a, name, settings, b, options_int(o, "classes"), NULL, err));
+    open_budget(&room, o);
+    request.room = &room;
     status = device_open(&dev, NULL, threads, err);
     if (status == INLAY_OK && options_flag(o, "pin_threads"))
         status = pool_pin(dev.c.threads, err);
@@ -126,6 +130,7 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
         for (int i = 0; i < b->param_count; i++)
             param_release(b->params[i], &dev);
     adapter_free(request.a, dev.k ? &dev : NULL);
+    budget_close(&room);
     if (dev.k)
         device_close(&dev);
     return status;

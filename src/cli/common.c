@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/monitor.h"
 #include "base/text.h"
 
 inlay_status require(const options *o, const char *name, inlay_error *err)
@@ -27,6 +28,13 @@ inlay_status apply_labels(session *s, const options *o, inlay_error *err)
         fprintf(stderr, "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names them)\n", s->b->path,
                 (long long)s->b->shape.classes);
     return INLAY_OK;
+}
+
+void open_budget(budget *b, const options *o)
+{
+    bool given = options_has(o, "memory");
+
+    budget_open(b, given ? (uint64_t)options_int(o, "memory") : monitor_free(""), given);
 }
 
 int choose_workers(const options *o)
@@ -121,7 +129,7 @@ static void read_skip(session_request *request, const options *o)
         request->skip_list = text;
 }
 
-inlay_status open_session(session *s, const options *o, inlay_error *err)
+inlay_status open_session(session *s, budget *room, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
     int count = options_count(o, "adapter");
@@ -129,7 +137,7 @@ inlay_status open_session(session *s, const options *o, inlay_error *err)
     session_request request = {.backbone = options_string(o, "backbone"), .adapters = folders, .adapter_count = count, .image_size = options_int(o, "image_size"),
                                .force_backbone = options_flag(o, "force_backbone"),
                                .threads = (int)options_int(o, "threads"), .pin_threads = options_flag(o, "pin_threads"),
-                               .precision = options_string(o, "precision")};
+                               .room = room, .precision = options_string(o, "precision")};
     inlay_status status = require(o, "backbone", err);
 
     read_skip(&request, o);

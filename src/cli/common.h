@@ -28,6 +28,13 @@
 #define OPTION_PIN \
     {"pin_threads", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "bind each compute thread to a processor of its own; for machines that do nothing else", false}
 #define OPTION_WORKERS {"workers", OPTION_INT, "0", NULL, 0, 256, "N", "threads that decode images; 0: as many as processors", false}
+#define OPTION_MEMORY                                                                                                  \
+    {                                                                                                                  \
+        "memory", OPTION_SIZE, NULL, NULL, 0, 0, "SIZE",                                                               \
+            "memory for weights, activations, feature cache and decoding together, in MB or with a unit (800M, 2G); "  \
+            "a quarter is for decoding; default: what is free, in a container what it leaves",                         \
+            false                                                                                                      \
+    }
 #define OPTION_PRECISION                                                                                                             \
     {"precision", OPTION_CHOICE, "auto", "auto|f32|bf16|int8", 0, 0, NULL, "of the frozen weights; auto: bf16 where the processor has it; int8: fastest, nearly the same answers", false}
 #define OPTION_QUIET {"quiet", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "no progress", false}
@@ -42,11 +49,13 @@
          "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
-inlay_status open_session(session *s, const options *o, inlay_error *err);
+inlay_status open_session(session *s, budget *room, const options *o, inlay_error *err);
 
 /* --labels FILE; says once that there are no names where there are none. */
 inlay_status apply_labels(session *s, const options *o, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
+/* Opens the budget that --memory says, or of what is free; budget_close ends it. */
+void open_budget(budget *b, const options *o);
 int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 /* Keeps every other run out of a folder that is written into; makes it where there is none. The lock ends with

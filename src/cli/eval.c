@@ -30,6 +30,7 @@ static const option_spec option_table[] = {
     OPTION_WORKERS,
     OPTION_FORCE,
     OPTION_JSON,
+    OPTION_MEMORY,
     OPTION_QUIET,
     {0},
 };
@@ -215,6 +216,7 @@ static inlay_status judge(session *s, const dataset *d, const options *o, inlay_
 
     request.confusion = wants_table(s, o) || options_string(o, "confusion");
     TRY(check_labels(s, o, err));
+    loader_plan(s->room, &s->prep, 2 * options_int(o, "batch_size"), d->count);
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
     e = calloc((size_t)session_tasks(s), sizeof *e);
     status = e ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
@@ -236,12 +238,18 @@ static inlay_status run(options *o, inlay_error *err)
 {
     const char *path = options_string(o, "data"), *split = options_string(o, "split");
     session s;
+    budget room;
     dataset *d = NULL;
     notes found = {0};
     inlay_status status, noted;
 
     TRY(require(o, "data", err));
-    TRY(open_session(&s, o, err));
+    open_budget(&room, o);
+    status = open_session(&s, &room, o, err);
+    if (status != INLAY_OK) {
+        budget_close(&room);
+        return status;
+    }
     if (!split && dataset_has_split(path, "test"))
         split = "test";
     status = apply_labels(&s, o, err);
@@ -254,6 +262,7 @@ static inlay_status run(options *o, inlay_error *err)
         status = judge(&s, d, o, err);
     dataset_free(d);
     session_close(&s);
+    budget_close(&room);
     return status;
 }
 

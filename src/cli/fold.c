@@ -157,7 +157,7 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "adapter", err));
     TRY(require(o, "output", err));
     TRY(check_folder(o, err));
-    TRY(open_session(&s, o, err));
+    TRY(open_session(&s, NULL, o, err));
     status = hold_folder(&lock, options_string(o, "output"), err);
     if (status == INLAY_OK)
         status = check_folder(o, err);

@@ -29,6 +29,7 @@ static const option_spec option_table[] = {
     OPTION_WORKERS,
     OPTION_FORCE,
     OPTION_JSON,
+    OPTION_MEMORY,
     OPTION_QUIET,
     {0},
 };
@@ -303,7 +304,7 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     for (int t = 0; t < session_tasks(w->s); t++)
         classes += session_task_classes(w->s, t);
     w->order = calloc((size_t)d->count, sizeof *w->order);
-    w->logits = calloc((size_t)(batch * classes), sizeof *w->logits);
+    w->logits = calloc((size_t)batch, size_product(classes, sizeof *w->logits));
     w->probabilities = calloc((size_t)classes, sizeof *w->probabilities);
     w->labels = calloc((size_t)batch, sizeof *w->labels);
     w->indices = calloc((size_t)batch, sizeof *w->indices);
@@ -312,6 +313,8 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     for (int i = 0; i < d->count; i++)
         w->order[i] = i;
     request.order = w->order;
+    loader_plan(w->s->room, &w->s->prep, 2 * batch, d->count);
+    TRY(budget_check(w->s->room, err));
     TRY(loader_new(&w->l, &request, err)); /* decodes while the weights are packed */
     return session_predictor(w->s, batch, &w->model, err);
 }
@@ -381,11 +384,17 @@ static inlay_status run(options *o, inlay_error *err)
     session s;
     inputs in = {0};
     heatmap h = {0};
+    budget room;
     inlay_status status;
 
     if (options_positionals(o) == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
-    TRY(open_session(&s, o, err));
+    open_budget(&room, o);
+    status = open_session(&s, &room, o, err);
+    if (status != INLAY_OK) {
+        budget_close(&room);
+        return status;
+    }
     status = apply_labels(&s, o, err);
     if (status == INLAY_OK)
         status = collect(&in, o, err);
@@ -400,6 +409,7 @@ static inlay_status run(options *o, inlay_error *err)
     heatmap_free(&h);
     forget(&in);
     session_close(&s);
+    budget_close(&room);
     return status;
 }
 

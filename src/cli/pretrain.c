@@ -32,7 +32,7 @@ static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dim
 
     for (int i = 0; i < ndim; i++)
         count *= dims[i];
-    TRY(memory_alloc(&block, (size_t)count * sizeof(float), name, err));
+    TRY(memory_alloc(&block, size_product(count, sizeof(float)), name, err));
     if (std > 0)
         rng_fill_trunc_normal(block, (uint64_t)count, 0, std, -2 * std, 2 * std, (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .site = 0x10000u + (uint32_t)f->b->param_count});
     for (int64_t i = 0; std == 0 && i < count; i++)

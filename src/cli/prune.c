@@ -19,6 +19,7 @@ static const option_spec option_table[] = {
     OPTION_THREADS,
     OPTION_WORKERS,
     OPTION_JSON,
+    OPTION_MEMORY,
     OPTION_QUIET,
     {0},
 };
@@ -178,14 +179,20 @@ static inlay_status run(options *o, inlay_error *err)
     static const char *const needed[] = {"backbone", "adapter", "data", "output"};
     session_request request = {.backbone = options_string(o, "backbone"), .adapter = options_string(o, "adapter"), .threads = (int)options_int(o, "threads"),
                                .precision = options_string(o, "precision")};
+    budget room;
     session s;
     inlay_status status;
 
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         TRY(require(o, needed[i], err));
-    TRY(session_open(&s, &request, err));
-    status = prune(&s, o, err);
-    session_close(&s);
+    open_budget(&room, o);
+    request.room = &room;
+    status = session_open(&s, &request, err);
+    if (status == INLAY_OK) {
+        status = prune(&s, o, err);
+        session_close(&s);
+    }
+    budget_close(&room);
     return status;
 }
 

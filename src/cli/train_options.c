@@ -83,7 +83,7 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
 static void on_plan(void *context, const train_plan *plan)
 {
     view *v = context;
-    char a[TEXT_SHORT], b[TEXT_SHORT];
+    char a[TEXT_SHORT], b[TEXT_SHORT], parts[BUDGET_TEXT];
 
     if (!v->out)
         return;
@@ -94,6 +94,8 @@ static void on_plan(void *context, const train_plan *plan)
     if (plan->cache_reused)
         fprintf(v->out, " (of %d of %d images from an earlier run)", plan->cache_reused, plan->images);
     fprintf(v->out, ", %lld steps, %.2f GFLOP an image and step\n", (long long)plan->steps, plan->flops / 1e9);
+    if (plan->room && plan->room->total)
+        fprintf(v->out, "memory: %s; %s in all\n", budget_text(plan->room, parts), text_size(a, plan->room->total));
 }
 
 static void on_note(void *context, const char *text)
@@ -463,6 +465,14 @@ static void read_optimizer(train_request *q, const options *o)
     q->clip_norm = options_real(o, "clip_grad_norm");
 }
 
+/* Half of the memory, unless --cache-limit says how much. */
+static size_t cache_limit_of(const budget *room, const options *o)
+{
+    if (options_has(o, "cache_limit"))
+        return (size_t)options_int(o, "cache_limit");
+    return room->total ? room->total / 2 : SIZE_MAX;
+}
+
 static void fill_request(train_request *q, const options *o, const recipe *r, int epochs)
 {
     const char *cache = options_string(o, "feature_cache");
@@ -479,7 +489,7 @@ static void fill_request(train_request *q, const options *o, const recipe *r, in
     q->seed = (uint64_t)options_int(o, "seed");
     q->augment = options_flag(o, "augment");
     q->cache = strcmp(cache, "on") == 0 ? CACHE_ON : strcmp(cache, "off") == 0 ? CACHE_OFF : CACHE_AUTO;
-    q->cache_limit = (size_t)options_int(o, "cache_limit") * 1000000;
+    q->cache_limit = cache_limit_of(q->room, o);
     q->cache_dir = options_string(o, "cache_dir");
     q->output = options_string(o, "output");
     q->resume = options_flag(o, "resume");
@@ -528,7 +538,8 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     int epochs = (int)options_int(o, "epochs");
     view v = {.out = progress_stream(o), .saved = how->saved, .o = o};
     text_check texts = {.err = err};
-    train_request q = {.b = b};
+    budget room;
+    train_request q = {.b = b, .room = &room};
     device dev = {0};
     dataset *data = NULL, *judged = NULL;
     adapter *a = NULL;
@@ -540,6 +551,7 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     inlay_status status = method_settings(&settings, name, o, err);
 
     TRY(status);
+    open_budget(&room, o);
     options_each(settings, NULL, check_text, &texts);
     status = texts.status;
     if (status == INLAY_OK)
@@ -548,6 +560,7 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
         fill_request(&q, o, r, epochs);
     if (status == INLAY_OK)
         status = open_preprocess(&prep, b, o, err);
+    prep.room = &room;
     if (status == INLAY_OK)
         status = open_noted_data(o, &data, &judged, &q.eval_split, err);
     if (status == INLAY_OK && data->class_count < 2)
@@ -602,5 +615,6 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     dataset_free(judged);
     if (dev.k)
         device_close(&dev);
+    budget_close(&room);
     return status;
 }

@@ -65,7 +65,9 @@
         {"augment_scale", OPTION_REAL, "0.08", NULL, 0.01, 1, "X", "smallest share of the image that a random crop takes", false},                             \
         {"flip", OPTION_REAL, "0.5", NULL, 0, 1, "P", "probability of a flip with --augment", false},                                                         \
         {"feature_cache", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, NULL, "keep what lies below the lowest trained parameter, computed once for each image", false}, \
-        {"cache_limit", OPTION_INT, "2048", NULL, 0, 1000000, "MB", "memory that the feature cache may take; a larger one is kept in a file in --output until the run ends", false}, \
+        {"cache_limit", OPTION_SIZE, NULL, NULL, 0, 0, "SIZE",                                                        \
+         "part of --memory that the feature cache may take, in MB or with a unit; default: half of it; one that is "  \
+         "larger, or than what the other parts leave, is kept in a file in --output until the run ends", false},      \
         {"cache_dir", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "keep the feature cache in files there, for later runs on the same images", false},               \
         {"natural_sort", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "class folders in timm's order (class2 before class10)", false},                                \
         {"move_untouched", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                        \
@@ -76,7 +78,7 @@
         {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                              \
          "fail when an image cannot be read, a file is passed over or a class has no image", false},                 \
         OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS,                                                        \
-        OPTION_PIN, OPTION_WORKERS, OPTION_QUIET
+        OPTION_PIN, OPTION_WORKERS, OPTION_MEMORY, OPTION_QUIET
 
 /* The method's options: its own or its preset's defaults, then what the user gave. */
 inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);

@@ -18,7 +18,7 @@ static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, co
 
     for (int i = 0; i < ndim; i++)
         count *= dims[i];
-    TRY(memory_alloc(&block, (size_t)count * dtype_size(type), name, err));
+    TRY(memory_alloc(&block, size_product(count, dtype_size(type)), name, err));
     for (int64_t i = 0; i < count; i++) {
         if (type == DTYPE_BF16)
             ((uint16_t *)block)[i] = f32_to_bf16(values[i]);
@@ -52,7 +52,7 @@ static inlay_status add_param(collection *c, int i, inlay_error *err)
 {
     const param *p = c->content->b->params[i];
     float *const *values = c->content->values;
-    float *copy = malloc((size_t)p->count * sizeof *copy);
+    float *copy = memory_array(p->count, sizeof *copy);
     inlay_status status;
 
     if (!copy)
@@ -205,7 +205,7 @@ static float *edit(editor *e, const char *name, inlay_error *err, const param **
         if (strcmp(p->name, name) != 0)
             continue;
         if (!e->values[i]) {
-            e->values[i] = malloc((size_t)p->count * sizeof *e->values[i]);
+            e->values[i] = memory_array(p->count, sizeof *e->values[i]);
             if (!e->values[i]) {
                 error_set(err, INLAY_ERR_NOMEM, "out of memory folding into '%s'", name);
                 return NULL;
@@ -245,7 +245,7 @@ static float *edit_bias(void *context, const char *name, int64_t count, inlay_er
 
 static float *values_of(const param *p)
 {
-    float *values = malloc((size_t)p->count * sizeof *values);
+    float *values = memory_array(p->count, sizeof *values);
 
     if (values)
         dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);

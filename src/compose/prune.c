@@ -90,6 +90,10 @@ static inlay_status prepare(measuring *t, inlay_error *err)
     }
     plan.wanted = t->marks;
     plan.wanted_count = t->count;
+    if (s->room) {
+        loader_plan(s->room, &s->prep, 2 * q->batch, q->data->count);
+        TRY(plan_inference(s->room, t->m.g, &plan, err));
+    }
     TRY(program_new(&t->p, t->m.g, &plan, err));
     t->room = malloc(most + 1);
     t->labels = calloc((size_t)q->batch, sizeof *t->labels);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/text.h"
 
 typedef struct slot {
     bool ready;
@@ -55,6 +56,26 @@ static inlay_status read_image(const loader_request *r, int index, rng_stream st
     return status;
 }
 
+/* Its file's bytes are taken from a share of their own, so that who waits for room for an image holds nothing that another waits for. */
+static inlay_status read_within(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s, inlay_error *err)
+{
+    memory_share *files = r->prep->room ? &r->prep->room->files : NULL;
+    const char *path = r->data->samples[index].path;
+    bool loaded = r->data->contents && r->data->contents[index].bytes;
+    char a[TEXT_SHORT], b[TEXT_SHORT];
+    file_stamp stamp;
+    inlay_status status;
+
+    if (!files || loaded || !file_stamp_of(path, &stamp) || stamp.size > MAX_IMAGE_BYTES)
+        return read_image(r, index, stream, pixels, s, err);
+    if (!memory_share_take(files, stamp.size))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the file has %s, the files of images may have %s (a larger --memory allows more)", path,
+             text_size(a, stamp.size), text_size(b, files->size));
+    status = read_image(r, index, stream, pixels, s, err);
+    memory_share_give(files, stamp.size);
+    return status;
+}
+
 static void fill_slot(loader *l, int position)
 {
     const loader_request *r = &l->request;
@@ -64,7 +85,7 @@ static void fill_slot(loader *l, int position)
 
     s->error = (inlay_error){0};
     s->sum = 0;
-    s->status = read_image(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
+    s->status = read_within(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
 }
 
 static void *work(void *argument)
@@ -101,6 +122,14 @@ static inlay_status check_request(const loader_request *r, inlay_error *err)
     return INLAY_OK;
 }
 
+void loader_plan(budget *room, const preprocess *p, int64_t ahead, int64_t count)
+{
+    size_t ring = size_product(ahead < count ? ahead : count, preprocess_pixel_bytes(p));
+
+    budget_set(room, "images read ahead", ring, "a smaller --batch-size");
+    budget_set(room, "decoding", budget_decoding(room), NULL);
+}
+
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err)
 {
     loader *l;
@@ -121,7 +150,7 @@ inlay_status loader_new(loader **out, const loader_request *request, inlay_error
     pthread_cond_init(&l->slot_filled, NULL);
     l->slots = calloc((size_t)l->request.ahead, sizeof *l->slots);
     l->threads = calloc((size_t)request->workers, sizeof *l->threads);
-    status = memory_alloc(&pixels, (size_t)l->request.ahead * l->image_bytes, "the images read ahead", err);
+    status = memory_alloc(&pixels, size_product(l->request.ahead, l->image_bytes), "the images read ahead", err);
     l->pixels = pixels;
     if (status == INLAY_OK && (!l->slots || !l->threads))
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for a loader");

@@ -20,6 +20,8 @@ typedef struct loader_request {
     uint32_t epoch;
 } loader_request;
 
+/* Sets the parts of reading `count` images in a budget: those of a ring of `ahead` of them at most, and decoding. */
+void loader_plan(budget *room, const preprocess *p, int64_t ahead, int64_t count);
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err);
 void loader_free(loader *l); /* stops the workers; NULL accepted */
 

@@ -20,7 +20,7 @@ dtype preprocess_pixel_type(const preprocess *p)
 
 size_t preprocess_pixel_bytes(const preprocess *p)
 {
-    return (size_t)p->height * (size_t)p->width * 3 * dtype_size(preprocess_pixel_type(p));
+    return size_product(p->height, size_product(p->width, 3 * dtype_size(preprocess_pixel_type(p))));
 }
 
 /* Python's round: half to even. */
@@ -150,31 +150,20 @@ static inlay_status to_bytes(const preprocess *p, const image *in, placement at,
     return INLAY_OK;
 }
 
-static inlay_status to_floats(const preprocess *p, const image *in, placement at, float *pixels, inlay_error *err)
+/* Only what lies inside the crop is computed. */
+static void to_floats(const preprocess *p, const image *in, placement at, float *pixels)
 {
-    void *whole;
+    int left = at.left > 0 ? at.left : 0, right = at.left + p->width < at.width ? at.left + p->width : at.width;
     uint8_t colour[3];
-    size_t row_floats = (size_t)at.width * 3;
 
-    if (at.left == 0 && at.top == 0 && at.width == p->width && at.height == p->height) {
-        image_resize_tf_bilinear(pixels, in, p->width, p->height);
-        return INLAY_OK;
-    }
-    if ((int64_t)at.width * at.height > (int64_t)1 << 28)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "an image of %d x %d pixels would be resized to %d x %d: more than 2^28 pixels", in->width,
-             in->height, at.width, at.height);
-    TRY(memory_alloc(&whole, row_floats * (size_t)at.height * sizeof(float), "a resized image", err));
-    image_resize_tf_bilinear(whole, in, at.width, at.height);
     fill_colour(p, colour);
-    for (int row = 0; row < p->height; row++)
-        for (int column = 0; column < p->width; column++, pixels += 3) {
-            int y = at.top + row, x = at.left + column;
-            bool inside = x >= 0 && x < at.width && y >= 0 && y < at.height;
-            for (int c = 0; c < 3; c++)
-                pixels[c] = inside ? ((const float *)whole)[(size_t)y * row_floats + (size_t)x * 3 + (size_t)c] : colour[c];
-        }
-    memory_free(whole);
-    return INLAY_OK;
+    for (int row = 0; row < p->height; row++, pixels += (size_t)p->width * 3) {
+        int y = at.top + row;
+        for (int i = 0; i < p->width * 3; i++)
+            pixels[i] = colour[i % 3];
+        if (y >= 0 && y < at.height)
+            image_resize_tf_row(pixels + (size_t)(left - at.left) * 3, in, at.width, at.height, y, left, right - left);
+    }
 }
 
 static void flip_pixels(const preprocess *p, void *pixels)
@@ -198,7 +187,7 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     image crop = {0};
     const image *source = in;
     placement at;
-    inlay_status status;
+    inlay_status status = INLAY_OK;
 
     if (p->width <= 0 || p->height <= 0)
         FAIL(err, INLAY_ERR_USAGE, "cannot preprocess to %d x %d pixels", p->width, p->height);
@@ -209,7 +198,10 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
         TRY(image_crop(&crop, in, box[0], box[1], box[2], box[3], err));
         source = &crop;
     }
-    status = p->interpolation == RESAMPLE_TF_BILINEAR ? to_floats(p, source, at, pixels, err) : to_bytes(p, source, at, pixels, err);
+    if (p->interpolation == RESAMPLE_TF_BILINEAR)
+        to_floats(p, source, at, pixels);
+    else
+        status = to_bytes(p, source, at, pixels, err);
     image_free(&crop);
     if (status == INLAY_OK && augmented && rng_uniform(stream, FLIP_DRAW) < p->flip)
         flip_pixels(p, pixels);
@@ -220,10 +212,12 @@ inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t siz
                               rng_stream stream, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
+    image_memory memory = {.share = p->room ? &p->room->images : NULL, .side = p->width > p->height ? p->width : p->height,
+                           .copied = augment && p->scale_low > 0};
     image img = {0};
     inlay_status status;
 
-    TRY(image_decode(&img, bytes, size, name, how, err));
+    TRY(image_decode_from(&img, bytes, size, name, how, &memory, err));
     if (cut)
         *cut = img.cut;
     status = preprocess_image(p, &img, augment, stream, pixels, err);

@@ -25,6 +25,7 @@ typedef struct preprocess {
     bool scale_16bit; /* grey of more than 8 bits is scaled, not cut at 255 */
     /* training augmentation: RandomResizedCrop(scale, ratio) and a horizontal flip; off when scale_low == 0 */
     double scale_low, scale_high, ratio_low, ratio_high, flip;
+    budget *room; /* whose shares files and images are held in; NULL: any. No part of the geometry, and not recorded */
 } preprocess;
 
 /* Type of the pixels made: DTYPE_U8, or DTYPE_F32 (0..255) with tf-bilinear. */

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/text.h"
+
 /* Twice Pillow's MAX_IMAGE_PIXELS, above which it refuses an image too. */
 #ifndef IMAGE_MAX_PIXELS
 #define IMAGE_MAX_PIXELS ((uint64_t)178956970)
@@ -153,9 +155,31 @@ inlay_status image_check_size(uint64_t width, uint64_t height, const char *name,
     return INLAY_OK;
 }
 
-inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err)
+/* Everything from its header to the pixels that a model reads: what decodes it, the image, the same turned upright, a part cut out of
+ * it, and between the two passes of resampling a strip of it. */
+inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err)
 {
-    TRY(image_check_size(width, height, name, err));
+    uint64_t whole = width * height * 3, shorter = width < height ? width : height, needed;
+    char a[TEXT_SHORT], b[TEXT_SHORT];
+
+    TRY(image_check_size(width, height, s->name, err));
+    if (!s->memory || !s->memory->share || out->taken)
+        return INLAY_OK;
+    needed = working + whole * (1 + (s->upright || s->always_turned) + s->memory->copied) + (uint64_t)s->memory->side * shorter * 6;
+    if (!memory_share_take(s->memory->share, needed))
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "'%s': decoding its %llu x %llu pixels takes %s, an image may take %s (a larger --memory allows more)", s->name,
+             (unsigned long long)width, (unsigned long long)height, text_size(a, needed), text_size(b, s->memory->share->size));
+    out->share = s->memory->share;
+    out->taken = needed;
+    return INLAY_OK;
+}
+
+inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err)
+{
+    const char *name = s->name;
+
+    TRY(image_take(out, s, width, height, working, err));
     out->width = (int)width;
     out->height = (int)height;
     out->rgb = calloc((size_t)(width * height), 3);
@@ -167,7 +191,13 @@ inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *
 
 inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, unsigned how, inlay_error *err)
 {
-    image_source source = {.bytes = bytes, .size = size, .name = name, .scale_grey = how & IMAGE_SCALE_GREY,
+    return image_decode_from(out, bytes, size, name, how, NULL, err);
+}
+
+inlay_status image_decode_from(image *out, const void *bytes, size_t size, const char *name, unsigned how,
+                               const image_memory *memory, inlay_error *err)
+{
+    image_source source = {.bytes = bytes, .size = size, .name = name, .memory = memory, .scale_grey = how & IMAGE_SCALE_GREY,
                            .upright = how & IMAGE_UPRIGHT, .orientation = 1};
     size_t kind;
     inlay_status status;
@@ -212,6 +242,8 @@ void image_load_libraries(void)
 void image_free(image *img)
 {
     free(img->rgb);
+    if (img->taken)
+        memory_share_give(img->share, img->taken);
     *img = (image){0};
 }
 

@@ -2,13 +2,23 @@
 #ifndef INLAY_FORMATS_IMAGE_H
 #define INLAY_FORMATS_IMAGE_H
 
+#include "base/budget.h"
 #include "base/file.h"
 
 typedef struct image {
     int width, height;
     uint8_t *rgb; /* [height, width, 3]; freed by image_free */
     bool cut;     /* grey of more than 8 bits was cut at 255 */
+    memory_share *share; /* what `taken` bytes of are given back by image_free; NULL: none */
+    uint64_t taken;
 } image;
+
+/* What an image may take from when it is decoded until it is freed. */
+typedef struct image_memory {
+    memory_share *share;
+    int side;    /* the longer side of what it is resampled to meanwhile; 0: it is not */
+    bool copied; /* a part of it as large as itself may be cut out */
+} image_memory;
 
 /* How an image is read; bits of `how`. */
 enum {
@@ -29,6 +39,10 @@ bool resample_from_pillow_code(int code, resample *out);
  * PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha (dropped), 16-bit; of several frames or pages the
  * first. `name` is for messages. Images of more than IMAGE_MAX_PIXELS are refused. */
 inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, unsigned how, inlay_error *err);
+/* The same from a share of memory: it waits until there is room. An image that would take more than all of the share is
+ * refused (INLAY_ERR_UNSUPPORTED) from what its header says, before anything of that size is allocated. NULL: any. */
+inlay_status image_decode_from(image *out, const void *bytes, size_t size, const char *name, unsigned how,
+                               const image_memory *memory, inlay_error *err);
 inlay_status image_load(image *out, const char *path, unsigned how, inlay_error *err);
 /* Whether a file's name ends as those of images do, in small or capital letters; and all such endings, separated by
  * spaces. */
@@ -54,6 +68,8 @@ inlay_status image_resize_window(image *out, const image *in, int width, int hei
 
 /* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3] allocated by the caller. */
 void image_resize_tf_bilinear(float *out, const image *in, int width, int height);
+/* Columns from `left` on of its row `row`: `count` of them. */
+void image_resize_tf_row(float *out, const image *in, int width, int height, int row, int left, int count);
 
 /* A region of an image; pixels outside are filled with zeros (torchvision's center_crop pads so). */
 inlay_status image_crop(image *out, const image *in, int left, int top, int width, int height, inlay_error *err);

@@ -29,15 +29,24 @@ static int find_orientation(const avifImage *picture)
     return picture->imir.mode ? left_right[angle] : top_bottom[angle];
 }
 
-/* An image with alpha is converted with it: libavif would multiply it into the colours where the result has none. */
-static inlay_status convert(image *out, const avifImage *picture, const char *name, inlay_error *err)
+/* Planes of three colours and alpha, in the decoder and in the picture, and of an image with alpha its conversion. */
+static uint64_t working_memory(const avifImage *picture)
 {
+    uint64_t pixels = (uint64_t)picture->width * picture->height;
+
+    return pixels * (picture->depth > 8 ? 2 : 1) * 4 * 2 + pixels * 4;
+}
+
+/* An image with alpha is converted with it: libavif would multiply it into the colours where the result has none. */
+static inlay_status convert(image *out, const avifImage *picture, const image_source *s, inlay_error *err)
+{
+    const char *name = s->name;
     size_t pixels = (size_t)picture->width * picture->height;
     uint8_t *four = NULL;
     avifRGBImage rgb;
     avifResult result;
 
-    TRY(image_new(out, picture->width, picture->height, name, err));
+    TRY(image_new(out, s, picture->width, picture->height, working_memory(picture), err));
     if (picture->alphaPlane && !(four = malloc(pixels * 4)))
         FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", name, out->width, out->height);
     lib.avifRGBImageSetDefaults(&rgb, picture);
@@ -71,14 +80,14 @@ inlay_status image_decode_avif(image *out, image_source *s, inlay_error *err)
     if (result == AVIF_RESULT_OK)
         result = lib.avifDecoderParse(decoder);
     if (result == AVIF_RESULT_OK)
-        status = image_check_size(decoder->image->width, decoder->image->height, s->name, err);
+        status = image_take(out, s, decoder->image->width, decoder->image->height, working_memory(decoder->image), err);
     if (status == INLAY_OK && result == AVIF_RESULT_OK)
         result = lib.avifDecoderNextImage(decoder);
     if (status == INLAY_OK && result != AVIF_RESULT_OK)
         status = error_set(err, result == AVIF_RESULT_OUT_OF_MEMORY ? INLAY_ERR_NOMEM : INLAY_ERR_FORMAT,
                            "'%s': broken AVIF: %s", s->name, lib.avifResultToString(result));
     if (status == INLAY_OK)
-        status = convert(out, decoder->image, s->name, err);
+        status = convert(out, decoder->image, s, err);
     if (status == INLAY_OK)
         s->orientation = find_orientation(decoder->image);
     lib.avifDecoderDestroy(decoder);

@@ -222,6 +222,7 @@ inlay_status image_decode_bmp(image *out, image_source *s, inlay_error *err)
     const uint8_t *bytes = s->bytes;
     const char *name = s->name;
     size_t size = s->size, stride;
+    bool runs;
     bmp b = {.bytes = bytes, .size = size, .name = name, .start = bytes[0] == 'B' ? FILE_HEADER : 0};
 
     TRY(read_header(&b, err));
@@ -232,8 +233,9 @@ inlay_status image_decode_bmp(image *out, image_source *s, inlay_error *err)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP of %d bits with compression %u is not known", name, b.bits, b.compression);
     if (b.bits > 8)
         TRY(settle_masks(&b, err));
-    TRY(image_new(out, (uint64_t)b.width, (uint64_t)b.height, name, err));
-    if (b.compression == COMPRESSION_RLE8 || b.compression == COMPRESSION_RLE4)
+    runs = b.compression == COMPRESSION_RLE8 || b.compression == COMPRESSION_RLE4;
+    TRY(image_new(out, s, (uint64_t)b.width, (uint64_t)b.height, runs ? (uint64_t)b.width * (uint64_t)b.height : 0, err));
+    if (runs)
         return decode_runs(&b, out, err);
     stride = ((size_t)b.width * (size_t)b.bits + 31) / 32 * 4;
     if (b.pixels > size || (size - b.pixels) / stride < (size_t)b.height)

@@ -15,6 +15,7 @@ typedef struct image_source {
     bool scale_grey;    /* IMAGE_SCALE_GREY */
     bool upright;       /* IMAGE_UPRIGHT: the orientation is asked for */
     int orientation;    /* found by the decoder: 1..8 as in EXIF; it stays 1 where there is none */
+    const image_memory *memory; /* NULL: any */
     bool always_turned; /* the orientation belongs to the picture: it is applied unasked, as Pillow does for TIFF */
 } image_source;
 
@@ -63,8 +64,11 @@ image_library *image_jxl_library(void);
 
 /* Refuses empty and oversized images. */
 inlay_status image_check_size(uint64_t width, uint64_t height, const char *name, inlay_error *err);
-/* A black image for the pixels of the file `name`, once its size is checked. */
-inlay_status image_new(image *out, uint64_t width, uint64_t height, const char *name, inlay_error *err);
+/* A black image for the pixels of the file, once its size is checked and its memory is taken from the share. `working`: bytes that the
+ * decoder takes besides, in its own buffers and in those of its library, at most. */
+inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err);
+/* The first half of it: for decoders that allocate before they need the image. Does nothing the second time. */
+inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err);
 
 /* A value of 0..largest, where largest is above 255, as a byte of grey: cut at 255 as Pillow converts its modes I;16
  * and I, which is noted in out->cut, or scaled and rounded. */

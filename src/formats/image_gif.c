@@ -118,8 +118,8 @@ static inlay_status read_gif(gif_reader *r, image *out, inlay_error *err)
     frame = &r->gif->Image;
     right = frame->Left + frame->Width;
     bottom = frame->Top + frame->Height;
-    TRY(image_new(out, (uint64_t)(right > r->gif->SWidth ? right : r->gif->SWidth),
-                  (uint64_t)(bottom > r->gif->SHeight ? bottom : r->gif->SHeight), r->s->name, err));
+    TRY(image_new(out, r->s, (uint64_t)(right > r->gif->SWidth ? right : r->gif->SWidth),
+                  (uint64_t)(bottom > r->gif->SHeight ? bottom : r->gif->SHeight), (uint64_t)frame->Width, err));
     read_palette(r);
     if (frame->Width < out->width || frame->Height < out->height)
         fill(r, out);

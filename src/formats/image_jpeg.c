@@ -109,6 +109,19 @@ static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const 
     return INLAY_OK;
 }
 
+/* Of a file of several scans libjpeg keeps all coefficients, two bytes each; else some rows of samples. */
+static uint64_t working_memory(struct jpeg_decompress_struct *jpeg)
+{
+    uint64_t bytes = (uint64_t)jpeg->image_width * (uint64_t)jpeg->num_components * 64;
+
+    for (int c = 0; c < jpeg->num_components && jpeg_has_multiple_scans(jpeg); c++) {
+        const jpeg_component_info *part = &jpeg->comp_info[c];
+        bytes += ((uint64_t)part->width_in_blocks + (uint64_t)part->h_samp_factor) *
+                 ((uint64_t)part->height_in_blocks + (uint64_t)part->v_samp_factor) * sizeof(JBLOCK);
+    }
+    return bytes;
+}
+
 /* Runs under setjmp: everything that must be freed hangs on `jpeg` or `out`. */
 static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay_error *err)
 {
@@ -126,7 +139,7 @@ static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay
     jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : jpeg->num_components == 3 ? JCS_RGB : JCS_CMYK;
     TRY(image_check_size(jpeg->image_width, jpeg->image_height, name, err));
     TRY(check_room(jpeg, s, err));
-    TRY(image_new(out, jpeg->image_width, jpeg->image_height, name, err));
+    TRY(image_new(out, s, jpeg->image_width, jpeg->image_height, working_memory(jpeg), err));
     if (!jpeg_start_decompress(jpeg))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated", name);
     row = jpeg->mem->alloc_large((j_common_ptr)jpeg, JPOOL_IMAGE, (size_t)jpeg->output_width * (size_t)jpeg->output_components);

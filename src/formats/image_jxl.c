@@ -22,6 +22,12 @@ static inlay_status broken(const image_source *s, const char *what, inlay_error 
     FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated JPEG XL: %s", s->name, what);
 }
 
+/* libjxl computes in real numbers and may keep a frame twice: once as it is stored, once as it is rendered. */
+static uint64_t working_memory(const JxlBasicInfo *info)
+{
+    return (uint64_t)info->xsize * info->ysize * sizeof(float) * 2 * (3 + (uint64_t)info->num_extra_channels);
+}
+
 static inlay_status begin_image(JxlDecoder *decoder, image *out, image_source *s, inlay_error *err)
 {
     JxlBasicInfo info;
@@ -29,7 +35,7 @@ static inlay_status begin_image(JxlDecoder *decoder, image *out, image_source *s
     if (lib.JxlDecoderGetBasicInfo(decoder, &info) != JXL_DEC_SUCCESS)
         return broken(s, "no usable header", err);
     s->orientation = info.orientation >= 1 && info.orientation <= 8 ? (int)info.orientation : 1;
-    return image_new(out, info.xsize, info.ysize, s->name, err);
+    return image_new(out, s, info.xsize, info.ysize, working_memory(&info), err);
 }
 
 static inlay_status give_buffer(JxlDecoder *decoder, image *out, const image_source *s, inlay_error *err)

@@ -140,6 +140,6 @@ inlay_status image_decode_pnm(image *out, image_source *s, inlay_error *err)
         if (largest == 0 || largest > 65535)
             FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: largest value %u, expected 1..65535", p.name, largest);
     }
-    TRY(image_new(out, width, height, p.name, err));
+    TRY(image_new(out, s, width, height, 0, err));
     return bitmap ? decode_bitmap(&p, out, plain_bitmap, err) : decode_samples(&p, out, s, largest, err);
 }

@@ -434,14 +434,33 @@ static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
     return good ? INLAY_OK : broken(r, err);
 }
 
+/* A strip or tile of each plane, as it is stored and as it is decoded; all coefficients of JPEG in several scans; four bytes a pixel where
+ * libtiff converts. */
+static uint64_t working_memory(const tiff_reader *r, int planes)
+{
+    uint64_t pixels = (uint64_t)r->width * r->height, rows = r->height, tiled = TIFFIsTiled(r->tiff);
+    uint64_t block = tiled ? TIFFTileSize64(r->tiff) : 0;
+    uint32_t strip = 0;
+    bool jpeg = r->compression == COMPRESSION_JPEG || r->compression == COMPRESSION_OJPEG;
+
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &strip);
+    rows = strip && strip < rows ? strip : rows;
+    if (!tiled)
+        block = TIFFScanlineSize64(r->tiff) * rows;
+    block = block < UINT64_MAX >> 8 ? block : UINT64_MAX >> 8;
+    return block * (uint64_t)planes + r->s->size + (jpeg ? pixels * r->samples * 2 : 0) +
+           (r->photometric == PHOTOMETRIC_YCBCR && r->compression != COMPRESSION_NONE ? pixels * 4 : 0);
+}
+
 static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
 {
     int planes;
     bool converted;
 
     TRY(read_kind(r, err));
-    TRY(image_new(out, r->width, r->height, r->s->name, err));
     planes = r->planar == PLANARCONFIG_SEPARATE ? r->samples : 1;
+    TRY(image_check_size(r->width, r->height, r->s->name, err));
+    TRY(image_new(out, r->s, r->width, r->height, working_memory(r, planes), err));
     converted = r->photometric == PHOTOMETRIC_YCBCR && r->colours == 3;
     if (converted && r->compression == COMPRESSION_JPEG && planes == 1) {
         lib.TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);

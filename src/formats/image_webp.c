@@ -73,6 +73,15 @@ static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t siz
     return INLAY_OK;
 }
 
+/* libwebp writes lossy pixels row by row, with their alpha whole; lossless ones it keeps in four bytes each. */
+static uint64_t working_memory(const WebPBitstreamFeatures *f)
+{
+    uint64_t pixels = (uint64_t)f->width * (uint64_t)f->height, rows = (uint64_t)f->width * 256;
+    bool lossy = f->format == 1;
+
+    return rows + pixels * (lossy ? f->has_alpha ? 2 : 0 : 5);
+}
+
 inlay_status image_decode_webp(image *out, image_source *s, inlay_error *err)
 {
     enum { FRAME_HEADER = 16 };
@@ -83,7 +92,7 @@ inlay_status image_decode_webp(image *out, image_source *s, inlay_error *err)
 
     if (WebPGetFeatures(bytes, size, &features) != VP8_STATUS_OK)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated WebP header", name);
-    TRY(image_new(out, (uint64_t)features.width, (uint64_t)features.height, name, err));
+    TRY(image_new(out, s, (uint64_t)features.width, (uint64_t)features.height, working_memory(&features), err));
     s->orientation = find_orientation(bytes, size);
     if (!features.has_animation)
         return decode_still(out, bytes, size, 0, 0, name, err);

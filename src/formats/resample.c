@@ -381,24 +381,29 @@ static void tf_neighbours(int i, float scale, int in_size, int *lower, int *uppe
     *fraction = at - whole;
 }
 
-void image_resize_tf_bilinear(float *out, const image *in, int width, int height)
+void image_resize_tf_row(float *out, const image *in, int width, int height, int row, int left, int count)
 {
-    float scale_x = (float)in->width / (float)width, scale_y = (float)in->height / (float)height;
+    float scale_x = (float)in->width / (float)width, scale_y = (float)in->height / (float)height, down;
+    const uint8_t *upper, *lower;
+    int top, bottom;
 
-    for (int row = 0; row < height; row++) {
-        int top, bottom;
-        float down;
-        tf_neighbours(row, scale_y, in->height, &top, &bottom, &down);
-        for (int column = 0; column < width; column++, out += 3) {
-            int left, right;
-            float across;
-            const uint8_t *upper = in->rgb + (size_t)top * (size_t)in->width * 3, *lower = in->rgb + (size_t)bottom * (size_t)in->width * 3;
-            tf_neighbours(column, scale_x, in->width, &left, &right, &across);
-            for (int c = 0; c < 3; c++) {
-                float nw = upper[left * 3 + c], ne = upper[right * 3 + c], sw = lower[left * 3 + c], se = lower[right * 3 + c];
-                float above = nw + (ne - nw) * across, below = sw + (se - sw) * across;
-                out[c] = above + (below - above) * down;
-            }
+    tf_neighbours(row, scale_y, in->height, &top, &bottom, &down);
+    upper = in->rgb + (size_t)top * (size_t)in->width * 3;
+    lower = in->rgb + (size_t)bottom * (size_t)in->width * 3;
+    for (int column = left; column < left + count; column++, out += 3) {
+        int west, east;
+        float across;
+        tf_neighbours(column, scale_x, in->width, &west, &east, &across);
+        for (int c = 0; c < 3; c++) {
+            float nw = upper[west * 3 + c], ne = upper[east * 3 + c], sw = lower[west * 3 + c], se = lower[east * 3 + c];
+            float above = nw + (ne - nw) * across, below = sw + (se - sw) * across;
+            out[c] = above + (below - above) * down;
         }
     }
+}
+
+void image_resize_tf_bilinear(float *out, const image *in, int width, int height)
+{
+    for (int row = 0; row < height; row++, out += (size_t)width * 3)
+        image_resize_tf_row(out, in, width, height, row, 0, width);
 }

@@ -44,7 +44,10 @@ int64_t value_stride(const graph *g, value v, dtype stored)
 
 size_t value_bytes(const graph *g, value v, int64_t batch)
 {
-    return (size_t)(value_rows(g, v, batch) * value_stride(g, v, g->values[v].type)) * dtype_size(g->values[v].type);
+    const value_info *info = &g->values[v];
+    size_t row = size_product(value_stride(g, v, info->type), dtype_size(info->type));
+
+    return size_product(info->batched ? batch : 1, size_product(info->rows, row));
 }
 
 dtype graph_weight_type(const graph *g, const param *p)

@@ -20,6 +20,12 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* A size in whole lines of the cache; one that does not fit stays so. */
+static size_t lines(size_t size)
+{
+    return size > SIZE_MAX - 63 ? SIZE_MAX : (size + 63) & ~(size_t)63;
+}
+
 size_t layout_assign(layout_buffer *buffers, int count)
 {
     arena *memory = arena_new();
@@ -33,20 +39,20 @@ size_t layout_assign(layout_buffer *buffers, int count)
     qsort(order, (size_t)used, sizeof *order, by_size);
     for (int i = 0; i < used; i++) {
         layout_buffer *b = order[i];
-        size_t size = (b->size + 63) & ~(size_t)63, offset = 0;
+        size_t size = lines(b->size), offset = 0;
         int neighbours = 0;
         for (int j = 0; j < i; j++)
             if (order[j]->start <= b->end && b->start <= order[j]->end)
                 busy[neighbours++] = order[j];
         qsort(busy, (size_t)neighbours, sizeof *busy, by_offset);
-        for (int j = 0; j < neighbours && busy[j]->offset < offset + size; j++) {
-            size_t end = busy[j]->offset + ((busy[j]->size + 63) & ~(size_t)63);
+        for (int j = 0; j < neighbours && busy[j]->offset < size_sum(offset, size); j++) {
+            size_t end = size_sum(busy[j]->offset, lines(busy[j]->size));
             if (end > offset)
                 offset = end;
         }
         b->offset = offset;
-        if (offset + size > total)
-            total = offset + size;
+        if (size_sum(offset, size) > total)
+            total = size_sum(offset, size);
     }
     arena_free(memory);
     return total;

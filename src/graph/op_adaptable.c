@@ -13,7 +13,7 @@ static unsigned reads_x(const graph *g, const op_node *op)
 /* ---- rational: y = P(x) / Q(x). Inputs: x, numerator, denominator ---- */
 static size_t rational_workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
 {
-    return backward ? (size_t)value_rows(g, op->out, batch) * 10 * dtype_size(g->real) : 0;
+    return backward ? size_product(value_rows(g, op->out, batch), 10 * dtype_size(g->real)) : 0;
 }
 
 static rational_args rational_arguments(const op_run *r)

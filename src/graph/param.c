@@ -84,7 +84,7 @@ static inlay_status device_array(void **array, const param *p, const device *d, 
 {
     if (*array)
         return INLAY_OK;
-    *array = d->k->alloc((size_t)p->count * dtype_size(d->k->real));
+    *array = d->k->alloc(size_product(p->count, dtype_size(d->k->real)));
     if (!*array)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
     return INLAY_OK;
@@ -127,7 +127,7 @@ inlay_status param_materialise(param *p, const device *d, inlay_error *err)
         TRY(device_array(&p->v, p, d, err));
     }
     if (fresh && p->source) {
-        float *values = malloc((size_t)p->count * sizeof *values);
+        float *values = memory_array(p->count, sizeof *values);
         if (!values)
             FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
         dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
@@ -172,7 +172,7 @@ static inlay_status pack_turned(const param *p, device *d, packed *panels, const
 {
     int64_t rows = panels->k, columns = panels->n;
     enum { STRIP = 16 }; /* rows at a time: whole cache lines of the transpose */
-    float *turned = malloc((size_t)((rows + STRIP) * columns) * sizeof *turned), *strip = turned ? turned + rows * columns : NULL;
+    float *turned = memory_array(rows + STRIP, size_product(columns, sizeof *turned)), *strip = turned ? turned + rows * columns : NULL;
 
     if (!turned)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns), p->name);

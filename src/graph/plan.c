@@ -71,13 +71,15 @@ static void find_steps(program *p)
 /* What has room for all samples, or has none, lives through all slices. */
 static int new_buffer(program *p, value v, dtype type, bool full, int start, int end)
 {
-    size_t elements = (size_t)(value_rows(p->g, v, full ? p->max_batch : p->slice) * value_stride(p->g, v, type));
+    int64_t samples = !p->g->values[v].batched ? 1 : full ? p->max_batch : p->slice;
+    size_t row = size_product(value_stride(p->g, v, type), dtype_size(type)),
+           size = size_product(samples, size_product(p->g->values[v].rows, row));
 
     if (full || !p->g->values[v].batched) {
         start = 0;
         end = 2 * p->count;
     }
-    p->buffers[p->buffer_count] = (layout_buffer){.size = elements * dtype_size(type), .start = start, .end = end};
+    p->buffers[p->buffer_count] = (layout_buffer){.size = size, .start = start, .end = end};
     return p->buffer_count++;
 }
 
@@ -268,25 +270,86 @@ static void place_gradients(program *p)
     }
 }
 
-/* One parameter that input j of step s may read. */
-static inlay_status prepare_param(program *p, int s, int j, param *q, inlay_error *err)
+/* The forms in which input j of step s reads a parameter. */
+typedef struct param_use {
+    param *q;
+    bool whole, panels, turned; /* its values themselves, packed, packed as their transpose */
+    int64_t first, count;       /* the rows that are packed */
+    dtype type;
+} param_use;
+
+static param_use use_of(const program *p, int s, int j, param *q)
 {
     const op_node *op = &p->g->ops[p->steps[s].op];
+    bool panels = op_table[op->kind]->packed_inputs >> j & 1, backward = p->steps[s].backward;
+
+    return (param_use){.q = q,
+                       .whole = q->trainable || !panels || (op_table[op->kind]->reads_packed && backward),
+                       .panels = panels,
+                       .turned = panels && graph_turns(p->g, q) && backward && p->g->values[op->in[0]].needs_grad,
+                       .first = op->a.first,
+                       .count = op->a.count ? op->a.count : q->dims[0],
+                       .type = graph_weight_type(p->g, q)};
+}
+
+/* One parameter that a step reads. */
+static inlay_status prepare_param(program *p, bool backward, const param_use *u, inlay_error *err)
+{
     const packed *unused;
-    bool listed = false, reads_panels = op_table[op->kind]->packed_inputs >> j & 1;
-    int64_t count = op->a.count ? op->a.count : q->dims[0];
+    bool listed = false;
 
     for (int i = 0; i < p->param_count; i++)
-        listed |= p->params[i] == q;
-    if (q->trainable && p->steps[s].backward && !listed)
-        p->params[p->param_count++] = q;
-    if (q->trainable || !reads_panels || (op_table[op->kind]->reads_packed && p->steps[s].backward))
-        TRY(param_materialise(q, p->dev, err));
-    if (reads_panels)
-        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), false, &unused, err));
-    if (reads_panels && graph_turns(p->g, q) && p->steps[s].backward && p->g->values[op->in[0]].needs_grad)
-        TRY(param_panels(q, p->dev, op->a.first, count, graph_weight_type(p->g, q), true, &unused, err));
+        listed |= p->params[i] == u->q;
+    if (u->q->trainable && backward && !listed)
+        p->params[p->param_count++] = u->q;
+    if (u->whole)
+        TRY(param_materialise(u->q, p->dev, err));
+    if (u->panels)
+        TRY(param_panels(u->q, p->dev, u->first, u->count, u->type, false, &unused, err));
+    if (u->turned)
+        TRY(param_panels(u->q, p->dev, u->first, u->count, u->type, true, &unused, err));
     return INLAY_OK;
+}
+
+/* What was counted already is not counted again; false: it was. */
+static bool count_once(program_needs *n, needed_form form)
+{
+    for (int i = 0; i < n->form_count; i++) {
+        const needed_form *f = &n->forms[i];
+        if (f->of == form.of && f->first == form.first && f->count == form.count && f->kind == form.kind && f->type == form.type)
+            return false;
+    }
+    ARRAY_PUSH(n->forms, n->form_count, n->form_capacity, form);
+    return true;
+}
+
+static void count_param(program_needs *n, const program *p, const param_use *u)
+{
+    const kernels *k = p->dev->k;
+    int64_t columns = u->q->dims[0] > 0 ? u->q->count / u->q->dims[0] : 0;
+    size_t values = size_product(u->q->count, dtype_size(k->real));
+
+    if (u->whole && count_once(n, (needed_form){.of = u->q, .kind = NEEDED_WHOLE})) {
+        n->weights = size_sum(n->weights, values);
+        n->training = size_sum(n->training, u->q->trainable ? size_product(3, values) : 0); /* gradient and moments */
+    }
+    if (u->panels && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_PANELS, u->type}))
+        n->weights = size_sum(n->weights, k->pack_size(u->count, columns, u->type));
+    if (u->turned && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_TURNED, u->type}))
+        n->weights = size_sum(n->weights, k->pack_size(columns, u->count, u->type));
+}
+
+static void count_params(program_needs *n, const program *p)
+{
+    for (int s = 0; s < p->count; s++)
+        for (int j = 0; j < OP_INPUTS; j++) {
+            value v = p->g->ops[p->steps[s].op].in[j];
+            param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
+            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++) {
+                param_use u = use_of(p, s, j, q->choice ? q->choice->of[i] : q);
+                count_param(n, p, &u);
+            }
+        }
 }
 
 static inlay_status prepare_params(program *p, inlay_error *err)
@@ -301,8 +364,10 @@ static inlay_status prepare_params(program *p, inlay_error *err)
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = p->g->ops[p->steps[s].op].in[j];
             param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
-            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++)
-                TRY(prepare_param(p, s, j, q->choice ? q->choice->of[i] : q, err));
+            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++) {
+                param_use u = use_of(p, s, j, q->choice ? q->choice->of[i] : q);
+                TRY(prepare_param(p, p->steps[s].backward, &u, err));
+            }
         }
     return INLAY_OK;
 }
@@ -319,12 +384,12 @@ static inlay_status find_room(program *p, program *share, inlay_error *err)
     r->users++;
     if (!r->block || r->block_size < p->block_size) {
         k->release(r->block);
-        r->block = k->alloc(p->block_size + 64);
+        r->block = k->alloc(size_sum(p->block_size, 64));
         r->block_size = p->block_size;
     }
     if (!r->workspace || r->workspace_size < p->workspace_size) {
         k->release(r->workspace);
-        r->workspace = k->alloc(p->workspace_size + 64);
+        r->workspace = k->alloc(size_sum(p->workspace_size, 64));
         r->workspace_size = p->workspace_size;
     }
     if (!r->block || !r->workspace)
@@ -374,7 +439,8 @@ static void plan_branches(program *p)
     }
 }
 
-static inlay_status plan(program *p, const program_request *request, inlay_error *err)
+/* All but the memory. */
+static void plan(program *p, const program_request *request)
 {
     const graph *g = p->g;
     bool *has_grad = ARENA_ARRAY(p->memory, bool, g->value_count);
@@ -403,15 +469,12 @@ static inlay_status plan(program *p, const program_request *request, inlay_error
     }
     if (request->timed)
         p->times = ARENA_ARRAY(p->memory, program_time, p->count);
-    TRY(find_room(p, request->share, err));
-    return prepare_params(p, err);
 }
 
-inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
+static program *new_plan(graph *g, const program_request *request)
 {
     arena *memory = arena_new();
     program *p = ARENA_NEW(memory, program);
-    inlay_status status;
 
     *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE,
                    .slice = request->slice ? request->slice : slice_of(g, request->backward)};
@@ -429,7 +492,33 @@ inlay_status program_new(program **out, graph *g, const program_request *request
         p->wanted[request->wanted[i]] = true;
     for (int i = 0; i < request->given_count; i++)
         p->given[request->given[i]] = true;
-    status = plan(p, request, err);
+    plan(p, request);
+    return p;
+}
+
+size_t program_measure(program_needs *n, graph *g, const program_request *request)
+{
+    program *p = new_plan(g, request);
+    size_t size = size_sum(p->block_size, p->workspace_size);
+
+    count_params(n, p);
+    program_free(p);
+    return size;
+}
+
+void program_needs_free(program_needs *n)
+{
+    free(n->forms);
+    *n = (program_needs){0};
+}
+
+inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
+{
+    program *p = new_plan(g, request);
+    inlay_status status = find_room(p, request->share, err);
+
+    if (status == INLAY_OK)
+        status = prepare_params(p, err);
     if (status != INLAY_OK) {
         program_free(p);
         p = NULL;

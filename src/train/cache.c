@@ -26,7 +26,7 @@ size_t feature_cache_size(const graph *g, value wanted, int samples)
     feature_cache c = {0};
 
     lay_out(&c, g, wanted);
-    return c.row * (size_t)samples;
+    return size_product(samples, c.row);
 }
 
 /* ---- what a row is a function of ---- */
@@ -47,7 +47,7 @@ static void describe_param(void *context, const param *p)
     for (int i = 0; i < w->q->b->param_count; i++)
         if (w->q->b->params[i] == p)
             return;
-    values = malloc((size_t)p->count * sizeof *values);
+    values = memory_array(p->count, sizeof *values);
     if (values)
         param_get(p, w->q->dev, values);
     w->failed |= !values || bytes_sha256(values, (size_t)p->count * sizeof *values, hex, NULL) != INLAY_OK;
@@ -208,7 +208,7 @@ static inlay_status open_place(feature_cache *c, const cache_request *q, inlay_e
         c->record[i] = i;
     if (q->place == CACHE_IN_MEMORY) {
         c->stride = c->row;
-        TRY(memory_alloc(&c->block, c->row * (size_t)c->samples, "the feature cache (--feature-cache off does without)", err));
+        TRY(memory_alloc(&c->block, size_product(c->samples, c->row), "the feature cache (--feature-cache off does without)", err));
         c->rows = c->block;
         return INLAY_OK;
     }

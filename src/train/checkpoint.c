@@ -58,7 +58,7 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
         const param *p = a->params[i / KINDS].p;
         if (a->params[i / KINDS].fixed)
             continue;
-        values[made] = malloc((size_t)p->count * sizeof(float));
+        values[made] = memory_array(p->count, sizeof(float));
         if (!values[made]) {
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
             break;
@@ -190,7 +190,7 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
         t = tensor_set_find(file, name);
         if (!t || t->type != DTYPE_F32 || t->count != p->count)
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld F32 values is expected", path, name, (long long)p->count);
-        values = malloc((size_t)p->count * sizeof *values);
+        values = memory_array(p->count, sizeof *values);
         if (!values)
             FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
         memcpy(values, t->data, (size_t)p->count * sizeof *values);
@@ -208,7 +208,7 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
                                    inlay_error *err)
 {
     int64_t count = images->data->count;
-    int64_t *saved = malloc(((size_t)count + 1) * COLUMNS * sizeof *saved);
+    int64_t *saved = memory_array((int64_t)count + 1, COLUMNS * sizeof *saved);
     inlay_status status = saved ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
 
     *compared = tensor_set_find(file, columns[0]) != NULL;

@@ -97,7 +97,7 @@ static inlay_status check_result(const measure_request *q, program *p, value wan
                                  inlay_error *err)
 {
     int64_t count = wanted == m->loss ? 1 : batch * m->classes;
-    float *values = malloc((size_t)count * sizeof *values);
+    float *values = memory_array(count, sizeof *values);
     bool finite = true;
 
     if (!values)
@@ -110,6 +110,18 @@ static inlay_status check_result(const measure_request *q, program *p, value wan
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the %s of images of noise are not finite", q->b->path,
              wanted == m->loss ? "losses" : "logits");
     return INLAY_OK;
+}
+
+static inlay_status plan_pass(const measure_request *q, const model *m, const program_request *plan, inlay_error *err)
+{
+    program_needs needs = {0};
+    size_t activations = program_measure(&needs, m->g, plan);
+
+    budget_set(q->room, "weights", needs.weights, NULL);
+    budget_set(q->room, "gradients and optimiser", needs.training, NULL);
+    budget_set(q->room, "activations", activations, "a smaller --batch-size");
+    program_needs_free(&needs);
+    return budget_check(q->room, err);
 }
 
 static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
@@ -126,7 +138,9 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
     monitor_reset_peak();
     TRY(model_build(&m, &request, err));
     plan.wanted = training ? &m.loss : &m.logits;
-    status = program_new(&p, m.g, &plan, err);
+    status = q->room ? plan_pass(q, &m, &plan, err) : INLAY_OK;
+    if (status == INLAY_OK)
+        status = program_new(&p, m.g, &plan, err);
     if (status == INLAY_OK) {
         tensor_set_release(q->b->file); /* the packed weights are what is read from here on */
         fill(p, &m, batch, q->a->classes, training, &q->b->shape);

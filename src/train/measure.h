@@ -11,6 +11,7 @@ typedef struct measure_request {
     precision prec;
     int64_t batch;
     int runs;      /* the best of so many counts; one more warms up */
+    budget *room;  /* what it may take; NULL: any */
     bool profile;  /* also what each operation takes */
     bool (*stop)(void *context); /* may be NULL; asked between runs. true: give up with INLAY_ERR_INTERRUPTED */
     void *context;

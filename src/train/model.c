@@ -227,6 +227,17 @@ void *preprocess_record(const preprocess *p)
 
 /* ---- inference ---- */
 
+inlay_status plan_inference(budget *room, graph *g, const program_request *request, inlay_error *err)
+{
+    program_needs needs = {0};
+    size_t activations = program_measure(&needs, g, request);
+
+    budget_set(room, "weights", needs.weights, NULL);
+    budget_set(room, "activations", activations, "a smaller --batch-size");
+    program_needs_free(&needs);
+    return budget_check(room, err);
+}
+
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err)
 {
     program_request plan = {.dev = request->dev, .max_batch = batch};
@@ -235,6 +246,8 @@ inlay_status predictor_open(predictor *out, const model_request *request, int64_
     TRY(model_build(&out->m, request, err));
     plan.wanted = out->m.task_logits;
     plan.wanted_count = out->m.task_count;
+    if (request->room)
+        TRY(plan_inference(request->room, out->m.g, &plan, err));
     return program_new(&out->p, out->m.g, &plan, err);
 }
 
@@ -300,7 +313,7 @@ static bool tensor_finite(const tensor_view *t)
 
 static bool param_finite(const param *p, const device *d)
 {
-    float *values = p->data || p->source ? malloc((size_t)p->count * sizeof *values) : NULL;
+    float *values = p->data || p->source ? memory_array(p->count, sizeof *values) : NULL;
     bool finite = true;
 
     if (values) {

@@ -24,6 +24,7 @@ typedef struct model_request {
     bool training;
     double drop_path, backbone_dropout, label_smoothing;
     bool keep_blocks;
+    budget *room; /* predictor_open: what it takes must fit there; NULL: anything does */
 } model_request;
 
 typedef struct model {
@@ -37,6 +38,8 @@ typedef struct model {
     int passes;
 } model;
 
+/* Sets the parts of a program for inference in a budget, and checks it. */
+inlay_status plan_inference(budget *room, graph *g, const program_request *request, inlay_error *err);
 inlay_status model_build(model *m, const model_request *request, inlay_error *err);
 void model_free(model *m);
 
@@ -56,6 +59,7 @@ typedef struct predictor {
     const adapter *const *tasks;
 } predictor;
 
+/* Fails before anything is taken when it does not fit. */
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err);
 void predictor_close(predictor *p);
 /* Room for the pixels of the next batch; then logits [count, classes] of its first `count` images. */

@@ -148,7 +148,7 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
     int64_t size = request->image_size;
     inlay_status status;
 
-    *s = (session){.skip_layers = request->skip_layers};
+    *s = (session){.skip_layers = request->skip_layers, .room = request->room};
     if (count && !size)
         size = recorded_size(folders[0]);
     status = backbone_open(&s->b, request->backbone, size, err);
@@ -167,6 +167,7 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
         return status;
     }
     s->prec = precision_choose(request->precision, &s->dev);
+    s->prep.room = request->room;
     return INLAY_OK;
 }
 
@@ -193,7 +194,8 @@ inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_
                              .prec = s->prec,
                              .pixel_type = preprocess_pixel_type(&s->prep),
                              .skip_layers = s->skip_layers,
-                             .skipped = s->skipped};
+                             .skipped = s->skipped,
+                             .room = s->room};
     inlay_status status;
 
     if (session_tasks(s) > 1) {

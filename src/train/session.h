@@ -16,6 +16,7 @@ typedef struct session_request {
     bool force_backbone;   /* take an adapter of another backbone */
     int threads;           /* 0: all processors */
     bool pin_threads;      /* bind each to a processor of its own */
+    budget *room;          /* what it may take; NULL: any */
     const char *precision; /* "auto" (bf16 where the processor has it), "f32", "bf16", "int8" */
 } session_request;
 
@@ -29,6 +30,7 @@ typedef struct session {
     bool *skipped; /* [depth], or NULL */
     precision prec;
     preprocess prep;
+    budget *room; /* NULL: any */
 } session;
 
 /* Several adapters must have been trained with the same preprocessing, and leave the backbone's own weights alone. */

@@ -46,6 +46,8 @@ typedef struct trainer {
     int64_t images_done; /* of this process's training */
 } trainer;
 
+enum { JUDGE_BATCH = 16, CACHE_BATCH = 16 }; /* images at a time, at most */
+
 #define NOTIFY(t, event, ...)                                                   \
     do {                                                                        \
         if ((t)->q->observer.event)                                             \
@@ -73,7 +75,7 @@ static inlay_status open_judge(trainer *t, adapter **merged, inlay_error *err)
         return status;
     }
     model_.a = *merged;
-    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, 16, err);
+    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, JUDGE_BATCH, err);
     t->has_judge = true;
     return status;
 }
@@ -119,6 +121,73 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
 
 /* ---- before the first step ---- */
 
+/* Of the programs that are going to be made, the largest in each phase: those of a step share their memory, and that which fills the cache
+ * is gone before. */
+static size_t training_activations(const trainer *t, program_needs *needs, bool cached)
+{
+    const train_request *q = t->q;
+    value frontier[CACHE_VALUES];
+    int count = cached ? graph_fixed_frontier(t->plans[0].m.g, t->plans[0].m.loss, frontier, CACHE_VALUES) : 0;
+    program_request filling = {.dev = q->dev, .max_batch = q->batch < CACHE_BATCH ? q->batch : CACHE_BATCH, .wanted = frontier, .wanted_count = count};
+    program_request step = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted_count = 1,
+                            .given = frontier, .given_count = count};
+    size_t most = count ? program_measure(needs, t->plans[0].m.g, &filling) : 0;
+
+    for (int i = 0; i < t->plan_count; i++) {
+        size_t size;
+        step.wanted = &t->plans[i].m.loss;
+        size = program_measure(needs, t->plans[i].m.g, &step);
+        most = size > most ? size : most;
+    }
+    return most;
+}
+
+/* What is judged is a merge, where there is one. */
+static inlay_status judging_activations(const trainer *t, program_needs *needs, size_t *out, inlay_error *err)
+{
+    const train_request *q = t->q;
+    model_request request = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    program_request answers = {.dev = q->dev, .max_batch = JUDGE_BATCH, .wanted_count = 1};
+    adapter *merged;
+    model m;
+    inlay_status status;
+
+    TRY(adapter_merged(&merged, q->a, q->dev, err));
+    request.a = merged;
+    status = model_build(&m, &request, err);
+    if (status == INLAY_OK) {
+        answers.wanted = m.task_logits;
+        *out = program_measure(needs, m.g, &answers);
+        model_free(&m);
+    }
+    if (merged != q->a)
+        adapter_free(merged, q->dev);
+    return status;
+}
+
+/* Sets the parts of the run in its budget and checks it, before anything of it is taken. */
+static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
+{
+    const train_request *q = t->q;
+    program_needs needs = {0};
+    size_t training, judging = 0;
+    int64_t trained = cached ? CACHE_BATCH : q->batch, ahead = 2 * (trained > JUDGE_BATCH ? trained : JUDGE_BATCH),
+            judged = q->eval_data ? q->eval_data->count : 1;
+    inlay_status status;
+
+    if (!q->room)
+        return INLAY_OK;
+    training = training_activations(t, &needs, cached);
+    status = judging_activations(t, &needs, &judging, err);
+    budget_set(q->room, "weights", needs.weights, NULL);
+    budget_set(q->room, "gradients and optimiser", needs.training, NULL);
+    budget_set(q->room, "activations of training", training, "a smaller --batch-size");
+    budget_set(q->room, "activations of evaluation", judging, NULL);
+    loader_plan(q->room, q->prep, ahead, judged > q->data->count ? judged : q->data->count);
+    program_needs_free(&needs);
+    return status == INLAY_OK ? budget_check(q->room, err) : status;
+}
+
 static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -132,7 +201,7 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
                              .prep = q->prep,
                              .records = &t->images,
                              .workers = q->workers,
-                             .batch = q->batch < 16 ? q->batch : 16,
+                             .batch = q->batch < CACHE_BATCH ? q->batch : CACHE_BATCH,
                              .place = place,
                              .progress = q->observer.progress,
                              .note = q->observer.note,
@@ -151,18 +220,25 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
     size_t size = q->augment ? 0 : feature_cache_size(t->plans[0].m.g, t->plans[0].m.loss, q->data->count);
-    bool fits = size <= q->cache_limit;
+    bool wanted = size > 0 && q->cache != CACHE_OFF, fits;
     inlay_status status;
+
+    TRY(plan_memory(t, wanted, err));
+    fits = size <= q->cache_limit && (!q->room || size <= budget_left(q->room));
 
     if (size == 0 && q->cache == CACHE_ON)
         NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
-    if (size == 0 || q->cache == CACHE_OFF)
+    if (!wanted)
         return INLAY_OK;
     status = fill_cache_at(t, q->cache_dir ? CACHE_IN_FOLDER : fits ? CACHE_IN_MEMORY : CACHE_IN_FILE, err);
     if (status == INLAY_ERR_IO && q->cache == CACHE_AUTO) { /* a full disk, a folder that is not to be written */
         NOTIFY(t, note, arena_printf(t->memory, "no feature cache in a file: %s", err ? err->message : "?"));
         status = q->cache_dir && fits ? fill_cache_at(t, CACHE_IN_MEMORY, err) : INLAY_OK;
     }
+    if (q->room && t->cached && t->cache.block)
+        budget_set(q->room, "feature cache", size, "--feature-cache off");
+    if (!t->cached && status == INLAY_OK)
+        TRY(plan_memory(t, false, err));
     t->result->cache_bytes = t->cached ? size : 0;
     t->result->cache_reused = t->cache.reused;
     if (status == INLAY_OK && q->strict && t->cache.bad_count)
@@ -201,7 +277,7 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
     t->result->activation_bytes = program_memory(t->plans[0].p);
     NOTIFY(t, plan, &(train_plan){.activations = t->result->activation_bytes, .cache = t->result->cache_bytes, .cache_folder = cache_folder(t),
                                   .cache_reused = t->cache.reused, .images = q->data->count, .steps = t->steps_per_epoch * q->epochs,
-                                  .flops = program_flops(t->plans[0].p, true)});
+                                  .flops = program_flops(t->plans[0].p, true), .room = q->room});
     return INLAY_OK;
 }
 

@@ -22,6 +22,7 @@ typedef struct train_plan {
     int cache_reused, images;  /* of the images, those whose features an earlier run had computed */
     int64_t steps;
     double flops;              /* of an image and step */
+    const budget *room;        /* with all parts; NULL: nobody asked */
 } train_plan;
 
 struct train_result;
@@ -71,6 +72,7 @@ typedef struct train_request {
     cache_mode cache;
     size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the run lasts */
     const char *cache_dir; /* folder in which it is kept for later runs; NULL: none */
+    budget *room; /* what the run may take; NULL: any */
     const char *output; /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
     const char *run;    /* JSON text of all settings that decide the result */
     bool resume;
