@@ -24,8 +24,16 @@ test:
 	@$(MAKE) --no-print-directory all TESTS=ON
 	@tools/run-tests.sh $(BUILD)
 
-asan tsan:
+# The suite under the address and undefined-behaviour sanitizers; what has threads under the thread sanitizer.
+asan:
 	@$(MAKE) --no-print-directory test PRESET=$@
+
+THREADED = test_pool test_loader test_train test_cache test_api
+tsan:
+	@tools/install-deps.sh build test
+	@$(MAKE) --no-print-directory configure PRESET=$@ TESTS=ON
+	@cmake --build build/$@ --target $(THREADED)
+	@tools/run-tests.sh build/$@ -R "^($$(echo $(THREADED) | tr ' ' '|'))\$$"
 
 # Hours of kills, failing calls and full disks, each followed by --resume; SECONDS_OF_IT=60 is the short form.
 SECONDS_OF_IT ?= 3600

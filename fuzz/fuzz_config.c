@@ -1,5 +1,5 @@
-/* Any bytes as a checkpoint's configuration, beside weights that are whole. The first byte modulo 3: 0, timm's config.json; 1, Hugging Face's config.json;
- * 2, Hugging Face's preprocessor_config.json. What opens must answer for an image. */
+/* Any bytes as a checkpoint's configuration, beside weights that are whole. The first byte modulo 4: 0, timm's config.json; 1, Hugging Face's config.json;
+ * 2, Hugging Face's preprocessor_config.json; 3, its processor_config.json. What opens must answer for an image. */
 #include "fuzz.h"
 
 #include "inlay/inlay.h"
@@ -9,7 +9,7 @@ static void set_up(void)
     static const unsigned char picture[] = "P6\n2 2\n255\n\0\1\2\3\4\5\6\7\10\11\12\13";
     char path[FUZZ_PATH];
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/%d", fuzz_folder(), i);
         FUZZ_MUST(file_make_folder(path, NULL) == INLAY_OK);
         snprintf(path, sizeof path, "%d/model.safetensors", i);
@@ -17,12 +17,13 @@ static void set_up(void)
     }
     fuzz_link("1/preprocessor_config.json", FUZZ_DATA "/oracle/vit_hf/preprocessor_config.json");
     fuzz_link("2/config.json", FUZZ_DATA "/oracle/vit_hf/config.json");
+    fuzz_link("3/config.json", FUZZ_DATA "/oracle/vit_hf/config.json");
     fuzz_write(path, "picture.ppm", picture, sizeof picture - 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const names[] = {"0/config.json", "1/config.json", "2/preprocessor_config.json"};
+    static const char *const names[] = {"0/config.json", "1/config.json", "2/preprocessor_config.json", "3/processor_config.json"};
     static int made;
     char path[FUZZ_PATH], picture[FUZZ_PATH];
     inlay_model_options wanted = {.backbone = path, .precision = "f32", .threads = 1};
@@ -35,8 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (!made++)
         set_up();
-    fuzz_write(path, names[data[0] % 3], data + 1, size - 1);
-    snprintf(path, sizeof path, "%s/%d", fuzz_folder(), data[0] % 3);
+    fuzz_write(path, names[data[0] % 4], data + 1, size - 1);
+    snprintf(path, sizeof path, "%s/%d", fuzz_folder(), data[0] % 4);
     snprintf(picture, sizeof picture, "%s/picture.ppm", fuzz_folder());
     fuzz_check_error(inlay_model_open(&model, &wanted, &err), &err);
     if (model && inlay_model_image_size(model) <= 64) {

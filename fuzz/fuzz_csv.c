@@ -1,15 +1,9 @@
 /* Any bytes as a CSV list: records or a message, and every field a string inside the text; and as a list of images: a
  * data set whose labels are its classes, or a message. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "fuzz.h"
 
 #include "data/csv.h"
 #include "data/dataset.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void read_records(const uint8_t *data, size_t size)
 {
@@ -32,22 +26,22 @@ static void read_records(const uint8_t *data, size_t size)
 
 static void read_images(const uint8_t *data, size_t size)
 {
-    static char path[64];
+    char path[FUZZ_PATH];
     notes found = {0};
     dataset_request request = {.path = path, .notes = &found};
     dataset *set;
-    inlay_error err;
+    inlay_error err = {0};
+    inlay_status status;
 
-    snprintf(path, sizeof path, "/tmp/inlay-fuzz-%ld.csv", (long)getpid());
-    if (file_write(path, data, size, &err) != INLAY_OK)
-        abort();
-    if (dataset_open(&set, &request, &err) == INLAY_OK)
+    fuzz_write(path, "list.csv", data, size);
+    status = dataset_open(&set, &request, &err);
+    fuzz_check_error(status, &err);
+    if (status == INLAY_OK)
         for (int i = 0; i < set->count; i++)
             if (set->samples[i].label < 0 || set->samples[i].label >= set->class_count)
                 abort();
     dataset_free(set);
     notes_free(&found);
-    unlink(path);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz]; no group: all of them.
+# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz] [clang]; no group: all of them.
 # Silent when nothing is missing. Systems without dpkg are left alone: there the configuration names what it does not find.
 set -eu
 
@@ -9,6 +9,7 @@ test='libcmocka-dev libsimde-dev'
 demo='dataset-fashion-mnist'
 torture='strace mount=mount'
 fuzz='clang libclang-rt-dev'
+clang='clang=clang'
 
 if [ $# -eq 0 ]; then
     set -- build test demo torture fuzz
@@ -21,8 +22,9 @@ for group in "$@"; do
     demo) wanted="$wanted $demo" ;;
     torture) wanted="$wanted $torture" ;;
     fuzz) wanted="$wanted $fuzz" ;;
+    clang) wanted="$wanted $clang" ;;
     *)
-        echo "usage: $0 [build] [test] [demo] [torture] [fuzz]" >&2
+        echo "usage: $0 [build] [test] [demo] [torture] [fuzz] [clang]" >&2
         exit 2
         ;;
     esac

@@ -7,14 +7,16 @@
 #include "base/status.h"
 
 extern const kernels kernels_portable;
-#if defined(KERNELS_X86)
-extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
-#endif
+extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16; /* those that the build has */
 
 const kernels *const kernels_table[] = {
-#if defined(KERNELS_X86)
+#if defined(KERNELS_avx512bf16)
     &kernels_avx512bf16,
+#endif
+#if defined(KERNELS_avx512)
     &kernels_avx512,
+#endif
+#if defined(KERNELS_avx2)
     &kernels_avx2,
 #endif
     &kernels_portable,

@@ -350,12 +350,13 @@ done
 
 echo
 printf '%-10s %8s %8s %8s %8s %8s\n' torture tried ended failed skipped WRONG
-passed=0 bad=0
+passed=0 bad=0 left=0
 for kind in "${kinds[@]}"; do
     printf '%-10s %8d %8d %8d %8d %8d\n' "$kind" "${tried[$kind]:-0}" "${ended[$kind]:-0}" "${failed[$kind]:-0}" "${skipped[$kind]:-0}" "${wrong[$kind]:-0}"
     passed=$((passed + ${tried[$kind]:-0} - ${wrong[$kind]:-0} - ${skipped[$kind]:-0}))
     bad=$((bad + ${wrong[$kind]:-0}))
+    left=$((left + ${skipped[$kind]:-0}))
 done
 echo "$chains chains of three, $round of $((${#methods[@]} * 15)) combinations of method, precision and cache, seed $seed"
-echo "$passed passed, $bad failed"
+echo "$passed passed, $bad failed$([ $left -eq 0 ] || echo ", $left skipped")"
 [ $bad -eq 0 ]
