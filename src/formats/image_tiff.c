@@ -438,15 +438,15 @@ static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
  * libtiff converts. */
 static uint64_t working_memory(const tiff_reader *r, int planes)
 {
-    uint64_t pixels = (uint64_t)r->width * r->height, rows = r->height, tiled = TIFFIsTiled(r->tiff);
-    uint64_t block = tiled ? TIFFTileSize64(r->tiff) : 0;
+    uint64_t pixels = (uint64_t)r->width * r->height, rows = r->height, tiled = lib.TIFFIsTiled(r->tiff);
+    uint64_t block = tiled ? lib.TIFFTileSize64(r->tiff) : 0;
     uint32_t strip = 0;
     bool jpeg = r->compression == COMPRESSION_JPEG || r->compression == COMPRESSION_OJPEG;
 
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &strip);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &strip);
     rows = strip && strip < rows ? strip : rows;
     if (!tiled)
-        block = TIFFScanlineSize64(r->tiff) * rows;
+        block = lib.TIFFScanlineSize64(r->tiff) * rows;
     block = block < UINT64_MAX >> 8 ? block : UINT64_MAX >> 8;
     return block * (uint64_t)planes + r->s->size + (jpeg ? pixels * r->samples * 2 : 0) +
            (r->photometric == PHOTOMETRIC_YCBCR && r->compression != COMPRESSION_NONE ? pixels * 4 : 0);
