@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "formats/tensors.h"
 
@@ -92,10 +93,64 @@ static void test_nothing_is_left(void **state)
 /* ---- a log that is shorter than the checkpoint tells ---- */
 
 /* A run of many epochs, stopped in the middle: its checkpoint tells of lines. */
-static void stop_a_run(const char *name)
+/* ---- runs that go on while something happens to their files ---- */
+
+#define PATIENCE 1200 /* waits of 50 ms: what a busy machine may take */
+
+/* `inlay <line>` in the test's folder, in the background; err.txt is its standard error. */
+static pid_t start(const char *line)
 {
-    shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN "--epochs 100000 --output %s 2>err.txt", name);
-    assert_int_equal(shell("test -e %s/checkpoint.safetensors", name), 0);
+    pid_t child = fork();
+    char command[3072];
+
+    if (child == 0) {
+        snprintf(command, sizeof command, "cd '%s' && exec '%s' %s >out.txt 2>err.txt", folder, INLAY_BINARY, line);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+/* Its exit status once it has ended, with `signal` sent to it before unless that is 0. */
+static int finish(pid_t child, int signal)
+{
+    int status;
+
+    if (signal)
+        kill(child, signal);
+    for (int i = 0; i < PATIENCE; i++) {
+        if (waitpid(child, &status, WNOHANG) == child)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    fail_msg("the run does not end");
+    return -1;
+}
+
+static int lines_of(const char *name)
+{
+    char path[300];
+    FILE *file;
+    int count = 0, c;
+
+    path_in(path, name);
+    file = fopen(path, "r");
+    while (file && (c = getc(file)) != EOF)
+        count += c == '\n';
+    if (file)
+        fclose(file);
+    return count;
+}
+
+/* Waits until the log has `more` lines more than `before`, whichever of them are older. */
+static void wait_for_lines(const char *name, int before, int more)
+{
+    for (int i = 0; i < PATIENCE && lines_of(name) < before + more; i++)
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    assert_true(lines_of(name) >= before + more);
 }
 
 static void expect_whole_lines(const char *name)
@@ -115,19 +170,27 @@ static void test_log_is_cut(void **state)
     static const char *const damages[] = {"truncate -s 700 %s/metrics.jsonl",
                                           "truncate -s 700 %s/metrics.jsonl && truncate -s 100000000 %s/metrics.jsonl",
                                           "rm %s/metrics.jsonl", "truncate -s 0 %s/metrics.jsonl"};
-    char line[400], name[32];
+    char line[400], name[32], log[64];
+    pid_t run;
 
     (void)state;
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "cut%d", i);
-        stop_a_run(name);
+        snprintf(log, sizeof log, "%s/metrics.jsonl", name);
+        snprintf(line, sizeof line, RUN "--epochs 100000 --output %s", name);
+        run = start(line);
+        wait_for_lines(log, 0, 12); /* more than 700 bytes */
+        assert_int_equal(finish(run, SIGTERM), 143);
         snprintf(line, sizeof line, damages[i], name, name);
         assert_int_equal(shell("%s", line), 0);
-        shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN "--epochs 100000 --output %s --resume 2>err.txt", name);
+        snprintf(line, sizeof line, RUN "--epochs 100000 --output %s --resume", name);
+        run = start(line);
+        wait_for_lines("err.txt", 0, 1);
+        wait_for_lines(log, lines_of(log), 1);
+        assert_int_equal(finish(run, SIGTERM), 143);
         if (!strstr(text_of("err.txt"), "bytes of whole lines, the checkpoint tells of"))
             fail_msg("%s: no note, but: %s", damages[i], text_of("err.txt"));
-        snprintf(name, sizeof name, "cut%d/metrics.jsonl", i);
-        expect_whole_lines(name);
+        expect_whole_lines(log);
     }
 }
 
@@ -136,21 +199,14 @@ static void test_log_is_cut(void **state)
 /* The shared cache stays mapped as long as the run goes on, and every step reads it. */
 static void test_cut_while_mapped(void **state)
 {
-    int status = 0;
-    bool named = false;
+    pid_t run = start("train --backbone " VIT " --data data --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
+                      "--feature-cache on --cache-dir cache --output out");
 
     (void)state;
-    for (int i = 0; i < 20 && !named; i++) {
-        assert_int_equal(shell("rm -rf own out cache && cp -r data own"), 0);
-        status = shell("\"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
-                       "--feature-cache on --cache-dir cache --output out 2>err.txt & p=$!; sleep 0.3; "
-                       "truncate -c -s 4096 cache/features-*; sleep 0.3; kill -TERM $p 2>/dev/null; wait $p");
-        named = strstr(text_of("err.txt"), "was cut while it was read") != NULL;
-        if (named)
-            assert_int_equal(status, 1);
-        assert_true(status == 1 || status == 143);
-    }
-    assert_true(named);
+    wait_for_lines("out/metrics.jsonl", 0, 1);
+    assert_int_equal(shell("truncate -c -s 4096 cache/features-*"), 0);
+    assert_int_equal(finish(run, 0), 1);
+    assert_non_null(strstr(text_of("err.txt"), "was cut while it was read"));
     assert_non_null(strstr(text_of("err.txt"), "cache/"));
 }
 
