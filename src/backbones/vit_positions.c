@@ -58,7 +58,8 @@ inlay_status vit_resample_positions(float *out, const int64_t to[2], const float
     int64_t (*const weigh)(double *, int64_t *, int64_t, int64_t, int64_t) = antialias ? taps : plain_taps;
     int64_t rows = to[0], columns = to[1], old = from[0], across = from[1];
     double *weights = calloc((size_t)((old > across ? old : across) + 8), sizeof *weights);
-    float *wide = calloc((size_t)old, size_product(columns, size_product(width, sizeof *wide))); /* [old, columns, width] */
+    float *wide =
+        calloc((size_t)old, size_product(columns, size_product(width, sizeof *wide))); /* [old, columns, width] */
     int64_t first, count;
 
     if (!weights || !wide) {

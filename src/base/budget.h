@@ -1,5 +1,5 @@
-/* The memory that a command may take: what its parts are going to need, checked before anything of it is taken, and the share that
- * threads which decode images have together. */
+/* The memory that a command may take: what its parts are going to need, checked before anything of it is taken, and
+ * the share that threads which decode images have together. */
 #ifndef INLAY_BASE_BUDGET_H
 #define INLAY_BASE_BUDGET_H
 
@@ -7,7 +7,8 @@
 
 #include "base/status.h"
 
-/* Memory that several threads take from and give back to. Who needs more than is there waits; who holds a part must not ask for another. */
+/* Memory that several threads take from and give back to. Who needs more than is there waits; who holds a part must
+ * not ask for another. */
 typedef struct memory_share {
     uint64_t size, used;
     pthread_mutex_t lock;
@@ -33,11 +34,12 @@ typedef struct budget {
     bool given;     /* by --memory; else it is what was free */
     budget_part parts[BUDGET_PARTS];
     int count;
-    memory_share files, images; /* of what decodes: bytes of files that are read, and what decoders, images and resampling take */
+    memory_share files,
+        images; /* of what decodes: bytes of files that are read, and what decoders, images and resampling take */
 } budget;
 
-/* Decoding has a quarter of the budget: three parts of it for images, one for the bytes of their files. So the largest image that is read
- * follows from the budget alone. */
+/* Decoding has a quarter of the budget: three parts of it for images, one for the bytes of their files. So the
+ * largest image that is read follows from the budget alone. */
 void budget_open(budget *b, uint64_t total, bool given);
 uint64_t budget_decoding(const budget *b); /* 0 when the total is unknown */
 void budget_close(budget *b);

@@ -104,11 +104,14 @@ static uint64_t cached_files(const char *path, const char *const names[2])
     return sum;
 }
 
+#define NO_LIMIT ((uint64_t)1 << 60) /* how version 1 says that there is none: the largest number of pages */
+
 typedef struct group_version {
     const char *mount, *limit, *used, *cached[2];
 } group_version;
 
-/* The least that a group or one above it leaves. In a container the path may be the host's: folders that are not there are passed over. */
+/* The least that a group or one above it leaves. In a container the path may be the host's: folders that are not
+ * there are passed over. */
 static uint64_t left_in_group(const char *root, const group_version *v, char *group, uint64_t least)
 {
     char path[4096];
@@ -117,7 +120,7 @@ static uint64_t left_in_group(const char *root, const group_version *v, char *gr
     for (;;) {
         char *slash = strrchr(group, '/');
         snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, v->mount, group, v->limit);
-        if (whole_number(path, &limit)) {
+        if (whole_number(path, &limit) && limit < NO_LIMIT) {
             snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/%s", root, v->mount, group, v->used);
             used = whole_number(path, &used) ? used : 0;
             snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s/memory.stat", root, v->mount, group);
@@ -135,7 +138,10 @@ static uint64_t left_in_group(const char *root, const group_version *v, char *gr
 /* The group of version 2, or of the controller of memory in version 1: lines "number:controllers:path". */
 static uint64_t left_in_groups(const char *root, uint64_t least)
 {
-    static const group_version one = {"/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}},
+    static const group_version one = {"/memory",
+                                      "memory.limit_in_bytes",
+                                      "memory.usage_in_bytes",
+                                      {"total_inactive_file", "total_active_file"}},
                                two = {"", "memory.max", "memory.current", {"inactive_file", "active_file"}};
     char path[4096], line[4096], *group;
     FILE *in;
@@ -161,11 +167,12 @@ static uint64_t left_in_groups(const char *root, uint64_t least)
 
 static uint64_t left_of_addresses(uint64_t least)
 {
-    uint64_t used = proc_bytes("/proc/self/status", "VmSize"), left;
+    uint64_t used, left;
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return least;
+    used = proc_bytes("/proc/self/status", "VmSize");
     left = limit.rlim_cur > used ? limit.rlim_cur - used : 1;
     return left < least ? left : least;
 }

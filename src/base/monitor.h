@@ -13,9 +13,10 @@ uint64_t monitor_peak_rss(void);
 /* Lets the highest begin again at what is in use now. Where the system cannot (only Linux can), it stays that of the whole process. */
 void monitor_reset_peak(void);
 
-/* Bytes that this process can still take before the system or its limits refuse them: the least of what the machine has available, what
- * the control groups above it leave (versions 1 and 2; the cache of files in them counts as free, swap does not), and what is left of
- * its address space (ulimit -v). 0: unknown. `root`: the folder in which proc and sys/fs/cgroup lie, "" for the machine's own. */
+/* Bytes that this process can still take before the system or its limits refuse them: the least of what the machine
+ * has available, what the control groups above it leave (versions 1 and 2; the cache of files in them counts as free,
+ * swap does not), and what is left of its address space (ulimit -v). 0: unknown. `root`: the folder in which proc and
+ * sys/fs/cgroup lie, "" for the machine's own. */
 uint64_t monitor_free(const char *root);
 
 typedef struct monitor_machine {

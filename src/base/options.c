@@ -175,7 +175,8 @@ static inlay_status read_size(slot *s, const char *text, const char *where, inla
         }
     }
     if (value < 0 || *end || strspn(text, "0123456789.") == 0 || strpbrk(text, "xXeE"))
-        FAIL(err, INLAY_ERR_USAGE, "%s: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", where, text);
+        FAIL(err, INLAY_ERR_USAGE, "%s: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", where,
+             text);
     if (!(value * unit < 9e18))
         FAIL(err, INLAY_ERR_USAGE, "%s: %s is out of range, expected less than 9000000T", where, text);
     s->integer = (int64_t)(value * unit);

@@ -9,8 +9,8 @@
 
 #include "base/notes.h"
 
-/* OPTION_SIZE: bytes; a plain number is megabytes, else a unit follows: K, M, G, T (of 1000) or Ki, Mi, Gi, Ti (of 1024), with a B
- * behind it or not. */
+/* OPTION_SIZE: bytes; a plain number is megabytes, else a unit follows: K, M, G, T (of 1000) or Ki, Mi, Gi, Ti (of
+ * 1024), with a B behind it or not. */
 typedef enum option_type {
     OPTION_FLAG,
     OPTION_INT,

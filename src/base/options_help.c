@@ -11,9 +11,8 @@
 
 static const char *metavar(const option_spec *spec)
 {
-    static const char *const names[] = {
-        [OPTION_FLAG] = NULL, [OPTION_INT] = "N", [OPTION_REAL] = "X", [OPTION_STRING] = "TEXT", [OPTION_CHOICE] = "NAME",
-        [OPTION_SIZE] = "SIZE"};
+    static const char *const names[] = {[OPTION_FLAG] = NULL,     [OPTION_INT] = "N",       [OPTION_REAL] = "X",
+                                        [OPTION_STRING] = "TEXT", [OPTION_CHOICE] = "NAME", [OPTION_SIZE] = "SIZE"};
 
     return spec->type == OPTION_FLAG ? NULL : spec->metavar ? spec->metavar : names[spec->type];
 }

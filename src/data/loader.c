@@ -56,8 +56,10 @@ static inlay_status read_image(const loader_request *r, int index, rng_stream st
     return status;
 }
 
-/* Its file's bytes are taken from a share of their own, so that who waits for room for an image holds nothing that another waits for. */
-static inlay_status read_within(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s, inlay_error *err)
+/* Its file's bytes are taken from a share of their own, so that who waits for room for an image holds nothing that
+ * another waits for. */
+static inlay_status read_within(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s,
+                                inlay_error *err)
 {
     memory_share *files = r->prep->room ? &r->prep->room->files : NULL;
     const char *path = r->data->samples[index].path;
@@ -69,7 +71,8 @@ static inlay_status read_within(const loader_request *r, int index, rng_stream s
     if (!files || loaded || !file_stamp_of(path, &stamp) || stamp.size > MAX_IMAGE_BYTES)
         return read_image(r, index, stream, pixels, s, err);
     if (!memory_share_take(files, stamp.size))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': the file has %s, the files of images may have %s (a larger --memory allows more)", path,
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "'%s': the file has %s, the files of images may have %s (a larger --memory allows more)", path,
              text_size(a, stamp.size), text_size(b, files->size));
     status = read_image(r, index, stream, pixels, s, err);
     memory_share_give(files, stamp.size);

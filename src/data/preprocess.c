@@ -212,7 +212,8 @@ inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t siz
                               rng_stream stream, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
-    image_memory memory = {.share = p->room ? &p->room->images : NULL, .side = p->width > p->height ? p->width : p->height,
+    image_memory memory = {.share = p->room ? &p->room->images : NULL,
+                           .side = p->width > p->height ? p->width : p->height,
                            .copied = augment && p->scale_low > 0};
     image img = {0};
     inlay_status status;

@@ -155,9 +155,10 @@ inlay_status image_check_size(uint64_t width, uint64_t height, const char *name,
     return INLAY_OK;
 }
 
-/* Everything from its header to the pixels that a model reads: what decodes it, the image, the same turned upright, a part cut out of
- * it, and between the two passes of resampling a strip of it. */
-inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err)
+/* Everything from its header to the pixels that a model reads: what decodes it, the image, the same turned upright,
+ * a part cut out of it, and between the two passes of resampling a strip of it. */
+inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
+                        inlay_error *err)
 {
     uint64_t whole = width * height * 3, shorter = width < height ? width : height, needed;
     char a[TEXT_SHORT], b[TEXT_SHORT];
@@ -165,17 +166,20 @@ inlay_status image_take(image *out, const image_source *s, uint64_t width, uint6
     TRY(image_check_size(width, height, s->name, err));
     if (!s->memory || !s->memory->share || out->taken)
         return INLAY_OK;
-    needed = working + whole * (1 + (s->upright || s->always_turned) + s->memory->copied) + (uint64_t)s->memory->side * shorter * 6;
+    needed = working + whole * (1 + (s->upright || s->always_turned) + s->memory->copied) +
+             (uint64_t)s->memory->side * shorter * 6;
     if (!memory_share_take(s->memory->share, needed))
         FAIL(err, INLAY_ERR_UNSUPPORTED,
-             "'%s': decoding its %llu x %llu pixels takes %s, an image may take %s (a larger --memory allows more)", s->name,
-             (unsigned long long)width, (unsigned long long)height, text_size(a, needed), text_size(b, s->memory->share->size));
+             "'%s': decoding its %llu x %llu pixels takes %s, an image may take %s (a larger --memory allows more)",
+             s->name, (unsigned long long)width, (unsigned long long)height, text_size(a, needed),
+             text_size(b, s->memory->share->size));
     out->share = s->memory->share;
     out->taken = needed;
     return INLAY_OK;
 }
 
-inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err)
+inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
+                       inlay_error *err)
 {
     const char *name = s->name;
 
@@ -197,8 +201,13 @@ inlay_status image_decode(image *out, const void *bytes, size_t size, const char
 inlay_status image_decode_from(image *out, const void *bytes, size_t size, const char *name, unsigned how,
                                const image_memory *memory, inlay_error *err)
 {
-    image_source source = {.bytes = bytes, .size = size, .name = name, .memory = memory, .scale_grey = how & IMAGE_SCALE_GREY,
-                           .upright = how & IMAGE_UPRIGHT, .orientation = 1};
+    image_source source = {.bytes = bytes,
+                           .size = size,
+                           .name = name,
+                           .memory = memory,
+                           .scale_grey = how & IMAGE_SCALE_GREY,
+                           .upright = how & IMAGE_UPRIGHT,
+                           .orientation = 1};
     size_t kind;
     inlay_status status;
 

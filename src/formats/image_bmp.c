@@ -234,7 +234,8 @@ inlay_status image_decode_bmp(image *out, image_source *s, inlay_error *err)
     if (b.bits > 8)
         TRY(settle_masks(&b, err));
     runs = b.compression == COMPRESSION_RLE8 || b.compression == COMPRESSION_RLE4;
-    TRY(image_new(out, s, (uint64_t)b.width, (uint64_t)b.height, runs ? (uint64_t)b.width * (uint64_t)b.height : 0, err));
+    TRY(image_new(out, s, (uint64_t)b.width, (uint64_t)b.height, runs ? (uint64_t)b.width * (uint64_t)b.height : 0,
+                  err));
     if (runs)
         return decode_runs(&b, out, err);
     stride = ((size_t)b.width * (size_t)b.bits + 31) / 32 * 4;

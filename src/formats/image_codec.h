@@ -64,11 +64,13 @@ image_library *image_jxl_library(void);
 
 /* Refuses empty and oversized images. */
 inlay_status image_check_size(uint64_t width, uint64_t height, const char *name, inlay_error *err);
-/* A black image for the pixels of the file, once its size is checked and its memory is taken from the share. `working`: bytes that the
- * decoder takes besides, in its own buffers and in those of its library, at most. */
-inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err);
+/* A black image for the pixels of the file, once its size is checked and its memory is taken from the share.
+ * `working`: bytes that the decoder takes besides, in its own buffers and in those of its library, at most. */
+inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
+                       inlay_error *err);
 /* The first half of it: for decoders that allocate before they need the image. Does nothing the second time. */
-inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working, inlay_error *err);
+inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
+                        inlay_error *err);
 
 /* A value of 0..largest, where largest is above 255, as a byte of grey: cut at 255 as Pillow converts its modes I;16
  * and I, which is noted in out->cut, or scaled and rounded. */

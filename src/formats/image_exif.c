@@ -70,8 +70,11 @@ inlay_status image_orient(image *img, int orientation, inlay_error *err)
 {
     bool transposed = orientation >= 5, mirrored = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     bool upturned = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-    image upright = {.width = transposed ? img->height : img->width, .height = transposed ? img->width : img->height, .cut = img->cut,
-                     .share = img->share, .taken = img->taken};
+    image upright = {.width = transposed ? img->height : img->width,
+                     .height = transposed ? img->width : img->height,
+                     .cut = img->cut,
+                     .share = img->share,
+                     .taken = img->taken};
 
     if (orientation <= 1)
         return INLAY_OK;

@@ -121,10 +121,12 @@ static int find_orientation(png_reader *r)
     return found ? found : 1;
 }
 
-/* The rows of an interlaced image, whole; else some rows. libpng keeps two of all samples, and 64 kB to inflate with. */
+/* The rows of an interlaced image, whole; else some rows. libpng keeps two of all samples, and 64 kB to inflate
+ * with. */
 static uint64_t working_memory(const png_reader *r)
 {
-    uint64_t row = (uint64_t)png_get_image_width(r->png, r->info) * png_get_channels(r->png, r->info) * (png_get_bit_depth(r->png, r->info) > 8 ? 2 : 1);
+    uint64_t row = (uint64_t)png_get_image_width(r->png, r->info) * png_get_channels(r->png, r->info) *
+                   (png_get_bit_depth(r->png, r->info) > 8 ? 2 : 1);
     bool whole = png_get_interlace_type(r->png, r->info) != PNG_INTERLACE_NONE;
 
     return row * (3 + (whole ? png_get_image_height(r->png, r->info) : 0)) + (1 << 16);
@@ -141,7 +143,8 @@ static inlay_status read_png(png_reader *r, image *out, const image_source *s, i
     png_read_info(r->png, r->info);
     color_type = png_get_color_type(r->png, r->info);
     depth = png_get_bit_depth(r->png, r->info);
-    TRY(image_new(out, s, png_get_image_width(r->png, r->info), png_get_image_height(r->png, r->info), working_memory(r), err));
+    TRY(image_new(out, s, png_get_image_width(r->png, r->info), png_get_image_height(r->png, r->info),
+                  working_memory(r), err));
     read_palette(r, palette);
     if (depth < 8)
         png_set_packing(r->png);

@@ -434,14 +434,16 @@ static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
     return good ? INLAY_OK : broken(r, err);
 }
 
-/* A strip or tile of each plane, as it is stored and as it is decoded; all coefficients of JPEG in several scans; four bytes a pixel where
- * libtiff converts. */
+/* A strip or tile of each plane, as it is stored and as it is decoded; all coefficients of JPEG in several scans;
+ * four bytes a pixel where libtiff converts. */
 static uint64_t working_memory(const tiff_reader *r, int planes)
 {
     uint64_t pixels = (uint64_t)r->width * r->height, rows = r->height, tiled = lib.TIFFIsTiled(r->tiff);
     uint64_t block = tiled ? lib.TIFFTileSize64(r->tiff) : 0;
     uint32_t strip = 0;
-    bool jpeg = r->compression == COMPRESSION_JPEG || r->compression == COMPRESSION_OJPEG;
+    bool jpeg = r->compression == COMPRESSION_JPEG || r->compression == COMPRESSION_OJPEG,
+         converted = r->photometric == PHOTOMETRIC_YCBCR && r->compression != COMPRESSION_NONE &&
+                     !(r->compression == COMPRESSION_JPEG && planes == 1);
 
     lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &strip);
     rows = strip && strip < rows ? strip : rows;
@@ -449,7 +451,7 @@ static uint64_t working_memory(const tiff_reader *r, int planes)
         block = lib.TIFFScanlineSize64(r->tiff) * rows;
     block = block < UINT64_MAX >> 8 ? block : UINT64_MAX >> 8;
     return block * (uint64_t)planes + r->s->size + (jpeg ? pixels * r->samples * 2 : 0) +
-           (r->photometric == PHOTOMETRIC_YCBCR && r->compression != COMPRESSION_NONE ? pixels * 4 : 0);
+           (converted ? pixels * 4 : 0);
 }
 
 static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)

@@ -395,7 +395,8 @@ void image_resize_tf_row(float *out, const image *in, int width, int height, int
         float across;
         tf_neighbours(column, scale_x, in->width, &west, &east, &across);
         for (int c = 0; c < 3; c++) {
-            float nw = upper[west * 3 + c], ne = upper[east * 3 + c], sw = lower[west * 3 + c], se = lower[east * 3 + c];
+            float nw = upper[west * 3 + c], ne = upper[east * 3 + c], sw = lower[west * 3 + c],
+                  se = lower[east * 3 + c];
             float above = nw + (ne - nw) * across, below = sw + (se - sw) * across;
             out[c] = above + (below - above) * down;
         }

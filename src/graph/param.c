@@ -172,7 +172,8 @@ static inlay_status pack_turned(const param *p, device *d, packed *panels, const
 {
     int64_t rows = panels->k, columns = panels->n;
     enum { STRIP = 16 }; /* rows at a time: whole cache lines of the transpose */
-    float *turned = memory_array(rows + STRIP, size_product(columns, sizeof *turned)), *strip = turned ? turned + rows * columns : NULL;
+    float *turned = memory_array(rows + STRIP, size_product(columns, sizeof *turned)),
+          *strip = turned ? turned + rows * columns : NULL;
 
     if (!turned)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns), p->name);

@@ -316,7 +316,8 @@ static bool count_once(program_needs *n, needed_form form)
 {
     for (int i = 0; i < n->form_count; i++) {
         const needed_form *f = &n->forms[i];
-        if (f->of == form.of && f->first == form.first && f->count == form.count && f->kind == form.kind && f->type == form.type)
+        if (f->of == form.of && f->first == form.first && f->count == form.count && f->kind == form.kind &&
+            f->type == form.type)
             return false;
     }
     ARRAY_PUSH(n->forms, n->form_count, n->form_capacity, form);

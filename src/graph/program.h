@@ -30,8 +30,8 @@ typedef struct program_request {
     program *share;       /* another program, of the same device, that never runs while this one's values are in use: both live in the same memory. NULL: none */
 } program_request;
 
-/* What programs are going to take besides their activations, found without taking any of it. Of several programs, a form of a
- * parameter that they share counts once. Zeroed at first. */
+/* What programs are going to take besides their activations, found without taking any of it. Of several programs, a
+ * form of a parameter that they share counts once. Zeroed at first. */
 typedef struct needed_form {
     const param *of;
     int64_t first, count;
@@ -45,7 +45,8 @@ typedef struct program_needs {
     int form_count, form_capacity;
 } program_needs;
 
-/* Adds what such a program needs to `n`, and returns the bytes of its activations (SIZE_MAX: more than there can be). */
+/* Adds what such a program needs to `n`, and returns the bytes of its activations (SIZE_MAX: more than there can
+ * be). */
 size_t program_measure(program_needs *n, graph *g, const program_request *request);
 void program_needs_free(program_needs *n);
 

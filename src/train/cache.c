@@ -208,7 +208,8 @@ static inlay_status open_place(feature_cache *c, const cache_request *q, inlay_e
         c->record[i] = i;
     if (q->place == CACHE_IN_MEMORY) {
         c->stride = c->row;
-        TRY(memory_alloc(&c->block, size_product(c->samples, c->row), "the feature cache (--feature-cache off does without)", err));
+        TRY(memory_alloc(&c->block, size_product(c->samples, c->row),
+                         "the feature cache (--feature-cache off does without)", err));
         c->rows = c->block;
         return INLAY_OK;
     }

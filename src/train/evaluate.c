@@ -109,7 +109,8 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
         out[t] = (evaluation){.memory = arena_new(), .classes = classes};
         most = classes > most ? classes : most;
         if (status == INLAY_OK && q->confusion)
-            status = memory_alloc((void **)&out[t].confusion, size_product(classes, size_product(classes, sizeof *out->confusion)),
+            status = memory_alloc((void **)&out[t].confusion,
+                                  size_product(classes, size_product(classes, sizeof *out->confusion)),
                                   "the confusion matrix", err);
     }
     logits = calloc((size_t)batch, size_product(most, sizeof *logits));

@@ -121,16 +121,23 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
 
 /* ---- before the first step ---- */
 
-/* Of the programs that are going to be made, the largest in each phase: those of a step share their memory, and that which fills the cache
- * is gone before. */
+/* Of the programs that are going to be made, the largest in each phase: those of a step share their memory, and
+ * that which fills the cache is gone before. */
 static size_t training_activations(const trainer *t, program_needs *needs, bool cached)
 {
     const train_request *q = t->q;
     value frontier[CACHE_VALUES];
     int count = cached ? graph_fixed_frontier(t->plans[0].m.g, t->plans[0].m.loss, frontier, CACHE_VALUES) : 0;
-    program_request filling = {.dev = q->dev, .max_batch = q->batch < CACHE_BATCH ? q->batch : CACHE_BATCH, .wanted = frontier, .wanted_count = count};
-    program_request step = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted_count = 1,
-                            .given = frontier, .given_count = count};
+    program_request filling = {.dev = q->dev,
+                               .max_batch = q->batch < CACHE_BATCH ? q->batch : CACHE_BATCH,
+                               .wanted = frontier,
+                               .wanted_count = count};
+    program_request step = {.dev = q->dev,
+                            .max_batch = q->batch < q->data->count ? q->batch : q->data->count,
+                            .backward = true,
+                            .wanted_count = 1,
+                            .given = frontier,
+                            .given_count = count};
     size_t most = count ? program_measure(needs, t->plans[0].m.g, &filling) : 0;
 
     for (int i = 0; i < t->plan_count; i++) {
@@ -181,6 +188,7 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
     status = judging_activations(t, &needs, &judging, err);
     budget_set(q->room, "weights", needs.weights, NULL);
     budget_set(q->room, "gradients and optimiser", needs.training, NULL);
+    budget_set(q->room, "a checkpoint being saved", needs.training, NULL); /* values and moments, copied */
     budget_set(q->room, "activations of training", training, "a smaller --batch-size");
     budget_set(q->room, "activations of evaluation", judging, NULL);
     loader_plan(q->room, q->prep, ahead, judged > q->data->count ? judged : q->data->count);

@@ -29,9 +29,10 @@ static void test_parts_add_up(void **state)
     budget_set(&b, "feature cache", 1, "--feature-cache off");
     assert_int_equal(budget_left(&b), 0);
     assert_int_equal(budget_check(&b, &err), INLAY_ERR_NOMEM);
-    assert_string_equal(err.message,
-                        "1.0 MB of memory are needed and --memory is 1.0 MB: weights 500 kB, activations 500 kB, feature cache 1 B. "
-                        "What helps: a smaller --batch-size, --feature-cache off, a larger --memory");
+    assert_string_equal(
+        err.message,
+        "1.0 MB of memory are needed and --memory is 1.0 MB: weights 500 kB, activations 500 kB, feature cache 1 B. "
+        "What helps: a smaller --batch-size, --feature-cache off, a larger --memory");
     budget_close(&b);
 }
 

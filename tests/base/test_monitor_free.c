@@ -27,7 +27,8 @@ static void put(const char *name, const char *text)
     fclose(out);
 }
 
-#define MEMINFO "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nSwapFree: 99999999 kB\n"
+#define MEMINFO                                                                                                        \
+    "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nSwapFree: 99999999 kB\n"
 #define AVAILABLE ((uint64_t)8000000 * 1024)
 #define GROUP "sys/fs/cgroup/"
 

@@ -24,9 +24,20 @@ static void test_units(void **state)
         const char *text;
         int64_t bytes;
     } sizes[] = {
-        {"512", 512000000},          {"0", 0},           {"0.5", 500000},          {"800M", 800000000},  {"2G", 2000000000},
-        {"2gb", 2000000000},         {"1.5GiB", 1610612736}, {"64Ki", 65536},       {"64 k", 64000},      {"1T", 1000000000000},
-        {"1000000", 1000000000000}, {"3.000000", 3000000}, {"7KB", 7000},           {"8000T", 8000000000000000},
+        {"512", 512000000},
+        {"0", 0},
+        {"0.5", 500000},
+        {"800M", 800000000},
+        {"2G", 2000000000},
+        {"2gb", 2000000000},
+        {"1.5GiB", 1610612736},
+        {"64Ki", 65536},
+        {"64 k", 64000},
+        {"1T", 1000000000000},
+        {"1000000", 1000000000000},
+        {"3.000000", 3000000},
+        {"7KB", 7000},
+        {"8000T", 8000000000000000},
     };
 
     (void)state;
@@ -43,7 +54,8 @@ static void test_units(void **state)
 
 static void test_what_is_no_size(void **state)
 {
-    static const char *const texts[] = {"", "G", "-5", "+5", "5X", "5GG", "5G B", "0x10", "1e3", "1e30", "nan", "inf", "5 5", "5MiBs", "5i", "5B", "1.2.3", " 5", "5,5", "."};
+    static const char *const texts[] = {"",    "G",   "-5",  "+5",    "5X", "5GG", "5G B",  "0x10", "1e3", "1e30",
+                                        "nan", "inf", "5 5", "5MiBs", "5i", "5B",  "1.2.3", " 5",   "5,5", "."};
 
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -52,7 +64,8 @@ static void test_what_is_no_size(void **state)
         char expected[200];
         if (parse(&o, texts[i], &err) != INLAY_ERR_USAGE)
             fail_msg("'%s' is taken", texts[i]);
-        snprintf(expected, sizeof expected, "--memory: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", texts[i]);
+        snprintf(expected, sizeof expected,
+                 "--memory: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", texts[i]);
         assert_string_equal(err.message, expected);
         options_free(o);
     }

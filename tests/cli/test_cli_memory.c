@@ -1,5 +1,5 @@
-/* --memory: what does not fit is refused before the start; images that would take too much are left out, and what the command takes stays
- * within what it was allowed. */
+/* --memory: what does not fit is refused before the start; images that would take too much are left out, and what
+ * the command takes stays within what it was allowed. */
 #define _GNU_SOURCE
 #include "command.h"
 
@@ -27,13 +27,15 @@ static void put(bytes *b, const void *data, size_t size)
 
 static void put_marker(bytes *b, int marker, const void *data, size_t size)
 {
-    const unsigned char head[4] = {0xFF, (unsigned char)marker, (unsigned char)((size + 2) >> 8), (unsigned char)(size + 2)};
+    const unsigned char head[4] = {0xFF, (unsigned char)marker, (unsigned char)((size + 2) >> 8),
+                                   (unsigned char)(size + 2)};
 
     put(b, head, sizeof head);
     put(b, data, size);
 }
 
-/* A progressive JPEG whose header says `side` x `side` pixels of three colours, and which has `filling` bytes of a first scan. */
+/* A progressive JPEG whose header says `side` x `side` pixels of three colours, and which has `filling` bytes of a
+ * first scan. */
 static void write_progressive(const char *name, unsigned side, size_t filling)
 {
     const unsigned char high = (unsigned char)(side >> 8), low = (unsigned char)side;
@@ -83,8 +85,14 @@ static uint64_t peak_of(const char *arguments, int *status)
 
 static void test_training_is_refused_before_it_starts(void **state)
 {
-    static const char *const parts[] = {"weights ", "gradients and optimiser ", "activations of training ", "activations of evaluation ",
-                                        "images read ahead ", "decoding ", "a smaller --batch-size", "a larger --memory"};
+    static const char *const parts[] = {"weights ",
+                                        "gradients and optimiser ",
+                                        "activations of training ",
+                                        "activations of evaluation ",
+                                        "images read ahead ",
+                                        "decoding ",
+                                        "a smaller --batch-size",
+                                        "a larger --memory"};
     char path[300];
 
     (void)state;
@@ -129,8 +137,10 @@ static void test_the_other_commands_are_refused(void **state)
     expect(inlay(TRAIN "--output judged"), 0);
     expect_error(inlay("eval --backbone " VIT " --data data --adapter judged --memory 50K"), 1, "activations ");
     expect_error(inlay("predict --backbone " VIT " --adapter judged data --memory 50K"), 1, "--memory is 50.0 kB");
-    expect_error(inlay("bench --backbone " VIT " --threads 1 --precision f32 --memory 50K"), 1, "gradients and optimiser ");
-    expect_error(inlay("pretrain --data data --output fresh --epochs 1 --image-size 28 --memory 100K"), 1, "gradients and optimiser ");
+    expect_error(inlay("bench --backbone " VIT " --threads 1 --precision f32 --memory 50K"), 1,
+                 "gradients and optimiser ");
+    expect_error(inlay("pretrain --data data --output fresh --epochs 1 --image-size 28 --memory 100K"), 1,
+                 "gradients and optimiser ");
     expect_error(inlay("predict --backbone " VIT " data --memory lots"), 2, "expected a size such as 512");
     expect(inlay("eval --backbone " VIT " --data data --adapter judged --memory 20M"), 0);
     expect(inlay("bench --backbone " VIT " --threads 1 --precision f32 --runs 1 --memory 100M"), 0);
@@ -195,8 +205,9 @@ static void test_limited_addresses(void **state)
     (void)state;
     write_progressive("data/val/large.jpg", 9000, 700000);
     snprintf(command, sizeof command,
-             "cd '%s' && ulimit -v 700000 && '%s' predict --backbone " VIT " data/val --threads 1 --workers 1 >out.txt 2>err.txt", folder,
-             INLAY_BINARY);
+             "cd '%s' && ulimit -v 700000 && '%s' predict --backbone " VIT
+             " data/val --threads 1 --workers 1 >out.txt 2>err.txt",
+             folder, INLAY_BINARY);
     if (system("ulimit -v 700000 2>/dev/null && true") != 0 || peak_of("--version", &status) > SLACK)
         skip();
     status = system(command);

@@ -14,7 +14,8 @@ static value build(bench *s)
 
 static program_request request_of(bench *s, const value *loss, int64_t batch, bool backward)
 {
-    return (program_request){.dev = &s->dev, .max_batch = batch, .backward = backward, .wanted = loss, .wanted_count = 1};
+    return (program_request){
+        .dev = &s->dev, .max_batch = batch, .backward = backward, .wanted = loss, .wanted_count = 1};
 }
 
 /* The plan says what the program then has. */
@@ -59,7 +60,8 @@ static void test_measured_is_what_is_taken(void **state)
 /* A batch so large that its bytes wrap around must not look like a small one. */
 static void test_batches_that_wrap(void **state)
 {
-    static const int64_t batches[] = {INT64_MAX, INT64_MAX / 2 + 1, (int64_t)1 << 62, (int64_t)1 << 60, ((int64_t)1 << 62) / 5};
+    static const int64_t batches[] = {INT64_MAX, INT64_MAX / 2 + 1, (int64_t)1 << 62, (int64_t)1 << 60,
+                                      ((int64_t)1 << 62) / 5};
     const kernels *k;
     inlay_error err;
 
@@ -83,7 +85,9 @@ static void test_batches_that_wrap(void **state)
 static void test_buffers_that_wrap(void **state)
 {
     layout_buffer one = {.size = SIZE_MAX - 10, .start = 0, .end = 4},
-                  all[] = {{.size = SIZE_MAX / 2, .start = 0, .end = 4}, {.size = SIZE_MAX / 2, .start = 1, .end = 2}, {.size = SIZE_MAX / 2, .start = 2, .end = 3}};
+                  all[] = {{.size = SIZE_MAX / 2, .start = 0, .end = 4},
+                           {.size = SIZE_MAX / 2, .start = 1, .end = 2},
+                           {.size = SIZE_MAX / 2, .start = 2, .end = 3}};
 
     (void)state;
     assert_true(layout_assign(&one, 1) == SIZE_MAX);
