@@ -134,7 +134,7 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
             snprintf(text, sizeof text, "%.17g", json_real_value(item));
         else if (!given)
             FAIL(err, INLAY_ERR_FORMAT, "%s: option '%s' is neither text, number nor truth value", path, key);
-        TRY(options_set(o, key, given ? given : text, path, err));
+        TRY(options_default(o, key, given ? given : text, path, err));
     }
     return INLAY_OK;
 }

@@ -34,6 +34,9 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {
+    {"per_class", "json", "false"}, {"force_backbone", "adapter", NULL}, {0}};
+
 static void show_progress(void *context, int done, int total)
 {
     (void)total;
@@ -264,5 +267,6 @@ const command command_eval = {
     .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the checkpoint's own head answers. Several adapters with the "
                "same classes are judged at once, a line for each; what they share of the backbone is computed once for each image.",
     .options = option_table,
+    .needs = needs,
     .run = run,
 };

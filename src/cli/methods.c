@@ -16,6 +16,8 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {{"backbone", "recipes", "false"}, {0}};
+
 static inlay_status count_params(const char *name, backbone *b, int64_t *count, inlay_error *err)
 {
     options *settings;
@@ -216,5 +218,6 @@ const command command_methods = {
     .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training "
                "takes by default, and from whom; with --backbone, how many parameters each trains there.",
     .options = option_table,
+    .needs = needs,
     .run = run,
 };

@@ -33,6 +33,10 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {
+    {"logits", "json", "true"}, {"heatmap_layer", "heatmap", NULL}, {"force_backbone", "adapter", NULL}, {0},
+};
+
 /* ---- what is asked for: images in the order given, those of a folder by name ---- */
 
 #define LARGEST_STREAM ((size_t)1 << 28) /* bytes of an image from a pipe */
@@ -363,8 +367,6 @@ static inlay_status draw(heatmap *h, session *s, const dataset *d, const options
 {
     const char *file = options_string(o, "heatmap");
 
-    if (!file && options_has(o, "heatmap_layer"))
-        FAIL(err, INLAY_ERR_USAGE, "--heatmap-layer: --heatmap FILE.png is missing");
     if (!file)
         return INLAY_OK;
     if (d->count != 1)
@@ -418,5 +420,6 @@ const command command_predict = {
                "writes the image, and beside it the same with the "
                "adapter's token weights in colours from dark (lowest) to yellow (highest).",
     .options = option_table,
+    .needs = needs,
     .run = run,
 };

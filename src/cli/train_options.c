@@ -324,12 +324,18 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
          none = strcmp(wanted, "none") == 0;
 
     *judged = NULL;
+    if (has_splits && options_given(o, "val_split"))
+        FAIL(err, INLAY_ERR_USAGE, "--val-split: '%s' has splits of its own", path);
+    if (!divided && options_given(o, "train_on"))
+        FAIL(err, INLAY_ERR_USAGE, "--train-on: '%s' has no splits (--val-split holds a share of each class out)", path);
     *split = strcmp(wanted, "auto") == 0 ? automatic_split(path, has_splits, &request) : none ? NULL : wanted;
     if (!divided)
         request.split = NULL;
     TRY(dataset_open(data, &request, err));
     if (*split && !divided)
         FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)", wanted, path);
+    if (!*split && options_given(o, "eval_every"))
+        FAIL(err, INLAY_ERR_USAGE, "--eval-every: '%s' has no split to judge on", path);
     if (*split) {
         request.split = *split;
         request.classes = (*data)->classes;
@@ -354,27 +360,16 @@ static inlay_status open_noted_data(const options *o, dataset **data, dataset **
 
 /* ---- the recipe ---- */
 
-/* What is of use with one kind of another option only. */
-static const struct dependence {
-    const char *option, *of, *kind;
-} dependences[] = {
-    {"momentum", "optimizer", "sgd"},   {"beta1", "optimizer", "adamw"},     {"beta2", "optimizer", "adamw"},
-    {"adam-eps", "optimizer", "adamw"}, {"adam-rule", "optimizer", "adamw"},
+static const option_need needs[] = {
+#define NEED(option, of, values) {option, of, values},
+#include "cli/training_needs.def"
+#undef NEED
+    {0},
 };
 
 static inlay_status check_recipe(const options *o, inlay_error *err)
 {
-    static const char *const of_decay[] = {"min-lr", "decay-from-start"};
-
-    for (size_t i = 0; i < sizeof dependences / sizeof *dependences; i++) {
-        const struct dependence *d = &dependences[i];
-        if (options_given(o, d->option) && strcmp(options_string(o, d->of), d->kind) != 0)
-            FAIL(err, INLAY_ERR_USAGE, "--%s: of --%s %s only; this run has %s", d->option, d->of, d->kind,
-                 options_string(o, d->of));
-    }
-    for (size_t i = 0; i < sizeof of_decay / sizeof *of_decay; i++)
-        if (options_given(o, of_decay[i]) && strcmp(options_string(o, "schedule"), "constant") == 0)
-            FAIL(err, INLAY_ERR_USAGE, "--%s: of a --schedule that falls only; this run has constant", of_decay[i]);
+    TRY(options_check_needs(o, needs, err));
     if (options_given(o, "warmup_epochs") && options_given(o, "warmup_share"))
         FAIL(err, INLAY_ERR_USAGE, "--warmup-epochs and --warmup-share say the same thing: give one of them");
     return INLAY_OK;
@@ -538,6 +533,9 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
         status = adapter_new(&a, name, settings, b, data->class_count, data->classes, err);
         settings = NULL;
     }
+    if (status == INLAY_OK && options_flag(o, "save_trained") && !a->method->merge)
+        status = error_set(err, INLAY_ERR_USAGE,
+                           "--save-trained: '%s' has no merge, what is saved is what was trained", name);
     if (status == INLAY_OK) {
         q.dev = &dev;
         q.a = a;
