@@ -289,5 +289,6 @@ const command command_inspect = {
                "adapter: method, options, backbone, labels, training; for a run that is "
                "not complete: its method, how far it is, and when its checkpoint was written.",
     .options = option_table,
+    .words = 1,
     .run = run,
 };

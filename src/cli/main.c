@@ -137,6 +137,8 @@ static inlay_status work(const command *c, options *o, inlay_error *err)
 {
     TRY(check_environment(err));
     TRY(options_check_needs(o, c->needs, err));
+    if (options_positionals(o) > c->words)
+        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, c->words));
     return c->run(o, err);
 }
 

@@ -218,6 +218,7 @@ const command command_methods = {
     .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training "
                "takes by default, and from whom; with --backbone, how many parameters each trains there.",
     .options = option_table,
+    .words = 1,
     .needs = needs,
     .run = run,
 };

@@ -1,5 +1,6 @@
 /* inlay predict: classes of images. */
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -420,6 +421,7 @@ const command command_predict = {
                "writes the image, and beside it the same with the "
                "adapter's token weights in colours from dark (lowest) to yellow (highest).",
     .options = option_table,
+    .words = INT_MAX,
     .needs = needs,
     .run = run,
 };

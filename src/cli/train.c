@@ -64,8 +64,6 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "backbone", err));
     TRY(require(o, "data", err));
     TRY(require(o, "output", err));
-    if (options_positionals(o) > 0)
-        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     TRY(check_output(options_string(o, "output"), o, &done, err));
     TRY(backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err));
     print_notes(&b->notes, false, NULL);

@@ -85,9 +85,51 @@ static void test_others(void **state)
     expect(inlay(TRAIN "--augment --flip 0.5 --augment-scale 0.5 --eval-every 1"), 0);
 }
 
+/* A word that no option takes: of a forgotten dash, or of a value with a space in it. */
+static void test_words(void **state)
+{
+    static const char *const commands[] = {"train", "eval", "fold", "prune", "pretrain", "unpack", "bench"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        expect_error(inlay("%s stray", commands[i]), 2, "unexpected word 'stray'");
+    refuses("inspect " VIT " stray", "unexpected word 'stray'");
+    refuses("methods lora stray", "unexpected word 'stray'");
+}
+
+/* What is there stays when the new run cannot begin. */
+static void test_pretrain_keeps(void **state)
+{
+    static const char small[] = "pretrain --output scratch --width 16 --depth 1 --heads 2 --patch 4 --image-size 16 "
+                                "--epochs 1 --batch-size 6 --quiet --threads 1 ";
+    static const char *const wrong[] = {"--data nowhere", "--data data/test/class0", "--data data --momentum 0.9",
+                                        "--data data --recipe nobody", "--data data --val-split 0.5"};
+    char path[300], *before, *after;
+    size_t size, now;
+    inlay_error err;
+
+    (void)state;
+    expect(inlay("%s --data data", small), 0);
+    path_in(path, "scratch/initial/model.safetensors");
+    ASSERT_OK(file_read(path, 1 << 24, &before, &size, &err));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_not_equal(inlay("%s --overwrite --seed 5 %s", small, wrong[i]), 0);
+        ASSERT_OK(file_read(path, 1 << 24, &after, &now, &err));
+        assert_int_equal(now, size);
+        assert_memory_equal(after, before, size);
+        free(after);
+    }
+    expect(inlay("%s --overwrite --seed 5 --data data", small), 0);
+    ASSERT_OK(file_read(path, 1 << 24, &after, &now, &err));
+    assert_true(now != size || memcmp(after, before, size) != 0);
+    free(after);
+    free(before);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_others)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_others), cmocka_unit_test(test_words),
+                                       cmocka_unit_test(test_pretrain_keeps)};
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
