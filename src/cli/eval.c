@@ -145,9 +145,11 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
     text_table_column(t, "loss", TEXT_RIGHT);
     for (int i = 0; i < session_tasks(s); i++) {
         const char *folder = options_at(o, "adapter", i);
-        json_array_append_new(tasks, json_pack("{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder), "count",
-                                               e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
-                                               "classes", (int)e[i].classes));
+        json_t *row = json_build("the result", err, "{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder),
+                                 "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
+                                 "classes", (int)e[i].classes);
+        status = row ? status : INLAY_ERR_FORMAT;
+        json_array_append_new(tasks, row);
         text_table_cell(t, "%s", folder);
         text_table_cell(t, "%d", e[i].count);
         text_table_cell(t, "%.2f", 100 * e[i].top1);
@@ -155,7 +157,7 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
         text_table_cell(t, "%.4f", e[i].loss);
         text_table_end_row(t);
     }
-    if (options_flag(o, "json")) {
+    if (status == INLAY_OK && options_flag(o, "json")) {
         json_t *root =
             json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
                        "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),

@@ -162,16 +162,16 @@ static inlay_status run_recipes(options *o, inlay_error *err)
 {
     const char *only = options_positionals(o) ? options_positional(o, 0) : NULL;
     const recipe *r = recipe_table;
+    inlay_status status;
     json_t *rows;
 
     if (only)
         TRY(recipe_named(&r, only, err));
     if (options_flag(o, "json")) {
         rows = only ? describe_recipe(r) : list_recipes();
-        json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        status = json_print(rows, stdout, "the table of recipes", err);
         json_decref(rows);
-        return INLAY_OK;
+        return status;
     }
     for (; r->name; r++) {
         print_recipe(r);

@@ -106,10 +106,14 @@ static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
 static json_t *label_names(const checkpoint_content *c)
 {
     json_t *names = json_array();
+    int missing = 0;
 
     for (int64_t i = 0; i < c->classes; i++)
-        json_array_append_new(names, json_string(c->labels[i] ? c->labels[i] : ""));
-    return names;
+        missing |= json_array_append_new(names, json_string(c->labels[i] ? c->labels[i] : ""));
+    if (!missing)
+        return names;
+    json_decref(names);
+    return NULL; /* one left out would give the others its number */
 }
 
 void *checkpoint_config(const checkpoint_content *c)
@@ -117,13 +121,18 @@ void *checkpoint_config(const checkpoint_content *c)
     timm_name n = name_for(c->b);
     json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", n.name, "num_classes", (json_int_t)c->classes, "num_features",
                              (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)), *own = beyond_timm(c, &n);
+    int missing = 0;
 
     if (c->labels)
-        json_object_set_new(root, "label_names", label_names(c));
-    json_object_set_new(root, "model_args", model_args(c->b));
-    json_object_set_new(root, "pretrained_cfg", pretrained_cfg(c));
+        missing |= json_object_set_new(root, "label_names", label_names(c));
+    missing |= json_object_set_new(root, "model_args", model_args(c->b));
+    missing |= json_object_set_new(root, "pretrained_cfg", pretrained_cfg(c));
     if (json_object_size(own))
         json_object_set(root, "inlay", own);
     json_decref(own);
+    if (missing) { /* a number or a text that has no JSON form */
+        json_decref(root);
+        return NULL;
+    }
     return root;
 }

@@ -154,7 +154,7 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
     bool fits = size <= q->cache_limit;
     inlay_status status;
 
-    if (size == 0 && q->cache == CACHE_ON)
+    if (size == 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && q->cache_dir)))
         NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
     if (size == 0 || q->cache == CACHE_OFF)
         return INLAY_OK;
