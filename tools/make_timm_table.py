@@ -2,15 +2,18 @@
 
 config.json of a timm checkpoint names the architecture; heads, activation, epsilon and pooling are in the code of timm
 alone. Every registered name whose model is a VisionTransformer gets a row, deprecated names included. What Inlay has
-no computation for is a reason to refuse.
+no computation for is a reason to refuse. 'KEPT': a checkpoint that Inlay writes may keep the name, because timm makes a plain
+ViT by it whose parts all follow from model_args; else 'READ'.
 Needs timm; no weights are made.
 """
 import importlib
 import warnings
 
 import timm
+import timm.layers
 import torch
 from timm.layers import PatchEmbed
+from timm.models.deit import VisionTransformerDistilled
 from timm.models._registry import _model_entrypoints, _model_to_module
 from timm.models.vision_transformer import VisionTransformer
 
@@ -86,6 +89,14 @@ def parts(m):
     return ' | '.join('PART_' + part for part, there in has.items() if there) or '0'
 
 
+def keeping(name, m):
+    """Deprecated names stand for others; the classes of a few models have code of their own."""
+    own = type(m) in (VisionTransformer, VisionTransformerDistilled) and m.global_pool in ('token', 'avg')
+    norm = m.norm if kind(m.norm) != 'Identity' else m.fc_norm
+    listed = name in timm.list_models(module='vision_transformer') + timm.list_models(module='deit')
+    return 'KEPT' if own and listed and type(norm) is timm.layers.LayerNorm else 'READ'
+
+
 def row(name, m):
     reason = refusal(m)
     if reason:
@@ -94,14 +105,14 @@ def row(name, m):
     patch, = set(m.patch_embed.patch_size)
     block = m.blocks[0]
     numbers = name, m.embed_dim, block.attn.num_heads, patch, size
-    rest = ACTIVATIONS[kind(block.mlp.act)], block.norm1.eps, POOLS[m.global_pool], parts(m)
-    return 'TIMM(%s, %d, %d, %d, %d, %s, %.0e, %s,\n     %s)' % (*numbers, *rest)
+    rest = ACTIVATIONS[kind(block.mlp.act)], block.norm1.eps, POOLS[m.global_pool], keeping(name, m), parts(m)
+    return 'TIMM(%s, %d, %d, %d, %d, %s, %.0e, %s, %s,\n     %s)' % (*numbers, *rest)
 
 
 def main():
     warnings.filterwarnings('ignore')
     print('/* Vision transformers by the names of timm %s, written by tools/make_timm_table.py.' % timm.__version__)
-    print(' * TIMM(name, width, heads, patch, image size, activation, epsilon, pooling,')
+    print(' * TIMM(name, width, heads, patch, image size, activation, epsilon, pooling, whether written checkpoints keep it,')
     print(' *      tensors that a file has),')
     print(' * REFUSED(name, what it has that is not supported) */')
     for name in candidates():

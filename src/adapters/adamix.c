@@ -26,6 +26,13 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {
+    {"experts", "share", "up|down|none"}, {"equal_experts", "share", "up|down|none"},
+    {"position", "kind", "adapter"},      {"activation", "kind", "adapter"},
+    {"alpha", "kind", "lora"},            {"targets", "kind", "lora"},
+    {0},
+};
+
 static int experts_of(const adapter *a, const char *side)
 {
     const char *share = options_string(a->settings, "share");
@@ -92,6 +99,7 @@ const method method_adamix = {
     .equation = "y = x + act(x Wd_i + bd_i) Wu_j + bu_j, i and j drawn for each layer and pass",
     .cite = "arXiv 2205.12410",
     .options = option_table,
+    .needs = needs,
     .recipe = "adamix",
     .passes = 2,
     .plan = plan,

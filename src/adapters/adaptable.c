@@ -58,8 +58,6 @@ static const struct start {
       {3.97037, 1.95472, 2.97038, 0.0661262}}},
 };
 
-#define DENOMINATOR_INIT "0.001"
-
 static const option_spec option_table[] = {
     {"switches", OPTION_FLAG, "true", NULL, 0, 0, NULL,
      "a learned switch in each of the layers; off: plain adapters there", false},
@@ -74,7 +72,7 @@ static const option_spec option_table[] = {
      "denominator of the activation: A: 1 + sum |b_j x^j|, B: 1 + |sum b_j x^j|", false},
     {"start", OPTION_CHOICE, "one", "one|identity|gelu|relu|swish|tanh|sigmoid|leaky_relu", 0, 0, NULL,
      "the function that the activation begins as; one: R(x) = 1 but for --denominator-init", false},
-    {"denominator_init", OPTION_REAL, DENOMINATOR_INIT, NULL, -10, 10, "X",
+    {"denominator_init", OPTION_REAL, "0.001", NULL, -10, 10, "X",
      "where the denominator's coefficients begin, with --start one", false},
     {"temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches at the beginning", false},
     {"min_temperature", OPTION_REAL, "0.1", NULL, 1e-3, 1e3, "X", "of the switches from the middle of the run on",
@@ -84,6 +82,14 @@ static const option_spec option_table[] = {
      "learning rate of the activations' coefficients at its peak", false},
     OPTION_DROPOUT("0"),
     OPTION_DROP_LAYERS,
+    {0},
+};
+
+/* A focus brings the layers with it and leaves the switches behind. */
+static const option_need needs[] = {
+    {"temperature", "switches", "true"}, {"min_temperature", "switches", "true"}, {"switch_lr", "switches", "true"},
+    {"temperature", "focus", ""},        {"min_temperature", "focus", ""},        {"switch_lr", "focus", ""},
+    {"switches", "focus", ""},           {"layers", "focus", ""},                 {"denominator_init", "start", "one"},
     {0},
 };
 
@@ -155,9 +161,6 @@ static inlay_status focus(adapter *a, inlay_error *err)
 
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    if (start_of(a) && options_real(a->settings, "denominator_init") != strtod(DENOMINATOR_INIT, NULL))
-        FAIL(err, INLAY_ERR_USAGE, "denominator_init: '%s' has coefficients of its own; it is for '--start one'",
-             options_string(a->settings, "start"));
     TRY(focus(a, err));
     bottleneck_add(a, options_string(a->settings, "position"), apply, make);
     return INLAY_OK;
@@ -226,6 +229,7 @@ const method method_adaptable = {
     .equation = "y = x + w (R(x Wd + bd) Wu + bu), R(x) = P(x) / Q(x), w from softmax((s + Gumbel noise) / temperature)",
     .cite = "arXiv 2205.01549",
     .options = option_table,
+    .needs = needs,
     .recipe = "adaptable",
     .plan = plan,
     .merge = merge,

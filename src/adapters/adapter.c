@@ -58,7 +58,7 @@ static inlay_status apply_preset(options *o, const preset *p, inlay_error *err)
         size_t length = strcspn(text, " "), equals = strcspn(text, "=");
         snprintf(name, sizeof name, "%.*s", (int)equals, text);
         snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
-        TRY(options_set(o, name, setting, where, err));
+        TRY(options_default(o, name, setting, where, err));
         text += length + (text[length] == ' ');
     }
     return INLAY_OK;
@@ -252,6 +252,8 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     a->passes = a->method && a->method->passes ? a->method->passes : 1;
     status =
         a->method ? adapter_read_layers(a, err) : error_set(err, INLAY_ERR_USAGE, "method '%s' is not known", name);
+    if (status == INLAY_OK)
+        status = options_check_needs(settings, a->method->needs, err);
     if (status == INLAY_OK)
         status = a->method->plan(a, err);
     if (status == INLAY_OK)

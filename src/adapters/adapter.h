@@ -63,6 +63,7 @@ typedef struct method {
     const char *equation; /* what it computes */
     const char *cite;     /* where it comes from */
     const option_spec *options;
+    const option_need *needs; /* options that are read beside certain values of others only; NULL: none */
     const char *recipe; /* how it is trained by default: a row of train/recipes.def */
     inlay_status (*plan)(adapter *a, inlay_error *err);
     inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */

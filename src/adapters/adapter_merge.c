@@ -42,10 +42,10 @@ inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, co
     TRY(status);
     for (; status == INLAY_OK && *same; same++) {
         const char *text = options_string(a->settings, *same);
-        status = options_set(o, *same, strncmp(text, "random", 6) == 0 ? "0" : text, "merging", err);
+        status = options_default(o, *same, strncmp(text, "random", 6) == 0 ? "0" : text, "merging", err);
     }
     for (; status == INLAY_OK && settings && (*settings)[0]; settings++)
-        status = options_set(o, (*settings)[0], (*settings)[1], "merging", err);
+        status = options_default(o, (*settings)[0], (*settings)[1], "merging", err);
     if (status != INLAY_OK) {
         options_free(o);
         return status;

@@ -46,6 +46,12 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {
+    {"scale", "scaling", "fixed|learned|channel"},
+    {"dropout_at", "dropout", "!0"},
+    {0},
+};
+
 /* act(LN(x) Wd + bd) Wu + bu, times the scaling, perhaps through another LayerNorm */
 value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
@@ -148,6 +154,7 @@ const method method_bottleneck = {
     .equation = "y = x + s * (act(LN(x) Wd + bd) Wu + bu)",
     .cite = "arXiv 2406.06820, arXiv 1902.00751",
     .options = option_table,
+    .needs = needs,
     .recipe = "adapter_plus",
     .plan = plan,
 };

@@ -35,6 +35,8 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {{"regulariser", "value", "true"}, {0}};
+
 /* softmax_n(q . k_n) v_n, q = z Q + bq, k_n = a_n K + bk, v_n = a_n V, a_n part n's function of z */
 static value apply(const adapter *a, graph *g, value z, const void *context, bool training)
 {
@@ -324,6 +326,7 @@ const method method_fusion = {
     .equation = "y = x + sum_n softmax_n((z Q + bq) . (a_n K + bk)) a_n V, a_n adapter n's function of z",
     .cite = "arXiv 2005.00247",
     .options = option_table,
+    .needs = needs,
     .recipe = "fusion",
     .plan = plan,
     .loss = loss,

@@ -115,17 +115,21 @@ static inlay_status read_ranks(adapter *a, inlay_error *err)
 {
     const char *text = text_of(a, "ranks", "");
     int64_t depth = a->shape->depth;
+    bool needed = false;
 
     for (int64_t layer = 0; layer < depth; layer++)
         a->ranks[layer] = 0;
     if (*text)
         TRY(read_spans("ranks", text, true, depth, a->ranks, err));
     for (int64_t layer = 0; layer < depth; layer++) {
+        needed |= a->layers[layer] && !a->ranks[layer];
         if (a->ranks[layer] && !a->layers[layer])
             FAIL(err, INLAY_ERR_USAGE, "ranks: layer %lld has a rank, but no adapter", (long long)layer);
         if (!a->ranks[layer])
             a->ranks[layer] = options_has(a->settings, "rank") ? options_int(a->settings, "rank") : 0;
     }
+    if (*text && !needed && options_has(a->settings, "rank") && options_given(a->settings, "rank"))
+        FAIL(err, INLAY_ERR_USAGE, "rank: no layer has it: '--ranks %s' names all that have adapters", text);
     return INLAY_OK;
 }
 

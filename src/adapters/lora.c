@@ -45,6 +45,8 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {{"alpha", "scale", "0"}, {0}};
+
 static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
     const low_rank *l = context;
@@ -170,6 +172,7 @@ const method method_lora = {
     .equation = "y = x W^T + (alpha / rank) * x A^T B^T",
     .cite = "arXiv 2106.09685",
     .options = option_table,
+    .needs = needs,
     .recipe = "lora",
     .plan = plan_lora,
     .fold = fold,

@@ -55,6 +55,19 @@ static const option_spec option_table[] = {
     {0},
 };
 
+/* Where nothing is split there is one pass and no merge; low-rank changes have no biases. */
+static const option_need needs[] = {
+    {"targets", "style", "lora"},
+    {"split_biases", "style", "adaptformer|pfeiffer|houlsby"},
+    {"split_biases", "split", "up|down|both"},
+    {"scale", "scaling", "fixed|learned"},
+    {"merge", "split", "up|down|both"},
+    {"consistency", "split", "up|down|both"},
+    {"second_loss", "split", "up|down|both"},
+    {"deep_regulariser", "split", "up|down|both"},
+    {0},
+};
+
 static const struct style *style_of(const adapter *a)
 {
     const struct style *s = styles;
@@ -166,24 +179,8 @@ static void make_sparse(adapter *a)
     a->passes = 1;
 }
 
-/* Options that the others leave without a use. */
-static inlay_status check_used(const adapter *a, inlay_error *err)
-{
-    const char *scaling = options_string(a->settings, "scaling");
-    bool low_rank = !style_of(a)->position, scaled = scaling[0] == 'f' || scaling[0] == 'l';
-
-    if (!low_rank && strcmp(options_string(a->settings, "targets"), "q,v") != 0)
-        FAIL(err, INLAY_ERR_USAGE, "targets: '%s' is for '--style lora'", options_string(a->settings, "targets"));
-    if (low_rank && options_flag(a->settings, "split_biases"))
-        FAIL(err, INLAY_ERR_USAGE, "split_biases: style lora has no biases");
-    if (!scaled && options_real(a->settings, "scale") != 1)
-        FAIL(err, INLAY_ERR_USAGE, "scale: it is for '--scaling fixed' and 'learned', found '%s'", scaling);
-    return INLAY_OK;
-}
-
 static inlay_status plan(adapter *a, inlay_error *err)
 {
-    TRY(check_used(a, err));
     if (style_of(a)->position)
         bottleneck_add(a, style_of(a)->position, bottleneck_apply, make);
     else
@@ -237,6 +234,7 @@ const method method_mosa = {
     .equation = "y = x + s * (act(LN(x) Wd_a + bd_a) Wu_b + bu_b), W_i = W_0 + Q_i * D_i, sum of the masks Q_i = 1",
     .cite = "arXiv 2312.02923",
     .options = option_table,
+    .needs = needs,
     .recipe = "mosa",
     .passes = 2,
     .plan = plan,

@@ -24,6 +24,8 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {{"shared", "deep", "true"}, {0}};
+
 static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
     const prompt *p = context;
@@ -66,6 +68,7 @@ const method method_vpt = {
     .equation = "[class; P; patches] into the block",
     .cite = "arXiv 2203.12119",
     .options = option_table,
+    .needs = needs,
     .recipe = "adapter_plus_no_drop_path",
     .plan = plan,
 };

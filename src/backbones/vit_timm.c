@@ -11,17 +11,22 @@ typedef struct timm_vit {
     activation act;
     double eps;
     pooling pool;
+    bool kept;
     unsigned parts;
     const char *refused; /* what it has that is not supported; NULL: all of it is */
 } timm_vit;
 
 static const timm_vit timm_vits[] = {
-#define TIMM(name, width, heads, patch, size, act, eps, pool, parts)                                                   \
-    {#name, width, heads, patch, size, ACT_##act, eps, POOL_##pool, parts, NULL},
-#define REFUSED(name, reason) {#name, 0, 0, 0, 0, ACT_NONE, 0, POOL_TOKEN, 0, reason},
+#define KEPT true
+#define READ false
+#define TIMM(name, width, heads, patch, size, act, eps, pool, kept, parts)                                             \
+    {#name, width, heads, patch, size, ACT_##act, eps, POOL_##pool, kept, parts, NULL},
+#define REFUSED(name, reason) {#name, 0, 0, 0, 0, ACT_NONE, 0, POOL_TOKEN, false, 0, reason},
 #include "backbones/vit_timm.def"
 #undef TIMM
 #undef REFUSED
+#undef KEPT
+#undef READ
 };
 
 static const timm_vit *find_architecture(const char *name)
@@ -30,6 +35,17 @@ static const timm_vit *find_architecture(const char *name)
         if (strcmp(timm_vits[i].name, name) == 0)
             return &timm_vits[i];
     return NULL;
+}
+
+bool vit_timm_kept(const char *name, double *eps, bool *distilled)
+{
+    const timm_vit *vit = find_architecture(name);
+
+    if (!vit || !vit->kept)
+        return false;
+    *eps = vit->eps;
+    *distilled = (vit->parts & PART_DISTILLATION) != 0;
+    return true;
 }
 
 /* ---- model_args: arguments that the architecture's own are replaced by ---- */

@@ -83,6 +83,17 @@ const char *options_at(const options *o, const char *name, int index);
 int options_positionals(const options *o);
 const char *options_positional(const options *o, int index);
 
+/* `option` is read beside certain values of the option `of` only. */
+typedef struct option_need {
+    const char *option; /* NULL ends a table */
+    const char *of;
+    const char *values; /* "a|b": these; "!a|b": all but these; "": when it is not set or empty; NULL: when it is set */
+} option_need;
+
+/* The first option that is given and not read is an error that names both. NULL as table: nothing is asked. */
+inlay_status options_check_needs(const options *o, const option_need *needs, inlay_error *err);
+bool option_need_met(const options *o, const option_need *need);
+
 /* What was parsed in a way that the user should know of. */
 const notes *options_notes(const options *o);
 

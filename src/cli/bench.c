@@ -343,8 +343,6 @@ static inlay_status run(options *o, inlay_error *err)
     plan p = {.precision_count = 0};
     inlay_status status = require(o, "backbone", err);
 
-    if (status == INLAY_OK && options_positionals(o) > 0)
-        status = error_set(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     if (status == INLAY_OK)
         status = read_plan(&p, o, memory, err);
     if (status == INLAY_OK)

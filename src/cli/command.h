@@ -10,6 +10,8 @@ typedef struct command {
     const char *summary;  /* one line */
     const char *details;  /* a paragraph for --help and the man page */
     const option_spec *options;
+    const option_need *needs; /* options that are read beside certain others only; NULL: none */
+    int words;            /* at most so many words beside options: images, a folder */
     bool method_options;  /* also takes the options of the method that --method names */
     bool recipe;          /* has options whose defaults are a recipe's: the method's, or that of a ViT trained whole */
     inlay_status (*run)(options *o, inlay_error *err);

@@ -35,6 +35,9 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {
+    {"per_class", "json", "false"}, {"force_backbone", "adapter", NULL}, {0}};
+
 static void show_progress(void *context, int done, int total)
 {
     (void)total;
@@ -143,9 +146,11 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
     text_table_column(t, "loss", TEXT_RIGHT);
     for (int i = 0; i < session_tasks(s); i++) {
         const char *folder = options_at(o, "adapter", i);
-        json_array_append_new(tasks, json_pack("{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder), "count",
-                                               e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
-                                               "classes", (int)e[i].classes));
+        json_t *row = json_build("the result", err, "{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder),
+                                 "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
+                                 "classes", (int)e[i].classes);
+        status = row ? status : INLAY_ERR_FORMAT;
+        json_array_append_new(tasks, row);
         text_table_cell(t, "%s", folder);
         text_table_cell(t, "%d", e[i].count);
         text_table_cell(t, "%.2f", 100 * e[i].top1);
@@ -153,7 +158,7 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
         text_table_cell(t, "%.4f", e[i].loss);
         text_table_end_row(t);
     }
-    if (options_flag(o, "json")) {
+    if (status == INLAY_OK && options_flag(o, "json")) {
         json_t *root =
             json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
                        "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
@@ -273,5 +278,6 @@ const command command_eval = {
     .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the checkpoint's own head answers. Several adapters with the "
                "same classes are judged at once, a line for each; what they share of the backbone is computed once for each image.",
     .options = option_table,
+    .needs = needs,
     .run = run,
 };

@@ -110,7 +110,8 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         status = *out && more ? INLAY_OK : INLAY_ERR_FORMAT;
         json_object_update_new(*out, more);
         if (b->labels)
-            json_object_set_new(*out, "labels", json_pack("{s:I, s:s}", "named", (json_int_t)b->named, "source", b->label_source));
+            json_object_set_new(*out, "labels", json_pack("{s:I, s:o}", "named", (json_int_t)b->named, "source",
+                                                          json_text(b->label_source)));
         json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
         json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         describe_reading(*out, b);
@@ -302,5 +303,6 @@ const command command_inspect = {
                "adapter: method, options, backbone, labels, training; for a run that is "
                "not complete: its method, how far it is, and when its checkpoint was written.",
     .options = option_table,
+    .words = 1,
     .run = run,
 };

@@ -135,6 +135,15 @@ static inlay_status explain(const command *c, const char *name, bool man, inlay_
     return status;
 }
 
+static inlay_status work(const command *c, options *o, inlay_error *err)
+{
+    TRY(check_environment(err));
+    TRY(options_check_needs(o, c->needs, err));
+    if (options_positionals(o) > c->words)
+        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, c->words));
+    return c->run(o, err);
+}
+
 static int run(const command *c, int argc, char **argv)
 {
     options *o = options_new();
@@ -154,7 +163,7 @@ static int run(const command *c, int argc, char **argv)
     if (status == INLAY_OK && (options_flag(o, "help") || options_flag(o, "man")))
         status = explain(c, name, options_flag(o, "man"), &err);
     else if (status == INLAY_OK)
-        status = check_environment(&err) == INLAY_OK ? c->run(o, &err) : err.code;
+        status = work(c, o, &err);
     code = finish(c->name, status, &err);
     if (status == INLAY_ERR_USAGE)
         fprintf(stderr, "'inlay %s --help' lists the options\n", c->name);

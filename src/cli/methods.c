@@ -16,6 +16,8 @@ static const option_spec option_table[] = {
     {0},
 };
 
+static const option_need needs[] = {{"backbone", "recipes", "false"}, {0}};
+
 static inlay_status count_params(const char *name, backbone *b, int64_t *count, inlay_error *err)
 {
     options *settings;
@@ -160,16 +162,16 @@ static inlay_status run_recipes(options *o, inlay_error *err)
 {
     const char *only = options_positionals(o) ? options_positional(o, 0) : NULL;
     const recipe *r = recipe_table;
+    inlay_status status;
     json_t *rows;
 
     if (only)
         TRY(recipe_named(&r, only, err));
     if (options_flag(o, "json")) {
         rows = only ? describe_recipe(r) : list_recipes();
-        json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        status = json_print(rows, stdout, "the table of recipes", err);
         json_decref(rows);
-        return INLAY_OK;
+        return status;
     }
     for (; r->name; r++) {
         print_recipe(r);
@@ -216,5 +218,7 @@ const command command_methods = {
     .details = "Lists the methods and presets; with a name, its equation, source, options and recipe: what training "
                "takes by default, and from whom; with --backbone, how many parameters each trains there.",
     .options = option_table,
+    .words = 1,
+    .needs = needs,
     .run = run,
 };

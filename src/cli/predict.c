@@ -1,5 +1,6 @@
 /* inlay predict: classes of images. */
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,10 @@ static const option_spec option_table[] = {
     OPTION_MEMORY,
     OPTION_QUIET,
     {0},
+};
+
+static const option_need needs[] = {
+    {"logits", "json", "true"}, {"heatmap_layer", "heatmap", NULL}, {"force_backbone", "adapter", NULL}, {0},
 };
 
 /* ---- what is asked for: images in the order given, those of a folder by name ---- */
@@ -366,8 +371,6 @@ static inlay_status draw(heatmap *h, session *s, const dataset *d, const options
 {
     const char *file = options_string(o, "heatmap");
 
-    if (!file && options_has(o, "heatmap_layer"))
-        FAIL(err, INLAY_ERR_USAGE, "--heatmap-layer: --heatmap FILE.png is missing");
     if (!file)
         return INLAY_OK;
     if (d->count != 1)
@@ -428,5 +431,7 @@ const command command_predict = {
                "writes the image, and beside it the same with the "
                "adapter's token weights in colours from dark (lowest) to yellow (highest).",
     .options = option_table,
+    .words = INT_MAX,
+    .needs = needs,
     .run = run,
 };

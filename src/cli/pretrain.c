@@ -120,34 +120,51 @@ static inlay_status fold_result(const char *initial, const char *folder, const c
     return status;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+/* The random weights that the run begins with, unless it goes on with those of an earlier one. What is there is
+ * replaced when the new run has nothing against it. */
+static inlay_status open_initial(backbone **b, const char *initial, const training_request *how, inlay_error *err)
 {
     arena *memory = arena_new();
-    train_result result = {0};
-    backbone *b = NULL;
-    const char *output, *initial;
+    bool there = file_exists(path_join(memory, initial, "config.json"));
+
+    arena_free(memory);
+    if (!how->complete && !(there && options_flag(how->o, "resume"))) {
+        TRY(check_training("full", how, err));
+        TRY(write_fresh(initial, how->o, err));
+    }
+    return backbone_open(b, initial, 0, err);
+}
+
+static inlay_status run_in(const char *output, const char *initial, options *o, train_result *result, inlay_error *err)
+{
     file_lock lock = {.fd = -1};
-    bool done = false;
-    inlay_status status = require(o, "data", err);
+    training_request how = {.o = o, .lock = &lock};
+    backbone *b = NULL;
+    inlay_status status = hold_output(&lock, o, &how.complete, err);
 
     if (status == INLAY_OK)
-        status = require(o, "output", err);
-    if (status != INLAY_OK) {
-        arena_free(memory);
-        return status;
-    }
-    output = options_string(o, "output");
-    initial = path_join(memory, output, "initial");
-    status = hold_output(&lock, o, &done, err);
-    if (status == INLAY_OK && !done && !(options_flag(o, "resume") && file_exists(path_join(memory, initial, "config.json"))))
-        status = write_fresh(initial, o, err);
+        status = open_initial(&b, initial, &how, err);
     if (status == INLAY_OK)
-        status = backbone_open(&b, initial, 0, err);
-    if (status == INLAY_OK)
-        status = run_training(b, "full", &(training_request){.o = o, .lock = &lock, .complete = done}, &result, err);
+        status = run_training(b, "full", &how, result, err);
     backbone_close(b);
     if (status == INLAY_OK)
         status = fold_result(initial, output, output, o, err);
+    file_lock_release(&lock);
+    return status;
+}
+
+static inlay_status run(options *o, inlay_error *err)
+{
+    arena *memory;
+    train_result result = {0};
+    const char *output;
+    inlay_status status;
+
+    TRY(require(o, "data", err));
+    TRY(require(o, "output", err));
+    output = options_string(o, "output");
+    memory = arena_new();
+    status = run_in(output, path_join(memory, output, "initial"), o, &result, err);
     if (status == INLAY_OK)
         printf("pre-trained checkpoint in '%s'\n", output);
     if (status == INLAY_OK && result.evaluated)

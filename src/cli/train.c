@@ -26,14 +26,18 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
                               "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
                               (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes,
                               "feature_cache_bytes", (json_int_t)r->cache_bytes, "feature_cache", r->cached);
+    json_t *eval = !r->evaluated ? json_null()
+                                 : json_build("results.json", err, "{s:i, s:f, s:f, s:f}", "count", r->eval_count,
+                                              "top1", r->top1, "top5", r->top5, "loss", r->eval_loss);
     char *text = NULL;
-    inlay_status status = root ? INLAY_OK : INLAY_ERR_FORMAT;
+    inlay_status status = root && eval ? INLAY_OK : INLAY_ERR_FORMAT;
 
     json_object_set_new(root, "feature_cache_reused_images", json_integer(r->cache_reused));
     json_object_set_new(root, "adapter_bytes", json_integer((json_int_t)r->adapter_bytes));
     json_object_set_new(root, "trained_parameters", json_integer((json_int_t)r->parameters));
     if (r->evaluated)
-        json_object_set_new(root, "eval", json_pack("{s:i, s:f, s:f, s:f}", "count", r->eval_count, "top1", r->top1, "top5", r->top5, "loss", r->eval_loss));
+        json_object_set(root, "eval", eval);
+    json_decref(eval);
     if (status == INLAY_OK)
         status = json_encode(&text, root, JSON_ANSWER, "results.json", err);
     if (status == INLAY_OK)
@@ -65,8 +69,6 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "backbone", err));
     TRY(require(o, "data", err));
     TRY(require(o, "output", err));
-    if (options_positionals(o) > 0)
-        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, 0));
     status = check_output(&lock, o, &done, err);
     if (status == INLAY_OK)
         status = backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err);

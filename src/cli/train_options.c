@@ -7,110 +7,11 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "base/monitor.h"
 #include "base/stop.h"
 #include "base/text.h"
+#include "cli/train_view.h"
 #include "formats/events.h"
 #include "train/checkpoint.h"
-
-typedef struct view {
-    progress bar;
-    FILE *out;
-    int64_t done;  /* steps that this process has seen since the bar began */
-    double total;  /* images of the whole run */
-    int epochs;
-    bool open;
-    inlay_status (*saved)(const train_result *result, const options *o, inlay_error *err);
-    const options *o;
-} view;
-
-static void close_bar(view *v)
-{
-    if (v->open)
-        progress_end(&v->bar);
-    v->open = false;
-}
-
-static void on_phase(void *context, const char *what, int total, const char *unit)
-{
-    view *v = context;
-
-    close_bar(v);
-    if (strcmp(what, "training") == 0)
-        v->total = total;
-    v->done = 0;
-    progress_begin(&v->bar, v->out, what, total, unit);
-    v->open = true;
-}
-
-static void on_progress(void *context, int done, int total)
-{
-    (void)total;
-    progress_update(&((view *)context)->bar, done, NULL);
-}
-
-static void on_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
-{
-    view *v = context;
-
-    (void)images;
-    if (v->done++ == 0 && step > 1) /* resumed, or back from an evaluation: what was done before counts, but not for the rate */
-        progress_resume(&v->bar, (double)(step - 1) / (double)steps * v->total);
-    progress_update(&v->bar, (double)step / (double)steps * v->total, "epoch %d, loss %.4f", epoch, loss);
-}
-
-static void on_epoch(void *context, const train_epoch *e)
-{
-    view *v = context;
-
-    if (!v->out || (e->epoch % 10 != 0 && e->epoch != 1 && e->epoch != e->epochs && e->epochs > 20))
-        return;
-    progress_clear(&v->bar);
-    fprintf(v->out, "epoch %d/%d: loss %.4f, lr %.2e, %.1f img/s\n", e->epoch, e->epochs, e->loss, e->lr, e->images_per_second);
-}
-
-static void on_evaluated(void *context, const char *split, int epoch, const evaluation *e)
-{
-    view *v = context;
-
-    close_bar(v);
-    if (v->out)
-        fprintf(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)\n", split, epoch, 100 * e->top1, 100 * e->top5, e->loss, e->count);
-    if (epoch < v->epochs)
-        on_phase(v, "training", (int)v->total, "img");
-}
-
-static void on_plan(void *context, const train_plan *plan)
-{
-    view *v = context;
-    char a[TEXT_SHORT], b[TEXT_SHORT], parts[BUDGET_TEXT];
-
-    if (!v->out)
-        return;
-    progress_clear(&v->bar);
-    fprintf(v->out, "plan: %s of activations, %s of cached features", text_size(a, plan->activations), text_size(b, plan->cache));
-    if (plan->cache_folder)
-        fprintf(v->out, " in '%s'", plan->cache_folder);
-    if (plan->cache_reused)
-        fprintf(v->out, " (of %d of %d images from an earlier run)", plan->cache_reused, plan->images);
-    fprintf(v->out, ", %lld steps, %.2f GFLOP an image and step\n", (long long)plan->steps, plan->flops / 1e9);
-    if (plan->room && plan->room->total)
-        fprintf(v->out, "memory: %s; %s in all\n", budget_text(plan->room, parts), text_size(a, plan->room->total));
-}
-
-static void on_note(void *context, const char *text)
-{
-    view *v = context;
-
-    progress_clear(&v->bar);
-    print_note(text);
-}
-
-static bool on_stop(void *context)
-{
-    (void)context;
-    return stop_requested();
-}
 
 static void remove_from(arena *memory, const char *folder, const char *name)
 {
@@ -321,6 +222,7 @@ inlay_status method_settings(options **out, const char *name, const options *o, 
             inlay_status status = options_set(*out, spec->name, options_string(o, spec->name), "the command line", err);
             if (status != INLAY_OK) {
                 options_free(*out);
+                *out = NULL;
                 return status;
             }
         }
@@ -351,12 +253,18 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
          none = strcmp(wanted, "none") == 0;
 
     *judged = NULL;
+    if (has_splits && options_given(o, "val_split"))
+        FAIL(err, INLAY_ERR_USAGE, "--val-split: '%s' has splits of its own", path);
+    if (!divided && options_given(o, "train_on"))
+        FAIL(err, INLAY_ERR_USAGE, "--train-on: '%s' has no splits (--val-split holds a share of each class out)", path);
     *split = strcmp(wanted, "auto") == 0 ? automatic_split(path, has_splits, &request) : none ? NULL : wanted;
     if (!divided)
         request.split = NULL;
     TRY(dataset_open(data, &request, err));
     if (*split && !divided)
         FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)", wanted, path);
+    if (!*split && options_given(o, "eval_every"))
+        FAIL(err, INLAY_ERR_USAGE, "--eval-every: '%s' has no split to judge on", path);
     if (*split) {
         request.split = *split;
         request.classes = (*data)->classes;
@@ -367,41 +275,18 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
     return INLAY_OK;
 }
 
-/* The data, after which its notes have been printed; what is opened is freed by the caller whatever the result. */
-static inlay_status open_noted_data(const options *o, dataset **data, dataset **judged, const char **split,
-                                    inlay_error *err)
-{
-    notes n = {0};
-    inlay_status status = open_data(o, data, judged, split, &n, err);
-    inlay_status noted = print_notes(&n, status == INLAY_OK && options_flag(o, "strict"), err);
-
-    notes_free(&n);
-    return status == INLAY_OK ? noted : status;
-}
-
 /* ---- the recipe ---- */
 
-/* What is of use with one kind of another option only. */
-static const struct dependence {
-    const char *option, *of, *kind;
-} dependences[] = {
-    {"momentum", "optimizer", "sgd"},   {"beta1", "optimizer", "adamw"},     {"beta2", "optimizer", "adamw"},
-    {"adam-eps", "optimizer", "adamw"}, {"adam-rule", "optimizer", "adamw"},
+static const option_need needs[] = {
+#define NEED(option, of, values) {option, of, values},
+#include "cli/training_needs.def"
+#undef NEED
+    {0},
 };
 
 static inlay_status check_recipe(const options *o, inlay_error *err)
 {
-    static const char *const of_decay[] = {"min-lr", "decay-from-start"};
-
-    for (size_t i = 0; i < sizeof dependences / sizeof *dependences; i++) {
-        const struct dependence *d = &dependences[i];
-        if (options_given(o, d->option) && strcmp(options_string(o, d->of), d->kind) != 0)
-            FAIL(err, INLAY_ERR_USAGE, "--%s: of --%s %s only; this run has %s", d->option, d->of, d->kind,
-                 options_string(o, d->of));
-    }
-    for (size_t i = 0; i < sizeof of_decay / sizeof *of_decay; i++)
-        if (options_given(o, of_decay[i]) && strcmp(options_string(o, "schedule"), "constant") == 0)
-            FAIL(err, INLAY_ERR_USAGE, "--%s: of a --schedule that falls only; this run has constant", of_decay[i]);
+    TRY(options_check_needs(o, needs, err));
     if (options_given(o, "warmup_epochs") && options_given(o, "warmup_share"))
         FAIL(err, INLAY_ERR_USAGE, "--warmup-epochs and --warmup-share say the same thing: give one of them");
     return INLAY_OK;
@@ -514,107 +399,159 @@ static inlay_status open_preprocess(preprocess *p, const backbone *b, const opti
     return INLAY_OK;
 }
 
-static void introduce(const train_request *q, FILE *out)
-{
-    char a[TEXT_SHORT], b[TEXT_SHORT];
+/* ---- a run: what it is made of, in the order in which it is opened ---- */
 
-    if (out)
-        fprintf(out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n", q->a->name,
-                text_count(a, adapter_trained_total(q->a, false)), text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
-                pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
+typedef struct training_run {
+    const training_request *how;
+    const char *name; /* the method's or preset's */
+    options *settings; /* the method's, until the adapter has them */
+    const recipe *r;
+    dataset *data, *judged;
+    preprocess prep;
+    device dev;
+    adapter *a;
+    char *described;
+    budget room;
+    train_request q;
+    train_view v;
+} training_run;
+
+static inlay_status read_run(training_run *t, inlay_error *err)
+{
+    options *o = t->how->o;
+    text_check texts = {.err = err};
+
+    TRY(method_settings(&t->settings, t->name, o, err));
+    options_each(t->settings, NULL, check_text, &texts);
+    TRY(texts.status);
+    TRY(apply_recipe(&t->r, t->name, o, err));
+    fill_request(&t->q, o, t->r, (int)options_int(o, "epochs"));
+    open_budget(&t->room, o);
+    t->q.room = &t->room;
+    return INLAY_OK;
 }
 
-static inlay_status on_saved(void *context, const train_result *result, inlay_error *err)
+static inlay_status open_run_data(training_run *t, notes *n, inlay_error *err)
 {
-    const view *v = context;
+    const options *o = t->how->o;
 
-    return v->saved ? v->saved(result, v->o, err) : INLAY_OK;
+    TRY(open_data(o, &t->data, &t->judged, &t->q.eval_split, n, err));
+    if (t->data->class_count < 2)
+        FAIL(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"),
+             t->data->class_count);
+    return check_classes(t->data, err);
+}
+
+/* The notes are printed when nothing is wrong with the data as well as when something is. */
+static inlay_status open_noted_data(training_run *t, inlay_error *err)
+{
+    notes n = {0};
+    inlay_status status = open_run_data(t, &n, err);
+    inlay_status noted = print_notes(&n, status == INLAY_OK && options_flag(t->how->o, "strict"), err);
+
+    notes_free(&n);
+    return status == INLAY_OK ? noted : status;
+}
+
+static inlay_status open_run_model(training_run *t, inlay_error *err)
+{
+    const options *o = t->how->o;
+    options *settings = t->settings;
+
+    TRY(backbone_identify(t->q.b, err));
+    TRY(device_open(&t->dev, NULL, (int)options_int(o, "threads"), err));
+    if (options_flag(o, "pin_threads"))
+        TRY(pool_pin(t->dev.c.threads, err));
+    t->settings = NULL; /* the adapter's from here on */
+    TRY(adapter_new(&t->a, t->name, settings, t->q.b, t->data->class_count, t->data->classes, err));
+    if (options_flag(o, "save_trained") && !t->a->method->merge)
+        FAIL(err, INLAY_ERR_USAGE, "--save-trained: '%s' has no merge, what is saved is what was trained", t->name);
+    return INLAY_OK;
+}
+
+static inlay_status complete_request(training_run *t, inlay_error *err)
+{
+    train_request *q = &t->q;
+
+    q->dev = &t->dev;
+    q->a = t->a;
+    q->data = t->data;
+    q->eval_data = t->judged;
+    q->prep = &t->prep;
+    q->prec = precision_choose(options_string(t->how->o, "precision"), &t->dev);
+    t->v.epochs = q->epochs;
+    q->observer = train_view_observer(&t->v);
+    TRY(describe_run(&t->described, q, t->a, t->data, t->r, err));
+    q->run = t->described;
+    return INLAY_OK;
+}
+
+static inlay_status perform(training_run *t, train_result *result, inlay_error *err)
+{
+    inlay_status status;
+
+    train_view_introduce(&t->v, &t->q);
+    stop_install();
+    if (options_flag(t->how->o, "overwrite"))
+        clear_output(t->q.output);
+    status = train(result, &t->q, err);
+    train_view_close(&t->v);
+    for (int i = 0; i < result->bad_count; i++)
+        leave_out(result->bad[i]);
+    note_cut_images(&t->prep, result->cut_count + result->eval_cut_count);
+    return status;
+}
+
+static void close_run(training_run *t)
+{
+    free(t->described);
+    for (int i = 0; t->dev.k && i < t->q.b->param_count; i++)
+        param_release(t->q.b->params[i], &t->dev);
+    adapter_free(t->a, t->dev.k ? &t->dev : NULL);
+    options_free(t->settings);
+    dataset_free(t->data);
+    dataset_free(t->judged);
+    if (t->dev.k)
+        device_close(&t->dev);
+    budget_close(&t->room);
 }
 
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err)
 {
-    options *o = how->o;
-    int epochs = (int)options_int(o, "epochs");
-    view v = {.out = progress_stream(o), .saved = how->saved, .o = o};
-    text_check texts = {.err = err};
-    budget room;
-    train_request q = {.b = b, .room = &room};
-    device dev = {0};
-    dataset *data = NULL, *judged = NULL;
-    adapter *a = NULL;
-    options *settings = NULL;
-    preprocess prep;
-    char *run = NULL;
-    const recipe *r;
+    training_run t = {.how = how, .name = name, .q = {.b = b},
+                      .v = {.out = progress_stream(how->o), .saved = how->saved, .o = how->o}};
     bool complete = how->complete;
-    inlay_status status = method_settings(&settings, name, o, err);
+    inlay_status status = read_run(&t, err);
 
-    TRY(status);
-    open_budget(&room, o);
-    options_each(settings, NULL, check_text, &texts);
-    status = texts.status;
     if (status == INLAY_OK)
-        status = apply_recipe(&r, name, o, err);
+        status = open_preprocess(&t.prep, b, how->o, err);
+    t.prep.room = &t.room;
     if (status == INLAY_OK)
-        fill_request(&q, o, r, epochs);
+        status = open_noted_data(&t, err);
     if (status == INLAY_OK)
-        status = open_preprocess(&prep, b, o, err);
-    prep.room = &room;
+        status = open_run_model(&t, err);
     if (status == INLAY_OK)
-        status = open_noted_data(o, &data, &judged, &q.eval_split, err);
-    if (status == INLAY_OK && data->class_count < 2)
-        status = error_set(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"), data->class_count);
-    if (status == INLAY_OK)
-        status = check_classes(data, err);
-    if (status == INLAY_OK)
-        status = backbone_identify(b, err);
-    if (status == INLAY_OK)
-        status = device_open(&dev, NULL, (int)options_int(o, "threads"), err);
-    if (status == INLAY_OK && options_flag(o, "pin_threads"))
-        status = pool_pin(dev.c.threads, err);
-    if (status == INLAY_OK) {
-        status = adapter_new(&a, name, settings, b, data->class_count, data->classes, err);
-        settings = NULL;
-    }
-    if (status == INLAY_OK) {
-        q.dev = &dev;
-        q.a = a;
-        q.data = data;
-        q.eval_data = judged;
-        q.prep = &prep;
-        q.prec = precision_choose(options_string(o, "precision"), &dev);
-        v.epochs = epochs;
-        q.observer = (train_observer){&v,           on_phase, on_progress, on_step, on_epoch,
-                                      on_evaluated, on_plan,  on_note,     on_stop, on_saved};
-        status = describe_run(&run, &q, a, data, r, err);
-        q.run = run;
-    }
+        status = complete_request(&t, err);
     if (status == INLAY_OK && !complete) /* a folder that was not there is made now */
-        status = hold_output(how->lock, o, &complete, err);
-    if (status == INLAY_OK && complete)
-        status = check_complete(&q, err);
-    else if (status == INLAY_OK) {
-        introduce(&q, v.out);
-        stop_install();
-        if (options_flag(o, "overwrite"))
-            clear_output(q.output);
-        status = train(result, &q, err);
-        close_bar(&v);
-        for (int i = 0; i < result->bad_count; i++)
-            leave_out(result->bad[i]);
-        note_cut_images(&prep, result->cut_count + result->eval_cut_count);
-    }
-    free(run);
-    if (dev.k)
-        for (int i = 0; i < b->param_count; i++)
-            param_release(b->params[i], &dev);
-    adapter_free(a, dev.k ? &dev : NULL);
-    options_free(settings);
-    dataset_free(data);
-    dataset_free(judged);
-    if (dev.k)
-        device_close(&dev);
-    budget_close(&room);
+        status = hold_output(how->lock, how->o, &complete, err);
+    if (status == INLAY_OK)
+        status = complete ? check_complete(&t.q, err) : perform(&t, result, err);
+    close_run(&t);
+    return status;
+}
+
+inlay_status check_training(const char *name, const training_request *how, inlay_error *err)
+{
+    training_run t = {.how = how, .name = name};
+    notes n = {0}; /* printed by the run itself */
+    inlay_status status = read_run(&t, err);
+
+    if (status == INLAY_OK)
+        status = open_run_data(&t, &n, err);
+    if (status == INLAY_OK && options_flag(how->o, "strict"))
+        status = notes_refuse_faults(&n, err);
+    notes_free(&n);
+    close_run(&t);
     return status;
 }

@@ -92,6 +92,8 @@ typedef struct training_request {
 } training_request;
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err);
+/* What can be found wrong with it before there is a backbone: settings, recipe, data. */
+inlay_status check_training(const char *name, const training_request *how, inlay_error *err);
 /* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
  * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. A folder
  * that is there is locked first, so that nobody changes it afterwards; released by file_lock_release. */

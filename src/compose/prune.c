@@ -196,7 +196,7 @@ static void copy_option(void *context, const option_spec *spec, const char *text
     copying *c = context;
 
     if (c->status == INLAY_OK)
-        c->status = options_set(c->to, spec->name, text, "pruning", c->err);
+        c->status = options_default(c->to, spec->name, text, "pruning", c->err);
 }
 
 inlay_status prune_write(const adapter *a, const device *d, const char *keep, const char *folder, const void *preprocessing, const void *record, inlay_error *err)

@@ -13,36 +13,32 @@ typedef struct timm_name {
     bool distilled;
 } timm_name;
 
-static const timm_name timm_names[] = {
-#define TIMM_NAME(name, eps, distilled) {name, eps, distilled},
-#include "compose/timm_names.def"
-#undef TIMM_NAME
-};
-
 /* Those that stand for any other size; the last one where no epsilon is the model's. */
-static const timm_name carriers[] = {{"deit_tiny_distilled_patch16_224", 1e-6, true}, {"vit_base_patch16_clip_224", 1e-5, false}, {"vit_base_patch16_224", 1e-6, false}};
+static const timm_name carriers[] = {{"deit_tiny_distilled_patch16_224", 1e-6, true},
+                                     {"vit_base_patch16_clip_224", 1e-5, false},
+                                     {"vit_base_patch16_224", 1e-6, false}};
 
 static bool fits(const timm_name *n, const backbone *b, bool distilled)
 {
     return n->distilled == distilled && fabs(n->eps / b->shape.eps - 1) < 1e-6;
 }
 
-static const timm_name *name_for(const backbone *b)
+static timm_name name_for(const backbone *b)
 {
     bool distilled = backbone_param(b, "dist_token") != NULL;
+    timm_name own = {b->model_name, 0, false};
 
-    for (size_t i = 0; b->model_name && i < sizeof timm_names / sizeof *timm_names; i++)
-        if (strcmp(timm_names[i].name, b->model_name) == 0 && fits(&timm_names[i], b, distilled))
-            return &timm_names[i];
+    if (vit_timm_kept(own.name, &own.eps, &own.distilled) && fits(&own, b, distilled))
+        return own;
     for (size_t i = 0; i < sizeof carriers / sizeof *carriers; i++)
         if (fits(&carriers[i], b, distilled))
-            return &carriers[i];
-    return distilled ? &carriers[0] : &carriers[2];
+            return carriers[i];
+    return distilled ? carriers[0] : carriers[2];
 }
 
 double checkpoint_timm_eps(const backbone *b)
 {
-    return name_for(b)->eps;
+    return name_for(b).eps;
 }
 
 /* The share of the width that timm makes the same whole number of, in few digits. */
@@ -110,24 +106,33 @@ static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
 static json_t *label_names(const checkpoint_content *c)
 {
     json_t *names = json_array();
+    int missing = 0;
 
     for (int64_t i = 0; i < c->classes; i++)
-        json_array_append_new(names, json_string(c->labels[i] ? c->labels[i] : ""));
-    return names;
+        missing |= json_array_append_new(names, json_string(c->labels[i] ? c->labels[i] : ""));
+    if (!missing)
+        return names;
+    json_decref(names);
+    return NULL; /* one left out would give the others its number */
 }
 
 void *checkpoint_config(const checkpoint_content *c)
 {
-    const timm_name *n = name_for(c->b);
-    json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", n->name, "num_classes", (json_int_t)c->classes, "num_features",
-                             (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)), *own = beyond_timm(c, n);
+    timm_name n = name_for(c->b);
+    json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", n.name, "num_classes", (json_int_t)c->classes, "num_features",
+                             (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)), *own = beyond_timm(c, &n);
+    int missing = 0;
 
     if (c->labels)
-        json_object_set_new(root, "label_names", label_names(c));
-    json_object_set_new(root, "model_args", model_args(c->b));
-    json_object_set_new(root, "pretrained_cfg", pretrained_cfg(c));
+        missing |= json_object_set_new(root, "label_names", label_names(c));
+    missing |= json_object_set_new(root, "model_args", model_args(c->b));
+    missing |= json_object_set_new(root, "pretrained_cfg", pretrained_cfg(c));
     if (json_object_size(own))
         json_object_set(root, "inlay", own);
     json_decref(own);
+    if (missing) { /* a number or a text that has no JSON form */
+        json_decref(root);
+        return NULL;
+    }
     return root;
 }

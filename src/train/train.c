@@ -234,7 +234,7 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
     TRY(plan_memory(t, wanted, err));
     fits = size <= q->cache_limit && (!q->room || size <= budget_left(q->room));
 
-    if (size == 0 && q->cache == CACHE_ON)
+    if (size == 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && q->cache_dir)))
         NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
     if (!wanted)
         return INLAY_OK;

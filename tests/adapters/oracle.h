@@ -103,7 +103,7 @@ static inline options *settings_of(const json_t *item)
             given = json_is_true(setting) ? "true" : "false";
         else if (json_is_number(setting))
             snprintf(text, sizeof text, json_is_integer(setting) ? "%.0f" : "%.17g", json_number_value(setting));
-        ASSERT_OK(options_set(o, key, given ? given : text, "oracle", &err));
+        ASSERT_OK(options_default(o, key, given ? given : text, "oracle", &err));
     }
     return o;
 }

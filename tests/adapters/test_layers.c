@@ -334,7 +334,7 @@ static void test_lora_scale(void **state)
     for (int rank = 2; rank <= 4; rank += 2) {
         double own[LOGITS], plain[LOGITS];
         char settings[64];
-        snprintf(settings, sizeof settings, "rank=8 ranks=1:%d layers=1", rank);
+        snprintf(settings, sizeof settings, "ranks=1:%d layers=1", rank);
         logits_of("lora", settings, -1, own);
         snprintf(settings, sizeof settings, "rank=%d layers=1", rank);
         logits_of("lora", settings, -1, plain);

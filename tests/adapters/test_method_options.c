@@ -409,10 +409,10 @@ static void test_mosl(void **state)
 
 static void test_mosa_unused(void **state)
 {
-    static const char *const rows[][3] = {{"mosa", "targets=q", "targets: 'q' is for"},
-                                          {"mosl", "split_biases=true", "split_biases: style lora"},
-                                          {"mosa", "scale=0.5", "scale: it is for"},
-                                          {"mosa", "scaling=none scale=2", "found 'none'"}};
+    static const char *const rows[][3] = {{"mosa", "targets=q", "--targets: of --style lora only; this run has adaptformer"},
+                                          {"mosl", "split_biases=true", "--split-biases: of --style"},
+                                          {"mosa", "scale=0.5", "--scale: of --scaling fixed or learned only; this run has style"},
+                                          {"mosa", "scaling=none scale=2", "this run has none"}};
     backbone *b;
     inlay_error err;
 
@@ -512,7 +512,7 @@ static void test_start_refused(void **state)
     ASSERT_OK(adapter_settings(&o, "adaptable", &err));
     support_settings(o, "start=gelu denominator_init=0.5");
     assert_int_equal(adapter_new(&a, "adaptable", o, v.b, CLASSES, NULL, &err), INLAY_ERR_USAGE);
-    assert_non_null(strstr(err.message, "denominator_init: 'gelu'"));
+    assert_non_null(strstr(err.message, "--denominator-init: of --start one only; this run has gelu"));
     vit_close(&v);
 }
 

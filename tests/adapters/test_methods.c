@@ -65,7 +65,7 @@ static options *small_settings(const char *row, bool smooth)
     for (size_t i = *given ? 0 : 1; i + !smooth < sizeof pairs / sizeof *pairs; i++)
         for (const option_spec *spec = method_find(name, NULL)->options; spec->name; spec++)
             if (strcmp(spec->name, pairs[i][0]) == 0)
-                ASSERT_OK(options_set(o, pairs[i][0], pairs[i][1], "test", &err));
+                ASSERT_OK(options_default(o, pairs[i][0], pairs[i][1], "test", &err));
     support_settings(o, row[strlen(name)] ? row + strlen(name) + 1 : NULL);
     return o;
 }

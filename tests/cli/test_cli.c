@@ -519,7 +519,7 @@ static void test_heatmap(void **state)
     expect_error(inlay("predict --backbone " VIT " --adapter part0 data/test/class1/00.ppm --heatmap x.png"), 2, "a 'bottleneck' adapter has no token weights");
     expect_error(inlay("predict --backbone " VIT " data/test/class1/00.ppm --heatmap x.png"), 2, "there is no adapter");
     expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap x.png --heatmap-layer 3"), 2, "layer 3 has no token weights");
-    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap-layer 1"), 2, "--heatmap FILE.png is missing");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap-layer 1"), 2, "--heatmap-layer: with --heatmap only");
     expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap nowhere/x.png"), 1, "cannot write 'nowhere/x.png'");
     path_in(path, "x.png");
     assert_false(file_exists(path));

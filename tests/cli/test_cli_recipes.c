@@ -123,8 +123,8 @@ static void test_refusals(void **state)
     refuses("--optimizer sgd --beta1 0.5", "--beta1: of --optimizer adamw only");
     refuses("--recipe vpt --beta2 0.5", "--beta2: of --optimizer adamw only");
     refuses("--recipe vpt --adam-rule bert", "--adam-rule: of --optimizer adamw only");
-    refuses("--schedule constant --min-lr 0", "--min-lr: of a --schedule that falls only; this run has constant");
-    refuses("--recipe bitfit --decay-from-start", "--decay-from-start: of a --schedule that falls only");
+    refuses("--schedule constant --min-lr 0", "--min-lr: of --schedule cosine or linear only; this run has constant");
+    refuses("--recipe bitfit --decay-from-start", "--decay-from-start: of --schedule cosine or linear only");
     refuses("--warmup-epochs 1 --warmup-share 0.1", "give one of them");
     refuses("--optimizer lion", "'lion' is not one of adamw, sgd");
     /* in place of the recipe's share */
