@@ -171,7 +171,6 @@ static inlay_status run(options *o, inlay_error *err)
         printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * result.top1, 100 * result.top5, result.eval_count);
     if (result.memory)
         train_result_free(&result);
-    file_lock_release(&lock);
     arena_free(memory);
     return status;
 }

@@ -481,6 +481,17 @@ static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
     return lib.TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);
 }
 
+/* Of what libtiff allocates at once, tables of the directory included, which come before the size of the image is
+ * known. */
+static tmsize_t largest_block(const image_source *s)
+{
+    const uint64_t most = (uint64_t)1 << 30,
+                   least = (uint64_t)1 << 24, /* its buffers have a size below which they never are */
+        share = s->memory && s->memory->share ? s->memory->share->size : most;
+
+    return (tmsize_t)(share > most ? most : share < least ? least : share);
+}
+
 inlay_status image_decode_tiff(image *out, image_source *s, inlay_error *err)
 {
     tiff_reader r = {.s = s};
@@ -493,7 +504,7 @@ inlay_status image_decode_tiff(image *out, image_source *s, inlay_error *err)
         FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory", s->name);
     lib.TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &r);
     lib.TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
-    lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)1 << 30);
+    lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options, largest_block(s));
     r.tiff = lib.TIFFClientOpenExt(s->name, "r", &r, on_read, on_write, on_seek, on_close, on_size, on_map, on_unmap,
                                    options);
     lib.TIFFOpenOptionsFree(options);

@@ -27,6 +27,12 @@ inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *
     return INLAY_OK;
 }
 
+void device_plan(const device *d, budget *room)
+{
+    budget_set(room, "scratch of the threads", size_product(pool_threads(d->c.threads), d->c.scratch_size),
+               "fewer --threads");
+}
+
 void device_close(device *d)
 {
     for (int i = 0; d->c.scratch && d->c.threads && i < pool_threads(d->c.threads); i++)

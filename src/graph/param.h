@@ -4,6 +4,7 @@
 #define INLAY_GRAPH_PARAM_H
 
 #include "base/arena.h"
+#include "base/budget.h"
 #include "kernels/kernels.h"
 
 #define PARAM_MAX_DIMS 4
@@ -54,6 +55,8 @@ typedef struct device {
 /* threads 0: all processors. `k` NULL: kernels_choose. */
 inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err);
 void device_close(device *d);
+/* Sets the part of its threads in a budget. */
+void device_plan(const device *d, budget *room);
 
 /* A parameter in `memory`, without a value. dims: ndim of them. */
 param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims);

@@ -117,6 +117,7 @@ static inlay_status plan_pass(const measure_request *q, const model *m, const pr
     program_needs needs = {0};
     size_t activations = program_measure(&needs, m->g, plan);
 
+    device_plan(q->dev, q->room);
     budget_set(q->room, "weights", needs.weights, NULL);
     budget_set(q->room, "gradients and optimiser", needs.training, NULL);
     budget_set(q->room, "activations", activations, "a smaller --batch-size");

@@ -232,6 +232,7 @@ inlay_status plan_inference(budget *room, graph *g, const program_request *reque
     program_needs needs = {0};
     size_t activations = program_measure(&needs, g, request);
 
+    device_plan(request->dev, room);
     budget_set(room, "weights", needs.weights, NULL);
     budget_set(room, "activations", activations, "a smaller --batch-size");
     program_needs_free(&needs);

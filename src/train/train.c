@@ -186,6 +186,7 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
         return INLAY_OK;
     training = training_activations(t, &needs, cached);
     status = judging_activations(t, &needs, &judging, err);
+    device_plan(q->dev, q->room);
     budget_set(q->room, "weights", needs.weights, NULL);
     budget_set(q->room, "gradients and optimiser", needs.training, NULL);
     budget_set(q->room, "a checkpoint being saved", needs.training, NULL); /* values and moments, copied */

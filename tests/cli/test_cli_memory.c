@@ -102,7 +102,7 @@ static void test_training_is_refused_before_it_starts(void **state)
             fail_msg("'%s' is not in: %s", parts[i], text_of("err.txt"));
     path_in(path, "run/metrics.jsonl");
     assert_false(file_exists(path));
-    expect(inlay(TRAIN "--output run --memory 20M"), 0);
+    expect(inlay(TRAIN "--output run --memory 60M"), 0);
 }
 
 /* The same bits in memory and in a file, and whatever the budget is. */
@@ -114,7 +114,7 @@ static void test_a_cache_that_does_not_fit_is_a_file(void **state)
     inlay_error err;
 
     (void)state;
-    expect(inlay(TRAIN "--output small --memory 20M --cache-limit 1K"), 0);
+    expect(inlay(TRAIN "--output small --memory 60M --cache-limit 1K"), 0);
     assert_non_null(strstr(text_of("err.txt"), "cached features in 'small'"));
     assert_null(strstr(text_of("err.txt"), "feature cache"));
     expect(inlay(TRAIN "--output large --memory 1G"), 0);
@@ -142,7 +142,7 @@ static void test_the_other_commands_are_refused(void **state)
     expect_error(inlay("pretrain --data data --output fresh --epochs 1 --image-size 28 --memory 100K"), 1,
                  "gradients and optimiser ");
     expect_error(inlay("predict --backbone " VIT " data --memory lots"), 2, "expected a size such as 512");
-    expect(inlay("eval --backbone " VIT " --data data --adapter judged --memory 20M"), 0);
+    expect(inlay("eval --backbone " VIT " --threads 1 --data data --adapter judged --memory 60M"), 0);
     expect(inlay("bench --backbone " VIT " --threads 1 --precision f32 --runs 1 --memory 100M"), 0);
 }
 
