@@ -142,9 +142,9 @@ static void test_cut_while_mapped(void **state)
     (void)state;
     for (int i = 0; i < 20 && !named; i++) {
         assert_int_equal(shell("rm -rf own out cache && cp -r data own"), 0);
-        status = shell("\"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
+        status = shell("{ \"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
                        "--feature-cache on --cache-dir cache --output out 2>err.txt & p=$!; sleep 0.3; "
-                       "truncate -c -s 4096 cache/features-*; sleep 0.3; kill -TERM $p 2>/dev/null; wait $p");
+                       "truncate -c -s 4096 cache/features-*; sleep 0.3; kill -TERM $p 2>/dev/null; wait $p; }");
         named = strstr(text_of("err.txt"), "was cut while it was read") != NULL;
         if (named)
             assert_int_equal(status, 1);
