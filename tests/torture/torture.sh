@@ -135,8 +135,8 @@ check_status() { # kind status mine folder
     elif [ "$2" -eq 124 ]; then
         complain "$1" "does not end"
     elif [ "$2" -ge 128 ] && [ "$2" -ne $((128 + $3)) ]; then
-        # the one way in which the library may end the process: no memory for a name
-        if [ "$2" -eq 134 ] && grep -q 'out of memory' "$work/said"; then
+        # no memory for a name, here or in a C++ library: the one way in which a library may end the process
+        if [ "$2" -eq 134 ] && grep -q 'out of memory\|bad_alloc' "$work/said"; then
             failed[$1]=$((${failed[$1]:-0} + 1))
         else
             complain "$1" "ended by signal $(($2 - 128))"
@@ -232,7 +232,7 @@ torture_malloc() {
     FAIL_MALLOC_AT=$at FAIL_MALLOC_ALL=$all LD_PRELOAD=$preload timeout 30 "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=0
     [ -s "$work/said" ] || echo "(no memory for the message)" >"$work/said"
-    [ $status -eq 0 ] || grep -qi memory "$work/said" || complain malloc "the message tells another cause"
+    [ $status -eq 0 ] || grep -qi 'memory\|bad_alloc' "$work/said" || complain malloc "the message tells another cause"
 }
 torture_stop() { # stopped and continued
     fault="stopped and continued"
