@@ -1,8 +1,10 @@
 /* inlay: the command. Exit status: 0 done, 1 failed, 2 used wrongly, 128 + signal when interrupted. */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -214,6 +216,18 @@ static void on_lost_pages(int number, siginfo_t *info, void *context)
     _exit(1);
 }
 
+/* JSON that is built key by key would lack, without a word, the key whose memory was refused. What a run has written by
+ * then is whole, and the run can be resumed. */
+static void *json_memory(size_t size)
+{
+    void *memory = malloc(size);
+
+    if (memory || size == 0)
+        return memory;
+    put_error("inlay: out of memory\n");
+    _exit(1);
+}
+
 static void name_lost_files(void)
 {
     struct sigaction action = {.sa_sigaction = on_lost_pages, .sa_flags = SA_SIGINFO};
@@ -226,6 +240,7 @@ int main(int argc, char **argv)
 {
     open_standard();
     name_lost_files();
+    json_set_alloc_funcs(json_memory, free);
     stop_ignore_broken_output();
     return close_output(argc < 2 ? "" : argv[1], act(argc, argv));
 }

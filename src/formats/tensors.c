@@ -218,6 +218,6 @@ inlay_status tensor_set_sha256(const tensor_set *set, char hex[65], inlay_error 
     }
     EVP_MD_CTX_free(all);
     if (!good)
-        FAIL(err, INLAY_ERR_INTERNAL, "sha256 of the checkpoint failed");
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the sha256 of the checkpoint (or libcrypto has none)");
     return INLAY_OK;
 }
