@@ -107,7 +107,8 @@ static inlay_status make_part(adapter *a, const json_t *item, inlay_error *err)
     TRY(adapter_settings(&o, name, err));
     json_object_foreach(settings, key, text)
     {
-        inlay_status status = options_default(o, key, json_string_value(text) ? json_string_value(text) : "", "parts", err);
+        inlay_status status =
+            options_default(o, key, json_string_value(text) ? json_string_value(text) : "", "parts", err);
         if (status != INLAY_OK) {
             options_free(o);
             return status;
