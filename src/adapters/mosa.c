@@ -140,10 +140,10 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
         b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width, (init_rule){INIT_CONSTANT, 1, 0});
         b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width, (init_rule){INIT_ZERO, 0, 0});
     }
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down, experts_of(a, "down"),
-             draw, &b->down, &b->down_bias);
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up, experts_of(a, "up"), draw + 1,
-             &b->up, &b->up_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down,
+             experts_of(a, "down"), draw, &b->down, &b->down_bias);
+    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up, experts_of(a, "up"),
+             draw + 1, &b->up, &b->up_bias);
     if (scale_learned(a))
         b->scaling = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.scaling", layer, slot), 1,
                                        (int64_t[]){1}, (init_rule){INIT_CONSTANT, scale_of(a), 0});

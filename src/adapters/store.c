@@ -51,8 +51,10 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_object_set_new(root, "options", settings);
     json_object_set_new(root, "backbone", backbone_facts(b));
     json_object_update_new(json_object_get(root, "backbone"),
-                        json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture, "layout", b->shape.layout, "path", json_text(b->path), "sha256",
-                                  b->sha256, "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth, "image_size", (json_int_t)b->shape.height));
+                           json_pack("{s:s, s:s, s:o, s:s, s:I, s:I, s:I}", "architecture", b->shape.architecture,
+                                     "layout", b->shape.layout, "path", json_text(b->path), "sha256", b->sha256,
+                                     "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth,
+                                     "image_size", (json_int_t)b->shape.height));
     json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
                                                       (json_int_t)adapter_trained_total(a, true)));
     json_object_set_new(root, "labels", labels);
@@ -139,7 +141,8 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
     return INLAY_OK;
 }
 
-/* The weights are the same; what else the model is a function of must be as well. Adapters of earlier versions have no such keys. */
+/* The weights are the same; what else the model is a function of must be as well. Adapters of earlier versions have no
+ * such keys. */
 static inlay_status check_facts(const json_t *about, const char *path, const backbone *b, inlay_error *err)
 {
     json_t *facts = backbone_facts(b), *item;
@@ -150,10 +153,12 @@ static inlay_status check_facts(const json_t *about, const char *path, const bac
     {
         const json_t *recorded = json_object_get(about, key);
         char was[64], is[64];
-        if (status != INLAY_OK || !recorded || strcmp(config_value_text(was, recorded), config_value_text(is, item)) == 0)
+        if (status != INLAY_OK || !recorded ||
+            strcmp(config_value_text(was, recorded), config_value_text(is, item)) == 0)
             continue;
         status = error_set(err, INLAY_ERR_MISMATCH,
-                           "%s: the adapter was trained on the same weights as another model: 'backbone.%s' is %s, by its configuration "
+                           "%s: the adapter was trained on the same weights as another model: 'backbone.%s' is %s, by "
+                           "its configuration "
                            "'%s' has %s (eval and predict take it with --force-backbone)",
                            path, key, was, b->path, is);
     }

@@ -112,10 +112,12 @@ typedef struct backbone {
     backbone_input input;
     param **params; /* by canonical (timm) name; values are views of the checkpoint */
     int param_count, param_capacity;
-    const char *const *labels; /* [classes] names of the classes of the checkpoint's own head, NULL where one has none; NULL: no names */
+    const char *const *labels;  /* [classes] names of the classes of the checkpoint's own head, NULL where one has none;
+                                   NULL: no names */
     int64_t label_count, named; /* how long the list is, and how many names are in it */
     const char *label_source;  /* file and key that they come from */
-    bool labels_usual;         /* they are ones that people use for these classes, not the checkpoint's: for reading, not for finding classes by name */
+    bool labels_usual; /* they are ones that people use for these classes, not the checkpoint's: for reading, not for
+                          finding classes by name */
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;               /* the architecture's own */
     notes notes;               /* what its files say that was not used, or was taken for granted */
@@ -156,7 +158,8 @@ void backbone_close(backbone *b); /* after every graph and device that used its 
 /* Fills b->sha256 (reads the whole file once). */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
-/* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each fact). */
+/* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each
+ * fact). */
 void *backbone_facts(const backbone *b);
 int64_t backbone_param_total(const backbone *b, bool with_head);
 

@@ -136,17 +136,18 @@ inlay_status config_channels(const config_reader *r, const char *key, double out
     return INLAY_OK;
 }
 
-inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3], const char *std_key,
-                                        const double std[3], inlay_error *err)
+inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3],
+                                        const char *std_key, const double std[3], inlay_error *err)
 {
     for (int i = 0; i < 3; i++) {
         float m = (float)mean[i], s = (float)std[i];
         if (!(s > 0) || !isfinite(1 / s) || !isfinite(s))
-            FAIL(err, INLAY_ERR_FORMAT, "%s: '%s' has %g: a positive number is expected of which the inverse can be computed", path,
-                 std_key, std[i]);
+            FAIL(err, INLAY_ERR_FORMAT,
+                 "%s: '%s' has %g: a positive number is expected of which the inverse can be computed", path, std_key,
+                 std[i]);
         if (!isfinite(m) || !isfinite(m / s) || !isfinite((1 - m) / s))
-            FAIL(err, INLAY_ERR_FORMAT, "%s: '%s' has %g, with which pixels cannot be normalised ('%s' has %g)", path, mean_key, mean[i],
-                 std_key, std[i]);
+            FAIL(err, INLAY_ERR_FORMAT, "%s: '%s' has %g, with which pixels cannot be normalised ('%s' has %g)", path,
+                 mean_key, mean[i], std_key, std[i]);
     }
     return INLAY_OK;
 }

@@ -1,4 +1,5 @@
-/* Reading the keys of a checkpoint's JSON files, with errors that name file and key. A key that is missing or null leaves *out as it is. */
+/* Reading the keys of a checkpoint's JSON files, with errors that name file and key. A key that is missing or null
+ * leaves *out as it is. */
 #ifndef INLAY_BACKBONES_CONFIG_H
 #define INLAY_BACKBONES_CONFIG_H
 
@@ -38,8 +39,8 @@ const char *config_text(const config_reader *r, const char *key); /* NULL: missi
 /* One number for each of three channels, or one for all. Finite. */
 inlay_status config_channels(const config_reader *r, const char *key, double out[3]);
 /* Whether all of (x - mean) / std, x from 0 to 1, can be computed in floats: names the key that is in the way. */
-inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3], const char *std_key,
-                                        const double std[3], inlay_error *err);
+inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3],
+                                        const char *std_key, const double std[3], inlay_error *err);
 inlay_status config_activation(const config_reader *r, const char *key, activation *act);
 
 #endif

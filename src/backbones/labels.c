@@ -1,5 +1,6 @@
 /* Names of a checkpoint's classes: from its configuration, from a file that the user names, or ImageNet-1k's where the
- * configuration says that the head was trained on it. Names may be fewer than classes: whoever reads them finds NULL for the others. */
+ * configuration says that the head was trained on it. Names may be fewer than classes: whoever reads them finds NULL
+ * for the others. */
 #include "backbones/labels.h"
 
 #include <stdlib.h>
@@ -33,7 +34,8 @@ static void put(backbone *b, names *n, int64_t at, const char *name)
 }
 
 /* A name as text: numbers are taken as they are written; NULL: none. */
-static inlay_status name_of(const char **out, backbone *b, const config_reader *r, const char *key, const char *at, const json_t *item)
+static inlay_status name_of(const char **out, backbone *b, const config_reader *r, const char *key, const char *at,
+                            const json_t *item)
 {
     char room[64];
 
@@ -45,7 +47,8 @@ static inlay_status name_of(const char **out, backbone *b, const config_reader *
     else if (json_is_number(item))
         *out = arena_strdup(b->memory, config_value_text(room, item));
     else
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: the name of class %s in '%s' is %s, expected text", r->path, at, key, config_value_text(room, item));
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: the name of class %s in '%s' is %s, expected text", r->path, at, key,
+             config_value_text(room, item));
     if (*out && !**out)
         *out = NULL;
     return INLAY_OK;
@@ -72,7 +75,8 @@ static inlay_status read_object(backbone *b, const config_reader *r, const char 
         char *end;
         long long number = strtoll(at, &end, 10);
         if (end == at || *end || at[0] == ' ' || number < 0 || number >= MOST_CLASSES)
-            FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' has the key '%s', expected the number of a class", r->path, key, at);
+            FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' has the key '%s', expected the number of a class", r->path, key,
+                 at);
         TRY(name_of(&name, b, r, key, at, item));
         if (number < n->count && n->items[number] && name)
             FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' names class %lld twice", r->path, key, number);
@@ -90,8 +94,8 @@ static inlay_status read_names(backbone *b, const config_reader *r, const char *
         return read_list(b, r, key, item, n);
     if (json_is_object(item))
         return read_object(b, r, key, item, n);
-    FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' is %s, expected a list of names, or an object from class number to name", r->path, key,
-         config_value_text(room, item));
+    FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' is %s, expected a list of names, or an object from class number to name",
+         r->path, key, config_value_text(room, item));
 }
 
 static void take(backbone *b, const names *n, const char *source)
@@ -144,9 +148,10 @@ void labels_fit(backbone *b)
         return;
     }
     if (b->named != classes || b->label_count != classes)
-        notes_add(&b->notes, "%s has names for %lld classes, the head has %lld: %s", b->label_source, (long long)b->named, (long long)classes,
-                      b->label_count > classes ? "names above are not used, a class without a name is given by its number"
-                                               : "a class without a name is given by its number");
+        notes_add(&b->notes, "%s has names for %lld classes, the head has %lld: %s", b->label_source,
+                  (long long)b->named, (long long)classes,
+                  b->label_count > classes ? "names above are not used, a class without a name is given by its number"
+                                           : "a class without a name is given by its number");
     fitted = ARENA_ARRAY(b->memory, const char *, classes);
     for (int64_t i = 0; i < classes && i < b->label_count; i++)
         fitted[i] = b->labels[i];
@@ -180,7 +185,8 @@ static inlay_status read_lines(backbone *b, const char *path, const char *text, 
         checked = json_string(name); /* NULL where it is not UTF-8 */
         if (!checked || !*name || memchr(at, '\0', (size_t)(stop - at))) {
             json_decref(checked);
-            FAIL(err, INLAY_ERR_FORMAT, "%s: line %d is %s: one name a line is expected, in UTF-8", path, line, *name ? "not text" : "empty");
+            FAIL(err, INLAY_ERR_FORMAT, "%s: line %d is %s: one name a line is expected, in UTF-8", path, line,
+                 *name ? "not text" : "empty");
         }
         json_decref(checked);
         put(b, n, n->count, name);
@@ -229,7 +235,8 @@ inlay_status labels_load(backbone *b, const char *path, inlay_error *err)
     free(text);
     TRY(status);
     if (n.named != b->shape.classes || n.count != b->shape.classes)
-        FAIL(err, INLAY_ERR_USAGE, "%s names %lld classes, the head of '%s' has %lld", path, (long long)n.named, b->path, (long long)b->shape.classes);
+        FAIL(err, INLAY_ERR_USAGE, "%s names %lld classes, the head of '%s' has %lld", path, (long long)n.named,
+             b->path, (long long)b->shape.classes);
     take(b, &n, arena_strdup(b->memory, path));
     b->labels_usual = false;
     return INLAY_OK;

@@ -46,8 +46,8 @@ inlay_status vit_claim_read(const config_reader *r, const char *key, vit_claim *
 /* What a library's config.json gives: heads, epsilon, activation, pooling, image size, preprocessing, labels. */
 inlay_status vit_timm_config(backbone *b, const config_reader *r);
 inlay_status vit_hf_config(backbone *b, const config_reader *r);
-/* Whether a written checkpoint may keep this name of timm's, since it stands for a plain ViT of which model_args say the
- * rest; NULL is no name. */
+/* Whether a written checkpoint may keep this name of timm's, since it stands for a plain ViT of which model_args say
+ * the rest; NULL is no name. */
 bool vit_timm_kept(const char *name, double *eps, bool *distilled);
 /* The part of it that says how images are brought to the model. */
 inlay_status vit_timm_input(backbone *b, const config_reader *r);

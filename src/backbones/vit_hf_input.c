@@ -1,8 +1,9 @@
-/* How images are brought to a ViT of Hugging Face: preprocessor_config.json, or the image processor in processor_config.json, which comes first where
- * both are there, as in transformers.
+/* How images are brought to a ViT of Hugging Face: preprocessor_config.json, or the image processor in
+ * processor_config.json, which comes first where both are there, as in transformers.
  *
- * The pixels are those of the processors that work with Pillow. Their "fast" forms resize with torchvision, which rounds
- * a few pixels otherwise; both read the same file. Whatever the file asks for that would give other pixels is an error. */
+ * The pixels are those of the processors that work with Pillow. Their "fast" forms resize with torchvision, which
+ * rounds a few pixels otherwise; both read the same file. Whatever the file asks for that would give other pixels is an
+ * error. */
 #include <math.h>
 #include <string.h>
 
@@ -108,7 +109,8 @@ static inlay_status find_processor(const config_reader *r, const char *model_typ
             *out = &processors[i];
             return INLAY_OK;
         }
-    FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: the image processor '%s' is not supported (expected that of ViT, DeiT, Beit, CLIP, Bit or Siglip)",
+    FAIL(r->err, INLAY_ERR_UNSUPPORTED,
+         "%s: the image processor '%s' is not supported (expected that of ViT, DeiT, Beit, CLIP, Bit or Siglip)",
          r->path, given);
 }
 
@@ -133,7 +135,8 @@ static bool only_sides(const json_t *item, const char *first, const char *second
     return found == (names[1] ? 2 : 1);
 }
 
-/* A size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0 for the latter. */
+/* A size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0 for
+ * the latter. */
 static inlay_status read_size(const config_reader *r, const char *key, bool square, int64_t sides[2])
 {
     const json_t *item = json_object_get(r->object, key), *pair[2] = {json_array_get(item, 0), json_array_get(item, 1)};
@@ -156,12 +159,13 @@ static inlay_status read_size(const config_reader *r, const char *key, bool squa
     sides[1] = 0;
     if (json_is_object(item) && only_sides(item, "shortest_edge", NULL, sides))
         return INLAY_OK;
-    FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: '%s' is %s, which is not supported (expected a number, {height, width} or {shortest_edge})",
-         r->path, key, config_value_text(room, item));
+    FAIL(r->err, INLAY_ERR_UNSUPPORTED,
+         "%s: '%s' is %s, which is not supported (expected a number, {height, width} or {shortest_edge})", r->path, key,
+         config_value_text(room, item));
 }
 
-/* The share of `resized` that `wanted` is, such that floor(wanted / share) is `resized` again: rounded down to eight decimals, so that files
- * that keep nine digits keep all of it. */
+/* The share of `resized` that `wanted` is, such that floor(wanted / share) is `resized` again: rounded down to eight
+ * decimals, so that files that keep nine digits keep all of it. */
 static double share(int64_t wanted, int64_t resized)
 {
     double steps = floor((double)wanted / (double)resized * 1e8);
@@ -170,29 +174,38 @@ static double share(int64_t wanted, int64_t resized)
 }
 
 /* Where the images go: resized to `size`, then the centre of `crop`, which must be what the model reads. */
-static inlay_status place(backbone *b, const config_reader *r, const int64_t size[2], const int64_t crop[2], bool centre_crop)
+static inlay_status place(backbone *b, const config_reader *r, const int64_t size[2], const int64_t crop[2],
+                          bool centre_crop)
 {
     const int64_t *out = centre_crop ? crop : size;
-    int64_t height = b->shape.height ? b->shape.height : out[0], wanted[2] = {height, b->shape.image_width ? b->shape.image_width : height};
+    int64_t height = b->shape.height ? b->shape.height : out[0],
+            wanted[2] = {height, b->shape.image_width ? b->shape.image_width : height};
     double pct = share(out[0], size[0]);
 
     if (!size[1] && !centre_crop)
-        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'size' is {shortest_edge} and 'do_center_crop' is false: images would have different sizes", r->path);
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED,
+             "%s: 'size' is {shortest_edge} and 'do_center_crop' is false: images would have different sizes", r->path);
     if (centre_crop && !crop[1])
-        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'crop_size' is {shortest_edge}, expected a number or {height, width}", r->path);
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'crop_size' is {shortest_edge}, expected a number or {height, width}",
+             r->path);
     if (out[0] != wanted[0] || out[1] != wanted[1])
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' makes images of %lld x %lld pixels, the model reads %lld x %lld ('image_size' in config.json)",
-             r->path, centre_crop ? "crop_size" : "size", (long long)out[0], (long long)out[1], (long long)wanted[0], (long long)wanted[1]);
+        FAIL(r->err, INLAY_ERR_FORMAT,
+             "%s: '%s' makes images of %lld x %lld pixels, the model reads %lld x %lld ('image_size' in config.json)",
+             r->path, centre_crop ? "crop_size" : "size", (long long)out[0], (long long)out[1], (long long)wanted[0],
+             (long long)wanted[1]);
     b->shape.height = out[0]; /* of a type that takes any size, this is where it comes from */
     b->shape.image_width = out[1];
     if (size[1] && floor((double)out[1] / pct) != (double)size[1])
-        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'size' is %lld x %lld and 'crop_size' %lld x %lld: they must be in one proportion", r->path,
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED,
+             "%s: 'size' is %lld x %lld and 'crop_size' %lld x %lld: they must be in one proportion", r->path,
              (long long)size[0], (long long)size[1], (long long)crop[0], (long long)crop[1]);
     b->input.crop_mode = size[1] ? "squash" : "center";
     b->input.crop_pct = pct;
-    b->input.crop_down = !size[1] || (size[0] - out[0]) % 2 || (size[1] - out[1]) % 2; /* else every rounding is the same */
+    b->input.crop_down =
+        !size[1] || (size[0] - out[0]) % 2 || (size[1] - out[1]) % 2; /* else every rounding is the same */
     if (pct < 0.05 || pct > 2)
-        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'crop_size' is %g times 'size': from 0.05 to 2 is supported", r->path, pct);
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'crop_size' is %g times 'size': from 0.05 to 2 is supported", r->path,
+             pct);
     return INLAY_OK;
 }
 
@@ -206,7 +219,8 @@ static inlay_status read_geometry(backbone *b, const config_reader *r, const pro
     b->input.interpolation = filters[json_is_integer(resample) ? json_integer_value(resample) : p->resample];
     TRY(read_flag(r, "do_resize", &resize));
     if (!resize)
-        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'do_resize' is false, which is not supported (expected true)", r->path);
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'do_resize' is false, which is not supported (expected true)",
+             r->path);
     TRY(config_flag(r, "default_to_square", &square));
     TRY(read_flag(r, "do_center_crop", &centre_crop));
     TRY(read_size(r, "size", square, size));
@@ -268,7 +282,8 @@ static json_t *usual_processor(const backbone *b, const char *model_type)
 }
 
 /* A JSON file beside config.json; *out is NULL when there is none. */
-static inlay_status load_beside(backbone *b, const char *config_path, const char *name, const char **path, json_t **out, inlay_error *err)
+static inlay_status load_beside(backbone *b, const char *config_path, const char *name, const char **path, json_t **out,
+                                inlay_error *err)
 {
     *path = arena_printf(b->memory, "%.*s%s", (int)(path_base(config_path) - config_path), config_path, name);
     *out = NULL;

@@ -17,7 +17,8 @@ static double cubic(double x)
 /* Taps of output `i` when `old` samples become `new`: weights[0 .. count) for inputs first, first + 1, ... */
 static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int64_t new)
 {
-    double scale = (double)old / (double)new, stretch = scale > 1 ? scale : 1, centre = ((double)i + 0.5) * scale, support = 2 * stretch, total = 0;
+    double scale = (double)old / (double)new, stretch = scale > 1 ? scale : 1, centre = ((double)i + 0.5) * scale,
+           support = 2 * stretch, total = 0;
     int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
 
     if (centre - support + 0.5 < 0)

@@ -1,4 +1,5 @@
-/* What timm's config.json says of a ViT: model_args, and the architecture's name, which stands for what cannot be read off the tensors. */
+/* What timm's config.json says of a ViT: model_args, and the architecture's name, which stands for what cannot be read
+ * off the tensors. */
 #include <math.h>
 #include <string.h>
 

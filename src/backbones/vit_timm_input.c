@@ -1,11 +1,12 @@
-/* How images are brought to a ViT of timm, and what its classes are called: pretrained_cfg in config.json, or the same keys
- * in config.json itself, as older files have them. Missing keys are what timm takes then. */
+/* How images are brought to a ViT of timm, and what its classes are called: pretrained_cfg in config.json, or the same
+ * keys in config.json itself, as older files have them. Missing keys are what timm takes then. */
 #include <string.h>
 
 #include "backbones/labels.h"
 #include "backbones/vit_config.h"
 
-static const char elsewhere[] = "where the weights were found", cited[] = "whose work it is", at_test_size[] = "timm uses it where the test size is asked for",
+static const char elsewhere[] = "where the weights were found", cited[] = "whose work it is",
+                  at_test_size[] = "timm uses it where the test size is asked for",
                   in_tensors[] = "read off the tensors";
 
 #define CFG_KEYS \
@@ -93,7 +94,8 @@ static inlay_status read_size(backbone *b, const config_reader *r)
     for (size_t i = 0; i < 3; i++) {
         sides[i] = json_integer_value(json_array_get(item, i));
         if (json_array_size(item) != 3 || sides[i] < 1 || sides[i] > 1 << 16)
-            FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'input_size' is %s, expected [channels, height, width]", r->path, config_value_text(room, item));
+            FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'input_size' is %s, expected [channels, height, width]", r->path,
+                 config_value_text(room, item));
     }
     if (!b->shape.height) {
         b->shape.height = sides[1];
@@ -130,7 +132,10 @@ static inlay_status read_normalisation(backbone *b, const config_reader *r)
 /* Keys without which timm's own values are taken: said, since they are not those of most ViTs. */
 static void note_missing(backbone *b, const config_reader *r)
 {
-    static const char *const wanted[][2] = {{"mean", "0.485, 0.456, 0.406"}, {"std", "0.229, 0.224, 0.225"}, {"crop_pct", "0.875"}, {"interpolation", "bicubic"}};
+    static const char *const wanted[][2] = {{"mean", "0.485, 0.456, 0.406"},
+                                            {"std", "0.229, 0.224, 0.225"},
+                                            {"crop_pct", "0.875"},
+                                            {"interpolation", "bicubic"}};
 
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const json_t *item = json_object_get(r->object, wanted[i][0]);
@@ -149,7 +154,8 @@ static inlay_status read_own(backbone *b, const config_reader *r)
     if (!own.object)
         return INLAY_OK;
     if (!json_is_object(own.object))
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'inlay' is %s, expected an object", r->path, config_value_text(room, own.object));
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'inlay' is %s, expected an object", r->path,
+             config_value_text(room, own.object));
     TRY(config_check(b, &own, own_keys));
     TRY(config_real(&own, "norm_eps", 0, 1, &b->shape.eps));
     return config_flag(&own, "crop_down", &b->input.crop_down);
@@ -162,7 +168,8 @@ inlay_status vit_timm_input(backbone *b, const config_reader *r)
     char room[64];
 
     if (nested && !json_is_null(nested) && !json_is_object(nested))
-        FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'pretrained_cfg' is %s, expected an object", r->path, config_value_text(room, nested));
+        FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'pretrained_cfg' is %s, expected an object", r->path,
+             config_value_text(room, nested));
     TRY(config_check(b, r, json_is_object(nested) ? root_keys : flat_keys));
     if (json_is_object(nested))
         TRY(config_check(b, &cfg, cfg_keys));

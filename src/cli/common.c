@@ -21,12 +21,16 @@ inlay_status apply_labels(session *s, const options *o, inlay_error *err)
     const char *file = options_string(o, "labels");
 
     if (file && s->a)
-        FAIL(err, INLAY_ERR_USAGE, "--labels names the classes of a checkpoint's own head: adapter '%s' has the names of its own", options_at(o, "adapter", 0));
+        FAIL(err, INLAY_ERR_USAGE,
+             "--labels names the classes of a checkpoint's own head: adapter '%s' has the names of its own",
+             options_at(o, "adapter", 0));
     if (file)
         return labels_load(s->b, file, err);
     if (!s->a && s->b->shape.classes && !s->b->labels)
-        fprintf(stderr, "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names them)\n", s->b->path,
-                (long long)s->b->shape.classes);
+        fprintf(stderr,
+                "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names "
+                "them)\n",
+                s->b->path, (long long)s->b->shape.classes);
     return INLAY_OK;
 }
 
@@ -56,7 +60,8 @@ FILE *progress_stream(const options *o)
     return options_flag(o, "quiet") ? NULL : stderr;
 }
 
-/* What --crop-mode center and border keep where the checkpoint's own preprocessing is the whole image: as most of timm's ViTs. */
+/* What --crop-mode center and border keep where the checkpoint's own preprocessing is the whole image: as most of
+ * timm's ViTs. */
 #define CROP_PCT_OF_CENTRE 0.9
 
 void print_note(const char *text)
@@ -81,7 +86,9 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
     const char *mode = options_string(o, "crop_mode"), *interpolation = options_string(o, "interpolation");
 
     if (mode) {
-        preprocess_mode wanted = strcmp(mode, "center") == 0 ? PREPROCESS_CROP : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH : PREPROCESS_BORDER;
+        preprocess_mode wanted = strcmp(mode, "center") == 0   ? PREPROCESS_CROP
+                                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
+                                                               : PREPROCESS_BORDER;
         if (wanted == PREPROCESS_SQUASH)
             p->crop_pct = 1; /* the whole image, unless --crop-pct says otherwise */
         else if (p->mode == PREPROCESS_SQUASH && p->crop_pct >= 1)

@@ -21,8 +21,11 @@
             "the layers of a list, with a comma or a dash: 0,1,3; 3-3",                                                \
             false                                                                                                      \
     }
-#define OPTION_LABELS \
-    {"labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object", false}
+#define OPTION_LABELS                                                                                                  \
+    {                                                                                                                  \
+        "labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE",                                                             \
+            "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object", false \
+    }
 #define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
 #define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
 #define OPTION_PIN \

@@ -10,9 +10,11 @@
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
     {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter to fold", false},
-    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for model.safetensors and config.json (timm's naming)", false},
+    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for model.safetensors and config.json (timm's naming)",
+     false},
     {"dtype", OPTION_CHOICE, "f32", "f32|bf16", 0, 0, NULL, "type of the written weights", false},
-    {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "replace a checkpoint that is in the output folder already", false},
+    {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "replace a checkpoint that is in the output folder already",
+     false},
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
@@ -75,21 +77,26 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
 }
 
 /* What timm's model and transforms do otherwise, for lack of a key. */
-static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count, inlay_error *err)
+static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count,
+                                     inlay_error *err)
 {
     double eps = checkpoint_timm_eps(s->b);
 
     if (fabs(eps / s->b->shape.eps - 1) > 1e-6) {
         TRY(probe_written(s, output, true, room, err));
-        fprintf(stderr, "note: timm has no model with a LayerNorm epsilon of %g and takes %g: there, logits differ by up to %.1e on the same images\n", s->b->shape.eps, eps,
-                largest_difference(before, room, count));
+        fprintf(stderr,
+                "note: timm has no model with a LayerNorm epsilon of %g and takes %g: there, logits differ by up to "
+                "%.1e on the same images\n",
+                s->b->shape.eps, eps, largest_difference(before, room, count));
     }
     if (s->prep.crop_down)
         fprintf(stderr, "note: where a centre crop begins at half a pixel, timm may take the other one of the two\n");
     if (s->prep.interpolation == RESAMPLE_TF_BILINEAR)
-        fprintf(stderr, "note: timm's transforms have no 'tf-bilinear': images must be prepared in another way there\n");
+        fprintf(stderr,
+                "note: timm's transforms have no 'tf-bilinear': images must be prepared in another way there\n");
     if (s->prep.apply_orientation)
-        fprintf(stderr, "note: the checkpoint does not say that images are turned upright first: --exif-orientation does\n");
+        fprintf(stderr,
+                "note: the checkpoint does not say that images are turned upright first: --exif-orientation does\n");
     return INLAY_OK;
 }
 
@@ -107,7 +114,8 @@ static inlay_status compare(session *s, const options *o, inlay_error *err)
         scale = fmax(scale, fabs((double)before[i]));
     if (status == INLAY_OK) {
         largest = largest_difference(before, after, count);
-        printf("folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)\n", options_string(o, "adapter"), output, largest, scale);
+        printf("folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)\n",
+               options_string(o, "adapter"), output, largest, scale);
         status = note_differences(s, output, before, after, count, err);
     }
     free(before);
@@ -133,13 +141,15 @@ static bool is_folder_of(const char *path, const char *folder)
 static inlay_status check_folder(const options *o, inlay_error *err)
 {
     static const char *const inputs[] = {"backbone", "adapter"};
-    static const char *const names[] = {"model.safetensors", "config.json", "model.safetensors.index.json", "adapter.json", "checkpoint.safetensors"};
+    static const char *const names[] = {"model.safetensors", "config.json", "model.safetensors.index.json",
+                                        "adapter.json", "checkpoint.safetensors"};
     const char *output = options_string(o, "output");
     char path[4096];
 
     for (size_t i = 0; i < 2; i++)
         if (options_string(o, inputs[i]) && is_folder_of(options_string(o, inputs[i]), output))
-            FAIL(err, INLAY_ERR_USAGE, "--output '%s' is the folder of --%s: it would be written over", output, inputs[i]);
+            FAIL(err, INLAY_ERR_USAGE, "--output '%s' is the folder of --%s: it would be written over", output,
+                 inputs[i]);
     for (size_t i = 0; i < sizeof names / sizeof *names && !options_flag(o, "overwrite"); i++) {
         snprintf(path, sizeof path, "%s/%s", output, names[i]);
         if (file_exists(path))
@@ -177,8 +187,10 @@ const command command_fold = {
     .name = "fold",
     .usage = "--backbone DIR --adapter DIR --output DIR [--overwrite]",
     .summary = "write an adapter into the backbone's weights",
-    .details = "Writes a plain checkpoint, for Inlay and for timm (local-dir:DIR), that computes what backbone and adapter compute together, and prints the largest difference of the logits on a few images of "
-               "noise. For methods that are linear in the weights (lora, ssf) or train them (bitfit, layernorm, full, linear).",
+    .details = "Writes a plain checkpoint, for Inlay and for timm (local-dir:DIR), that computes what backbone and "
+               "adapter compute together, and prints the largest difference of the logits on a few images of "
+               "noise. For methods that are linear in the weights (lora, ssf) or train them (bitfit, layernorm, full, "
+               "linear).",
     .options = option_table,
     .run = run,
 };

@@ -196,8 +196,9 @@ static inlay_status describe_run(char **out, const train_request *q, const adapt
                      (json_int_t)fingerprint, "epochs", q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
     describe_optimizer(root, q);
     describe_schedule(root, &q->lr);
-    json_object_update_new(root, json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
-                                           q->drop_path, "backbone_dropout", q->backbone_dropout));
+    json_object_update_new(root,
+                           json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
+                                     q->drop_path, "backbone_dropout", q->backbone_dropout));
     json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
     rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
                       "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
@@ -256,7 +257,8 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
     if (has_splits && options_given(o, "val_split"))
         FAIL(err, INLAY_ERR_USAGE, "--val-split: '%s' has splits of its own", path);
     if (!divided && options_given(o, "train_on"))
-        FAIL(err, INLAY_ERR_USAGE, "--train-on: '%s' has no splits (--val-split holds a share of each class out)", path);
+        FAIL(err, INLAY_ERR_USAGE, "--train-on: '%s' has no splits (--val-split holds a share of each class out)",
+             path);
     *split = strcmp(wanted, "auto") == 0 ? automatic_split(path, has_splits, &request) : none ? NULL : wanted;
     if (!divided)
         request.split = NULL;

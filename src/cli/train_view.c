@@ -37,7 +37,8 @@ static void on_step(void *context, int epoch, int64_t step, int64_t steps, int i
     train_view *v = context;
 
     (void)images;
-    if (v->done++ == 0 && step > 1) /* resumed, or back from an evaluation: what was done before counts, but not for the rate */
+    if (v->done++ == 0 &&
+        step > 1) /* resumed, or back from an evaluation: what was done before counts, but not for the rate */
         progress_resume(&v->bar, (double)(step - 1) / (double)steps * v->total);
     progress_update(&v->bar, (double)step / (double)steps * v->total, "epoch %d, loss %.4f", epoch, loss);
 }
@@ -49,7 +50,8 @@ static void on_epoch(void *context, const train_epoch *e)
     if (!v->out || (e->epoch % 10 != 0 && e->epoch != 1 && e->epoch != e->epochs && e->epochs > 20))
         return;
     progress_clear(&v->bar);
-    fprintf(v->out, "epoch %d/%d: loss %.4f, lr %.2e, %.1f img/s\n", e->epoch, e->epochs, e->loss, e->lr, e->images_per_second);
+    fprintf(v->out, "epoch %d/%d: loss %.4f, lr %.2e, %.1f img/s\n", e->epoch, e->epochs, e->loss, e->lr,
+            e->images_per_second);
 }
 
 static void on_evaluated(void *context, const char *split, int epoch, const evaluation *e)
@@ -58,7 +60,8 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
 
     train_view_close(v);
     if (v->out)
-        fprintf(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)\n", split, epoch, 100 * e->top1, 100 * e->top5, e->loss, e->count);
+        fprintf(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)\n", split, epoch,
+                100 * e->top1, 100 * e->top5, e->loss, e->count);
     if (epoch < v->epochs)
         on_phase(v, "training", (int)v->total, "img");
 }
@@ -71,7 +74,8 @@ static void on_plan(void *context, const train_plan *plan)
     if (!v->out)
         return;
     progress_clear(&v->bar);
-    fprintf(v->out, "plan: %s of activations, %s of cached features", text_size(a, plan->activations), text_size(b, plan->cache));
+    fprintf(v->out, "plan: %s of activations, %s of cached features", text_size(a, plan->activations),
+            text_size(b, plan->cache));
     if (plan->cache_folder)
         fprintf(v->out, " in '%s'", plan->cache_folder);
     if (plan->cache_reused)
@@ -113,7 +117,8 @@ void train_view_introduce(const train_view *v, const train_request *q)
     char a[TEXT_SHORT], b[TEXT_SHORT];
 
     if (v->out)
-        fprintf(v->out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n", q->a->name,
-                text_count(a, adapter_trained_total(q->a, false)), text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
+        fprintf(v->out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n",
+                q->a->name, text_count(a, adapter_trained_total(q->a, false)),
+                text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
                 pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
 }

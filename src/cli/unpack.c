@@ -62,8 +62,8 @@ static inlay_status open_both(unpacking *u, inlay_error *err)
     TRY(idx_open(&u->images, options_string(u->o, "images"), 3, err));
     TRY(idx_open(&u->labels, options_string(u->o, "labels"), 1, err));
     if (u->labels.sizes[0] != sizes[0] || sizes[1] == 0 || sizes[2] == 0 || sizes[1] > 4096 || sizes[2] > 4096)
-        FAIL(err, INLAY_ERR_FORMAT, "%s has %u images of %u x %u (at most 4096 x 4096), %s has %u labels", u->images.path, sizes[0], sizes[2], sizes[1], u->labels.path,
-             u->labels.sizes[0]);
+        FAIL(err, INLAY_ERR_FORMAT, "%s has %u images of %u x %u (at most 4096 x 4096), %s has %u labels",
+             u->images.path, sizes[0], sizes[2], sizes[1], u->labels.path, u->labels.sizes[0]);
     return INLAY_OK;
 }
 
@@ -85,7 +85,8 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
     }
     TRY(idx_finish(&u->images, err));
     TRY(idx_finish(&u->labels, err));
-    printf("%d images of %u x %u in '%s'\n", u->written, u->images.sizes[2], u->images.sizes[1], options_string(u->o, "output"));
+    printf("%d images of %u x %u in '%s'\n", u->written, u->images.sizes[2], u->images.sizes[1],
+           options_string(u->o, "output"));
     return INLAY_OK;
 }
 

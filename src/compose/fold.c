@@ -39,7 +39,8 @@ typedef struct collection {
     dtype type;
 } collection;
 
-static inlay_status add(collection *c, const char *name, int ndim, const int64_t *dims, const float *values, inlay_error *err)
+static inlay_status add(collection *c, const char *name, int ndim, const int64_t *dims, const float *values,
+                        inlay_error *err)
 {
     if (c->count == c->room)
         FAIL(err, INLAY_ERR_INTERNAL, "no room for tensor '%s'", name);
@@ -88,7 +89,8 @@ static inlay_status add_neutrals(collection *c, arena *memory, int64_t layer, in
 {
     const backbone *b = c->content->b;
     const backbone_shape *s = &b->shape;
-    bool scaled = backbone_param(b, "blocks.0.ls1.gamma") || backbone_param(b, "blocks.0.ls2.gamma"), biased = backbone_param(b, "blocks.0.attn.qkv.bias") != NULL,
+    bool scaled = backbone_param(b, "blocks.0.ls1.gamma") || backbone_param(b, "blocks.0.ls2.gamma"),
+         biased = backbone_param(b, "blocks.0.attn.qkv.bias") != NULL,
          normed = backbone_param(b, "blocks.0.attn.q_norm.weight") != NULL;
     const struct {
         const char *part;
@@ -106,11 +108,13 @@ static inlay_status add_neutrals(collection *c, arena *memory, int64_t layer, in
 
     for (size_t i = 0; i < NEUTRALS; i++)
         if (parts[i].wanted)
-            TRY(add_neutral(c, arena_printf(memory, "blocks.%lld.%s", (long long)layer, parts[i].part), parts[i].size, parts[i].value, err));
+            TRY(add_neutral(c, arena_printf(memory, "blocks.%lld.%s", (long long)layer, parts[i].part), parts[i].size,
+                            parts[i].value, err));
     return INLAY_OK;
 }
 
-static inlay_status add_times(collection *c, const char *name, int ndim, const int64_t *dims, const float *values, float factor, inlay_error *err)
+static inlay_status add_times(collection *c, const char *name, int ndim, const int64_t *dims, const float *values,
+                              float factor, inlay_error *err)
 {
     size_t count = (size_t)dims[0] * (size_t)(ndim > 1 ? dims[1] : 1);
     float *made = malloc(count * sizeof *made);
@@ -125,14 +129,16 @@ static inlay_status add_times(collection *c, const char *name, int ndim, const i
     return status;
 }
 
-/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was trained reads the mean of
- * both tokens: both heads are it; or the class token only: then it counts twice and the other one not at all. */
+/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was
+ * trained reads the mean of both tokens: both heads are it; or the class token only: then it counts twice and the other
+ * one not at all. */
 static inlay_status add_head(collection *c, inlay_error *err)
 {
     const checkpoint_content *content = c->content;
     const vit_state *state = content->b->state;
     const int64_t dims[2] = {content->classes, content->b->shape.width};
-    bool distilled = backbone_param(content->b, "dist_token") != NULL, alone = distilled && state && state->tokens_read == 1;
+    bool distilled = backbone_param(content->b, "dist_token") != NULL,
+         alone = distilled && state && state->tokens_read == 1;
 
     if (!content->head_weight)
         return INLAY_OK;
@@ -150,11 +156,15 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
     bool average = b->shape.pool == POOL_AVERAGE, before = backbone_param(b, "norm_pre.weight") != NULL;
 
     if (average && backbone_param(b, "fc_norm.weight") && backbone_param(b, "norm.weight"))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm.weight' and 'fc_norm.weight': timm has no model that uses both", b->path);
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "'%s' has both 'norm.weight' and 'fc_norm.weight': timm has no model that uses both", b->path);
     if (before && backbone_param(b, "patch_embed.proj.bias"))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has both 'norm_pre.weight' and 'patch_embed.proj.bias': timm has no model with both", b->path);
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "'%s' has both 'norm_pre.weight' and 'patch_embed.proj.bias': timm has no model with both", b->path);
     if (b->shape.pool != POOL_TOKEN && backbone_param(b, "dist_token"))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s' has a 'dist_token' and global_pool '%s': timm has no model that does both", b->path, pooling_name(b->shape.pool));
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "'%s' has a 'dist_token' and global_pool '%s': timm has no model that does both", b->path,
+             pooling_name(b->shape.pool));
     for (int i = 0; i < b->param_count; i++)
         if (strncmp(b->params[i]->name, "head", 4) != 0)
             TRY(add_param(c, i, err));
@@ -168,7 +178,9 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
 inlay_status checkpoint_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
-    collection c = {.content = content, .type = type, .room = content->b->param_count + (int)content->b->shape.depth * NEUTRALS + 5};
+    collection c = {.content = content,
+                    .type = type,
+                    .room = content->b->param_count + (int)content->b->shape.depth * NEUTRALS + 5};
     inlay_status status = file_make_folder(folder, err);
 
     c.views = ARENA_ARRAY(memory, tensor_view, c.room);
@@ -179,7 +191,8 @@ inlay_status checkpoint_write(const checkpoint_content *content, const char *fol
     if (status == INLAY_OK) {
         json_t *root = checkpoint_config(content);
         char *text = NULL;
-        status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err) : error_set(err, INLAY_ERR_FORMAT, "the configuration of '%s' cannot be written as JSON", folder);
+        status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err)
+                      : error_set(err, INLAY_ERR_FORMAT, "the configuration of '%s' cannot be written as JSON", folder);
         if (status == INLAY_OK)
             status = file_write(path_join(memory, folder, "config.json"), text, strlen(text), err);
         free(text);

@@ -1,5 +1,6 @@
-/* config.json of a checkpoint that is written: one that timm builds the same model from. An architecture of timm stands for what cannot be
- * said otherwise, the LayerNorms' epsilon; everything else is said in model_args, whatever the name implies. */
+/* config.json of a checkpoint that is written: one that timm builds the same model from. An architecture of timm stands
+ * for what cannot be said otherwise, the LayerNorms' epsilon; everything else is said in model_args, whatever the name
+ * implies. */
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
@@ -60,18 +61,23 @@ static json_t *model_args(const backbone *b)
     const param *registers = backbone_param(b, "reg_token"), *positions = backbone_param(b, "pos_embed");
     const vit_state *state = b->state;
     bool distilled = backbone_param(b, "dist_token") != NULL;
-    json_t *args = json_pack("{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:s}", "img_size", image_side(s), "patch_size", (json_int_t)s->patch, "embed_dim",
-                             (json_int_t)s->width, "depth", (json_int_t)s->depth, "num_heads", (json_int_t)s->heads, "mlp_ratio", mlp_ratio(s),
-                             "global_pool", pooling_name(s->pool), "act_layer", activation_name(s->act));
+    json_t *args = json_pack("{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:s}", "img_size", image_side(s), "patch_size",
+                             (json_int_t)s->patch, "embed_dim", (json_int_t)s->width, "depth", (json_int_t)s->depth,
+                             "num_heads", (json_int_t)s->heads, "mlp_ratio", mlp_ratio(s), "global_pool",
+                             pooling_name(s->pool), "act_layer", activation_name(s->act));
 
-    json_object_update_new(args, json_pack("{s:b, s:b, s:b, s:b}", "qkv_bias", backbone_param(b, "blocks.0.attn.qkv.bias") != NULL, "qk_norm",
+    json_object_update_new(args, json_pack("{s:b, s:b, s:b, s:b}", "qkv_bias",
+                                           backbone_param(b, "blocks.0.attn.qkv.bias") != NULL, "qk_norm",
                                            backbone_param(b, "blocks.0.attn.q_norm.weight") != NULL, "pre_norm",
-                                           backbone_param(b, "norm_pre.weight") != NULL, "fc_norm", backbone_param(b, "fc_norm.weight") != NULL));
-    json_object_set_new(args, "final_norm", json_boolean(backbone_param(b, "norm.weight") || backbone_param(b, "fc_norm.weight")));
+                                           backbone_param(b, "norm_pre.weight") != NULL, "fc_norm",
+                                           backbone_param(b, "fc_norm.weight") != NULL));
+    json_object_set_new(args, "final_norm",
+                        json_boolean(backbone_param(b, "norm.weight") || backbone_param(b, "fc_norm.weight")));
     json_object_set_new(args, "pool_include_prefix", json_boolean(state && state->parts & PART_PREFIX_POOLED));
     if (!distilled)
-        json_object_update_new(args, json_pack("{s:b, s:b, s:I}", "class_token", backbone_param(b, "cls_token") != NULL, "no_embed_class",
-                                               positions->dims[1] == s->tokens - s->prefix_tokens, "reg_tokens", (json_int_t)(registers ? registers->dims[1] : 0)));
+        json_object_update_new(args, json_pack("{s:b, s:b, s:I}", "class_token", backbone_param(b, "cls_token") != NULL,
+                                               "no_embed_class", positions->dims[1] == s->tokens - s->prefix_tokens,
+                                               "reg_tokens", (json_int_t)(registers ? registers->dims[1] : 0)));
     if (backbone_param(b, "blocks.0.ls1.gamma") || backbone_param(b, "blocks.0.ls2.gamma"))
         json_object_set_new(args, "init_values", json_real(1e-5));
     return args;
@@ -79,15 +85,20 @@ static json_t *model_args(const backbone *b)
 
 static json_t *pretrained_cfg(const checkpoint_content *c)
 {
-    static const char *const modes[] = {[PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
+    static const char *const modes[] = {
+        [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
-    json_t *cfg = json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s}", "input_size", (json_int_t)s->channels, (json_int_t)s->height,
-                            (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation), "crop_pct", p->crop_pct, "crop_mode", modes[p->mode],
-                            "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2],
-                            "num_classes", (json_int_t)c->classes, "first_conv", "patch_embed.proj");
+    json_t *cfg =
+        json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s}", "input_size", (json_int_t)s->channels,
+                  (json_int_t)s->height, (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation),
+                  "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean", (double)p->mean[0], (double)p->mean[1],
+                  (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
+                  (json_int_t)c->classes, "first_conv", "patch_embed.proj");
 
-    json_object_set_new(cfg, "classifier", backbone_param(c->b, "dist_token") ? json_pack("[s,s]", "head", "head_dist") : json_string("head"));
+    json_object_set_new(cfg, "classifier",
+                        backbone_param(c->b, "dist_token") ? json_pack("[s,s]", "head", "head_dist")
+                                                           : json_string("head"));
     return cfg;
 }
 
@@ -119,8 +130,10 @@ static json_t *label_names(const checkpoint_content *c)
 void *checkpoint_config(const checkpoint_content *c)
 {
     timm_name n = name_for(c->b);
-    json_t *root = json_pack("{s:s, s:I, s:I, s:s}", "architecture", n.name, "num_classes", (json_int_t)c->classes, "num_features",
-                             (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)), *own = beyond_timm(c, &n);
+    json_t *root =
+               json_pack("{s:s, s:I, s:I, s:s}", "architecture", n.name, "num_classes", (json_int_t)c->classes,
+                         "num_features", (json_int_t)c->b->shape.width, "global_pool", pooling_name(c->b->shape.pool)),
+           *own = beyond_timm(c, &n);
     int missing = 0;
 
     if (c->labels)

@@ -1,5 +1,5 @@
-/* From an image to the pixels of a model: the geometry of timm's evaluation transforms, of transformers' image processors where
- * theirs is another, and torchvision's random crop. */
+/* From an image to the pixels of a model: the geometry of timm's evaluation transforms, of transformers' image
+ * processors where theirs is another, and torchvision's random crop. */
 #include "data/preprocess.h"
 
 #include <math.h>
@@ -30,8 +30,8 @@ static int rounded(double value)
     return value < 1 ? 1 : value > INT32_MAX ? INT32_MAX : (int)value;
 }
 
-/* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`. Where they differ by an odd number, torchvision
- * rounds to even and pads behind the image, transformers always takes the lower number. */
+/* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`. Where they differ by an odd
+ * number, torchvision rounds to even and pads behind the image, transformers always takes the lower number. */
 static int centre_offset(const preprocess *p, int size, int wanted)
 {
     if (p->crop_down)

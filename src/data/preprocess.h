@@ -9,16 +9,18 @@
 
 typedef enum preprocess_mode {
     PREPROCESS_CROP,   /* timm: shorter side to floor(size / crop_pct), centre crop */
-    PREPROCESS_SQUASH, /* timm's "squash": both sides to floor(size / crop_pct), aspect ratio not kept, centre crop; with 1 the whole image
-                          (Hugging Face, VTAB) */
-    PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with the mean colour */
+    PREPROCESS_SQUASH, /* timm's "squash": both sides to floor(size / crop_pct), aspect ratio not kept, centre crop;
+                          with 1 the whole image (Hugging Face, VTAB) */
+    PREPROCESS_BORDER  /* timm's crop_mode "border": longer side to floor(size / crop_pct), padded with the mean colour
+                        */
 } preprocess_mode;
 
 typedef struct preprocess {
     int height, width;
     preprocess_mode mode;
     double crop_pct;
-    bool crop_down; /* a centre crop that would begin at half a pixel begins at the lower one (transformers); else at the even one (torchvision) */
+    bool crop_down; /* a centre crop that would begin at half a pixel begins at the lower one (transformers); else at
+                       the even one (torchvision) */
     resample interpolation;
     float mean[3], std[3]; /* of p / 255; applied by the graph, not here */
     bool apply_orientation;
@@ -35,8 +37,8 @@ size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [heigh
 /* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip as
  * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
 inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
-/* An image file that was read already; `name` is for messages. *cut, which may be NULL: the image had grey of more than 8
- * bits that was cut at 255. */
+/* An image file that was read already; `name` is for messages. *cut, which may be NULL: the image had grey of more than
+ * 8 bits that was cut at 255. */
 inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
                               rng_stream stream, void *pixels, bool *cut, inlay_error *err);
 /* Of one image of a set, whose content may have been read already. */

@@ -1,17 +1,21 @@
-/* IDX: 0, 0, 8 (unsigned bytes), the rank, then for each dimension its size in 32 bits, the most significant byte first (yann.lecun.com/exdb/mnist). */
+/* IDX: 0, 0, 8 (unsigned bytes), the rank, then for each dimension its size in 32 bits, the most significant byte first
+ * (yann.lecun.com/exdb/mnist). */
 #include "formats/idx.h"
 
 #include <zlib.h>
 
 #include "base/file.h"
 
-/* Why fewer bytes came than were wanted: zlib's own word for a damaged stream, "truncated" for one that ends too early. */
+/* Why fewer bytes came than were wanted: zlib's own word for a damaged stream, "truncated" for one that ends too early.
+ */
 static const char *reason(const idx_file *f)
 {
     int code;
     const char *text = gzerror(f->stream, &code);
 
-    return code == Z_OK || code == Z_BUF_ERROR || code == Z_STREAM_END ? "truncated" : code == Z_ERRNO ? "cannot be read" : text;
+    return code == Z_OK || code == Z_BUF_ERROR || code == Z_STREAM_END ? "truncated"
+           : code == Z_ERRNO                                           ? "cannot be read"
+                                                                       : text;
 }
 
 inlay_status idx_open(idx_file *f, const char *path, int rank, inlay_error *err)
@@ -26,8 +30,10 @@ inlay_status idx_open(idx_file *f, const char *path, int rank, inlay_error *err)
     if (found != wanted)
         FAIL(err, INLAY_ERR_FORMAT, "%s: not an IDX file: its head is %s", path, reason(f));
     if (bytes[0] || bytes[1] || bytes[2] != 8 || bytes[3] != rank)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: not an IDX file of unsigned bytes with %d dimensions: it begins with %02x %02x %02x %02x, expected 00 00 08 %02x", path, rank,
-             bytes[0], bytes[1], bytes[2], bytes[3], (unsigned)rank);
+        FAIL(err, INLAY_ERR_FORMAT,
+             "%s: not an IDX file of unsigned bytes with %d dimensions: it begins with %02x %02x %02x %02x, expected "
+             "00 00 08 %02x",
+             path, rank, bytes[0], bytes[1], bytes[2], bytes[3], (unsigned)rank);
     for (int i = 0; i < rank; i++) {
         const unsigned char *p = bytes + 4 + 4 * i;
         f->sizes[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];

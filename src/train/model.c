@@ -105,9 +105,11 @@ void model_free(model *m)
 
 /* ---- preprocessing ---- */
 
-static const char *const modes[] = {[PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
+static const char *const modes[] = {
+    [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
 
-/* Version 2: crop_pct counts with "squash" too. Records without a version are from when a squashed image was always the whole. */
+/* Version 2: crop_pct counts with "squash" too. Records without a version are from when a squashed image was always the
+ * whole. */
 #define RECORD_VERSION 2
 
 #define NOT_A_RECORD(key, expected) FAIL(err, INLAY_ERR_FORMAT, "'preprocessing.%s' must be %s", key, expected)
@@ -150,11 +152,13 @@ static inlay_status read_three(float out[3], const json_t *record, const char *k
 
 static inlay_status read_geometry(preprocess *p, const json_t *record, inlay_error *err)
 {
-    const json_t *version = json_object_get(record, "version"), *pct = json_object_get(record, "crop_pct"), *size = json_object_get(record, "size");
+    const json_t *version = json_object_get(record, "version"), *pct = json_object_get(record, "crop_pct"),
+                 *size = json_object_get(record, "size");
 
     if (version && json_integer_value(version) != RECORD_VERSION)
         NOT_A_RECORD("version", "2 where it is given");
-    if (size && (!json_is_integer(json_array_get(size, 0)) || !json_is_integer(json_array_get(size, 1)) || json_array_size(size) != 2))
+    if (size && (!json_is_integer(json_array_get(size, 0)) || !json_is_integer(json_array_get(size, 1)) ||
+                 json_array_size(size) != 2))
         NOT_A_RECORD("size", "an array of 2 whole numbers, height and width");
     if (pct && (!json_is_number(pct) || !(json_number_value(pct) >= 0.05 && json_number_value(pct) <= 2)))
         NOT_A_RECORD("crop_pct", "a number from 0.05 to 2");
@@ -183,7 +187,8 @@ static inlay_status read_record(preprocess *p, const json_t *record, inlay_error
     return config_check_normalisation("preprocessing", "mean", mean, "std", std, err);
 }
 
-static inlay_status read_names(preprocess *p, const char *interpolation, const char *mode, const char *source, inlay_error *err)
+static inlay_status read_names(preprocess *p, const char *interpolation, const char *mode, const char *source,
+                               inlay_error *err)
 {
     if (!resample_from_name(interpolation, &p->interpolation))
         FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: interpolation '%s' is not known", source, interpolation);
@@ -192,7 +197,8 @@ static inlay_status read_names(preprocess *p, const char *interpolation, const c
             p->mode = (preprocess_mode)i;
             return INLAY_OK;
         }
-    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", source, mode);
+    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", source,
+         mode);
 }
 
 inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err)
@@ -215,10 +221,12 @@ inlay_status preprocess_for(preprocess *p, const backbone *b, const void *record
 
 void *preprocess_record(const preprocess *p)
 {
-    json_t *record = json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "version", RECORD_VERSION, "size", p->height, p->width,
-                               "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation", resample_name(p->interpolation), "mean",
-                               (double)p->mean[0], (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
-                               (double)p->std[2], "exif_orientation", p->apply_orientation, "scale_16bit", p->scale_16bit);
+    json_t *record =
+        json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "version", RECORD_VERSION, "size",
+                  p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation",
+                  resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2],
+                  "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation",
+                  p->apply_orientation, "scale_16bit", p->scale_16bit);
 
     if (p->crop_down)
         json_object_set_new(record, "crop_down", json_true());

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the checkpoint's
- * own, of which alone the sides may differ. */
+/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the
+ * checkpoint's own, of which alone the sides may differ. */
 static int64_t recorded_size(const char *folder)
 {
     char path[4096];
@@ -62,16 +62,19 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
 }
 
 /* How an adapter's images are brought to the backbone; its record says for which size. */
-static inlay_status recorded_preprocessing(session *s, const session_request *q, const char *folder, const void *recorded, preprocess *out, inlay_error *err)
+static inlay_status recorded_preprocessing(session *s, const session_request *q, const char *folder,
+                                           const void *recorded, preprocess *out, inlay_error *err)
 {
     const json_t *size = json_object_get(recorded, "size");
     inlay_status status = preprocess_for(out, s->b, recorded, err);
 
     if (status == INLAY_OK && size && !q->image_size &&
-        (json_integer_value(json_array_get(size, 0)) != out->height || json_integer_value(json_array_get(size, 1)) != out->width))
-        status = error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but the model is opened for %d x %d",
-                           (long long)json_integer_value(json_array_get(size, 0)), (long long)json_integer_value(json_array_get(size, 1)),
-                           out->height, out->width);
+        (json_integer_value(json_array_get(size, 0)) != out->height ||
+         json_integer_value(json_array_get(size, 1)) != out->width))
+        status =
+            error_set(err, INLAY_ERR_FORMAT, "'preprocessing.size' is %lld x %lld, but the model is opened for %d x %d",
+                      (long long)json_integer_value(json_array_get(size, 0)),
+                      (long long)json_integer_value(json_array_get(size, 1)), out->height, out->width);
     if (status != INLAY_OK)
         error_prefix(err, "%s/adapter.json", folder);
     return status;
