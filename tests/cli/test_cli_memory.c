@@ -196,6 +196,31 @@ static void test_large_images_are_left_out(void **state)
     unlink("data/test/hostile.jpg");
 }
 
+/* A run goes on without the image, cached or not, and is judged without it. */
+static void test_runs_leave_large_images_out(void **state)
+{
+    static const char *const caches[] = {"auto", "off"};
+    char path[300];
+
+    (void)state;
+    write_progressive("data/train/class0/large.jpg", 5000, 150000);
+    for (int i = 0; i < 2; i++) {
+        expect(inlay(TRAIN "--output left --overwrite --memory 100 --feature-cache %s", caches[i]), 0);
+        assert_non_null(strstr(text_of("err.txt"), "large.jpg': decoding its 5000 x 5000 pixels takes "));
+        expect_error(inlay(TRAIN "--output strict --overwrite --strict --memory 100 --feature-cache %s", caches[i]), 1,
+                     "large.jpg': decoding its 5000 x 5000 pixels takes ");
+    }
+    path_in(path, "data/train/class0/large.jpg");
+    unlink(path);
+    write_progressive("data/val/class0/large.jpg", 5000, 150000);
+    expect(inlay("eval --backbone " VIT " --data data --split val --adapter left --threads 1 --memory 100"), 0);
+    assert_non_null(strstr(text_of("err.txt"), "large.jpg': decoding its 5000 x 5000 pixels takes "));
+    expect(inlay("eval --backbone " VIT " --data data --split val --adapter left --threads 1 --memory 100 --strict"),
+           1);
+    path_in(path, "data/val/class0/large.jpg");
+    unlink(path);
+}
+
 /* What is left of a process's addresses is the budget, where nobody says more. */
 static void test_limited_addresses(void **state)
 {
@@ -223,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_a_cache_that_does_not_fit_is_a_file),
         cmocka_unit_test(test_the_other_commands_are_refused),
         cmocka_unit_test(test_large_images_are_left_out),
+        cmocka_unit_test(test_runs_leave_large_images_out),
         cmocka_unit_test(test_limited_addresses),
     };
 

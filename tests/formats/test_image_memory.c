@@ -46,8 +46,9 @@ static void check_image(found *f, const char *name, const char *bytes, size_t si
     memory_share_close(&share);
 
     memory_share_open(&share, needed - 1);
-    assert_int_equal(image_decode_from(&taken, bytes, size, name, how, &(image_memory){.share = &share, .side = 224}, &err),
-                     INLAY_ERR_UNSUPPORTED);
+    assert_int_equal(
+        image_decode_from(&taken, bytes, size, name, how, &(image_memory){.share = &share, .side = 224}, &err),
+        INLAY_ERR_UNSUPPORTED);
     if (!strstr(err.message, name) || !strstr(err.message, " takes ") || !strstr(err.message, "an image may take "))
         fail_msg("%s", err.message);
     assert_null(taken.rgb);
