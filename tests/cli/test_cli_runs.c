@@ -60,9 +60,11 @@ static void test_folder_in_use(void **state)
     expect_error(inlay(RUN "--epochs 1 --output two"), 1, "'two' is in use by another run");
     expect_error(inlay(RUN "--epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
     expect_error(inlay(RUN "--epochs 1 --output two --resume"), 1, "'two' is in use by another run");
-    expect_error(inlay("pretrain --data data --epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
+    expect_error(inlay("pretrain --data data --epochs 1 --output two --overwrite"), 1,
+                 "'two' is in use by another run");
     expect(inlay(RUN "--method bitfit --epochs 1 --output bitfit"), 0);
-    expect_error(inlay("fold --backbone " VIT " --adapter bitfit --output two --overwrite"), 1, "'two' is in use by another run");
+    expect_error(inlay("fold --backbone " VIT " --adapter bitfit --output two --overwrite"), 1,
+                 "'two' is in use by another run");
     assert_true(there("two/adapter.json") && there("two/adapter.safetensors") && there("two/results.json"));
     close(fd); /* a process that ended: its file is no lock */
     expect(inlay(RUN "--epochs 1 --output two --overwrite"), 0);
@@ -123,7 +125,8 @@ static void test_log_is_cut(void **state)
         stop_a_run(name);
         snprintf(line, sizeof line, damages[i], name, name);
         assert_int_equal(shell("%s", line), 0);
-        shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN "--epochs 100000 --output %s --resume 2>err.txt", name);
+        shell("timeout -s TERM --preserve-status 0.4 \"$INLAY\" " RUN
+              "--epochs 100000 --output %s --resume 2>err.txt", name);
         if (!strstr(text_of("err.txt"), "bytes of whole lines, the checkpoint tells of"))
             fail_msg("%s: no note, but: %s", damages[i], text_of("err.txt"));
         snprintf(name, sizeof name, "cut%d/metrics.jsonl", i);
@@ -142,7 +145,8 @@ static void test_cut_while_mapped(void **state)
     (void)state;
     for (int i = 0; i < 20 && !named; i++) {
         assert_int_equal(shell("rm -rf own out cache && cp -r data own"), 0);
-        status = shell("{ \"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
+        status = shell("{ \"$INLAY\" train --backbone " VIT " --data own --method linear --epochs 100000 "
+                       "--batch-size 4 --threads 1 --workers 1 --quiet "
                        "--feature-cache on --cache-dir cache --output out 2>err.txt & p=$!; sleep 0.3; "
                        "truncate -c -s 4096 cache/features-*; sleep 0.3; kill -TERM $p 2>/dev/null; wait $p; }");
         named = strstr(text_of("err.txt"), "was cut while it was read") != NULL;
@@ -185,7 +189,9 @@ static void test_files_named_by_a_file(void **state)
     set_option("s", "focus", "s");
     expect_error(inlay("eval --backbone " VIT " --data data --adapter s"), 1, "option 'focus' names files");
     set_option("f", "adapters", "");
-    set_option("f", "parts", "[{\"method\": \"adaptable\", \"options\": {\"focus\": \"s\"}}, {\"method\": \"adaptable\", \"options\": {}}]");
+    set_option("f", "parts",
+               "[{\"method\": \"adaptable\", \"options\": {\"focus\": \"s\"}}, "
+               "{\"method\": \"adaptable\", \"options\": {}}]");
     expect_error(inlay("eval --backbone " VIT " --data data --adapter f"), 1, "option 'focus' names files");
 }
 
@@ -232,7 +238,8 @@ static void test_unaligned_tensors(void **state)
     assert_int_equal(shell("mv out.txt even.txt"), 0);
     expect(inlay("predict --backbone odd --json --logits data/test/class0/00.ppm"), 0);
     assert_int_equal(shell("cmp even.txt out.txt"), 0);
-    expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet --output full"), 0);
+    expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet "
+                 "--output full"), 0);
 }
 
 int main(void)
