@@ -463,8 +463,9 @@ inlay_status options_set_foreign(options *o, const char *name, const char *text,
     const slot *s = find(o, name);
 
     if (s && *text && names_files(s->spec))
-        FAIL(err, INLAY_ERR_FORMAT, "%s: option '%s' names files and is for the command line only; in a file it is empty, found '%s'", where, name,
-             text);
+        FAIL(err, INLAY_ERR_FORMAT,
+             "%s: option '%s' names files and is for the command line only; in a file it is empty, found '%s'", where,
+             name, text);
     return options_set(o, name, text, where, err);
 }
 

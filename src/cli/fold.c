@@ -172,7 +172,8 @@ static inlay_status run(options *o, inlay_error *err)
     if (status == INLAY_OK)
         status = check_folder(o, err);
     if (status == INLAY_OK)
-        status = fold_write(s.a, &s.prep, options_string(o, "output"), strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+        status = fold_write(s.a, &s.prep, options_string(o, "output"),
+                            strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
         status = compare(&s, o, err);
     if (status == INLAY_OK && (s.prep.scale_16bit || s.prep.apply_orientation))

@@ -164,7 +164,8 @@ static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_err
     strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
     file_size(checkpoint, &bytes);
     json_object_set_new(*out, "state",
-                        json_string(running ? "goes on" : "was interrupted: the same command with --resume continues it"));
+                        json_string(running ? "goes on"
+                                            : "was interrupted: the same command with --resume continues it"));
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
         if (json_object_get(run, recorded[i]))
             json_object_set(*out, recorded[i], json_object_get(run, recorded[i]));

@@ -316,7 +316,11 @@ static inlay_status open_log(trainer *t, inlay_error *err)
     if (ferror(t->log))
         return file_error(err, "read", path);
     if (t->state.log_bytes < told)
-        NOTIFY(t, note, arena_printf(t->memory, "'%s' has %" PRId64 " bytes of whole lines, the checkpoint tells of %" PRId64 ": lines of earlier epochs are lost, and the run goes on behind what is there", path, t->state.log_bytes, told));
+        NOTIFY(t, note,
+               arena_printf(t->memory,
+                            "'%s' has %" PRId64 " bytes of whole lines, the checkpoint tells of %" PRId64
+                            ": lines of earlier epochs are lost, and the run goes on behind what is there",
+                            path, t->state.log_bytes, told));
     /* lines behind the checkpoint belong to work that is done again */
     if (ftruncate(fileno(t->log), t->state.log_bytes) != 0 || fseek(t->log, 0, SEEK_END) != 0)
         return file_error(err, "write", path);

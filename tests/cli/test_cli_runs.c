@@ -61,9 +61,11 @@ static void test_folder_in_use(void **state)
     expect_error(inlay(RUN "--epochs 1 --output two"), 1, "'two' is in use by another run");
     expect_error(inlay(RUN "--epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
     expect_error(inlay(RUN "--epochs 1 --output two --resume"), 1, "'two' is in use by another run");
-    expect_error(inlay("pretrain --data data --epochs 1 --output two --overwrite"), 1, "'two' is in use by another run");
+    expect_error(inlay("pretrain --data data --epochs 1 --output two --overwrite"), 1,
+                 "'two' is in use by another run");
     expect(inlay(RUN "--method bitfit --epochs 1 --output bitfit"), 0);
-    expect_error(inlay("fold --backbone " VIT " --adapter bitfit --output two --overwrite"), 1, "'two' is in use by another run");
+    expect_error(inlay("fold --backbone " VIT " --adapter bitfit --output two --overwrite"), 1,
+                 "'two' is in use by another run");
     assert_true(there("two/adapter.json") && there("two/adapter.safetensors") && there("two/results.json"));
     close(fd); /* a process that ended: its file is no lock */
     expect(inlay(RUN "--epochs 1 --output two --overwrite"), 0);
@@ -241,7 +243,9 @@ static void test_files_named_by_a_file(void **state)
     set_option("s", "focus", "s");
     expect_error(inlay("eval --backbone " VIT " --data data --adapter s"), 1, "option 'focus' names files");
     set_option("f", "adapters", "");
-    set_option("f", "parts", "[{\"method\": \"adaptable\", \"options\": {\"focus\": \"s\"}}, {\"method\": \"adaptable\", \"options\": {}}]");
+    set_option("f", "parts",
+               "[{\"method\": \"adaptable\", \"options\": {\"focus\": \"s\"}}, "
+               "{\"method\": \"adaptable\", \"options\": {}}]");
     expect_error(inlay("eval --backbone " VIT " --data data --adapter f"), 1, "option 'focus' names files");
 }
 
@@ -288,7 +292,8 @@ static void test_unaligned_tensors(void **state)
     assert_int_equal(shell("mv out.txt even.txt"), 0);
     expect(inlay("predict --backbone odd --json --logits data/test/class0/00.ppm"), 0);
     assert_int_equal(shell("cmp even.txt out.txt"), 0);
-    expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet --output full"), 0);
+    expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet "
+                 "--output full"), 0);
 }
 
 int main(void)
