@@ -466,7 +466,7 @@ inlay_status options_set_foreign(options *o, const char *name, const char *text,
         FAIL(err, INLAY_ERR_FORMAT,
              "%s: option '%s' names files and is for the command line only; in a file it is empty, found '%s'", where,
              name, text);
-    return options_set(o, name, text, where, err);
+    return options_default(o, name, text, where, err);
 }
 
 inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err)

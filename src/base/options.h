@@ -64,7 +64,7 @@ inlay_status options_check_environment(const options *all, char *const *environm
 /* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
-/* The same from a file that others may have written: an option that names files or folders (its metavar begins with
+/* A default from a file that others may have written (options_default): an option that names files or folders (its metavar begins with
  * DIR or FILE) is refused there unless it is empty, so that no file chooses what is opened. */
 inlay_status options_set_foreign(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 

@@ -427,9 +427,9 @@ static inlay_status read_run(training_run *t, inlay_error *err)
     options_each(t->settings, NULL, check_text, &texts);
     TRY(texts.status);
     TRY(apply_recipe(&t->r, t->name, o, err));
-    fill_request(&t->q, o, t->r, (int)options_int(o, "epochs"));
     open_budget(&t->room, o);
     t->q.room = &t->room;
+    fill_request(&t->q, o, t->r, (int)options_int(o, "epochs"));
     return INLAY_OK;
 }
 
