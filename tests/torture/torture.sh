@@ -373,7 +373,18 @@ torture_tool() {
 # ---- what runs share: a folder of features, and images that others change ----
 
 torture_shared() { # two runs, one folder of features; the first one may be killed
-    local both=("${args[@]}" --cache-dir "$work/cache")
+    local both=() skip=0 word
+    for word in "${args[@]}"; do # in the place of the scenario's own cache
+        if [ $skip = 1 ]; then
+            skip=0
+        elif [[ $word =~ ^--(feature-cache|cache-limit|cache-dir)$ ]]; then
+            skip=1
+        else
+            both+=("$word")
+        fi
+    done
+    # augmented images have no features to share: those runs go on beside each other
+    [[ " ${both[*]} " == *" --augment "* ]] || both+=(--cache-dir "$work/cache")
     fault="a shared folder of features"
     rm -rf "$own"
     [ $((RANDOM % 3)) = 0 ] && rm -rf "$work/cache"
