@@ -27,6 +27,22 @@ static inline int inlay(const char *format, ...)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* A shell line in the folder, with $INLAY as the program. Returns its exit status. */
+static inline int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static inline int shell(const char *format, ...)
+{
+    char line[2048], command[3072];
+    va_list list;
+    int status;
+
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    snprintf(command, sizeof command, "cd '%s' && INLAY='%s' && %s", folder, INLAY_BINARY, line);
+    status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static inline char *text_of(const char *name)
 {
     static char *kept;

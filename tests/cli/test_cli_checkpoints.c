@@ -26,8 +26,8 @@ static int remove_data(void **state)
     return 0;
 }
 
-static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *format, ...)
+static void must_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void must_run(const char *format, ...)
 {
     char line[1500], command[1800];
     va_list list;
@@ -99,7 +99,7 @@ static double distance(const double *a, size_t count)
 
 static void copy_backbone(const char *to)
 {
-    shell("rm -rf %s && mkdir %s && cp '" VIT "'/model.safetensors '" VIT "'/config.json %s/", to, to, to);
+    must_run("rm -rf %s && mkdir %s && cp '" VIT "'/model.safetensors '" VIT "'/config.json %s/", to, to, to);
 }
 
 /* ---- what the model is a function of ---- */
@@ -192,7 +192,7 @@ static void test_nonsense_in_a_record(void **state)
     copy_backbone("base");
     expect(inlay(TRAIN "--backbone base --method linear --output good"), 0);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        shell("rm -rf bad && cp -r good bad");
+        must_run("rm -rf bad && cp -r good bad");
         change("bad/adapter.json", "preprocessing", members[i][0], json_loads(members[i][1], JSON_DECODE_ANY, NULL));
         expect_error(inlay(ASK "--backbone base --adapter bad"), 1, members[i][2]);
         assert_non_null(strstr(text_of("err.txt"), "bad/adapter.json"));
@@ -207,7 +207,7 @@ static void test_resume_with_another_configuration(void **state)
 {
     (void)state;
     copy_backbone("base");
-    shell("'%s' " TRAIN LONG "& p=$!; while [ ! -f run/checkpoint.safetensors ]; do sleep 0.02; done; kill -TERM $p; wait $p || true", INLAY_BINARY);
+    must_run("'%s' " TRAIN LONG "& p=$!; while [ ! -f run/checkpoint.safetensors ]; do sleep 0.02; done; kill -TERM $p; wait $p || true", INLAY_BINARY);
     change("base/config.json", "model_args", "num_heads", json_integer(4));
     expect_error(inlay(TRAIN LONG "--resume"), 1, "'model.heads' was 2, now 4");
 }
@@ -222,7 +222,7 @@ static void test_fold_replaces_nothing_unasked(void **state)
     expect_error(inlay("fold --backbone base --adapter lora --output base"), 2, "is the folder of --backbone");
     expect_error(inlay("fold --backbone base/model.safetensors --adapter lora --output ./base/."), 2, "is the folder of --backbone");
     expect_error(inlay("fold --backbone base --adapter lora --output lora --overwrite"), 2, "is the folder of --adapter");
-    shell("ln -sfn base alias");
+    must_run("ln -sfn base alias");
     expect_error(inlay("fold --backbone alias --adapter lora --output base --overwrite"), 2, "is the folder of --backbone");
     expect(inlay("fold --backbone base --adapter lora --output folded"), 0);
     expect_error(inlay("fold --backbone base --adapter lora --output folded"), 2, "--overwrite");
@@ -241,7 +241,7 @@ static void test_folded_checkpoints_answer_as_before(void **state)
         size_t count;
         double *before, apart;
         json_t *config, *args;
-        shell("rm -rf a f");
+        must_run("rm -rf a f");
         expect(inlay(TRAIN "--backbone " TEST_DATA "/oracle/%s --method linear --output a", members[i]), 0);
         expect(inlay(ASK "--backbone " TEST_DATA "/oracle/%s --adapter a", members[i]), 0);
         before = logits_said(&count);
@@ -291,18 +291,18 @@ static void test_names_on_the_command_line(void **state)
     change("base/config.json", "", "label_names", json_null());
     expect(inlay("predict --backbone base data/test --quiet"), 0);
     assert_non_null(strstr(text_of("err.txt"), "does not name the 5 classes of its head"));
-    shell("printf 'ant\\nbee\\ncat\\ndog\\neel\\n' >names.txt");
+    must_run("printf 'ant\\nbee\\ncat\\ndog\\neel\\n' >names.txt");
     expect(inlay("predict --backbone base data/test --quiet --labels names.txt"), 0);
     assert_null(strstr(text_of("err.txt"), "does not name"));
     assert_non_null(strstr(text_of("out.txt"), "eel"));
-    shell("printf 'ant\\nbee\\n' >short.txt");
+    must_run("printf 'ant\\nbee\\n' >short.txt");
     expect_error(inlay("predict --backbone base data/test --labels short.txt"), 2, "short.txt names 2 classes, the head of 'base' has 5");
     expect(inlay(TRAIN "--backbone base --method linear --output l"), 0);
     expect_error(inlay("predict --backbone base --adapter l data/test --labels names.txt"), 2, "--labels");
     change("base/config.json", "", "label_names", json_pack("[s,s]", "first", "second"));
     expect(inlay("predict --backbone base data/test --quiet"), 0);
     assert_non_null(strstr(text_of("err.txt"), "names for 2 classes, the head has 5"));
-    shell("printf 'path,label\\n' >list.csv; for f in data/test/*/*; do echo \"$f,4\" >>list.csv; done");
+    must_run("printf 'path,label\\n' >list.csv; for f in data/test/*/*; do echo \"$f,4\" >>list.csv; done");
     expect(inlay("eval --backbone base --data list.csv --quiet --per-class --confusion c.csv"), 0);
     assert_non_null(strstr(text_of("c.csv"), "first,second,2,3,4"));
 }

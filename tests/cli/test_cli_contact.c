@@ -13,22 +13,6 @@
 #define RUN "train --backbone " VIT " --data data --batch-size 4 --warmup-epochs 0 --threads 1 --workers 1 --quiet "
 #define ONE "data/test/class0/00.ppm"
 
-/* A shell line in the folder, with $INLAY as the program. Returns its exit status. */
-static int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int shell(const char *format, ...)
-{
-    char line[2048], command[3072];
-    va_list list;
-    int status;
-
-    va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
-    va_end(list);
-    snprintf(command, sizeof command, "cd '%s' && INLAY='%s' && %s", folder, INLAY_BINARY, line);
-    status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 static void expect_text(const char *name, const char *part)
 {
     if (!strstr(text_of(name), part))
