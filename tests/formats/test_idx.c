@@ -60,6 +60,8 @@ static void expect_refused(const unsigned char *bytes, size_t size, const char *
     assert_int_equal(read_all(bytes, size, &err), INLAY_ERR_FORMAT);
     if (!strstr(err.message, part))
         fail_msg("'%s' is not in: %s", part, err.message);
+    assert_non_null(strstr(err.message, "/inlay-idx-"));
+    assert_null(strstr(strstr(err.message, "/inlay-idx-") + 1, "/inlay-idx-"));
 }
 
 static void test_broken(void **state)
@@ -77,9 +79,54 @@ static void test_broken(void **state)
     expect_refused(bytes, sizeof whole, "begins with 00 00 09 03, expected 00 00 08 03");
     pack(packed, &size, whole, sizeof whole);
     for (size_t cut = 3; cut < size; cut++)
-        expect_refused(packed, cut, cut < 14 ? "not an IDX file" : "truncated");
+        expect_refused(packed, cut, "truncated");
     packed[size - 5] ^= 1;
-    expect_refused(packed, size, "incorrect data check");
+    expect_refused(packed, size,
+                   "data is damaged, as was found while reading the head of an IDX file: incorrect data check");
+}
+
+/* One byte of the packed file is another one. */
+static void expect_damage(size_t at, unsigned char byte, const char *part)
+{
+    unsigned char packed[256];
+    size_t size = sizeof packed;
+
+    pack(packed, &size, whole, sizeof whole);
+    packed[at] = byte;
+    expect_refused(packed, size, part);
+}
+
+/* Every message is a sentence: the file once, what was expected, what was found. */
+static void test_sentences(void **state)
+{
+    static const unsigned char text[] = "hello", image[] = "\x89PNG\r\n\x1a\n0000000000000000";
+    unsigned char bytes[300] = {0}, packed[600];
+    size_t size = sizeof packed;
+    inlay_error err = {0};
+    idx_file f;
+    (void)state;
+
+    expect_refused(whole, 0, ": truncated: the head of an IDX file has 16 bytes, 0 of them are there");
+    expect_refused(whole, 9, ": truncated: the head of an IDX file has 16 bytes, 9 of them are there");
+    expect_refused(whole, sizeof whole - 1, ": truncated: item 2 of 2 has 3 bytes, 2 of them are there");
+    expect_refused(text, 5, " with 3 dimensions: it begins with 68 65 6c 6c, expected 00 00 08 03");
+    expect_refused(text, 1, "it begins with 68, expected 00 00 08 03");
+    expect_refused(image, sizeof image, "it begins with 89 50 4e 47, expected");
+    expect_damage(2, 7, "damaged, as was found while reading the head of an IDX file: unknown compression method");
+    expect_damage(3, 0xe0, "damaged, as was found while reading the head of an IDX file: unknown header flags set");
+    expect_damage(10, 0x07, "damaged, as was found while reading the head of an IDX file: invalid block type");
+    pack(packed, &size, whole, sizeof whole);
+    packed[size - 1] ^= 1;
+    expect_refused(packed, size,
+                   "data is damaged, as was found while reading the head of an IDX file: incorrect length check");
+    expect_refused(packed, size - 1, ": truncated: the gzip data has to end with a checksum, in 8 bytes");
+    size = sizeof packed;
+    memcpy(bytes, whole, sizeof whole);
+    pack(packed, &size, bytes, sizeof bytes);
+    expect_refused(packed, size, ": there are bytes behind the last of 2 items");
+    assert_int_equal(idx_open(&f, "/tmp", 3, &err), INLAY_ERR_IO);
+    assert_string_equal(err.message, "cannot read '/tmp': Is a directory");
+    idx_close(&f);
 }
 
 int main(void)
@@ -87,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_sentences),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
