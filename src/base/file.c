@@ -221,7 +221,10 @@ static FILE *stream_of(int fd, const char *mode)
 /* With the reason in errno; what lies at the temporary name is not ours. */
 static inlay_status cannot_begin(file_writer *w, const char *path, inlay_error *err)
 {
-    inlay_status status = file_error(err, "write", path);
+    inlay_status status = errno == EWOULDBLOCK
+                              ? error_set(err, INLAY_ERR_IO, "cannot write '%s': it is being written by another process",
+                                          path)
+                              : file_error(err, "write", path);
 
     free(w->temporary);
     w->temporary = NULL;
@@ -244,9 +247,7 @@ inlay_status file_begin(file_writer *w, const char *path, inlay_error *err)
     }
     /* always the same name: what a killed process left is taken away, not piled up */
     snprintf(w->temporary, room, "%s.tmp", path);
-    if (unlink(w->temporary) != 0 && errno != ENOENT)
-        return cannot_begin(w, path, err);
-    w->stream = stream_of(open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666), "wb");
+    w->stream = stream_of(file_open_temporary(w->temporary), "wb");
     return w->stream ? INLAY_OK : cannot_begin(w, path, err);
 }
 
@@ -322,10 +323,10 @@ inlay_status file_open_own(FILE **out, const char *path, bool keep, inlay_error 
 
 void file_abandon(file_writer *w)
 {
-    if (w->stream)
-        fclose(w->stream);
     if (w->temporary)
         unlink(w->temporary);
+    if (w->stream) /* the lock ends with it: by then nothing of ours has the name */
+        fclose(w->stream);
     free(w->temporary);
     free(w->path);
     *w = (file_writer){0};
@@ -350,19 +351,21 @@ static void sync_folder_of(const char *path)
 inlay_status file_commit(file_writer *w, inlay_error *err)
 {
     inlay_status status = INLAY_OK;
-    bool bad = ferror(w->stream) != 0;
+    bool bad = ferror(w->stream) != 0, lasting = w->temporary && !w->quick;
 
-    if (fflush(w->stream) != 0 || bad || (w->temporary && fsync(fileno(w->stream)) != 0))
+    if (fflush(w->stream) != 0 || bad || (lasting && fsync(fileno(w->stream)) != 0))
         status = file_error(err, "write", w->path);
-    if (fclose(w->stream) != 0 && status == INLAY_OK)
-        status = file_error(err, "write", w->path);
-    w->stream = NULL;
     if (status == INLAY_OK && w->temporary && rename(w->temporary, w->path) != 0)
         status = file_error(err, "write", w->path);
     if (status == INLAY_OK && w->temporary) {
-        sync_folder_of(w->path);
+        if (lasting)
+            sync_folder_of(w->path);
         free(w->temporary);
         w->temporary = NULL;
+    }
+    if (status == INLAY_OK) {
+        status = fclose(w->stream) == 0 ? INLAY_OK : file_error(err, "write", w->path);
+        w->stream = NULL;
     }
     file_abandon(w);
     return status;

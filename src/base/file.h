@@ -38,10 +38,12 @@ bool file_is_stream(const char *path); /* "-", or neither a file nor a folder */
 
 /* Writing: file_begin opens `path`.tmp, file_commit flushes it to the disk and renames it over `path`, file_abandon
  * removes it. A reader never sees half a file; on any error the old file is still there. Symbolic links are replaced,
- * never followed: others may have put them into a folder. */
+ * never followed: others may have put them into a folder. The temporary file is locked while it is written: a second
+ * writer gets an error, and what a killed process left is taken away by the next one. */
 typedef struct file_writer {
     FILE *stream;
     char *path, *temporary; /* temporary NULL: `path` is no regular file and written as it is */
+    bool quick; /* set after file_begin: nothing waits for the disk, for many files that can be made again */
 } file_writer;
 inlay_status file_begin(file_writer *w, const char *path, inlay_error *err);
 /* The same for a file that the user named: a symbolic link stays one and its target is written; a device, a pipe or
@@ -65,6 +67,10 @@ typedef struct file_lock {
 inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay_error *err);
 void file_lock_release(file_lock *lock);
 bool file_lock_held(const char *path); /* by another process, now */
+
+/* Makes a file for writing that carries such a lock until it is closed, in the place of what a killed process left. -1:
+ * errno says why; EWOULDBLOCK: another one writes it. */
+int file_open_temporary(const char *path);
 
 /* All of the above for bytes in memory. */
 inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err);

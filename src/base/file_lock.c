@@ -91,6 +91,54 @@ void file_lock_release(file_lock *lock)
     *lock = (file_lock){.fd = -1};
 }
 
+/* A folder of several users: a file of another may be read only. */
+static int open_leftover(const char *path)
+{
+    const int common = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+    int fd = open(path, O_RDWR | common);
+
+    return fd < 0 && errno == EACCES ? open(path, O_RDONLY | common) : fd;
+}
+
+/* Takes away what a killed process left at `path`. 0: done, or it was gone already. EWOULDBLOCK: its process lives. */
+static int take_leftover(const char *path)
+{
+    int fd = open_leftover(path), cause;
+
+    if (fd < 0 && errno == ELOOP) /* a link is nobody's work */
+        return unlink(path) == 0 || errno == ENOENT ? 0 : errno;
+    if (fd < 0)
+        return errno == ENOENT ? 0 : errno;
+    cause = take(fd);
+    if ((cause == 0 ? is_named(fd, path) : has_no_locks(cause)) && unlink(path) != 0 && errno != ENOENT)
+        cause = errno;
+    close(fd);
+    return has_no_locks(cause) ? 0 : cause;
+}
+
+/* Only who has the lock of a file takes it away or gives it another name. */
+int file_open_temporary(const char *path)
+{
+    for (int i = 0; i < ATTEMPTS; i++) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666), cause;
+        if (fd < 0 && errno != EEXIST)
+            return -1;
+        cause = fd < 0 ? take_leftover(path) : take(fd);
+        if (fd >= 0 && (cause == 0 ? is_named(fd, path) : has_no_locks(cause)))
+            return fd;
+        if (fd >= 0) /* another took it for a leftover before it was locked */
+            close(fd);
+        if (cause && cause != EWOULDBLOCK) {
+            errno = cause;
+            return -1;
+        }
+        if (fd < 0 && cause)
+            break;
+    }
+    errno = EWOULDBLOCK;
+    return -1;
+}
+
 bool file_lock_held(const char *path)
 {
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
