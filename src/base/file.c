@@ -221,10 +221,9 @@ static FILE *stream_of(int fd, const char *mode)
 /* With the reason in errno; what lies at the temporary name is not ours. */
 static inlay_status cannot_begin(file_writer *w, const char *path, inlay_error *err)
 {
-    inlay_status status = errno == EWOULDBLOCK
-                              ? error_set(err, INLAY_ERR_IO, "cannot write '%s': it is being written by another process",
-                                          path)
-                              : file_error(err, "write", path);
+    static const char other[] = "cannot write '%s': it is being written by another process";
+    inlay_status status =
+        errno == EWOULDBLOCK ? error_set(err, INLAY_ERR_IO, other, path) : file_error(err, "write", path);
 
     free(w->temporary);
     w->temporary = NULL;

@@ -22,6 +22,7 @@ typedef struct unpacking {
     int seen[256], written;
     idx_file images, labels;
     unsigned char *pixels;
+    file_lock lock; /* of the output folder */
 } unpacking;
 
 static void read_names(unpacking *u)
@@ -40,17 +41,15 @@ static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_e
 {
     const char *folder = path_join(u->memory, options_string(u->o, "output"), u->names[label]), *path = arena_printf(u->memory, "%s/%06u.pgm", folder, index);
     size_t area = (size_t)u->images.sizes[1] * u->images.sizes[2];
-    char head[48];
-    FILE *out;
-    bool good;
+    file_writer out;
 
     if (u->seen[label] == (int)options_int(u->o, "skip") + 1)
         TRY(file_make_folder(folder, err));
-    TRY(file_open_own(&out, path, false, err));
-    snprintf(head, sizeof head, "P5\n%u %u\n255\n", u->images.sizes[2], u->images.sizes[1]);
-    good = fputs(head, out) >= 0 && fwrite(u->pixels, 1, area, out) == area;
-    if (fclose(out) != 0 || !good)
-        return file_error(err, "write", path);
+    TRY(file_begin(&out, path, err));
+    out.quick = true; /* what a power cut takes can be unpacked again */
+    fprintf(out.stream, "P5\n%u %u\n255\n", u->images.sizes[2], u->images.sizes[1]);
+    fwrite(u->pixels, 1, area, out.stream); /* short writes are seen by ferror in file_commit */
+    TRY(file_commit(&out, err));
     u->written++;
     return INLAY_OK;
 }
@@ -74,6 +73,7 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
 
     TRY(open_both(u, err));
     area = (size_t)u->images.sizes[1] * u->images.sizes[2];
+    TRY(hold_folder(&u->lock, options_string(u->o, "output"), err));
     u->pixels = arena_alloc(u->memory, area);
     for (uint32_t i = 0; i < u->images.sizes[0]; i++) {
         unsigned char label;
@@ -92,7 +92,7 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
 
 static inlay_status run(options *o, inlay_error *err)
 {
-    unpacking u = {.o = o, .memory = arena_new()};
+    unpacking u = {.o = o, .memory = arena_new(), .lock = {.fd = -1}};
     inlay_status status = require(o, "images", err);
 
     if (status == INLAY_OK)
@@ -103,6 +103,7 @@ static inlay_status run(options *o, inlay_error *err)
         read_names(&u);
         status = unpack(&u, err);
     }
+    file_lock_release(&u.lock);
     idx_close(&u.images);
     idx_close(&u.labels);
     arena_free(u.memory);
