@@ -98,6 +98,11 @@ typedef struct backbone_passed {
     int count;
 } backbone_passed;
 
+typedef struct class_name {
+    int64_t number; /* of the class */
+    const char *name;
+} class_name;
+
 typedef struct backbone {
     arena *memory;
     const backbone_desc *desc;
@@ -114,6 +119,7 @@ typedef struct backbone {
     int param_count, param_capacity;
     const char *const *labels;  /* [classes] names of the classes of the checkpoint's own head, NULL where one has none;
                                    NULL: no names */
+    const class_name *names;    /* [named] what `labels` is made of, as read */
     int64_t label_count, named; /* how long the list is, and how many names are in it */
     const char *label_source;  /* file and key that they come from */
     bool labels_usual; /* they are ones that people use for these classes, not the checkpoint's: for reading, not for

@@ -10,27 +10,36 @@
 
 #define MOST_CLASSES (1 << 24)
 
-/* Names by class number, as they are found. */
+/* Names in the order of the file. They are as many as the file has, whatever number a class has there: the list by
+ * number is made once it is known that the head has as many. */
 typedef struct names {
-    const char **items;
-    int64_t count, capacity; /* classes up to the last one that is named; room */
-    int64_t named;
+    class_name *items;
+    int64_t count, capacity;
+    int64_t end; /* classes up to the last one that is mentioned */
 } names;
 
-static void put(backbone *b, names *n, int64_t at, const char *name)
+static void put(backbone *b, names *n, int64_t number, const char *name)
 {
-    if (at >= n->capacity) {
-        int64_t room = 2 * (at + 8);
-        const char **grown = ARENA_ARRAY(b->memory, const char *, room);
+    if (number >= n->end)
+        n->end = number + 1;
+    if (!name)
+        return;
+    if (n->count == n->capacity) {
+        int64_t room = 2 * (n->count + 8);
+        class_name *grown = ARENA_ARRAY(b->memory, class_name, room);
         if (n->count)
             memcpy(grown, n->items, (size_t)n->count * sizeof *grown);
         n->items = grown;
         n->capacity = room;
     }
-    if (at >= n->count)
-        n->count = at + 1;
-    n->items[at] = name;
-    n->named++;
+    n->items[n->count++] = (class_name){number, name};
+}
+
+static int by_number(const void *left, const void *right)
+{
+    const class_name *a = left, *b = right;
+
+    return (a->number > b->number) - (a->number < b->number);
 }
 
 /* A name as text: numbers are taken as they are written; NULL: none. */
@@ -60,7 +69,6 @@ static inlay_status read_list(backbone *b, const config_reader *r, const char *k
         const char *name, *at = arena_printf(b->memory, "%zu", i);
         TRY(name_of(&name, b, r, key, at, json_array_get(list, i)));
         put(b, n, (int64_t)i, name);
-        n->named -= name == NULL;
     }
     return INLAY_OK;
 }
@@ -78,11 +86,15 @@ static inlay_status read_object(backbone *b, const config_reader *r, const char 
             FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' has the key '%s', expected the number of a class", r->path, key,
                  at);
         TRY(name_of(&name, b, r, key, at, item));
-        if (number < n->count && n->items[number] && name)
-            FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' names class %lld twice", r->path, key, number);
         if (name)
             put(b, n, number, name);
     }
+    if (n->count)
+        qsort(n->items, (size_t)n->count, sizeof *n->items, by_number);
+    for (int64_t i = 1; i < n->count; i++)
+        if (n->items[i].number == n->items[i - 1].number)
+            FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' names class %lld twice", r->path, key,
+                 (long long)n->items[i].number);
     return INLAY_OK;
 }
 
@@ -100,10 +112,23 @@ static inlay_status read_names(backbone *b, const config_reader *r, const char *
 
 static void take(backbone *b, const names *n, const char *source)
 {
-    b->labels = n->named ? n->items : NULL;
-    b->label_count = n->count;
-    b->named = n->named;
+    b->labels = NULL;
+    b->names = n->items;
+    b->named = n->count;
+    b->label_count = n->end;
     b->label_source = source;
+}
+
+/* The list by number, of as many as the head has. */
+static void spread(backbone *b)
+{
+    const char **list = ARENA_ARRAY(b->memory, const char *, b->shape.classes);
+
+    for (int64_t i = 0; i < b->named; i++)
+        if (b->names[i].number < b->shape.classes)
+            list[b->names[i].number] = b->names[i].name;
+    b->labels = list;
+    b->label_count = b->shape.classes;
 }
 
 inlay_status labels_read(backbone *b, const config_reader *r, const char *key)
@@ -136,27 +161,22 @@ static bool says_imagenet(const char *tag)
 void labels_fit(backbone *b)
 {
     int64_t classes = b->shape.classes;
-    const char **fitted;
 
-    if (!b->labels && classes == sizeof imagenet_names / sizeof *imagenet_names && says_imagenet(b->pretrained_tag)) {
-        take(b, &(names){(const char **)(uintptr_t)imagenet_names, classes, classes, classes}, "ImageNet-1k, by 'tag'");
+    if (!b->names && classes == sizeof imagenet_names / sizeof *imagenet_names && says_imagenet(b->pretrained_tag)) {
+        b->labels = imagenet_names;
+        b->label_count = b->named = classes;
+        b->label_source = "ImageNet-1k, by 'tag'";
         b->labels_usual = true;
         return;
     }
-    if (!b->labels || !classes) {
-        b->labels = NULL;
+    if (!b->names || !classes)
         return;
-    }
     if (b->named != classes || b->label_count != classes)
         notes_add(&b->notes, "%s has names for %lld classes, the head has %lld: %s", b->label_source,
                   (long long)b->named, (long long)classes,
                   b->label_count > classes ? "names above are not used, a class without a name is given by its number"
                                            : "a class without a name is given by its number");
-    fitted = ARENA_ARRAY(b->memory, const char *, classes);
-    for (int64_t i = 0; i < classes && i < b->label_count; i++)
-        fitted[i] = b->labels[i];
-    b->labels = fitted;
-    b->label_count = classes;
+    spread(b);
 }
 
 /* ---- a file of names ---- */
@@ -189,7 +209,7 @@ static inlay_status read_lines(backbone *b, const char *path, const char *text, 
                  *name ? "not text" : "empty");
         }
         json_decref(checked);
-        put(b, n, n->count, name);
+        put(b, n, n->end, name);
         at = stop + 1;
     }
     return INLAY_OK;
@@ -234,10 +254,12 @@ inlay_status labels_load(backbone *b, const char *path, inlay_error *err)
         status = read_lines(b, path, text, size, &n, err);
     free(text);
     TRY(status);
-    if (n.named != b->shape.classes || n.count != b->shape.classes)
-        FAIL(err, INLAY_ERR_USAGE, "%s names %lld classes, the head of '%s' has %lld", path, (long long)n.named,
+    if (n.count != b->shape.classes || n.end != b->shape.classes)
+        FAIL(err, INLAY_ERR_USAGE, "%s names %lld classes%s, the head of '%s' has %lld", path, (long long)n.count,
+             n.count == b->shape.classes ? arena_printf(b->memory, ", numbered up to %lld", (long long)n.end - 1) : "",
              b->path, (long long)b->shape.classes);
     take(b, &n, arena_strdup(b->memory, path));
+    spread(b);
     b->labels_usual = false;
     return INLAY_OK;
 }

@@ -99,9 +99,9 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
     drop_headed(b);
     TRY(vit_hf_finish(b, err));
     TRY(vit_measure(b, err));
-    labels_fit(b);
     give_ranks(b);
     TRY(vit_check_shapes(b, err));
+    labels_fit(b);
     mark_quantised(b);
     return vit_fit_positions(b, image_size, err);
 }

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <sys/resource.h>
 
 #include "backbones/labels.h"
 #include "patterns.h"
@@ -258,6 +259,24 @@ static void test_without_a_processor(void **state)
 
 /* ---- names of classes ---- */
 
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define UNDER_SANITIZER true /* its shadow is address space, too */
+#else
+#define UNDER_SANITIZER false
+#endif
+
+/* Bytes of it that the process has. */
+static rlim_t address_space(void)
+{
+    unsigned long pages = 0;
+    FILE *in = fopen("/proc/self/statm", "r");
+
+    assert_non_null(in);
+    assert_int_equal(fscanf(in, "%lu", &pages), 1);
+    fclose(in);
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
 static void expect_labels(const backbone *b, const char *const expected[5])
 {
     assert_int_equal(b->shape.classes, 5);
@@ -361,6 +380,40 @@ static void test_names_from_a_file(void **state)
     backbone_close(b);
 }
 
+/* What a file makes the program allocate is what the file has, whatever numbers are in it. */
+static void test_names_far_apart(void **state)
+{
+    static const char *const members[] = {"{\"16777215\": \"A\"}",
+                                          "{\"16777215\": \"A\", \"9000000\": \"B\", \"0\": \"C\"}",
+                                          "{\"16777214\": null, \"16777215\": \"A\"}"};
+    static const char *const files[] = {"{\"16777215\": \"A\"}", "{\"id2label\": {\"16000000\": 1}}",
+                                        "{\"0\":0, \"1\":1, \"2\":2, \"3\":3, \"16777215\":4}"};
+    struct rlimit kept, small;
+    char path[300];
+    inlay_error err;
+    backbone *b;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/names.json", folder);
+    getrlimit(RLIMIT_AS, &kept);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        begin("vit", json_pack("{s:o}", "label_names", json_loads(members[i], 0, NULL)));
+        small = kept;
+        small.rlim_cur = address_space() + (64 << 20);
+        if (!UNDER_SANITIZER)
+            setrlimit(RLIMIT_AS, &small);
+        b = opened();
+        assert_true(noted(b, "the head has 5: names above are not used"));
+        for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+            write_text("names.json", files[k]);
+            assert_int_equal(labels_load(b, path, &err), INLAY_ERR_USAGE);
+            assert_non_null(strstr(err.message, k < 2 ? "names 1 classes, the head" : "5 classes, numbered up to 16777215"));
+        }
+        setrlimit(RLIMIT_AS, &kept);
+        backbone_close(b);
+    }
+}
+
 /* A head of 1,000 classes has ImageNet-1k's names only where the last training was on it. */
 static void test_imagenet_names(void **state)
 {
@@ -395,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_same_pixels_as_the_libraries), cmocka_unit_test(test_unknown_keys_are_noted), cmocka_unit_test(test_processor_config),
         cmocka_unit_test(test_without_a_processor),          cmocka_unit_test(test_fewer_and_more_names),   cmocka_unit_test(test_no_names),
         cmocka_unit_test(test_names_that_are_none),          cmocka_unit_test(test_names_from_a_file),      cmocka_unit_test(test_imagenet_names),
+        cmocka_unit_test(test_names_far_apart),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
