@@ -20,6 +20,7 @@ refuse() {
 not_word='(^|[^A-Za-z0-9_])'
 sources=$(find src include tests bench fuzz -name '*.[ch]' -o -name '*.def' | sort)
 product=$(find src include bench fuzz -name '*.[ch]' | sort)
+command=$(find src/cli -name '*.c' | sort)
 # the library, but for the one place that ends the process when there is no memory left for a name
 library=$(find src include -name '*.[ch]' ! -path 'src/cli/*' ! -path src/base/arena.c | sort)
 
@@ -28,6 +29,7 @@ library=$(find src include -name '*.[ch]' ! -path 'src/cli/*' ! -path src/base/a
     refuse 'unsafe function' "$not_word(strcpy|strcat|v?sprintf|strtok|gets)[[:space:]]*\\(" $product
     refuse 'the library neither prints nor exits' "$not_word(printf|vprintf|puts|putchar|perror|exit|_exit|_Exit|abort)[[:space:]]*\\(" $library
     refuse 'the library writes only to streams that it is given' "$not_word(stdout|stderr)([^A-Za-z0-9_]|\$)" $library
+    refuse 'a name is printed through text_line' "$not_word(f?printf)[[:space:]]*\\(.*'%s'" $command
     refuse 'unfinished work' "$not_word(TO""DO|FIX""ME|XX""X)([^A-Za-z0-9_]|\$)|^[[:space:]]*#[[:space:]]*if[[:space:]]+0([^-+*/.0-9A-Za-z_]|\$)" $sources
 }
 if [ "$(grep -cE 'abort\(\)|stderr' src/base/arena.c)" -ne 2 ]; then

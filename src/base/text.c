@@ -174,6 +174,26 @@ void text_put(FILE *out, const char *text)
     }
 }
 
+void text_line(FILE *out, const char *format, ...)
+{
+    arena *memory = arena_new();
+    char *text;
+    va_list args;
+    int length;
+
+    va_start(args, format);
+    length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    length = length < 0 ? 0 : length;
+    text = arena_alloc(memory, (size_t)length + 1);
+    va_start(args, format);
+    vsnprintf(text, (size_t)length + 1, format, args);
+    va_end(args);
+    text_put(out, text);
+    fputc('\n', out);
+    arena_free(memory);
+}
+
 char *text_escaped(arena *a, const char *text)
 {
     char *made = arena_alloc(a, 8 * strlen(text) + 1), *out = made;

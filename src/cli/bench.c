@@ -268,8 +268,9 @@ static json_t *row_object(const char *precision_name, int threads, const measure
 
 static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
 {
-    fprintf(out, "%s, %d processors, kernels %s\n'%s', %s, batch %lld, best of %lld\n", machine->cpu, machine->processors, k->name, b->path, options_string(o, "method"),
-            (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
+    text_line(out, "%s, %d processors, kernels %s", machine->cpu, machine->processors, k->name);
+    text_line(out, "'%s', %s, batch %lld, best of %lld", b->path, options_string(o, "method"),
+              (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
 }
 
 static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table, FILE *profile, inlay_error *err)

@@ -27,10 +27,10 @@ inlay_status apply_labels(session *s, const options *o, inlay_error *err)
     if (file)
         return labels_load(s->b, file, err);
     if (!s->a && s->b->shape.classes && !s->b->labels)
-        fprintf(stderr,
-                "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE names "
-                "them)\n",
-                s->b->path, (long long)s->b->shape.classes);
+        text_line(stderr,
+                  "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE "
+                  "names them)",
+                  s->b->path, (long long)s->b->shape.classes);
     return INLAY_OK;
 }
 
@@ -50,9 +50,7 @@ int choose_workers(const options *o)
 
 void leave_out(const char *message)
 {
-    fputs("left out: ", stderr);
-    text_put(stderr, message);
-    fputc('\n', stderr);
+    text_line(stderr, "left out: %s", message);
 }
 
 FILE *progress_stream(const options *o)
@@ -108,21 +106,16 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
 
 void note_cut_images(const preprocess *p, int count)
 {
-    const char *whose = count == 1 ? "1 image has" : "images have";
+    char whose[32] = "1 image has";
 
     if (count == 0)
         return;
-    fprintf(stderr, "note: ");
     if (count > 1)
-        fprintf(stderr, "%d ", count);
-    if (p->scale_16bit)
-        fprintf(stderr,
-                "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit "
-                "could scale\n",
-                whose);
-    else
-        fprintf(stderr, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it\n",
-                whose);
+        snprintf(whose, sizeof whose, "%d images have", count);
+    text_line(stderr, "note: %s %s", whose,
+              p->scale_16bit ? "signed or real grey, which is cut to 0..255 as Pillow does: it has no range that "
+                               "--scale-16bit could scale"
+                             : "grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it");
 }
 
 /* --skip-layers, where a command has it: a number of layers from below, or a list of them. */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/text.h"
 #include "cli/common.h"
 #include "compose/fold.h"
 
@@ -114,8 +115,8 @@ static inlay_status compare(session *s, const options *o, inlay_error *err)
         scale = fmax(scale, fabs((double)before[i]));
     if (status == INLAY_OK) {
         largest = largest_difference(before, after, count);
-        printf("folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)\n",
-               options_string(o, "adapter"), output, largest, scale);
+        text_line(stdout, "folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)",
+                  options_string(o, "adapter"), output, largest, scale);
         status = note_differences(s, output, before, after, count, err);
     }
     free(before);

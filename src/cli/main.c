@@ -11,6 +11,7 @@
 #include "adapters/adapter.h"
 #include "base/file.h"
 #include "base/stop.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/common.h"
 #include "formats/image.h"
@@ -66,8 +67,8 @@ static const char *const other_variables[] = {"isa", "ci_", "version", "help", "
 
 static void note_variable(const char *entry, int length)
 {
-    fprintf(stderr, "note: environment variable %.*s is not an option of any subcommand and is passed over\n", length,
-            entry);
+    text_line(stderr, "note: environment variable %.*s is not an option of any subcommand and is passed over", length,
+              entry);
 }
 
 static inlay_status check_environment(inlay_error *err)
@@ -104,8 +105,8 @@ static int close_output(const char *name, int code)
     errno = 0;
     if (fclose(stdout) == 0 && !bad)
         return code;
-    fprintf(stderr, "inlay%s%s: cannot write to standard output%s%s\n", *name ? " " : "", name, errno ? ": " : "",
-            errno ? strerror(errno) : "");
+    text_line(stderr, "inlay%s%s: cannot write to standard output%s%s", *name ? " " : "", name, errno ? ": " : "",
+              errno ? strerror(errno) : "");
     return code ? code : 1;
 }
 
@@ -113,7 +114,7 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
 {
     if (status == INLAY_OK)
         return 0;
-    fprintf(stderr, "inlay %s: %s\n", name, err->message);
+    text_line(stderr, "inlay %s: %s", name, err->message);
     if (status == INLAY_ERR_INTERRUPTED)
         return 128 + stop_signal();
     return status == INLAY_ERR_USAGE ? 2 : 1;
@@ -190,7 +191,7 @@ static int act(int argc, char **argv)
     for (int i = 0; command_table[i]; i++)
         if (strcmp(argv[1], command_table[i]->name) == 0)
             return run(command_table[i], argc, argv);
-    fprintf(stderr, "inlay: unknown command '%s' ('inlay --help' lists them)\n", argv[1]);
+    text_line(stderr, "inlay: unknown command '%s' ('inlay --help' lists them)", argv[1]);
     return 2;
 }
 

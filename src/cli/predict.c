@@ -408,7 +408,8 @@ static inlay_status run(options *o, inlay_error *err)
     if (status == INLAY_OK)
         status = predict(&s, &in, &h, o, err);
     if (status == INLAY_OK && h.picture.rgb && !options_flag(o, "json"))
-        printf("heat map in '%s': |token weight| from %.3g to %.3g%s\n", options_string(o, "heatmap"), h.low, h.high, h.layers > 1 ? ", mean over the layers" : "");
+        text_line(stdout, "heat map in '%s': |token weight| from %.3g to %.3g%s", options_string(o, "heatmap"), h.low,
+                  h.high, h.layers > 1 ? ", mean over the layers" : "");
     heatmap_free(&h);
     forget(&in);
     session_close(&s);

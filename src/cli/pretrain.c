@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/train_options.h"
 #include "compose/fold.h"
 
@@ -166,7 +167,7 @@ static inlay_status run(options *o, inlay_error *err)
     memory = arena_new();
     status = run_in(output, path_join(memory, output, "initial"), o, &result, err);
     if (status == INLAY_OK)
-        printf("pre-trained checkpoint in '%s'\n", output);
+        text_line(stdout, "pre-trained checkpoint in '%s'", output);
     if (status == INLAY_OK && result.evaluated)
         printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * result.top1, 100 * result.top5, result.eval_count);
     if (result.memory)

@@ -45,7 +45,7 @@ static void print_usage(const prune_usage *u, const adapter *a, int keep)
     text_table *t = text_table_new();
 
     for (int n = 0; n < u->parts; n++)
-        printf("part %d: %s\n", n, a->parts[n]->name);
+        text_line(stdout, "part %d: %s", n, a->parts[n]->name);
     putchar('\n');
     text_table_column(t, "layer", TEXT_RIGHT);
     for (int n = 0; n < u->parts; n++)
@@ -133,8 +133,9 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
         file_size(path_join(memory, options_string(o, "adapter"), "adapter.safetensors"), &before);
         file_size(path_join(memory, output, "adapter.safetensors"), &after);
         print_usage(u, s->a, keep);
-        printf("\nmean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s\n", u->images, keep, u->parts, output, text_size(a, after),
-               text_size(b, before));
+        putchar('\n');
+        text_line(stdout, "mean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s",
+                  u->images, keep, u->parts, output, text_size(a, after), text_size(b, before));
     }
     json_decref(preprocessing);
     json_decref(record);

@@ -54,8 +54,9 @@ static void conclude(const train_result *r, const options *o)
 
     if (r->evaluated)
         printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * r->top1, 100 * r->top5, r->eval_count);
-    printf("adapter in '%s': %lld steps in %s, %.1f img/s, peak memory %s\n", options_string(o, "output"), (long long)r->steps, text_duration(time_, r->seconds),
-           r->images_per_second, text_size(size, monitor_peak_rss()));
+    text_line(stdout, "adapter in '%s': %lld steps in %s, %.1f img/s, peak memory %s", options_string(o, "output"),
+              (long long)r->steps, text_duration(time_, r->seconds), r->images_per_second,
+              text_size(size, monitor_peak_rss()));
 }
 
 static inlay_status run(options *o, inlay_error *err)
@@ -79,7 +80,7 @@ static inlay_status run(options *o, inlay_error *err)
             &(training_request){.o = o, .lock = &lock, .complete = done, .saved = write_results}, &result, err);
     }
     if (status == INLAY_OK && done)
-        printf("'%s' is complete already\n", options_string(o, "output"));
+        text_line(stdout, "'%s' is complete already", options_string(o, "output"));
     else if (status == INLAY_OK)
         conclude(&result, o);
     if (result.memory)

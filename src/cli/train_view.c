@@ -60,8 +60,8 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
 
     train_view_close(v);
     if (v->out)
-        fprintf(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)\n", split, epoch,
-                100 * e->top1, 100 * e->top5, e->loss, e->count);
+        text_line(v->out, "%s after epoch %d: top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%d images)", split, epoch,
+                  100 * e->top1, 100 * e->top5, e->loss, e->count);
     if (epoch < v->epochs)
         on_phase(v, "training", (int)v->total, "img");
 }
@@ -69,18 +69,18 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
 static void on_plan(void *context, const train_plan *plan)
 {
     train_view *v = context;
-    char a[TEXT_SHORT], b[TEXT_SHORT], parts[BUDGET_TEXT];
+    const char *folder = plan->cache_folder;
+    char a[TEXT_SHORT], b[TEXT_SHORT], parts[BUDGET_TEXT], reused[80] = "";
 
     if (!v->out)
         return;
     progress_clear(&v->bar);
-    fprintf(v->out, "plan: %s of activations, %s of cached features", text_size(a, plan->activations),
-            text_size(b, plan->cache));
-    if (plan->cache_folder)
-        fprintf(v->out, " in '%s'", plan->cache_folder);
     if (plan->cache_reused)
-        fprintf(v->out, " (of %d of %d images from an earlier run)", plan->cache_reused, plan->images);
-    fprintf(v->out, ", %lld steps, %.2f GFLOP an image and step\n", (long long)plan->steps, plan->flops / 1e9);
+        snprintf(reused, sizeof reused, " (of %d of %d images from an earlier run)", plan->cache_reused, plan->images);
+    text_line(v->out,
+              "plan: %s of activations, %s of cached features%s%s%s%s, %lld steps, %.2f GFLOP an image and step",
+              text_size(a, plan->activations), text_size(b, plan->cache), folder ? " in '" : "", folder ? folder : "",
+              folder ? "'" : "", reused, (long long)plan->steps, plan->flops / 1e9);
     if (plan->room && plan->room->total)
         fprintf(v->out, "memory: %s; %s in all\n", budget_text(plan->room, parts), text_size(a, plan->room->total));
 }
@@ -117,8 +117,8 @@ void train_view_introduce(const train_view *v, const train_request *q)
     char a[TEXT_SHORT], b[TEXT_SHORT];
 
     if (v->out)
-        fprintf(v->out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s\n",
-                q->a->name, text_count(a, adapter_trained_total(q->a, false)),
-                text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
-                pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
+        text_line(v->out, "%s: %s trained parameters (%s with the head), %d images, %lld classes, %d threads, %s, %s",
+                  q->a->name, text_count(a, adapter_trained_total(q->a, false)),
+                  text_count(b, adapter_trained_total(q->a, true)), q->data->count, (long long)q->a->classes,
+                  pool_threads(q->dev->c.threads), q->dev->k->name, precision_name(q->prec));
 }

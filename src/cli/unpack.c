@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/common.h"
 #include "formats/idx.h"
 
@@ -85,8 +86,8 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
     }
     TRY(idx_finish(&u->images, err));
     TRY(idx_finish(&u->labels, err));
-    printf("%d images of %u x %u in '%s'\n", u->written, u->images.sizes[2], u->images.sizes[1],
-           options_string(u->o, "output"));
+    text_line(stdout, "%d images of %u x %u in '%s'", u->written, u->images.sizes[2], u->images.sizes[1],
+              options_string(u->o, "output"));
     return INLAY_OK;
 }
 
