@@ -2,10 +2,16 @@
 #include "base/code.h"
 
 #include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -64,4 +70,61 @@ inlay_status code_identity(char hex[65], inlay_error *err)
     status = fclose(out) == 0 ? bytes_sha256(text, length, hex, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
     free(text);
     return status;
+}
+
+/* The other process: it answers into the pipe, says nothing else, and ends as no handler of ours would let it. */
+static void answer(void (*load)(void), int out)
+{
+    static const int faults[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    char hex[65];
+    inlay_error ignored;
+
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        signal(faults[i], SIG_DFL);
+    if (nowhere >= 0)
+        dup2(nowhere, STDERR_FILENO);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    load();
+    if (code_identity(hex, &ignored) == INLAY_OK && write(out, hex, sizeof hex - 1) < 0)
+        close(out);
+    kill(getpid(), SIGKILL);
+}
+
+/* Whether 64 digits came. */
+static bool read_answer(int in, char hex[65])
+{
+    size_t found = 0;
+    ssize_t got = 1;
+
+    while (found < 64 && got != 0) {
+        got = read(in, hex + found, 64 - found);
+        if (got < 0 && errno != EINTR)
+            break;
+        found += got > 0 ? (size_t)got : 0;
+    }
+    hex[found] = '\0';
+    return found == 64;
+}
+
+inlay_status code_identity_loaded(void (*load)(void), char hex[65], inlay_error *err)
+{
+    int ends[2], status = 0;
+    bool answered = false;
+    pid_t child;
+
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return file_error(err, "open", "a pipe");
+    child = fork();
+    if (child == 0)
+        answer(load, ends[1]);
+    close(ends[1]);
+    if (child > 0)
+        answered = read_answer(ends[0], hex);
+    close(ends[0]);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (!answered)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory loading the libraries that decode images");
+    return INLAY_OK;
 }

@@ -83,9 +83,8 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
         status = backbone_identify(q->b, err);
     if (status == INLAY_OK)
         status = describe_values(c, q, computation, err);
-    image_load_libraries();
     if (status == INLAY_OK)
-        status = code_identity(code, err);
+        status = code_identity_loaded(image_load_libraries, code, err);
     if (status == INLAY_OK) {
         what = arena_printf(memory, "inlay feature cache 1\nrow %zu bytes\nbackbone %s\npreprocessing %s\ncomputation %s\nkernels %s\nweights %s\n", c->row, q->b->sha256,
                             prep, computation, q->dev->k->name, dtype_name(q->g->weight_type));
