@@ -2,12 +2,12 @@
  * over their results is learned. AdapterDrop (arXiv 2010.11918) prunes it: the option `keep` names the parts that are left. */
 #include "adapters/fusion.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapters/method.h"
 #include "base/file.h"
+#include "base/json.h"
 
 #define MOST_PARTS 256 /* each costs time and memory before anything in it can be judged */
 

@@ -1,5 +1,4 @@
 /* Adapters on disk: a folder with adapter.safetensors (what was trained, the head included) and adapter.json (all else). */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -287,7 +286,7 @@ inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool i
             (*out)->params[i].p->trainable = false;
     }
     if (status == INLAY_OK && preprocessing)
-        *preprocessing = json_deep_copy(json_object_get(root, "preprocessing"));
+        *preprocessing = json_incref(json_object_get(root, "preprocessing"));
     if (status != INLAY_OK) {
         adapter_free(*out, NULL);
         *out = NULL;

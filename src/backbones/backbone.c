@@ -1,6 +1,5 @@
 #include "backbones/backbone.h"
 
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,9 +3,9 @@
 #ifndef INLAY_BACKBONES_CONFIG_H
 #define INLAY_BACKBONES_CONFIG_H
 
-#include <jansson.h>
 
 #include "backbones/backbone.h"
+#include "base/json.h"
 
 /* An object of a JSON file: the whole of it or a part. */
 typedef struct config_reader {

@@ -10,6 +10,68 @@
 
 #define LARGEST_FILE ((size_t)1 << 28)
 
+static _Thread_local bool lost;
+
+int json_kept(int result)
+{
+    lost = lost || result != 0;
+    return result;
+}
+
+bool json_lost(void)
+{
+    bool was = lost;
+
+    lost = false;
+    return was;
+}
+
+json_t *json_copied(const json_t *root)
+{
+    json_t *made = (json_deep_copy)(root);
+
+    if (json_equal(made, root))
+        return made;
+    json_decref(made);
+    json_kept(root ? -1 : 0);
+    return NULL;
+}
+
+typedef struct text_buffer {
+    char *bytes;
+    size_t used, room;
+    bool failed; /* once and for all: jansson goes on behind a key that it could not put */
+} text_buffer;
+
+static int add(const char *bytes, size_t size, void *context)
+{
+    text_buffer *b = context;
+
+    if (!b->failed && b->used + size + 1 > b->room) {
+        size_t room = 2 * (b->used + size + 64);
+        char *grown = realloc(b->bytes, room);
+        b->failed = !grown;
+        b->bytes = grown ? grown : b->bytes;
+        b->room = grown ? room : b->room;
+    }
+    if (b->failed)
+        return -1;
+    memcpy(b->bytes + b->used, bytes, size);
+    b->used += size;
+    b->bytes[b->used] = '\0';
+    return 0;
+}
+
+char *json_whole(const json_t *root, size_t flags)
+{
+    text_buffer b = {0};
+
+    if (!json_lost() && json_dump_callback(root, add, &b, flags) == 0 && !b.failed)
+        return b.bytes;
+    free(b.bytes);
+    return NULL;
+}
+
 json_t *json_build(const char *what, inlay_error *err, const char *format, ...)
 {
     json_error_t where;
@@ -52,8 +114,13 @@ void json_set_path(json_t *object, const char *key, const char *path)
     char *digits, name[64];
 
     json_object_set_new(object, key, json_text(path));
-    if (text_is_utf8(path) || !(digits = malloc(2 * strlen(path) + 1)))
+    if (text_is_utf8(path))
         return;
+    digits = malloc(2 * strlen(path) + 1);
+    if (!digits) {
+        json_kept(-1);
+        return;
+    }
     for (size_t i = 0; path[i]; i++)
         snprintf(digits + 2 * i, 3, "%02x", (unsigned char)path[i]);
     snprintf(name, sizeof name, "%s_bytes", key);
@@ -63,9 +130,12 @@ void json_set_path(json_t *object, const char *key, const char *path)
 
 inlay_status json_encode(char **out, const json_t *root, size_t flags, const char *what, inlay_error *err)
 {
-    *out = json_dumps(root, flags);
+    bool part = json_lost();
+
+    *out = part ? NULL : json_dumps(root, flags);
     if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s cannot be written as JSON", what);
+        FAIL(err, INLAY_ERR_FORMAT, "%s cannot be written as JSON%s", what,
+             part ? ": a part of it could not be made" : "");
     return INLAY_OK;
 }
 

@@ -4,6 +4,7 @@
 #define INLAY_BASE_JSON_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/status.h"
@@ -28,6 +29,23 @@ inlay_status json_print(const json_t *root, FILE *out, const char *what, inlay_e
 /* A JSON file that the user named or that belongs to what he named, released with json_decref. Errors name line and
  * column, or what the file is instead; a key that occurs twice is an error. */
 inlay_status json_read(json_t **out, const char *path, inlay_error *err);
+
+/* What is built key by key would lack, without a word, the key whose memory was refused. So every call below that puts
+ * something into an object or a list is looked at, for each thread; nothing becomes text, by json_dumps or json_encode,
+ * after one that failed. */
+int json_kept(int result);
+/* Whether one has failed since it was last asked or text was refused: for what is compared and never written. */
+bool json_lost(void);
+json_t *json_copied(const json_t *root); /* NULL unless it is equal */
+char *json_whole(const json_t *root, size_t flags);
+
+/* jansson's functions of these names; a macro does not call itself */
+#define json_object_set_new(object, key, item) json_kept(json_object_set_new(object, key, item))
+#define json_object_set(object, key, item) json_kept(json_object_set(object, key, item))
+#define json_object_update_new(object, other) json_kept(json_object_update_new(object, other))
+#define json_array_append_new(list, item) json_kept(json_array_append_new(list, item))
+#define json_deep_copy(root) json_copied(root)
+#define json_dumps(root, flags) json_whole(root, flags)
 
 #define JSON_ANSWER (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9))
 

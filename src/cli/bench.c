@@ -1,5 +1,4 @@
 /* inlay bench: what this machine makes of a backbone. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

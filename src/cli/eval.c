@@ -1,5 +1,4 @@
 /* inlay eval: accuracy, per-class table, confusion matrix. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

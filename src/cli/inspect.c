@@ -1,5 +1,4 @@
 /* inlay inspect: what a checkpoint or an adapter holds. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -1,7 +1,6 @@
 /* inlay: the command. Exit status: 0 done, 1 failed, 2 used wrongly, 128 + signal when interrupted. */
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "adapters/adapter.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "base/text.h"
 #include "cli/command.h"

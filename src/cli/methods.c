@@ -1,5 +1,4 @@
 /* inlay methods: the table of methods. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

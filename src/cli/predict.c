@@ -1,5 +1,4 @@
 /* inlay predict: classes of images. */
-#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>

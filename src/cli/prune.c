@@ -1,5 +1,4 @@
 /* inlay prune: keeps the most used parts of a fusion of adapters. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* inlay train: tunes an adapter. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

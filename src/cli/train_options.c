@@ -1,7 +1,6 @@
 #include "cli/train_options.h"
 
 #include <dirent.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,5 @@
 #include "compose/fold.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,11 +1,11 @@
 /* config.json of a checkpoint that is written: one that timm builds the same model from. An architecture of timm stands
  * for what cannot be said otherwise, the LayerNorms' epsilon; everything else is said in model_args, whatever the name
  * implies. */
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
 #include "backbones/vit_config.h"
+#include "base/json.h"
 #include "compose/fold.h"
 
 typedef struct timm_name {

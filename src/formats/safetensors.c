@@ -1,10 +1,10 @@
 /* safetensors: u64 length, JSON header, data (github.com/huggingface/safetensors, format description). */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "formats/tensors_internal.h"
+#include "base/json.h"
 
 #define HEADER_LIMIT 100000000u
 

@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 #include "train/cache.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/code.h"
+#include "base/json.h"
 
 /* Finds what is to be kept and how it lies in a row; false: nothing can be. */
 static bool lay_out(feature_cache *c, const graph *g, value wanted)

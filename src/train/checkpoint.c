@@ -1,7 +1,7 @@
 #include "train/checkpoint.h"
+#include "base/json.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>

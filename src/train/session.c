@@ -2,7 +2,6 @@
 
 #include "base/json.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +40,8 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
 {
     json_t *x = preprocess_record(a), *y = preprocess_record(b), *item;
     const char *key;
-    inlay_status status = INLAY_OK;
+    inlay_status status =
+        x && y && !json_lost() ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory comparing adapters");
 
     json_object_foreach(x, key, item)
     {

@@ -79,9 +79,86 @@ static void test_encode_and_read(void **state)
     support_remove(folder);
 }
 
+static int allowed; /* allocations, until one is refused */
+
+static void *refuse_one(size_t size)
+{
+    return allowed-- == 0 ? NULL : malloc(size);
+}
+
+static char *build(inlay_error *err)
+{
+    json_t *root = json_object(), *list = json_array(), *copy;
+    char *text = NULL;
+
+    json_object_set_new(root, "name", json_string("a text"));
+    json_object_update_new(root, json_pack("{s:i, s:f}", "count", 3, "rate", 0.5));
+    json_array_append_new(list, json_integer(7));
+    json_object_set(root, "list", list);
+    json_set_path(root, "path", "n\xe9");
+    copy = json_deep_copy(root);
+    json_object_set_new(root, "copy", copy);
+    if (json_encode(&text, root, JSON_COMPACT, "a record", err) != INLAY_OK)
+        assert_non_null(strstr(err->message, "a record cannot be written"));
+    json_decref(list);
+    json_decref(root);
+    return text;
+}
+
+/* Whichever allocation is refused: the text is whole or there is none, and the next one is whole again. */
+static void test_memory_that_is_refused(void **state)
+{
+    inlay_error err;
+    int refusals = 0;
+    char *whole = build(&err);
+
+    (void)state;
+    assert_non_null(whole);
+    for (bool refused = true; refused; refusals++) {
+        char *text, *after;
+        allowed = refusals;
+        json_set_alloc_funcs(refuse_one, free);
+        text = build(&err);
+        refused = allowed < 0;
+        json_set_alloc_funcs(malloc, free);
+        if (text)
+            assert_string_equal(text, whole);
+        assert_true(refused || text);
+        after = build(&err);
+        assert_string_equal(after, whole);
+        free(after);
+        free(text);
+    }
+    assert_true(refusals > 20);
+    assert_false(json_lost());
+    free(whole);
+}
+
+/* What is read is whole or not there as well. */
+static void test_reading_without_memory(void **state)
+{
+    static const char text[] = "{\"a\": [1, 2.5, \"x\", {\"b\": null}], \"c\": {\"d\": true, \"e\": \"f\"}}";
+    json_t *whole = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+
+    (void)state;
+    for (int at = 0; at < 200; at++) {
+        json_t *read;
+        allowed = at;
+        json_set_alloc_funcs(refuse_one, free);
+        read = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        json_set_alloc_funcs(malloc, free);
+        assert_true(!read || json_equal(read, whole));
+        assert_true(read || allowed < 0);
+        json_decref(read);
+    }
+    json_decref(whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_build_says_why), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_memory_that_is_refused),
+        cmocka_unit_test(test_reading_without_memory),
                                        cmocka_unit_test(test_encode_and_read)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
