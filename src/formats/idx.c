@@ -2,20 +2,32 @@
  * (yann.lecun.com/exdb/mnist). */
 #include "formats/idx.h"
 
+#include <string.h>
 #include <zlib.h>
 
 #include "base/file.h"
 
-/* Why fewer bytes came than were wanted: zlib's own word for a damaged stream, "truncated" for one that ends too early.
- */
+/* Whether fewer bytes came than were wanted because the stream ends, not because it is damaged. */
+static bool ends_early(const idx_file *f)
+{
+    int code;
+
+    gzerror(f->stream, &code);
+    return code == Z_OK || code == Z_BUF_ERROR || code == Z_STREAM_END;
+}
+
+/* Why they did: zlib's own word for a damaged stream, without the path that it puts in front. */
 static const char *reason(const idx_file *f)
 {
     int code;
     const char *text = gzerror(f->stream, &code);
+    size_t named = strlen(f->path);
 
-    return code == Z_OK || code == Z_BUF_ERROR || code == Z_STREAM_END ? "truncated"
-           : code == Z_ERRNO                                           ? "cannot be read"
-                                                                       : text;
+    if (ends_early(f))
+        return "truncated";
+    if (code == Z_ERRNO)
+        return "cannot be read";
+    return strncmp(text, f->path, named) == 0 && strncmp(text + named, ": ", 2) == 0 ? text + named + 2 : text;
 }
 
 inlay_status idx_open(idx_file *f, const char *path, int rank, inlay_error *err)
@@ -27,6 +39,8 @@ inlay_status idx_open(idx_file *f, const char *path, int rank, inlay_error *err)
     if (!f->stream)
         return file_error(err, "open", path);
     found = gzread(f->stream, bytes, (unsigned)wanted);
+    if (found != wanted && !ends_early(f))
+        FAIL(err, INLAY_ERR_FORMAT, "%s: %s", path, reason(f));
     if (found != wanted)
         FAIL(err, INLAY_ERR_FORMAT, "%s: not an IDX file: its head is %s", path, reason(f));
     if (bytes[0] || bytes[1] || bytes[2] != 8 || bytes[3] != rank)
