@@ -53,7 +53,7 @@ bool vit_timm_kept(const char *name, double *eps, bool *distilled)
 
 static const char training[] = "for training only", told[] = "read off the tensors";
 
-/* One that is not here would change the computation. */
+/* An argument that is not here would change the computation. */
 const vit_argument vit_timm_arguments[] = {
     {"num_heads", NULL, NULL, 0},
     {"img_size", NULL, NULL, 0},
