@@ -107,9 +107,12 @@ void *backbone_facts(const backbone *b)
 {
     const backbone_shape *s = &b->shape;
 
-    return json_pack("{s:I, s:f, s:s, s:s, s:I}", "heads", (json_int_t)s->heads, "norm_eps", s->eps, "activation",
-                     activation_name(s->act), "pool", pooling_name(s->pool), "prefix_tokens",
-                     (json_int_t)s->prefix_tokens);
+    json_t *facts = json_pack("{s:I, s:f, s:s, s:s, s:I}", "heads", (json_int_t)s->heads, "norm_eps", s->eps,
+                              "activation", activation_name(s->act), "pool", pooling_name(s->pool), "prefix_tokens",
+                              (json_int_t)s->prefix_tokens);
+
+    b->desc->facts(b, facts);
+    return facts;
 }
 
 int64_t backbone_param_total(const backbone *b, bool with_head)

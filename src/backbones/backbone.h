@@ -153,6 +153,8 @@ struct backbone_desc {
     bool (*recognises)(const tensor_set *file, const void *config);
     inlay_status (*load)(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
     build_result (*build)(backbone *b, graph *g, const build_request *request);
+    /* What its configuration decides beside the shape: adds a key for each such fact to a json_t * object. */
+    void (*facts)(const backbone *b, void *facts);
 };
 
 extern const backbone_desc *const backbone_table[]; /* ended by NULL */

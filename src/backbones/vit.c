@@ -275,4 +275,5 @@ const backbone_desc vit_desc = {
     .recognises = vit_recognises,
     .load = vit_load,
     .build = build,
+    .facts = vit_facts,
 };

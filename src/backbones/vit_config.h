@@ -33,9 +33,25 @@ typedef struct vit_state {
     unsigned parts;
     int64_t trained[2]; /* height and width of the images that the position embeddings are for; 0: as the images are */
     bool plain_bicubic; /* they are resampled without antialiasing */
+    const char *positions; /* what became of them, in words */
     int64_t usual_size; /* image side of the architecture; 0: not known */
     const hf_type *hf;  /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;
+
+/* What becomes of each key of the files, ended by {0}: Hugging Face's config.json (all of it, or the encoder's part) and
+ * preprocessor_config.json; timm's config.json, its pretrained_cfg and what Inlay adds to it. */
+extern const config_key vit_hf_keys[], vit_hf_input_keys[], vit_timm_root_keys[], vit_timm_cfg_keys[],
+    vit_timm_own_keys[];
+
+/* The same of an argument in timm's model_args. */
+typedef struct vit_argument {
+    const char *name;
+    const char *harmless; /* why it needs not be followed; NULL: it is read, or `expected` is all that is supported */
+    const char *expected; /* as JSON; NULL: any value */
+    unsigned part;        /* whether a file has these tensors is up to this argument, not to the architecture's name */
+} vit_argument;
+
+extern const vit_argument vit_timm_arguments[];
 
 bool vit_recognises(const tensor_set *file, const void *config);
 inlay_status vit_load(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
@@ -59,6 +75,7 @@ inlay_status vit_hf_finish(backbone *b, inlay_error *err);
 inlay_status vit_measure(backbone *b, inlay_error *err);
 inlay_status vit_check_shapes(backbone *b, inlay_error *err);
 inlay_status vit_fit_positions(backbone *b, int64_t image_size, inlay_error *err);
+void vit_facts(const backbone *b, void *facts);
 /* Files store a few tensors in another rank than timm; canonical is timm's. */
 void vit_give_shape(backbone *b, const char *name, int ndim, const int64_t *dims);
 

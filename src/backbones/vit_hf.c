@@ -74,7 +74,7 @@ static const char training[] = "for training only", told[] = "read off the tenso
                   texts[] = "of the generation of texts";
 
 /* Keys of the encoder's part. */
-static const config_key keys[] = {
+const config_key vit_hf_keys[] = {
     {"model_type", NULL, NULL},
     {"hidden_size", NULL, NULL},
     {"num_hidden_layers", NULL, NULL},
@@ -186,7 +186,7 @@ static inlay_status read_encoder(backbone *b, const config_reader *part, const h
 {
     vit_state *state = b->state;
 
-    TRY(config_check(b, part, keys));
+    TRY(config_check(b, part, vit_hf_keys));
     b->shape.eps = type->eps;
     b->shape.act = type->act;
     b->shape.heads = type->heads;
@@ -221,7 +221,7 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r)
     TRY(choose_type(b, r, &type));
     state->hf = type;
     if (type->section) {
-        TRY(config_check(b, r, keys));
+        TRY(config_check(b, r, vit_hf_keys));
         part.object = json_object_get(r->object, type->section);
         if (!json_is_object(part.object))
             FAIL(r->err, INLAY_ERR_FORMAT, "%s: '%s' must be an object that describes the encoder", r->path,

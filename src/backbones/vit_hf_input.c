@@ -32,7 +32,7 @@ static const processor processors[] = {
     {"Siglip", 224, 224, false, false, 3, HALF, HALF},
 };
 
-static const config_key keys[] = {
+const config_key vit_hf_input_keys[] = {
     {"image_processor_type", NULL, NULL},
     {"feature_extractor_type", NULL, NULL},
     {"do_resize", NULL, NULL},
@@ -264,7 +264,7 @@ static inlay_status read_processor(backbone *b, const config_reader *r, const ch
     if (!json_is_object(r->object))
         FAIL(r->err, INLAY_ERR_FORMAT, "%s: expected a JSON object", r->path);
     TRY(find_processor(r, model_type, &p));
-    TRY(config_check(b, r, keys));
+    TRY(config_check(b, r, vit_hf_input_keys));
     TRY(read_geometry(b, r, p));
     return read_normalisation(b, r, p);
 }

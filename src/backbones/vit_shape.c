@@ -355,5 +355,20 @@ inlay_status vit_fit_positions(backbone *b, int64_t image_size, inlay_error *err
         TRY(vit_move_class_position(b, pos, err));
         at.extra = 0;
     }
+    if (at.grid[0] != s->height / s->patch || at.grid[1] != s->image_width / s->patch)
+        state->positions = arena_printf(b->memory, "%lld x %lld resampled%s", (long long)at.grid[0],
+                                        (long long)at.grid[1], state->plain_bicubic ? "" : " with antialiasing");
     return vit_change_grid(b, pos, at.grid, at.extra, err);
+}
+
+/* The same tensors are another model where configuration has another word on these. */
+void vit_facts(const backbone *b, void *facts)
+{
+    const vit_state *state = b->state;
+
+    json_object_update_new(facts, json_pack("{s:s, s:b, s:b, s:i}", "positions",
+                                            state->positions ? state->positions : "as they are", "prefix_pooled",
+                                            (state->parts & PART_PREFIX_POOLED) != 0, "final_norm",
+                                            backbone_param(b, "norm.weight") != NULL, "tokens_read",
+                                            state->tokens_read));
 }

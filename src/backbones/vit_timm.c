@@ -53,13 +53,8 @@ bool vit_timm_kept(const char *name, double *eps, bool *distilled)
 
 static const char training[] = "for training only", told[] = "read off the tensors";
 
-/* What becomes of each argument. One that is not here would change the computation. */
-static const struct {
-    const char *name;
-    const char *harmless; /* why it needs not be followed; NULL: it is read, or `expected` is all that is supported */
-    const char *expected; /* as JSON; NULL: any value */
-    unsigned part;        /* whether a file has these tensors is up to this argument, not to the architecture's name */
-} arguments[] = {
+/* An argument that is not here would change the computation. */
+const vit_argument vit_timm_arguments[] = {
     {"num_heads", NULL, NULL, 0},
     {"img_size", NULL, NULL, 0},
     {"norm_eps", NULL, NULL, 0},
@@ -97,6 +92,7 @@ static const struct {
     {"drop_path_rate", training, NULL, 0},
     {"weight_init", training, NULL, 0},
     {"fix_init", training, NULL, 0},
+    {0},
 };
 
 static inlay_status check_arguments(vit_state *state, const config_reader *args)
@@ -108,16 +104,16 @@ static inlay_status check_arguments(vit_state *state, const config_reader *args)
     json_object_foreach((json_t *)(uintptr_t)args->object, key, item)
     {
         json_t *expected;
-        for (at = 0; at < sizeof arguments / sizeof *arguments && strcmp(arguments[at].name, key) != 0; at++)
+        for (at = 0; vit_timm_arguments[at].name && strcmp(vit_timm_arguments[at].name, key) != 0; at++)
             ;
-        if (at == sizeof arguments / sizeof *arguments)
+        if (!vit_timm_arguments[at].name)
             FAIL(args->err, INLAY_ERR_UNSUPPORTED, "%s: model_args.%s is not supported", args->path, key);
         if (json_is_null(item))
             continue;
-        state->parts &= ~arguments[at].part;
-        if (!arguments[at].expected)
+        state->parts &= ~vit_timm_arguments[at].part;
+        if (!vit_timm_arguments[at].expected)
             continue;
-        expected = json_loads(arguments[at].expected, JSON_DECODE_ANY, NULL);
+        expected = json_loads(vit_timm_arguments[at].expected, JSON_DECODE_ANY, NULL);
         at = json_equal(item, expected) ? at : SIZE_MAX;
         json_decref(expected);
         if (at == SIZE_MAX)

@@ -64,8 +64,9 @@ static const char elsewhere[] = "where the weights were found", cited[] = "whose
     {"initializer_range", "how new weights begin", NULL}, \
     {"do_pooling", "a model without a head", NULL}
 
-static const config_key cfg_keys[] = {CFG_KEYS, {"architecture", "the name of the variant", NULL}, {0}};
-static const config_key root_keys[] = {ROOT_KEYS, {0}};
+const config_key vit_timm_cfg_keys[] = {CFG_KEYS, {"architecture", "the name of the variant", NULL}, {0}};
+const config_key vit_timm_root_keys[] = {ROOT_KEYS, {0}};
+const config_key vit_timm_own_keys[] = {{"norm_eps", NULL, NULL}, {"crop_down", NULL, NULL}, {0}};
 static const config_key flat_keys[] = {ROOT_KEYS, CFG_KEYS, {"labels", NULL, NULL}, {0}};
 
 static inlay_status read_text(backbone *b, const config_reader *r, const char *key, const char **out)
@@ -147,7 +148,6 @@ static void note_missing(backbone *b, const config_reader *r)
 /* What Inlay itself adds to a checkpoint that it writes, where timm has no key for it. */
 static inlay_status read_own(backbone *b, const config_reader *r)
 {
-    static const config_key own_keys[] = {{"norm_eps", NULL, NULL}, {"crop_down", NULL, NULL}, {0}};
     config_reader own = {json_object_get(r->object, "inlay"), r->path, r->err};
     char room[64];
 
@@ -156,7 +156,7 @@ static inlay_status read_own(backbone *b, const config_reader *r)
     if (!json_is_object(own.object))
         FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'inlay' is %s, expected an object", r->path,
              config_value_text(room, own.object));
-    TRY(config_check(b, &own, own_keys));
+    TRY(config_check(b, &own, vit_timm_own_keys));
     TRY(config_real(&own, "norm_eps", 0, 1, &b->shape.eps));
     return config_flag(&own, "crop_down", &b->input.crop_down);
 }
@@ -170,9 +170,9 @@ inlay_status vit_timm_input(backbone *b, const config_reader *r)
     if (nested && !json_is_null(nested) && !json_is_object(nested))
         FAIL(r->err, INLAY_ERR_FORMAT, "%s: 'pretrained_cfg' is %s, expected an object", r->path,
              config_value_text(room, nested));
-    TRY(config_check(b, r, json_is_object(nested) ? root_keys : flat_keys));
+    TRY(config_check(b, r, json_is_object(nested) ? vit_timm_root_keys : flat_keys));
     if (json_is_object(nested))
-        TRY(config_check(b, &cfg, cfg_keys));
+        TRY(config_check(b, &cfg, vit_timm_cfg_keys));
     b->input.crop_pct = 0.875;
     TRY(read_size(b, &cfg));
     TRY(read_crop(b, &cfg));

@@ -73,12 +73,15 @@ static inlay_status describe_values(const feature_cache *c, const cache_request 
 /* head: what the file says of itself. name: of the file, by all of that but the code, so that another build's file is replaced and not piled up on. */
 static inlay_status describe_rows(const feature_cache *c, const cache_request *q, arena *memory, const char **head, const char **name, inlay_error *err)
 {
-    json_t *record = preprocess_record(q->prep);
-    char *prep = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS), computation[65], code[65], key[65];
+    json_t *record = preprocess_record(q->prep), *facts = backbone_facts(q->b);
+    char *prep = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS), computation[65], code[65], key[65],
+         *built = json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS);
     const char *what;
-    inlay_status status = prep ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    inlay_status status =
+        prep && built ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
 
     json_decref(record);
+    json_decref(facts);
     if (status == INLAY_OK)
         status = backbone_identify(q->b, err);
     if (status == INLAY_OK)
@@ -86,13 +89,17 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
     if (status == INLAY_OK)
         status = code_identity_loaded(image_load_libraries, code, err);
     if (status == INLAY_OK) {
-        what = arena_printf(memory, "inlay feature cache 1\nrow %zu bytes\nbackbone %s\npreprocessing %s\ncomputation %s\nkernels %s\nweights %s\n", c->row, q->b->sha256,
-                            prep, computation, q->dev->k->name, dtype_name(q->g->weight_type));
+        what = arena_printf(memory,
+                            "inlay feature cache 1\nrow %zu bytes\nbackbone %s\nmodel %s\npreprocessing %s\n"
+                            "computation %s\nkernels %s\nweights %s\n",
+                            c->row, q->b->sha256, built, prep, computation, q->dev->k->name,
+                            dtype_name(q->g->weight_type));
         status = bytes_sha256(what, strlen(what), key, err);
         *head = arena_printf(memory, "%scode %s\n", what, code);
         *name = arena_printf(memory, "features-%.32s.cache", key);
     }
     free(prep);
+    free(built);
     return status;
 }
 

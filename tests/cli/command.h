@@ -46,7 +46,7 @@ static inline int shell(const char *format, ...)
 static inline char *text_of(const char *name)
 {
     static char *kept;
-    char path[256];
+    char path[400];
     size_t size;
     inlay_error err;
 
