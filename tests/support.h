@@ -22,6 +22,26 @@
             fail_msg("%s: %s", #expression, err.message);                      \
     } while (0)
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+/* Skips a case that limits or measures what a process takes, which says nothing of a program that a sanitizer watches. */
+static inline void skip_under_sanitizers(const char *why)
+{
+#ifdef SANITIZED
+    print_message("skipped under sanitizers: %s\n", why);
+    skip();
+#else
+    (void)why;
+#endif
+}
+
 static inline char *support_folder(void)
 {
     static char path[64];
