@@ -3,7 +3,6 @@
 #ifndef INLAY_BACKBONES_CONFIG_H
 #define INLAY_BACKBONES_CONFIG_H
 
-
 #include "backbones/backbone.h"
 #include "base/json.h"
 

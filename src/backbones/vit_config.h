@@ -34,12 +34,12 @@ typedef struct vit_state {
     int64_t trained[2]; /* height and width of the images that the position embeddings are for; 0: as the images are */
     bool plain_bicubic; /* they are resampled without antialiasing */
     const char *positions; /* what became of them, in words */
-    int64_t usual_size; /* image side of the architecture; 0: not known */
-    const hf_type *hf;  /* Hugging Face's type of the model; NULL: another library's */
+    int64_t usual_size;    /* image side of the architecture; 0: not known */
+    const hf_type *hf;     /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;
 
-/* What becomes of each key of the files, ended by {0}: Hugging Face's config.json (all of it, or the encoder's part) and
- * preprocessor_config.json; timm's config.json, its pretrained_cfg and what Inlay adds to it. */
+/* What becomes of each key of the files, ended by {0}: Hugging Face's config.json (all of it, or the encoder's part)
+ * and preprocessor_config.json; timm's config.json, its pretrained_cfg and what Inlay adds to it. */
 extern const config_key vit_hf_keys[], vit_hf_input_keys[], vit_timm_root_keys[], vit_timm_cfg_keys[],
     vit_timm_own_keys[];
 

@@ -34,8 +34,8 @@ static inlay_status expect(const backbone *b, const char *name, bool optional, i
     return INLAY_OK;
 }
 
-#define EXPECT(optional, name, ...)                                                                                    \
-    TRY(expect(b, (name), (optional), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                       \
+#define EXPECT(optional, name, ...)                                                              \
+    TRY(expect(b, (name), (optional), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
                (const int64_t[]){__VA_ARGS__}, err))
 
 /* What blocks must have, may have, and have in pairs: all of them, or none. */
@@ -366,9 +366,8 @@ void vit_facts(const backbone *b, void *facts)
 {
     const vit_state *state = b->state;
 
-    json_object_update_new(facts, json_pack("{s:s, s:b, s:b, s:i}", "positions",
-                                            state->positions ? state->positions : "as they are", "prefix_pooled",
-                                            (state->parts & PART_PREFIX_POOLED) != 0, "final_norm",
-                                            backbone_param(b, "norm.weight") != NULL, "tokens_read",
-                                            state->tokens_read));
+    json_object_update_new(
+        facts, json_pack("{s:s, s:b, s:b, s:i}", "positions", state->positions ? state->positions : "as they are",
+                         "prefix_pooled", (state->parts & PART_PREFIX_POOLED) != 0, "final_norm",
+                         backbone_param(b, "norm.weight") != NULL, "tokens_read", state->tokens_read));
 }

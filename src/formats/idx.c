@@ -25,8 +25,7 @@ static inlay_status broken(const idx_file *f, const char *part, size_t found, si
     if (code == Z_OK || code == Z_BUF_ERROR || code == Z_STREAM_END)
         FAIL(err, INLAY_ERR_FORMAT, "%s: truncated: %s has %zu bytes, %zu of them are there", f->path, part, wanted,
              found);
-    FAIL(err, INLAY_ERR_FORMAT, "%s: the gzip data is damaged, as was found while reading %s: %s", f->path,
-         part, text);
+    FAIL(err, INLAY_ERR_FORMAT, "%s: the gzip data is damaged, as was found while reading %s: %s", f->path, part, text);
 }
 
 /* What an IDX file of bytes begins with. A file that does not is another one, however short it is. */

@@ -1,8 +1,8 @@
 /* An adapter on the weights that it was trained on, with another word in the checkpoint's configuration: every key of
  * every file, by the tables that read them. Either the answers stay as they are to the last bit, or the command
- * refuses, in one line that names the key, its file or tensor, or what of the model is another. And a feature cache that was
- * filled before the change is of no use after it. A key that is new in a table is covered by itself; one that is read
- * also needs values in `tried` below. */
+ * refuses, in one line that names the key, its file or tensor, or what of the model is another. And a feature cache
+ * that was filled before the change is of no use after it. A key that is new in a table is covered by itself; one that
+ * is read also needs values in `tried` below. */
 #include "cli/command.h"
 
 #include "backbones/vit_config.h"

@@ -44,7 +44,8 @@ static void test_commands(void **state)
          0, true},
         {"\"$INLAY\" train --backbone \"b$N\" --data data --output \"r$N\" --epochs 1 --threads 1", 2, true},
         {"\"$INLAY\" train --backbone \"b$N\" --data data --output \"r$N\" --cache-dir \"$N\" --method lora --epochs 1 "
-         "--resume", 0, true},
+         "--resume",
+         0, true},
         {"\"$INLAY\" eval --backbone \"b$N\" --adapter \"r$N\" --data data --confusion \"p$N\"", 0, false},
         {"\"$INLAY\" predict --backbone \"b$N\" data/test", 0, true}, /* has no names of classes */
         {"\"$INLAY\" predict --backbone \"b$N\" --adapter \"r$N\" \"i$N.ppm\" \"no$N\"", 1, true},
@@ -60,7 +61,8 @@ static void test_commands(void **state)
 
     (void)state;
     expect(shell(NAME "cp -r '" VIT "' \"b$N\" && cp data/test/class0/00.ppm \"i$N.ppm\" && "
-                      "sed -i 's/\"label_names\"/\"other_names\"/' \"b$N/config.json\""), 0);
+                      "sed -i 's/\"label_names\"/\"other_names\"/' \"b$N/config.json\""),
+           0);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         int status = shell(NAME "(%s)" CHECKED, members[i].line);
         if (members[i].status >= 0 && status != members[i].status)

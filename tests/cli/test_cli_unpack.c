@@ -9,8 +9,8 @@
 /* `count` images of SIDE x SIDE pixels in two classes, and their labels. */
 static void write_idx(uint32_t count)
 {
-    const unsigned char images[] = {0, 0, 8, 3, 0, 0, (unsigned char)(count >> 8), (unsigned char)count,
-                                    0, 0, 0, SIDE, 0, 0, 0, SIDE};
+    const unsigned char images[] = {0, 0,    8, 3, 0, 0,   (unsigned char)(count >> 8), (unsigned char)count, 0, 0,
+                                    0, SIDE, 0, 0, 0, SIDE};
     const unsigned char labels[] = {0, 0, 8, 1, 0, 0, (unsigned char)(count >> 8), (unsigned char)count};
     char path[300];
     FILE *a, *b;
