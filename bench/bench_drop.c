@@ -1,11 +1,11 @@
-/* AdapterDrop (arXiv 2010.11918): inference time of T tasks on the same images whose adapters of the lowest n layers are dropped, and time of a training step without
- * them. One JSON line for each n and T: seconds measured, and the operations counted, both for one batch.
- * usage: bench_drop CHECKPOINT THREADS f32|bf16 BATCH TASKS ROUNDS */
+/* AdapterDrop (arXiv 2010.11918): inference time of T tasks on the same images whose adapters of the lowest n layers
+ * are dropped, and time of a training step without them. One JSON line for each n and T: seconds measured, and the
+ * operations counted, both for one batch. usage: bench_drop CHECKPOINT THREADS f32|bf16 BATCH TASKS ROUNDS */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/monitor.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define CLASSES 10
 #define MOST_TASKS 64
@@ -37,8 +37,16 @@ typedef struct contestant {
 
 static void open_contestant(contestant *c, setting *s, int skip, int task_count, bool training, program *share)
 {
-    model_request request = {.dev = &s->d, .b = s->b, .a = s->tasks[0], .skip_layers = skip, .tasks = (const adapter *const *)s->tasks, .task_count = task_count,
-                             .prec = s->prec, .pixel_type = DTYPE_U8, .training = training, .drop_path = training ? 0.1 : 0};
+    model_request request = {.dev = &s->d,
+                             .b = s->b,
+                             .a = s->tasks[0],
+                             .skip_layers = skip,
+                             .tasks = (const adapter *const *)s->tasks,
+                             .task_count = task_count,
+                             .prec = s->prec,
+                             .pixel_type = DTYPE_U8,
+                             .training = training,
+                             .drop_path = training ? 0.1 : 0};
     program_request plan = {.dev = &s->d, .max_batch = s->batch, .backward = training, .share = share};
     inlay_error err;
 
@@ -97,7 +105,8 @@ static void compare(setting *s, int task_count, bool training, int rounds)
         for (int n = 0; n < layers; n++)
             time_once(&all[n], s, round);
     for (int n = 0; n < layers; n++)
-        printf("{\"kind\": \"%s\", \"dropped\": %d, \"tasks\": %d, \"seconds\": %.6f, \"flops\": %.0f}\n", training ? "train" : "infer", n, task_count, all[n].best, all[n].flops);
+        printf("{\"kind\": \"%s\", \"dropped\": %d, \"tasks\": %d, \"seconds\": %.6f, \"flops\": %.0f}\n",
+               training ? "train" : "infer", n, task_count, all[n].best, all[n].flops);
     fflush(stdout);
     for (int n = layers; n-- > 0;)
         close_contestant(&all[n]);

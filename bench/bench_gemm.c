@@ -1,5 +1,5 @@
-/* The matrix product on the shapes of vision transformers, and what the processor does when it multiplies registers only.
- * usage: bench_gemm THREADS f32|bf16|int8 */
+/* The matrix product on the shapes of vision transformers, and what the processor does when it multiplies registers
+ * only. usage: bench_gemm THREADS f32|bf16|int8 */
 #include "bench/gemm.h"
 
 #include "base/monitor.h"
@@ -33,7 +33,11 @@ static double peak_of(device *d, dtype type)
 
 static mat filled(const kernels *k, int64_t rows, int64_t cols, dtype type)
 {
-    mat m = {.data = k->alloc((size_t)(rows * cols) * dtype_size(type)), .type = type, .rows = rows, .cols = cols, .stride = cols};
+    mat m = {.data = k->alloc((size_t)(rows * cols) * dtype_size(type)),
+             .type = type,
+             .rows = rows,
+             .cols = cols,
+             .stride = cols};
 
     for (int64_t i = 0; i < rows * cols; i++) {
         if (type == DTYPE_BF16)
@@ -51,12 +55,15 @@ static void measure(device *d, size_t index, dtype type)
     dtype rows = type == DTYPE_I8 ? DTYPE_BF16 : type;
     mat w = filled(d->k, s.n, s.k, DTYPE_F32), x = filled(d->k, s.m, s.k, rows), y = filled(d->k, s.m, s.n, rows);
     packed panels = {s.n, s.k, type, d->k->alloc(d->k->pack_size(s.n, s.k, type))};
-    job forward = {d, {.y = y, .x = x, .w = &panels}}, backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
+    job forward = {d, {.y = y, .x = x, .w = &panels}},
+        backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
     double speed;
 
     d->k->pack(&d->c, &panels, w.data, DTYPE_F32);
     speed = gemm_speed(multiply, &forward, gemm_flops(s));
-    gemm_check("Inlay", s, rows == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1]) : ((float *)y.data)[s.m * s.n - 1]);
+    gemm_check("Inlay", s,
+               rows == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1])
+                                  : ((float *)y.data)[s.m * s.n - 1]);
     gemm_report(index, speed, type == DTYPE_I8 ? 0 : gemm_speed(multiply, &backward, gemm_flops(s)));
     d->k->release(w.data);
     d->k->release(x.data);

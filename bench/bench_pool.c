@@ -1,5 +1,5 @@
-/* What a round of the thread pool costs, and how well work is shared: rounds without work, then rounds of so many microseconds of arithmetic on registers.
- * usage: bench_pool [THREADS [pin]] */
+/* What a round of the thread pool costs, and how well work is shared: rounds without work, then rounds of so many
+ * microseconds of arithmetic on registers. usage: bench_pool [THREADS [pin]] */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -41,13 +41,15 @@ int main(int argc, char **argv)
     pool *one, *many;
     inlay_error err;
 
-    if (pool_new(&one, 1, &err) != INLAY_OK || pool_new(&many, threads, &err) != INLAY_OK || (argc > 2 && pool_pin(many, &err) != INLAY_OK)) {
+    if (pool_new(&one, 1, &err) != INLAY_OK || pool_new(&many, threads, &err) != INLAY_OK ||
+        (argc > 2 && pool_pin(many, &err) != INLAY_OK)) {
         fprintf(stderr, "bench_pool: %s\n", err.message);
         return 1;
     }
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         double alone = round_of(one, sizes[i]), shared = round_of(many, sizes[i]);
-        printf("%6lld items: %8.2f us on 1 thread, %8.2f us on %d: %.2f times as fast\n", (long long)sizes[i], 1e6 * alone, 1e6 * shared, threads, alone / shared);
+        printf("%6lld items: %8.2f us on 1 thread, %8.2f us on %d: %.2f times as fast\n", (long long)sizes[i],
+               1e6 * alone, 1e6 * shared, threads, alone / shared);
     }
     pool_free(many);
     pool_free(one);

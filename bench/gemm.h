@@ -1,4 +1,5 @@
-/* What the programs that time matrix products have in common: the shapes, the clock, and the line of JSON that bench/compare.py reads. */
+/* What the programs that time matrix products have in common: the shapes, the clock, and the line of JSON that
+ * bench/compare.py reads. */
 #ifndef INLAY_BENCH_GEMM_H
 #define INLAY_BENCH_GEMM_H
 
@@ -8,13 +9,19 @@
 #include <string.h>
 #include <time.h>
 
-/* y [m, n] = x [m, k] W^T: a block's qkv, proj, fc1 and fc2 in ViT-Ti/16 and in ViT-B/16, for eight images and for one. */
+/* y [m, n] = x [m, k] W^T: a block's qkv, proj, fc1 and fc2 in ViT-Ti/16 and in ViT-B/16, for eight images and for one.
+ */
 typedef struct gemm_shape {
     int64_t m, n, k;
 } gemm_shape;
 
-#define GEMM_BLOCK(m, width) {m, 3 * (width), width}, {m, width, width}, {m, 4 * (width), width}, {m, width, 4 * (width)}
-static const gemm_shape gemm_shapes[] = {GEMM_BLOCK(1576, 192), GEMM_BLOCK(1576, 768), GEMM_BLOCK(197, 192), GEMM_BLOCK(197, 768)};
+#define GEMM_BLOCK(m, width)                                             \
+    {m, 3 * (width), width}, {m, width, width}, {m, 4 * (width), width}, \
+    {                                                                    \
+        m, width, 4 * (width)                                            \
+    }
+static const gemm_shape gemm_shapes[] = {GEMM_BLOCK(1576, 192), GEMM_BLOCK(1576, 768), GEMM_BLOCK(197, 192),
+                                         GEMM_BLOCK(197, 768)};
 #define GEMM_SHAPES (sizeof gemm_shapes / sizeof *gemm_shapes)
 
 static inline double gemm_flops(gemm_shape s)
@@ -53,7 +60,8 @@ static inline float gemm_element(int64_t i)
     return (float)((uint32_t)(i % 4096) * 2654435761u >> 8) / 16777216.0f - 0.5f;
 }
 
-/* A contestant's last element of y, against its sum in double precision: what multiplies wrongly has no speed. Exits when it differs. */
+/* A contestant's last element of y, against its sum in double precision: what multiplies wrongly has no speed. Exits
+ * when it differs. */
 static inline void gemm_check(const char *contestant, gemm_shape s, double found)
 {
     double expected = 0, size = 0;
@@ -64,7 +72,8 @@ static inline void gemm_check(const char *contestant, gemm_shape s, double found
         size += product < 0 ? -product : product;
     }
     if (!(found > expected - 0.01 * size && found < expected + 0.01 * size)) {
-        fprintf(stderr, "%s: %d x %d x %d gives %g, expected %g\n", contestant, (int)s.m, (int)s.n, (int)s.k, found, expected);
+        fprintf(stderr, "%s: %d x %d x %d gives %g, expected %g\n", contestant, (int)s.m, (int)s.n, (int)s.k, found,
+                expected);
         exit(1);
     }
 }
@@ -82,7 +91,8 @@ static inline void *gemm_block(size_t size)
 
 static inline void gemm_begin(const char *contestant, const char *version, const char *precision, int threads)
 {
-    printf("{\"contestant\": \"%s\", \"version\": \"%s\", \"precision\": \"%s\", \"threads\": %d, \"shapes\": [", contestant, version, precision, threads);
+    printf("{\"contestant\": \"%s\", \"version\": \"%s\", \"precision\": \"%s\", \"threads\": %d, \"shapes\": [",
+           contestant, version, precision, threads);
 }
 
 /* One shape; gradient: of the data gradient of the same weights, 0 where it is not measured. */
@@ -90,7 +100,8 @@ static inline void gemm_report(size_t index, double speed, double gradient)
 {
     gemm_shape s = gemm_shapes[index];
 
-    printf("%s{\"m\": %d, \"n\": %d, \"k\": %d, \"gflops\": %.1f, \"gradient\": %.1f}", index ? ", " : "", (int)s.m, (int)s.n, (int)s.k, speed, gradient);
+    printf("%s{\"m\": %d, \"n\": %d, \"k\": %d, \"gflops\": %.1f, \"gradient\": %.1f}", index ? ", " : "", (int)s.m,
+           (int)s.n, (int)s.k, speed, gradient);
 }
 
 static inline void gemm_end(double peak)

@@ -28,7 +28,8 @@ static inlay_status add(model *m, const char *name, int ndim, const int64_t *dim
     }
     TRY(memory_alloc((void **)&values, (size_t)t->count * sizeof *values, name, err));
     if (ndim > 1)
-        rng_fill_normal(values, (uint64_t)t->count, 0, 0.02, (rng_stream){.purpose = RNG_INIT, .site = (uint32_t)m->count});
+        rng_fill_normal(values, (uint64_t)t->count, 0, 0.02,
+                        (rng_stream){.purpose = RNG_INIT, .stream = (uint32_t)m->count});
     else
         for (int64_t i = 0; i < t->count; i++)
             values[i] = strstr(name, "norm") && strstr(name, "weight") ? 1 : 0;
@@ -71,8 +72,10 @@ static inlay_status fill(model *m, int64_t width, inlay_error *err)
 static inlay_status write(model *m, const char *name, int64_t width, const char *folder, inlay_error *err)
 {
     const char *config = arena_printf(m->memory,
-                                      "{\"architecture\": \"%s\", \"num_classes\": %d, \"num_features\": %d, \"global_pool\": \"token\", \"pretrained_cfg\": {\"input_size\": "
-                                      "[3, 224, 224], \"interpolation\": \"bicubic\", \"crop_pct\": 0.9, \"mean\": [0.5, 0.5, 0.5], \"std\": [0.5, 0.5, 0.5]}}\n",
+                                      "{\"architecture\": \"%s\", \"num_classes\": %d, \"num_features\": %d, "
+                                      "\"global_pool\": \"token\", \"pretrained_cfg\": {\"input_size\": "
+                                      "[3, 224, 224], \"interpolation\": \"bicubic\", \"crop_pct\": 0.9, \"mean\": "
+                                      "[0.5, 0.5, 0.5], \"std\": [0.5, 0.5, 0.5]}}\n",
                                       name, CLASSES, (int)width);
 
     TRY(fill(m, width, err));

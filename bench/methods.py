@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The methods beside each other: accuracy on several sets and seeds, and AdapterDrop's accuracy against the number of dropped layers.
 
-    bench/methods.py run --backbone DIR --data DIR [--output build/methods]     trains and judges what is not there yet (stopped, it goes on)
+    bench/methods.py run --backbone DIR --data DIR [--output build/methods]     trains and evaluates what is not there yet (stopped, it goes on)
     bench/methods.py time --backbone DIR [--output build/methods]               time of a training step and of inference, on a machine that does nothing else
     bench/methods.py report [--output build/methods]                            docs/results/methods.md and its plots, from what is there
 

@@ -15,12 +15,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Ends the target with a message: something that must hold does not. */
-#define FUZZ_MUST(condition)                                              \
-    do {                                                                  \
-        if (!(condition)) {                                               \
+#define FUZZ_MUST(condition)                                                \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
             fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                      \
-        }                                                                 \
+            abort();                                                        \
+        }                                                                   \
     } while (0)
 
 static char fuzz_folder_[64];
@@ -38,7 +38,8 @@ static inline void fuzz_remove_folder(void)
 static inline const char *fuzz_folder(void)
 {
     if (!fuzz_folder_[0]) {
-        snprintf(fuzz_folder_, sizeof fuzz_folder_, "%s/inlay-fuzz-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+        snprintf(fuzz_folder_, sizeof fuzz_folder_, "%s/inlay-fuzz-XXXXXX",
+                 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
         FUZZ_MUST(mkdtemp(fuzz_folder_));
         atexit(fuzz_remove_folder);
     }

@@ -1,4 +1,5 @@
-/* Any bytes as adapter.json, beside the weights of a bottleneck adapter that are whole. What opens must answer for an image. */
+/* Any bytes as adapter.json, beside the weights of a bottleneck adapter that are whole. What opens must answer for an
+ * image. */
 #include "fuzz.h"
 
 #include "adapters/adapter.h"

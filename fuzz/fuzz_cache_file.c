@@ -1,5 +1,5 @@
-/* Any bytes as the file of a feature cache. An odd first byte: behind a head that is right, so that the rest is read as records. No record may be taken for
- * an image's unless its checksum is right. */
+/* Any bytes as the file of a feature cache. An odd first byte: behind a head that is right, so that the rest is read as
+ * records. No record may be taken for an image's unless its checksum is right. */
 #include "fuzz.h"
 
 #include "train/cache_file.h"

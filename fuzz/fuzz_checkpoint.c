@@ -1,5 +1,5 @@
-/* Any bytes as the three texts of a run's checkpoint (where it stands, its settings, how often each parameter was moved), each ended by a NUL, beside tensors
- * that are whole. A state that is taken must lie within the run. */
+/* Any bytes as the three texts of a run's checkpoint (where it stands, its settings, how often each parameter was
+ * moved), each ended by a NUL, beside tensors that are whole. A state that is taken must lie within the run. */
 #include "fuzz.h"
 
 #include "train/checkpoint.h"
@@ -40,7 +40,8 @@ static void write_checkpoint(const char *path, const char *const texts[3])
     for (int i = 0; i < 6; i++) {
         const param *p = i % 2 ? a->head_bias : a->head_weight;
         snprintf(names[i], sizeof names[i], "%s.%s", kinds[i / 2], p->name);
-        views[i] = (tensor_view){.name = names[i], .type = DTYPE_F32, .ndim = p->ndim, .count = p->count, .data = values};
+        views[i] =
+            (tensor_view){.name = names[i], .type = DTYPE_F32, .ndim = p->ndim, .count = p->count, .data = values};
         memcpy(views[i].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
         FUZZ_MUST(p->count <= 4096);
     }
@@ -71,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     status = checkpoint_load(path, a, &d, &state, &extent, RUN, &records, &compared, &err);
     fuzz_check_error(status, &err);
     if (status == INLAY_OK)
-        FUZZ_MUST(state.epoch >= 0 && state.epoch <= 4 && state.position >= 0 && state.position <= 100 && state.step_in_epoch <= state.position && state.log_bytes >= 0);
+        FUZZ_MUST(state.epoch >= 0 && state.epoch <= 4 && state.position >= 0 && state.position <= 100 &&
+                  state.step_in_epoch <= state.position && state.log_bytes >= 0);
     free(copy);
     return 0;
 }

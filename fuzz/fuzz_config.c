@@ -1,5 +1,6 @@
-/* Any bytes as a checkpoint's configuration, beside weights that are whole. The first byte modulo 4: 0, timm's config.json; 1, Hugging Face's config.json;
- * 2, Hugging Face's preprocessor_config.json; 3, its processor_config.json. What opens must answer for an image. */
+/* Any bytes as a checkpoint's configuration, beside weights that are whole. The first byte modulo 4: 0, timm's
+ * config.json; 1, Hugging Face's config.json; 2, Hugging Face's preprocessor_config.json; 3, its processor_config.json.
+ * What opens must answer for an image. */
 #include "fuzz.h"
 
 #include "inlay/inlay.h"
@@ -23,7 +24,8 @@ static void set_up(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const names[] = {"0/config.json", "1/config.json", "2/preprocessor_config.json", "3/processor_config.json"};
+    static const char *const names[] = {"0/config.json", "1/config.json", "2/preprocessor_config.json",
+                                        "3/processor_config.json"};
     static int made;
     char path[FUZZ_PATH], picture[FUZZ_PATH];
     inlay_model_options wanted = {.backbone = path, .precision = "f32", .threads = 1};

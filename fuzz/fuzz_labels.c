@@ -1,4 +1,5 @@
-/* Any bytes as a file of class names (--labels): one a line, or JSON. What is taken has a name, or none, for every class of a head with three. */
+/* Any bytes as a file of class names (--labels): one a line, or JSON. What is taken has a name, or none, for every
+ * class of a head with three. */
 #include "fuzz.h"
 
 #include "backbones/labels.h"

@@ -1,5 +1,5 @@
-/* Any bytes as an .npz file. The first byte modulo 3: 0, the rest is the file; 1, the rest is an .npy array, which is stored as the only member of a good
- * zip; 2, the same, deflated. */
+/* Any bytes as an .npz file. The first byte modulo 3: 0, the rest is the file; 1, the rest is an .npy array, which is
+ * stored as the only member of a good zip; 2, the same, deflated. */
 #include "fuzz.h"
 
 #include <zlib.h>

@@ -1,5 +1,6 @@
-/* Any bytes as a method's options: the first byte chooses the method, the rest is a command line of words that are ended by NULs: numbers, choices, lists of
- * layers and maps of ranks. What is taken is a plan within the backbone's depth. */
+/* Any bytes as a method's options: the first byte chooses the method, the rest is a command line of words that are
+ * ended by NULs: numbers, choices, lists of layers and maps of ranks. What is taken is a plan within the backbone's
+ * depth. */
 #include "fuzz.h"
 
 #include "adapters/adapter.h"
@@ -11,7 +12,7 @@ static int split(char *words[MOST_WORDS], char *text, size_t size)
 {
     int count = 0;
 
-    words[count++] = (char *)(uintptr_t)"fuzz";
+    words[count++] = (char *)(uintptr_t) "fuzz";
     for (size_t at = 0; at < size && count < MOST_WORDS - 1; at += strlen(text + at) + 1)
         words[count++] = text + at;
     words[count] = NULL;

@@ -1,4 +1,5 @@
-/* Any bytes as a safetensors file. An even first byte: the rest is the file; an odd one: the rest is its header, which gets a right length and 256 bytes of data. */
+/* Any bytes as a safetensors file. An even first byte: the rest is the file; an odd one: the rest is its header, which
+ * gets a right length and 256 bytes of data. */
 #include "fuzz.h"
 
 #include "formats/tensors_internal.h"
@@ -14,7 +15,8 @@ static void parse(const unsigned char *data, size_t size)
     fuzz_check_error(status, &err);
     for (int i = 0; status == INLAY_OK && i < list.count; i++) {
         const tensor_view *t = &list.views[i];
-        FUZZ_MUST(t->count >= 0 && (const unsigned char *)t->data >= data && (size_t)((const unsigned char *)t->data - data) <= size);
+        FUZZ_MUST(t->count >= 0 && (const unsigned char *)t->data >= data &&
+                  (size_t)((const unsigned char *)t->data - data) <= size);
         FUZZ_MUST((size_t)t->count * dtype_size(t->type) <= size || t->type == DTYPE_OTHER);
     }
     tensor_list_clear(&list);

@@ -1,4 +1,5 @@
-/* Any bytes as a text from outside: what a terminal, a table, a CSV or a JSON file get of it has no control characters and is UTF-8 where it must be. */
+/* Any bytes as a text from outside: what a terminal, a table, a CSV or a JSON file get of it has no control characters
+ * and is UTF-8 where it must be. */
 #include "fuzz.h"
 
 #include "base/json.h"

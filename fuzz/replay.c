@@ -1,4 +1,5 @@
-/* Runs a fuzz target once on each file that is named: seeds and what fuzzing found stay tests where there is no fuzzer. */
+/* Runs a fuzz target once on each file that is named: seeds and what fuzzing found stay tests where there is no fuzzer.
+ */
 #include "fuzz.h"
 
 int main(int count, char **names)

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-layers='base kernels graph formats backbones adapters data train study compose serve api cli'
+layers='base kernels graph formats backbones adapters data infer train compose run api cli'
 bad=0
 
 complain() {

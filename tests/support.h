@@ -16,10 +16,10 @@
 #include "base/file.h"
 #include "base/rng.h"
 
-#define ASSERT_OK(expression)                                                  \
-    do {                                                                       \
-        if ((expression) != INLAY_OK)                                          \
-            fail_msg("%s: %s", #expression, err.message);                      \
+#define ASSERT_OK(expression)                             \
+    do {                                                  \
+        if ((expression) != INLAY_OK)                     \
+            fail_msg("%s: %s", #expression, err.message); \
     } while (0)
 
 #if defined(__has_feature)
@@ -31,7 +31,8 @@
 #define SANITIZED 1
 #endif
 
-/* Skips a case that limits or measures what a process takes, which says nothing of a program that a sanitizer watches. */
+/* Skips a case that limits or measures what a process takes, which says nothing of a program that a sanitizer watches.
+ */
 static inline void skip_under_sanitizers(const char *why)
 {
 #ifdef SANITIZED
@@ -75,7 +76,11 @@ static inline void support_images(const char *folder, const char *split, int cla
             assert_non_null(out);
             fprintf(out, "P6\n%d %d\n255\n", size, size);
             for (int p = 0; p < size * size * 3; p++) {
-                uint32_t noise = rng_u32((rng_stream){.purpose = RNG_TEST, .site = (uint32_t)(c * 1000 + i), .step = (uint32_t)split[1]}, (uint64_t)p) >> 25;
+                uint32_t noise = rng_u32((rng_stream){.purpose = RNG_TEST,
+                                                      .stream = (uint32_t)(c * 1000 + i),
+                                                      .step = (uint32_t)split[1]},
+                                         (uint64_t)p) >>
+                                 25;
                 fputc((int)noise + (p % 3 == c % 3 ? 100 : 20), out);
             }
             fclose(out);

@@ -1,5 +1,5 @@
-/* The matrix product of oneDNN 2 on the shapes of bench/gemm.h, its weights reordered once to the layout that it asks for. int8: unsigned activations,
- * signed weights, f32 result. usage: gemm_onednn THREADS f32|bf16|int8 */
+/* The matrix product of oneDNN 2 on the shapes of bench/gemm.h, its weights reordered once to the layout that it asks
+ * for. int8: unsigned activations, signed weights, f32 result. usage: gemm_onednn THREADS f32|bf16|int8 */
 #include "bench/gemm.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -10,8 +10,9 @@ typedef struct precision {
     dnnl_data_type_t x, w, y;
 } precision;
 
-static const precision precisions[] = {
-    {"f32", dnnl_f32, dnnl_f32, dnnl_f32}, {"bf16", dnnl_bf16, dnnl_bf16, dnnl_bf16}, {"int8", dnnl_u8, dnnl_s8, dnnl_f32}};
+static const precision precisions[] = {{"f32", dnnl_f32, dnnl_f32, dnnl_f32},
+                                       {"bf16", dnnl_bf16, dnnl_bf16, dnnl_bf16},
+                                       {"int8", dnnl_u8, dnnl_s8, dnnl_f32}};
 
 typedef struct job {
     dnnl_stream_t stream;
@@ -43,8 +44,10 @@ static dnnl_memory_t memory_of(dnnl_engine_t engine, const dnnl_memory_desc_t *d
     return memory;
 }
 
-/* desc: of f32, in the layout in which the elements are numbered; the memory that comes back holds them as `wanted` says. */
-static dnnl_memory_t filled(dnnl_engine_t engine, dnnl_stream_t stream, const dnnl_memory_desc_t *desc, const dnnl_memory_desc_t *wanted, float scale)
+/* desc: of f32, in the layout in which the elements are numbered; the memory that comes back holds them as `wanted`
+ * says. */
+static dnnl_memory_t filled(dnnl_engine_t engine, dnnl_stream_t stream, const dnnl_memory_desc_t *desc,
+                            const dnnl_memory_desc_t *wanted, float scale)
 {
     dnnl_memory_t plain = memory_of(engine, desc), memory = memory_of(engine, wanted);
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, memory}};
@@ -91,7 +94,8 @@ static void check_last(gemm_shape s, dnnl_data_type_t type, dnnl_memory_t y)
 static void measure(dnnl_engine_t engine, dnnl_stream_t stream, const precision *p, size_t index)
 {
     gemm_shape s = gemm_shapes[index];
-    dnnl_memory_desc_t x = matrix(s.m, s.k, p->x, dnnl_ab), w = matrix(s.k, s.n, p->w, dnnl_format_tag_any), y = matrix(s.m, s.n, p->y, dnnl_ab);
+    dnnl_memory_desc_t x = matrix(s.m, s.k, p->x, dnnl_ab), w = matrix(s.k, s.n, p->w, dnnl_format_tag_any),
+                       y = matrix(s.m, s.n, p->y, dnnl_ab);
     dnnl_memory_desc_t x_f32 = matrix(s.m, s.k, dnnl_f32, dnnl_ab), w_f32 = matrix(s.k, s.n, dnnl_f32, dnnl_ba);
     float scale = p->w == dnnl_s8 ? 200 : 1;
     dnnl_matmul_desc_t desc;
@@ -102,7 +106,9 @@ static void measure(dnnl_engine_t engine, dnnl_stream_t stream, const precision 
     check(dnnl_primitive_desc_create(&pd, &desc, NULL, engine, NULL));
     check(dnnl_primitive_create(&j.primitive, pd));
     j.args[0] = (dnnl_exec_arg_t){DNNL_ARG_SRC, filled(engine, stream, &x_f32, &x, scale)};
-    j.args[1] = (dnnl_exec_arg_t){DNNL_ARG_WEIGHTS, filled(engine, stream, &w_f32, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), scale)};
+    j.args[1] =
+        (dnnl_exec_arg_t){DNNL_ARG_WEIGHTS, filled(engine, stream, &w_f32,
+                                                   dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), scale)};
     j.args[2] = (dnnl_exec_arg_t){DNNL_ARG_DST, memory_of(engine, &y)};
     gemm_report(index, gemm_speed(multiply, &j, gemm_flops(s)), 0);
     if (p->w != dnnl_s8) /* the elements were rounded there */

@@ -25,17 +25,17 @@ extern "C" {
 #endif
 
 /* name, pinned value, text */
-#define INLAY_STATUS_MAP(XX)                                              \
-    XX(OK, 0, "ok")                                                       \
-    XX(ERR_NOMEM, 1, "out of memory")                                     \
-    XX(ERR_USAGE, 2, "unusable argument")                                 \
-    XX(ERR_INTERNAL, 3, "internal error")                                 \
-    XX(ERR_IO, 10, "input/output error")                                  \
-    XX(ERR_SYSTEM, 11, "trouble of the system at the moment")             \
-    XX(ERR_FORMAT, 20, "malformed data")                                  \
-    XX(ERR_SHAPE, 21, "wrong shape")                                      \
-    XX(ERR_UNSUPPORTED, 30, "not supported")                              \
-    XX(ERR_MISMATCH, 40, "adapter and backbone do not belong together")   \
+#define INLAY_STATUS_MAP(XX)                                            \
+    XX(OK, 0, "ok")                                                     \
+    XX(ERR_NOMEM, 1, "out of memory")                                   \
+    XX(ERR_USAGE, 2, "unusable argument")                               \
+    XX(ERR_INTERNAL, 3, "internal error")                               \
+    XX(ERR_IO, 10, "input/output error")                                \
+    XX(ERR_SYSTEM, 11, "trouble of the system at the moment")           \
+    XX(ERR_FORMAT, 20, "malformed data")                                \
+    XX(ERR_SHAPE, 21, "wrong shape")                                    \
+    XX(ERR_UNSUPPORTED, 30, "not supported")                            \
+    XX(ERR_MISMATCH, 40, "adapter and backbone do not belong together") \
     XX(ERR_INTERRUPTED, 50, "interrupted")
 
 typedef enum inlay_status {
@@ -79,8 +79,8 @@ typedef struct inlay_model_options {
 } inlay_model_options;
 
 typedef struct inlay_prediction {
-    int index;          /* class */
-    const char *label;  /* its name, NULL when none is known; valid until the model is closed */
+    int index;         /* class */
+    const char *label; /* its name, NULL when none is known; valid until the model is closed */
     float probability, logit;
 } inlay_prediction;
 
@@ -98,10 +98,12 @@ INLAY_API int inlay_model_image_width(const inlay_model *model);
 /* The `room` most probable classes of an image file, most probable first; *found = how many were written. Here and
  * below, a logit that is not finite is an error (INLAY_ERR_FORMAT) that names the image and, where there is one, the
  * first tensor that is not finite. */
-INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err);
+INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room,
+                                                 int *found, inlay_error *err);
 /* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, width, 3]; mean and
  * std are applied inside. An image's logits do not depend on the others. */
-INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits, inlay_error *err);
+INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits,
+                                          inlay_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-/* AdaMix (Wang et al., arXiv 2205.12410): every pass draws one of several down- and one of several up-projections in each layer; two passes a step are held
- * together by the divergence of their predictions; at the end the experts are averaged. */
+/* AdaMix (Wang et al., arXiv 2205.12410): every pass draws one of several down- and one of several up-projections in
+ * each layer; two passes a step are held together by the divergence of their predictions; at the end the experts are
+ * averaged. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,19 +8,20 @@
 #include "adapters/low_rank.h"
 
 static const option_spec option_table[] = {
-    {"kind", OPTION_CHOICE, "adapter", "adapter|lora", 0, 0, NULL, "what the experts are: bottleneck adapters, or low-rank changes of weights", false},
-    {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "experts on each side that is not shared", false},
-    {"share", OPTION_CHOICE, "up", "up|down|none|both", 0, 0, NULL,
-     "side that has one projection for all experts (of lora: down is A, up is B)", false},
-    {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
+    OPT_CHOICE("kind", "adapter", "adapter|lora",
+               "what the experts are: bottleneck adapters, or low-rank changes of weights"),
+    OPT_INT("experts", "4", 1, 64, "N", "experts on each side that is not shared"),
+    OPT_CHOICE("share", "up", "up|down|none|both",
+               "side that has one projection for all experts (of lora: down is A, up is B)"),
+    OPT_REAL("consistency", "1", 0, 1e6, "X", "weight of the divergence between the two passes"),
     OPTION_RANK("8"),
     OPTION_RANKS,
     OPTION_POSITION("intermediate"),
     OPTION_ACTIVATION("gelu"),
     OPTION_INIT("bert"),
-    {"equal_experts", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "all experts begin with the same values", false},
+    OPT_FLAG("equal_experts", "all experts begin with the same values"),
     OPTION_DROPOUT("0"),
-    {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "with lora: the change is scaled by alpha / rank", false},
+    OPT_REAL("alpha", "16", 0, 1e6, "X", "with lora: the change is scaled by alpha / rank"),
     OPTION_TARGETS,
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
@@ -27,9 +29,12 @@ static const option_spec option_table[] = {
 };
 
 static const option_need needs[] = {
-    {"experts", "share", "up|down|none"}, {"equal_experts", "share", "up|down|none"},
-    {"position", "kind", "adapter"},      {"activation", "kind", "adapter"},
-    {"alpha", "kind", "lora"},            {"targets", "kind", "lora"},
+    {"experts", "share", "up|down|none"},
+    {"equal_experts", "share", "up|down|none"},
+    {"position", "kind", "adapter"},
+    {"activation", "kind", "adapter"},
+    {"alpha", "kind", "lora"},
+    {"targets", "kind", "lora"},
     {0},
 };
 
@@ -45,7 +50,8 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = a->ranks[layer];
-    const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
+    const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot),
+               *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
     int downs = experts_of(a, "down"), ups = experts_of(a, "up");
     bool equal = options_flag(o, "equal_experts");
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
@@ -82,7 +88,7 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
     return experts_loss(g, passes, labels, smoothing, 0, options_real(a->settings, "consistency"));
 }
 
-static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
+static inlay_status conclude(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
     static const char *const bottleneck_options[] = {"rank",   "ranks",       "position", "activation",
                                                      "layers", "drop_layers", NULL};
@@ -95,7 +101,8 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
 
 const method method_adamix = {
     .name = "adamix",
-    .summary = "several adapters of which each pass draws one, held together by a consistency loss and averaged at the end",
+    .summary =
+        "several adapters of which each pass draws one, held together by a consistency loss and averaged at the end",
     .equation = "y = x + act(x Wd_i + bd_i) Wu_j + bu_j, i and j drawn for each layer and pass",
     .cite = "arXiv 2205.12410",
     .options = option_table,
@@ -104,6 +111,6 @@ const method method_adamix = {
     .passes = 2,
     .plan = plan,
     .loss = loss,
-    .merge = merge,
-    .unmerged = experts_unmerged,
+    .conclude = conclude,
+    .unfinished = experts_unfinished,
 };

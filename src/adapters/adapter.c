@@ -76,7 +76,8 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
         for (const preset *row = preset_table; row->name; row++)
             snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", row->name);
         for (int i = 0; method_table[i]; i++)
-            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", method_table[i]->name, method_table[i + 1] ? ", " : "");
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", method_table[i]->name,
+                     method_table[i + 1] ? ", " : "");
         FAIL(err, INLAY_ERR_USAGE, "unknown method '%s' (known: %s)", name, known);
     }
     *out = options_new();
@@ -94,7 +95,12 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 static void list_param(adapter *a, param *p, init_rule init, bool of_backbone)
 {
-    adapter_param item = {.p = p, .init = init, .of_backbone = of_backbone, .source = p->source, .source_type = p->source_type, .stream = (uint32_t)a->param_count};
+    adapter_param item = {.p = p,
+                          .init = init,
+                          .of_backbone = of_backbone,
+                          .source = p->source,
+                          .source_type = p->source_type,
+                          .stream = (uint32_t)a->param_count};
 
     p->trainable = a->trainable;
     p->exact = true;
@@ -181,7 +187,8 @@ param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw)
     return count == 1 ? of[0] : param_choose(a->memory, of, count, draw);
 }
 
-void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context)
+void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function,
+                      const void *context)
 {
     edge e = {{from, layer}, {to, layer}, function, context};
 
@@ -238,14 +245,21 @@ static void unfreeze_chosen(adapter *a)
         adapter_unfreeze(a, strcmp(what, "all") == 0 ? "" : what);
 }
 
-inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err)
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
+                         const char *const *labels, inlay_error *err)
 {
     arena *memory = arena_new();
     adapter *a = ARENA_NEW(memory, adapter);
     inlay_status status;
 
-    *a = (adapter){.memory = memory, .method = method_find(name, NULL), .name = arena_strdup(memory, name), .settings = settings, .backbone = b,
-                   .shape = &b->shape, .classes = classes, .trainable = true};
+    *a = (adapter){.memory = memory,
+                   .method = method_find(name, NULL),
+                   .name = arena_strdup(memory, name),
+                   .settings = settings,
+                   .backbone = b,
+                   .shape = &b->shape,
+                   .classes = classes,
+                   .trainable = true};
     a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
     for (int64_t i = 0; labels && i < classes; i++)
         a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
@@ -295,11 +309,13 @@ void adapter_free(adapter *a, const device *d)
 }
 
 /* mask[i] = whether entry i belongs to the rule's part; `count` entries that lie `stride` apart. */
-static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride, const mask_rule *rule, rng_stream stream)
+static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride, const mask_rule *rule,
+                      rng_stream stream)
 {
     rng_permutation(order, count, stream);
     for (int rank = 0; rank < count; rank++)
-        mask[order[rank] * stride] = rank >= (int64_t)rule->part * count / rule->parts && rank < ((int64_t)rule->part + 1) * count / rule->parts;
+        mask[order[rank] * stride] =
+            rank >= (int64_t)rule->part * count / rule->parts && rank < ((int64_t)rule->part + 1) * count / rule->parts;
 }
 
 static inlay_status make_mask(const adapter_param *item, device *d, uint64_t seed, inlay_error *err)
@@ -309,7 +325,7 @@ static inlay_status make_mask(const adapter_param *item, device *d, uint64_t see
     int64_t rows = p->ndim > 1 ? p->dims[0] : 1, cols = p->count / rows;
     unsigned char *mask = malloc((size_t)p->count), *there;
     int *order = memory_array(p->count, sizeof *order);
-    rng_stream stream = {.seed = seed, .purpose = RNG_MASK, .site = rule->site};
+    rng_stream stream = {.seed = seed, .purpose = RNG_MASK, .stream = rule->stream};
 
     there = d->k->alloc((size_t)p->count);
     if (!mask || !order || !there) {
@@ -341,10 +357,11 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
     for (int i = 0; i < a->param_count; i++) {
         const adapter_param *item = &a->params[i];
         uint64_t count = (uint64_t)item->p->count;
-        rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .site = item->stream};
+        rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .stream = item->stream};
         float *values;
         if (item->fixed && !item->p->source && !item->p->data)
-            FAIL(err, INLAY_ERR_USAGE, "'%s' has no value: it belongs to a given adapter, and none is given", item->p->name);
+            FAIL(err, INLAY_ERR_USAGE, "'%s' has no value: it belongs to a given adapter, and none is given",
+                 item->p->name);
         TRY(param_materialise(item->p, d, err));
         if (item->mask.parts)
             TRY(make_mask(item, d, seed, err));
@@ -362,7 +379,8 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
             break;
         case INIT_DIAGONAL:
             for (uint64_t j = 0; j < count; j++)
-                values[j] = (float)(j / (uint64_t)item->p->dims[1] == j % (uint64_t)item->p->dims[1] ? item->init.a : item->init.b);
+                values[j] = (float)(j / (uint64_t)item->p->dims[1] == j % (uint64_t)item->p->dims[1] ? item->init.a
+                                                                                                     : item->init.b);
             break;
         case INIT_FIRST:
             for (uint64_t j = 0; j < count; j++)
@@ -372,7 +390,8 @@ inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_erro
             rng_fill_normal(values, count, item->init.a, item->init.b, stream);
             break;
         case INIT_TRUNC_NORMAL:
-            rng_fill_trunc_normal(values, count, item->init.a, item->init.b, item->init.a - 2 * item->init.b, item->init.a + 2 * item->init.b, stream);
+            rng_fill_trunc_normal(values, count, item->init.a, item->init.b, item->init.a - 2 * item->init.b,
+                                  item->init.a + 2 * item->init.b, stream);
             break;
         case INIT_UNIFORM:
             rng_fill_uniform(values, count, item->init.a, item->init.b, stream);
@@ -404,7 +423,8 @@ int64_t adapter_trained_total(const adapter *a, bool with_head)
         const adapter_param *item = &a->params[i];
         if (item->fixed || (!with_head && (item->p == a->head_weight || item->p == a->head_bias)))
             continue;
-        total += item->mask.parts ? ((int64_t)item->mask.part + 1) * item->p->count / item->mask.parts - (int64_t)item->mask.part * item->p->count / item->mask.parts
+        total += item->mask.parts ? ((int64_t)item->mask.part + 1) * item->p->count / item->mask.parts -
+                                        (int64_t)item->mask.part * item->p->count / item->mask.parts
                                   : item->p->count;
     }
     return total;

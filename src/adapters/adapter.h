@@ -1,8 +1,9 @@
 /* Adapters: what is trained on a frozen backbone.
  *
- * A method is data plus a few functions. Its plan() declares parameters, edges, transforms and unfrozen weights for a backbone's shape; the rest -
- * building, training, saving, loading, counting, folding - is done here for all of them from those declarations. Adding a method is one source file
- * and one row in methods.def. A preset is a row of data: a method with other defaults. */
+ * A method is data plus a few functions. Its plan() declares parameters, edges, transforms and unfrozen weights for a
+ * backbone's shape; the rest - building, training, saving, loading, counting, folding - is done here for all of them
+ * from those declarations. Adding a method is one source file and one row in methods.def. A preset is a row of data: a
+ * method with other defaults. */
 #ifndef INLAY_ADAPTERS_ADAPTER_H
 #define INLAY_ADAPTERS_ADAPTER_H
 
@@ -11,29 +12,40 @@
 
 typedef struct adapter adapter;
 
-/* How a fresh parameter is filled. `a`, `b`: mean and std (normal; truncated at +-2 std), low and high (uniform), the constant in `a`, the
- * value on the diagonal and beside it (diagonal), of the first element and of the others (first). */
-typedef enum init_kind { INIT_ZERO, INIT_CONSTANT, INIT_NORMAL, INIT_TRUNC_NORMAL, INIT_UNIFORM, INIT_DIAGONAL, INIT_FIRST } init_kind;
+/* How a fresh parameter is filled. `a`, `b`: mean and std (normal; truncated at +-2 std), low and high (uniform), the
+ * constant in `a`, the value on the diagonal and beside it (diagonal), of the first element and of the others (first).
+ */
+typedef enum init_kind {
+    INIT_ZERO,
+    INIT_CONSTANT,
+    INIT_NORMAL,
+    INIT_TRUNC_NORMAL,
+    INIT_UNIFORM,
+    INIT_DIAGONAL,
+    INIT_FIRST
+} init_kind;
 typedef struct init_rule {
     init_kind kind;
     double a, b;
 } init_rule;
 
-/* What of a parameter is trained: part `part` of `parts` of a random partition of all its entries, or of each of its rows or columns. The partition is drawn
- * from the run's seed and `site`; parameters with the same site have the parts of one partition. parts 0: all of it. */
+/* What of a parameter is trained: part `part` of `parts` of a random partition of all its entries, or of each of its
+ * rows or columns. The partition is drawn from the run's seed and `site`; parameters with the same site have the parts
+ * of one partition. parts 0: all of it. */
 typedef enum mask_kind { MASK_ALL, MASK_ROW, MASK_COLUMN } mask_kind;
 typedef struct mask_rule {
     mask_kind kind;
     int part, parts;
-    uint32_t site;
+    uint32_t stream;
     bool decay_masked; /* weight decay reaches the rest as well */
 } mask_rule;
 
-/* Builds the function of an edge, or of a transform, on `x` at layer `layer`. `training`: dropout and drop path are on. */
+/* Builds the function of an edge, or of a transform, on `x` at layer `layer`. `training`: dropout and drop path are on.
+ */
 typedef value (*adapter_function)(const adapter *a, graph *g, value x, const void *context, bool training);
 
-/* target += function(source). Source and target may be the same site. Where the target has fewer tokens (only the class token is needed), only those of the
- * source are read. */
+/* target += function(source). Source and target may be the same site. Where the target has fewer tokens (only the class
+ * token is needed), only those of the source are read. */
 typedef struct edge {
     site from, to;
     adapter_function function;
@@ -47,7 +59,8 @@ typedef struct transform {
     const void *context;
 } transform;
 
-/* Editing backbone weights in f32 by canonical name: for folding. Returns NULL (and sets the error) when there is no such tensor. */
+/* Editing backbone weights in f32 by canonical name: for folding. Returns NULL (and sets the error) when there is no
+ * such tensor. */
 typedef struct fold_target {
     void *context;
     float *(*weight)(void *context, const char *name, int64_t *rows, int64_t *columns, inlay_error *err);
@@ -64,15 +77,18 @@ typedef struct method {
     const char *cite;     /* where it comes from */
     const option_spec *options;
     const option_need *needs; /* options that are read beside certain values of others only; NULL: none */
-    const char *recipe; /* how it is trained by default: a row of train/recipes.def */
+    const char *recipe;       /* how it is trained by default: a row of train/recipes.def */
     inlay_status (*plan)(adapter *a, inlay_error *err);
-    inlay_status (*fold)(const adapter *a, const fold_target *target, inlay_error *err); /* NULL: cannot be written into the weights */
-    int passes; /* forward passes of a training step; 0: one */
+    inlay_status (*fold)(const adapter *a, const fold_target *target,
+                         inlay_error *err); /* NULL: cannot be written into the weights */
+    int passes;                             /* forward passes of a training step; 0: one */
     /* The loss of a training step over its passes; NULL: the cross-entropy of the first. */
     value (*loss)(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing);
-    /* What is evaluated and saved in place of what was trained: a plain adapter with the trained values' merge. NULL: what was trained itself. */
-    inlay_status (*merge)(adapter **out, const adapter *a, device *d, inlay_error *err);
-    bool (*unmerged)(const adapter *a); /* whether it is what was trained, which draws and so cannot answer; NULL: never */
+    /* What is evaluated and saved in place of what was trained: a plain adapter with the trained values' merge. NULL:
+     * what was trained itself. */
+    inlay_status (*conclude)(adapter **out, const adapter *a, device *d, inlay_error *err);
+    bool (*unfinished)(
+        const adapter *a); /* whether it is what was trained, which draws and so cannot answer; NULL: never */
 } method;
 
 /* Another set of defaults for a method, by name. `cite` names every source whose values are in it. */
@@ -92,9 +108,9 @@ const method *method_find(const char *name, const preset **p);
 typedef struct adapter_param {
     param *p;
     init_rule init;
-    bool of_backbone; /* an unfrozen weight of the backbone, not a parameter of our own */
-    bool fixed;       /* saved with the adapter, but never trained */
-    uint32_t stream;  /* of its initial values: parameters with the same stream begin equal */
+    bool of_backbone;    /* an unfrozen weight of the backbone, not a parameter of our own */
+    bool fixed;          /* saved with the adapter, but never trained */
+    uint32_t stream;     /* of its initial values: parameters with the same stream begin equal */
     const double *begin; /* [count] its initial values, in place of `init`; NULL: none */
     mask_rule mask;
     const void *source; /* its value in the checkpoint */
@@ -125,13 +141,15 @@ struct adapter {
     bool drop_random; /* each training step draws from how many layers, drop_low to drop_high, from below it leaves the
                          adapters out */
     int drop_low, drop_high;
-    adapter **parts;  /* given adapters that it is made of: owned, saved with it, never trained */
+    adapter **parts; /* given adapters that it is made of: owned, saved with it, never trained */
     int part_count, part_capacity;
 };
 
-/* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the method's options. Parameters are
- * trainable and get their initial values from `seed` when adapter_initialise is called. */
-inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes, const char *const *labels, inlay_error *err);
+/* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the
+ * method's options. Parameters are trainable and get their initial values from `seed` when adapter_initialise is
+ * called. */
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
+                         const char *const *labels, inlay_error *err);
 void adapter_free(adapter *a, const device *d); /* gives the backbone's weights back as they were; NULL accepted */
 inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err);
 /* A table of the method's options with the preset's defaults set; unknown name: an error that lists the known ones. */
@@ -147,7 +165,7 @@ inlay_status layers_read(const char *option, const char *text, int64_t depth, bo
 /* Whether layers of it can be left out: all that it does is done by edges. */
 bool adapter_can_skip(const adapter *a);
 /* What is evaluated and saved: the method's merge, or `a` itself. Free with adapter_free when it is not `a`. */
-inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err);
+inlay_status adapter_conclude(adapter **out, adapter *a, device *d, inlay_error *err);
 
 /* For methods: */
 /* Fills layers, ranks and what is dropped from the options; adapter_new did so before it called plan(). */
@@ -162,15 +180,16 @@ void adapter_begin_with(adapter *a, const param *p, const double *values);
 void adapter_fix(adapter *a, param *p, const float *values);
 /* Takes `part`, an adapter for the same backbone, over: it is freed with `a`. */
 void adapter_add_part(adapter *a, adapter *part);
-/* Lists part n's parameters among a's, all but its head, as "parts.n.<name>": they are saved with `a` and never trained. Those of layers that `layers` [depth] has
- * false are left out: nothing may read them then. */
+/* Lists part n's parameters among a's, all but its head, as "parts.n.<name>": they are saved with `a` and never
+ * trained. Those of layers that `layers` [depth] has false are left out: nothing may read them then. */
 void adapter_list_part(adapter *a, int n, const bool *layers);
 void adapter_mask(adapter *a, const param *p, mask_rule rule);
 /* A learning rate of its own, on the schedule of the run. */
 void adapter_peak_lr(adapter *a, param *p, double lr);
 /* One of `count` parameters, drawn for each step and pass; those with the same `draw` draw together. */
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
-void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function, const void *context);
+void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function,
+                      const void *context);
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
 /* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
  * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
@@ -178,21 +197,27 @@ void adapter_unfreeze(adapter *a, const char *part);
 /* ... the one weight of that name; nothing where the checkpoint has none. */
 void adapter_unfreeze_whole(adapter *a, const char *name);
 param *adapter_find(const adapter *a, const char *name);
-/* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head as `a`. Options named in `same` (ended by
- * NULL) are a's; `settings` gives others (name, text; ended by NULL; may be NULL). */
-inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same, const char *const (*settings)[2], device *d, inlay_error *err);
+/* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head
+ * as `a`. Options named in `same` (ended by NULL) are a's; `settings` gives others (name, text; ended by NULL; may be
+ * NULL). */
+inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same,
+                           const char *const (*settings)[2], device *d, inlay_error *err);
 /* to = factor * the sum of `count` parameters */
 inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err);
 
 /* ---- on disk: adapter.safetensors and adapter.json ---- */
 
 /* The text of one option of a saved adapter of that method, as it would be given on the command line. */
-inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err);
+inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out,
+                                 size_t room, inlay_error *err);
 
-/* Everything that a loaded adapter needs beside its weights. `record`: a json_t * object with the training's figures, may be NULL. `input`: the preprocessing. */
-inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing, const void *record, inlay_error *err);
-/* Opens a folder for inference: weights are frozen views of the file. Refuses an adapter that was trained on another backbone (by sha256), unless `insist`.
- * *preprocessing (a json_t *, owned by the caller) may be NULL. */
-inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing, inlay_error *err);
+/* Everything that a loaded adapter needs beside its weights. `record`: a json_t * object with the training's figures,
+ * may be NULL. `input`: the preprocessing. */
+inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing,
+                          const void *record, inlay_error *err);
+/* Opens a folder for inference: weights are frozen views of the file. Refuses an adapter that was trained on another
+ * backbone (by sha256), unless `insist`. *preprocessing (a json_t *, owned by the caller) may be NULL. */
+inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing,
+                          inlay_error *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* AdapterBias (Fu et al., arXiv 2205.00305; Allen0307/AdapterBias): one vector a layer, added to every token with a weight that the token's feed-forward
- * activation decides. */
+/* AdapterBias (Fu et al., arXiv 2205.00305; Allen0307/AdapterBias): one vector a layer, added to every token with a
+ * weight that the token's feed-forward activation decides. */
 #include <string.h>
 
 #include "adapters/method.h"
@@ -11,10 +11,10 @@ typedef struct token_bias {
 } token_bias;
 
 static const option_spec option_table[] = {
-    {"share_alpha", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "one token weight's map for all layers", false},
-    {"norms", OPTION_CHOICE, "ffn", "none|ffn|behind|all", 0, 0, NULL,
-     "LayerNorms of the backbone that are trained too: those in front of the feed-forward parts, those behind their "
-     "sums and behind the embeddings, or all", false},
+    OPT_FLAG("share_alpha", "one token weight's map for all layers"),
+    OPT_CHOICE("norms", "ffn", "none|ffn|behind|all",
+               "LayerNorms of the backbone that are trained too: those in front of the feed-forward parts, those "
+               "behind their sums and behind the embeddings, or all"),
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
@@ -70,11 +70,14 @@ static inlay_status plan(adapter *a, inlay_error *err)
             continue;
         if (!weight || !shared) {
             const char *stem = shared ? "alpha" : arena_printf(a->memory, "blocks.%d.alpha", layer);
-            weight = adapter_add_param(a, arena_printf(a->memory, "%s.weight", stem), 2, (int64_t[]){1, hidden}, (init_rule){INIT_NORMAL, 0, 0.02});
-            offset = adapter_add_param(a, arena_printf(a->memory, "%s.bias", stem), 1, (int64_t[]){1}, (init_rule){INIT_ZERO, 0, 0});
+            weight = adapter_add_param(a, arena_printf(a->memory, "%s.weight", stem), 2, (int64_t[]){1, hidden},
+                                       (init_rule){INIT_NORMAL, 0, 0.02});
+            offset = adapter_add_param(a, arena_printf(a->memory, "%s.bias", stem), 1, (int64_t[]){1},
+                                       (init_rule){INIT_ZERO, 0, 0});
         }
         *b = (token_bias){.weight = weight, .offset = offset, .layer = layer};
-        b->vector = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.vector", layer), 2, (int64_t[]){width, 1}, (init_rule){INIT_ZERO, 0, 0});
+        b->vector = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.vector", layer), 2, (int64_t[]){width, 1},
+                                      (init_rule){INIT_ZERO, 0, 0});
         adapter_add_edge(a, SITE_FFN_HIDDEN, SITE_FFN_OUTPUT, layer, apply, b);
     }
     unfreeze_norms(a);

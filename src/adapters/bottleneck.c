@@ -1,5 +1,5 @@
-/* Bottleneck adapters: Adapter+ and its design space (Steitz and Roth, "Adapters Strike Back", arXiv 2406.06820; formulas as in the authors' code,
- * visinf/adapter_plus). */
+/* Bottleneck adapters: Adapter+ and its design space (Steitz and Roth, "Adapters Strike Back", arXiv 2406.06820;
+ * formulas as in the authors' code, visinf/adapter_plus). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@ static const position positions[] = {
     {"intermediate", {{"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
     {"houlsby", {{"adapter_attn", SITE_ATTN_OUTPUT, SITE_ATTN_OUTPUT}, {"adapter", SITE_FFN_OUTPUT, SITE_FFN_OUTPUT}}},
     {"pfeiffer", {{"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
-    {"pre_post", {{"adapter_attn", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}, {"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
+    {"pre_post",
+     {{"adapter_attn", SITE_ATTN_RESIDUAL, SITE_ATTN_RESIDUAL}, {"adapter", SITE_BLOCK_OUTPUT, SITE_BLOCK_OUTPUT}}},
 };
 
 static const option_spec option_table[] = {
@@ -30,16 +31,17 @@ static const option_spec option_table[] = {
     OPTION_RANK("8"),
     OPTION_RANKS,
     OPTION_ACTIVATION("gelu"),
-    {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front of the down-projection", false},
-    {"output_layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm behind the factor", false},
-    {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
-    {"scaling", OPTION_CHOICE, "none", "none|fixed|learned|channel", 0, 0, NULL, "factor on the adapter's output: fixed, one learned number, or one for each channel", false},
-    {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned ones", false},
+    OPT_FLAG("layernorm", "a trained LayerNorm in front of the down-projection"),
+    OPT_FLAG("output_layernorm", "a trained LayerNorm behind the factor"),
+    OPT_FLAG_ON("bias", "biases in both projections"),
+    OPT_CHOICE("scaling", "none", "none|fixed|learned|channel",
+               "factor on the adapter's output: fixed, one learned number, or one for each channel"),
+    OPT_REAL("scale", "1", -1e6, 1e6, "X", "value of the fixed factor, start of the learned ones"),
     OPTION_INIT("houlsby"),
     OPTION_DROPOUT("0"),
-    {"dropout_at", OPTION_CHOICE, "activation", "activation|input", 0, 0, NULL,
-     "where dropout lies: behind the activation, or in front of the down-projection", false},
-    {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    OPT_CHOICE("dropout_at", "activation", "activation|input",
+               "where dropout lies: behind the activation, or in front of the down-projection"),
+    OPT_REAL("drop_path", "0", 0, 0.95, "P", "stochastic depth on the adapter"),
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     OPTION_UNFREEZE,

@@ -14,7 +14,8 @@ typedef struct bottleneck {
     double factor, dropout, input_dropout, drop_path;
 } bottleneck;
 
-/* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the edge's context. */
+/* Makes the parameters of one slot; `draw`: two numbers for choices, draw and draw + 1, are the slot's own. Returns the
+ * edge's context. */
 typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot, uint32_t draw);
 
 /* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer of a->layers. */
@@ -27,28 +28,17 @@ typedef struct bottleneck_start {
 } bottleneck_start;
 bottleneck_start bottleneck_initial(const char *name, int64_t width);
 
-#define OPTION_POSITION(value)                                                                                                                          \
-    {                                                                                                                                                   \
-        "position", OPTION_CHOICE, value, "post|pre|parallel|intermediate|houlsby|pfeiffer|pre_post", 0, 0, NULL, "where in the block the adapter reads and adds", \
-            false                                                                                                                                       \
-    }
-#define OPTION_RANK(value)                                                                        \
-    {                                                                                             \
-        "rank", OPTION_INT, value, NULL, 1, 65536, "N", "width of the bottleneck", false          \
-    }
-#define OPTION_ACTIVATION(value)                                                                                                                \
-    {                                                                                                                                           \
-        "activation", OPTION_CHOICE, value, "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", 0, 0, NULL, "between the two projections", false \
-    }
-#define OPTION_INIT(value)                                                                                             \
-    {                                                                                                                  \
-        "init", OPTION_CHOICE, value, "houlsby|lora|bert|adaptformer", 0, 0, NULL,                                     \
-            "truncated normal 0.01; Kaiming-uniform down with its bias, zero up; normal 0.02; as lora with biases 0",  \
-            false                                                                                                      \
-    }
-#define OPTION_DROPOUT(value)                                                                               \
-    {                                                                                                       \
-        "dropout", OPTION_REAL, value, NULL, 0, 0.95, "P", "dropout on the bottleneck's activation", false  \
-    }
+#define OPTION_POSITION(value)                                                                \
+    OPT_CHOICE("position", value, "post|pre|parallel|intermediate|houlsby|pfeiffer|pre_post", \
+               "where in the block the adapter reads and adds")
+#define OPTION_RANK(value) OPT_INT("rank", value, 1, 65536, "N", "width of the bottleneck")
+#define OPTION_ACTIVATION(value)                                                             \
+    OPT_CHOICE("activation", value, "none|relu|gelu|gelu_tanh|silu|tanh|sigmoid|quick_gelu", \
+               "between the two projections")
+#define OPTION_INIT(value)                              \
+    OPT_CHOICE(                                         \
+        "init", value, "houlsby|lora|bert|adaptformer", \
+        "truncated normal 0.01; Kaiming-uniform down with its bias, zero up; normal 0.02; as lora with biases 0")
+#define OPTION_DROPOUT(value) OPT_REAL("dropout", value, 0, 0.95, "P", "dropout on the bottleneck's activation")
 
 #endif

@@ -5,11 +5,15 @@
 
 #define MOST_EXPERTS 64
 
-param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init, int experts, bool equal, uint32_t draw, param ***of)
+param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init,
+                   int experts, bool equal, uint32_t draw, param ***of)
 {
     *of = ARENA_ARRAY(a->memory, param *, experts);
     for (int e = 0; e < experts; e++) {
-        (*of)[e] = adapter_add_param(a, experts > 1 ? arena_printf(a->memory, "%s.%d.%s", stem, e, part) : arena_printf(a->memory, "%s.%s", stem, part), ndim, dims, init);
+        (*of)[e] = adapter_add_param(a,
+                                     experts > 1 ? arena_printf(a->memory, "%s.%d.%s", stem, e, part)
+                                                 : arena_printf(a->memory, "%s.%s", stem, part),
+                                     ndim, dims, init);
         if (equal)
             adapter_begin_as(a, (*of)[e], (*of)[0]);
     }
@@ -23,7 +27,8 @@ void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule)
         adapter_mask(a, of[rule.part], rule);
 }
 
-value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second, double consistency)
+value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second,
+                   double consistency)
 {
     value loss = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
 
@@ -94,7 +99,7 @@ inlay_status experts_merge(adapter *plain, const adapter *a, expert_merge how, d
     return INLAY_OK;
 }
 
-bool experts_unmerged(const adapter *a)
+bool experts_unfinished(const adapter *a)
 {
     (void)a;
     return true;

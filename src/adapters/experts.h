@@ -1,19 +1,24 @@
-/* What methods with experts have in common (AdaMix, MoSA): parameters of which each pass draws one, a loss over two passes, and the merge at the end. */
+/* What methods with experts have in common (AdaMix, MoSA): parameters of which each pass draws one, a loss over two
+ * passes, and the merge at the end. */
 #ifndef INLAY_ADAPTERS_EXPERTS_H
 #define INLAY_ADAPTERS_EXPERTS_H
 
 #include "adapters/bottleneck.h"
 
-/* `experts` parameters "<stem>.<i>.<part>" that begin as `init` says (equal: all alike), or one, "<stem>.<part>", when experts is 1; *of gets them. Returns what stands
- * for one of them; parameters with the same `draw` are drawn together. */
-param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init, int experts, bool equal, uint32_t draw, param ***of);
+/* `experts` parameters "<stem>.<i>.<part>" that begin as `init` says (equal: all alike), or one, "<stem>.<part>", when
+ * experts is 1; *of gets them. Returns what stands for one of them; parameters with the same `draw` are drawn together.
+ */
+param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init,
+                   int experts, bool equal, uint32_t draw, param ***of);
 
 /* Each of them trains its own part of a random partition of its entries; `rule` says of which. One expert alone: all of
  * it. */
 void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule);
 
-/* CE(z1) + second * CE(z2) + consistency * (KL(p2 || p1) + KL(p1 || p2)) / 2, each divergence's target held constant. */
-value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second, double consistency);
+/* CE(z1) + second * CE(z2) + consistency * (KL(p2 || p1) + KL(p1 || p2)) / 2, each divergence's target held constant.
+ */
+value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second,
+                   double consistency);
 
 /* Fills the plain adapter's parameters from the experts of the same stem and part. MERGE_MEAN: their mean. MERGE_UNION:
  * where they are masked, each entry from the expert that trained it. MERGE_JOINT: each entry from the last expert whose
@@ -21,7 +26,7 @@ value experts_loss(graph *g, const pass_result *passes, value labels, double smo
 typedef enum expert_merge { MERGE_MEAN, MERGE_UNION, MERGE_JOINT } expert_merge;
 inlay_status experts_merge(adapter *plain, const adapter *a, expert_merge how, device *d, inlay_error *err);
 
-/* method.unmerged: always, since what is saved in the end is a plain adapter of another method. */
-bool experts_unmerged(const adapter *a);
+/* method.unfinished: always, since what is saved in the end is a plain adapter of another method. */
+bool experts_unfinished(const adapter *a);
 
 #endif

@@ -1,5 +1,6 @@
-/* AdapterFusion (Pfeiffer et al., arXiv 2005.00247; adapter-hub/adapters): given trained adapters stay as they are, and for every layer and token an attention
- * over their results is learned. AdapterDrop (arXiv 2010.11918) prunes it: the option `keep` names the parts that are left. */
+/* AdapterFusion (Pfeiffer et al., arXiv 2005.00247; adapter-hub/adapters): given trained adapters stay as they are, and
+ * for every layer and token an attention over their results is learned. AdapterDrop (arXiv 2010.11918) prunes it: the
+ * option `keep` names the parts that are left. */
 #include "adapters/fusion.h"
 
 #include <jansson.h>
@@ -9,7 +10,7 @@
 #include "adapters/method.h"
 #include "base/file.h"
 
-#define MOST_PARTS 256 /* each costs time and memory before anything in it can be judged */
+#define MOST_PARTS 256 /* each costs time and memory before anything in it can be evaluated */
 
 /* One layer's mixture. */
 typedef struct fusion {
@@ -20,16 +21,13 @@ typedef struct fusion {
 } fusion;
 
 static const option_spec option_table[] = {
-    {"adapters", OPTION_STRING, "", NULL, 0, 0, "DIR,DIR,...",
-     "folders of the trained adapters that are fused, at least two", false},
-    {"regulariser", OPTION_REAL, "0.01", NULL, 0, 1e6, "X",
-     "weight of the squared distance of each layer's value matrix from the identity", false},
-    {"value", OPTION_FLAG, "true", NULL, 0, 0, NULL,
-     "a learned matrix on what is mixed; without: the results as they are", false},
-    {"keep", OPTION_STRING, "", NULL, 0, 0, "LIST",
-     "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all", false},
-    {"parts", OPTION_STRING, "", NULL, 0, 0, "JSON",
-     "methods and options of the fused adapters; written by the program", false},
+    OPT_TEXT("adapters", "", "DIR,DIR,...", "folders of the trained adapters that are fused, at least two"),
+    OPT_REAL("regulariser", "0.01", 0, 1e6, "X",
+             "weight of the squared distance of each layer's value matrix from the identity"),
+    OPT_FLAG_ON("value", "a learned matrix on what is mixed; without: the results as they are"),
+    OPT_TEXT("keep", "", "LIST",
+             "parts that are fused in a layer, say 0:0,2;1:1,2; layers that are not named have all"),
+    OPT_TEXT("parts", "", "JSON", "methods and options of the fused adapters; written by the program"),
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
     {0},
@@ -72,11 +70,13 @@ static inlay_status describe_parts(adapter *a, inlay_error *err)
         json_t *settings = json_object();
         status = tensor_set_sha256(a->parts[n]->file, digest, err);
         options_each(a->parts[n]->settings, NULL, add_option, settings);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "sha256", digest, "method", a->parts[n]->name, "options", settings));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o}", "sha256", digest, "method", a->parts[n]->name, "options", settings));
     }
     text = json_dumps(list, JSON_COMPACT | JSON_PRESERVE_ORDER);
     if (status == INLAY_OK)
-        status = text ? options_set(a->settings, "parts", text, "fusion", err) : error_set(err, INLAY_ERR_NOMEM, "out of memory describing the parts");
+        status = text ? options_set(a->settings, "parts", text, "fusion", err)
+                      : error_set(err, INLAY_ERR_NOMEM, "out of memory describing the parts");
     free(text);
     json_decref(list);
     return status;
@@ -107,7 +107,8 @@ static inlay_status make_part(adapter *a, const json_t *item, inlay_error *err)
     adapter *part;
 
     if (!name || !json_is_object(settings))
-        FAIL(err, INLAY_ERR_FORMAT, "parts: keys 'method' (text) and 'options' (object) are expected of part %d", a->part_count);
+        FAIL(err, INLAY_ERR_FORMAT, "parts: keys 'method' (text) and 'options' (object) are expected of part %d",
+             a->part_count);
     TRY(adapter_settings(&o, name, err));
     json_object_foreach(settings, key, text)
     {
@@ -172,18 +173,24 @@ static inlay_status find_edge(const adapter *a, int n, int layer, const edge **o
              "(layers and drop_layers leave layers out)",
              n, part->name, count, layer);
     if (draws(part, *out))
-        FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') draws experts or switches: the merge that its run saved is expected", n, part->name);
+        FAIL(err, INLAY_ERR_USAGE,
+             "adapters: part %d ('%s') draws experts or switches: the merge that its run saved is expected", n,
+             part->name);
     return INLAY_OK;
 }
 
 static inlay_status check_parts(const adapter *a, inlay_error *err)
 {
     if (a->part_count < 2)
-        FAIL(err, INLAY_ERR_USAGE, "adapters: at least 2 folders of trained adapters are expected, with commas between, found %d", a->part_count);
+        FAIL(err, INLAY_ERR_USAGE,
+             "adapters: at least 2 folders of trained adapters are expected, with commas between, found %d",
+             a->part_count);
     for (int n = 0; n < a->part_count; n++) {
         if (!adapter_can_skip(a->parts[n]))
-            FAIL(err, INLAY_ERR_USAGE, "adapters: part %d ('%s') transforms activations or trains weights of the backbone: only adapters that add to a site can be fused", n,
-                 a->parts[n]->name);
+            FAIL(err, INLAY_ERR_USAGE,
+                 "adapters: part %d ('%s') transforms activations or trains weights of the backbone: only adapters "
+                 "that add to a site can be fused",
+                 n, a->parts[n]->name);
         for (int layer = 0; layer < a->shape->depth; layer++) {
             const edge *first, *e;
             if (!a->layers[layer])
@@ -191,9 +198,11 @@ static inlay_status check_parts(const adapter *a, inlay_error *err)
             TRY(find_edge(a, 0, layer, &first, err));
             TRY(find_edge(a, n, layer, &e, err));
             if (e->from.kind != first->from.kind || e->from.layer != first->from.layer || e->to.kind != first->to.kind)
-                FAIL(err, INLAY_ERR_USAGE, "adapters: in layer %d part 0 ('%s') reads '%s' and adds to '%s', part %d ('%s') reads '%s' and adds to '%s': they must agree",
-                     layer, a->parts[0]->name, site_name(first->from.kind), site_name(first->to.kind), n, a->parts[n]->name, site_name(e->from.kind),
-                     site_name(e->to.kind));
+                FAIL(err, INLAY_ERR_USAGE,
+                     "adapters: in layer %d part 0 ('%s') reads '%s' and adds to '%s', part %d ('%s') reads '%s' and "
+                     "adds to '%s': they must agree",
+                     layer, a->parts[0]->name, site_name(first->from.kind), site_name(first->to.kind), n,
+                     a->parts[n]->name, site_name(e->from.kind), site_name(e->to.kind));
         }
     }
     return INLAY_OK;
@@ -216,10 +225,12 @@ static inlay_status read_kept(const adapter *a, bool *used, inlay_error *err)
         do {
             at = good ? end + 1 : at;
             n = good ? strtol(at, &end, 10) : n;
-            good = good && end > at && n >= 0 && n < parts && !used[layer * parts + n] && (!*end || *end == ',' || *end == ';');
+            good = good && end > at && n >= 0 && n < parts && !used[layer * parts + n] &&
+                   (!*end || *end == ',' || *end == ';');
             if (!good)
-                FAIL(err, INLAY_ERR_USAGE, "keep: expected a layer (0 to %lld) and its parts (0 to %d), say 0:0,2;1:1,2, found '%s' in '%s'", (long long)a->shape->depth - 1,
-                     parts - 1, at, text);
+                FAIL(err, INLAY_ERR_USAGE,
+                     "keep: expected a layer (0 to %lld) and its parts (0 to %d), say 0:0,2;1:1,2, found '%s' in '%s'",
+                     (long long)a->shape->depth - 1, parts - 1, at, text);
             used[layer * parts + n] = true;
         } while (*end == ',');
         at = end + (*end == ';');

@@ -33,11 +33,11 @@ static const struct target {
 static const option_spec option_table[] = {
     OPTION_RANK("8"),
     OPTION_RANKS,
-    {"alpha", OPTION_REAL, "16", NULL, 0, 1e6, "X", "the change is scaled by alpha / rank", false},
-    {"scale", OPTION_REAL, "0", NULL, -1e6, 1e6, "X", "factor on the change in place of alpha / rank; 0: that", false},
+    OPT_REAL("alpha", "16", 0, 1e6, "X", "the change is scaled by alpha / rank"),
+    OPT_REAL("scale", "0", -1e6, 1e6, "X", "factor on the change in place of alpha / rank; 0: that"),
     OPTION_ACTIVATION("none"),
-    {"dropout", OPTION_REAL, "0", NULL, 0, 0.95, "P", "dropout on the input of the change", false},
-    {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the change", false},
+    OPT_REAL("dropout", "0", 0, 0.95, "P", "dropout on the input of the change"),
+    OPT_REAL("drop_path", "0", 0, 0.95, "P", "stochastic depth on the change"),
     OPTION_TARGETS,
     OPTION_LAYERS,
     OPTION_DROP_LAYERS,
@@ -76,12 +76,14 @@ static void add(adapter *a, int layer, const struct target *t, const low_rank_pl
     *dropout = options_real(a->settings, "dropout");
     l->weight = arena_printf(a->memory, "blocks.%d.%s", layer, t->weight);
     l->first = t->part * width;
-    l->a = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), "weight", 2, (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound},
-                       plan->experts_a, plan->equal, draw, &as);
-    l->b = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), "weight", 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, plan->experts_b,
-                       plan->equal, draw + 1, &bs);
+    l->a = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), "weight", 2,
+                       (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound}, plan->experts_a, plan->equal,
+                       draw, &as);
+    l->b =
+        experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), "weight", 2,
+                    (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, plan->experts_b, plan->equal, draw + 1, &bs);
     for (int side = 0; plan->mask && side < 2; side++) {
-        mask.site = draw + (uint32_t)side;
+        mask.stream = draw + (uint32_t)side;
         experts_mask(a, side ? bs : as, side ? plan->experts_b : plan->experts_a, mask);
     }
     adapter_add_edge(a, t->from, t->to, layer, apply, l);
@@ -123,8 +125,8 @@ inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *er
 static inlay_status plan_lora(adapter *a, inlay_error *err)
 {
     const options *o = a->settings;
-    low_rank_plan plan = {.experts_a = 1, .experts_b = 1, .scale = options_real(o, "scale"),
-                          .drop_path = options_real(o, "drop_path")};
+    low_rank_plan plan = {
+        .experts_a = 1, .experts_b = 1, .scale = options_real(o, "scale"), .drop_path = options_real(o, "drop_path")};
 
     activation_from_name(options_string(o, "activation"), &plan.act);
     return low_rank_add(a, &plan, err);

@@ -19,9 +19,6 @@ typedef struct low_rank_plan {
  * alpha where the plan has no scale. */
 inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *err);
 
-#define OPTION_TARGETS                                                                                                                    \
-    {                                                                                                                                     \
-        "targets", OPTION_STRING, "q,v", NULL, 0, 0, "LIST", "products that are changed: any of q,k,v,proj,fc1,fc2", false                \
-    }
+#define OPTION_TARGETS OPT_TEXT("targets", "q,v", "LIST", "products that are changed: any of q,k,v,proj,fc1,fc2")
 
 #endif

@@ -20,32 +20,26 @@ static const struct style {
 };
 
 static const option_spec option_table[] = {
-    {"style", OPTION_CHOICE, "adaptformer", "adaptformer|pfeiffer|houlsby|lora", 0, 0, NULL,
-     "the adapter that is split", false},
-    {"experts", OPTION_INT, "4", NULL, 1, 64, "N", "sparse experts", false},
-    {"split", OPTION_CHOICE, "up", "up|down|both|none", 0, 0, NULL,
-     "projections that are split (of lora: down is A, up is B); the other is dense and shared; none: one adapter, of "
-     "which "
-     "a random 1/N of each tensor is trained, N as --experts says",
-     false},
-    {"split_biases", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
-     "biases of a split side are divided among the experts as well; else each trains all of its own", false},
-    {"scaling", OPTION_CHOICE, "style", "style|none|fixed|learned", 0, 0, NULL,
-     "factor on the adapter's output: as the style has it, none, fixed, or one learned number", false},
-    {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "value of the fixed factor, start of the learned one", false},
-    {"mask", OPTION_CHOICE, "all", "all|row|column", 0, 0, NULL,
-     "what is divided among the experts: all entries, or those of each row or column", false},
-    {"merge", OPTION_CHOICE, "average", "average|union|joint", 0, 0, NULL,
-     "at the end: the experts' mean, as the authors' code has it, or each entry from the expert that trained it; "
-     "joint: "
-     "that divided by N, their other way",
-     false},
-    {"consistency", OPTION_REAL, "1", NULL, 0, 1e6, "X", "weight of the divergence between the two passes", false},
-    {"second_loss", OPTION_REAL, "0", NULL, 0, 1e6, "X", "weight of the second pass's cross-entropy", false},
-    {"deep_regulariser", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
-     "0.01 times the mean squared distance of the two passes' tokens behind the first six blocks, too", false},
-    {"decay_masked", OPTION_FLAG, NULL, NULL, 0, 0, NULL,
-     "weight decay reaches what an expert's mask leaves out, as in the authors' code", false},
+    OPT_CHOICE("style", "adaptformer", "adaptformer|pfeiffer|houlsby|lora", "the adapter that is split"),
+    OPT_INT("experts", "4", 1, 64, "N", "sparse experts"),
+    OPT_CHOICE("split", "up", "up|down|both|none",
+               "projections that are split (of lora: down is A, up is B); the other is dense and shared; none: one "
+               "adapter, of which a random 1/N of each tensor is trained, N as --experts says"),
+    OPT_FLAG("split_biases",
+             "biases of a split side are divided among the experts as well; else each trains all of its own"),
+    OPT_CHOICE("scaling", "style", "style|none|fixed|learned",
+               "factor on the adapter's output: as the style has it, none, fixed, or one learned number"),
+    OPT_REAL("scale", "1", -1e6, 1e6, "X", "value of the fixed factor, start of the learned one"),
+    OPT_CHOICE("mask", "all", "all|row|column",
+               "what is divided among the experts: all entries, or those of each row or column"),
+    OPT_CHOICE("merge", "average", "average|union|joint",
+               "at the end: the experts' mean, as the authors' code has it, or each entry from the expert that trained "
+               "it; joint: that divided by N, their other way"),
+    OPT_REAL("consistency", "1", 0, 1e6, "X", "weight of the divergence between the two passes"),
+    OPT_REAL("second_loss", "0", 0, 1e6, "X", "weight of the second pass's cross-entropy"),
+    OPT_FLAG("deep_regulariser",
+             "0.01 times the mean squared distance of the two passes' tokens behind the first six blocks, too"),
+    OPT_FLAG("decay_masked", "weight decay reaches what an expert's mask leaves out, as in the authors' code"),
     OPTION_RANK("64"),
     OPTION_RANKS,
     OPTION_DROPOUT("0.1"),
@@ -104,11 +98,14 @@ static mask_rule mask_of(const adapter *a, uint32_t number)
 {
     const char *mask = options_string(a->settings, "mask");
 
-    return (mask_rule){.kind = mask[0] == 'a' ? MASK_ALL : mask[0] == 'r' ? MASK_ROW : MASK_COLUMN, .site = number,
+    return (mask_rule){.kind = mask[0] == 'a'   ? MASK_ALL
+                               : mask[0] == 'r' ? MASK_ROW
+                                                : MASK_COLUMN,
+                       .stream = number,
                        .decay_masked = options_flag(a->settings, "decay_masked")};
 }
 
-#define OTHER_SITES                                                                                                    \
+#define OTHER_SITES \
     0x80000000u /* of partitions: weights have the numbers of their draws, all else those from here on */
 
 /* A weight and its bias on one side; experts of a split side have masks on the weight. */
@@ -137,8 +134,10 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     *b = (bottleneck){.factor = scale_learned(a) ? 1 : scale_of(a), .dropout = options_real(a->settings, "dropout")};
     activation_from_name(s->activation, &b->act);
     if (s->norm) {
-        b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width, (init_rule){INIT_CONSTANT, 1, 0});
-        b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width, (init_rule){INIT_ZERO, 0, 0});
+        b->norm = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.weight", layer, slot), 1, &width,
+                                    (init_rule){INIT_CONSTANT, 1, 0});
+        b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width,
+                                         (init_rule){INIT_ZERO, 0, 0});
     }
     add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down,
              experts_of(a, "down"), draw, &b->down, &b->down_bias);
@@ -199,9 +198,11 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
         return graph_cross_entropy(g, passes[0].logits, labels, smoothing);
     total = experts_loss(g, passes, labels, smoothing, options_real(a->settings, "second_loss"), weight);
 
-    for (int layer = 0; options_flag(a->settings, "deep_regulariser") && layer < 6 && layer + 1 < a->shape->depth; layer++)
+    for (int layer = 0; options_flag(a->settings, "deep_regulariser") && layer < 6 && layer + 1 < a->shape->depth;
+         layer++)
         if (passes[0].blocks[layer] != passes[1].blocks[layer])
-            total = graph_add_scaled(g, total, graph_distance(g, passes[0].blocks[layer], passes[1].blocks[layer]), weight * 0.01 / (double)a->shape->depth);
+            total = graph_add_scaled(g, total, graph_distance(g, passes[0].blocks[layer], passes[1].blocks[layer]),
+                                     weight * 0.01 / (double)a->shape->depth);
     return total;
 }
 
@@ -212,15 +213,19 @@ static expert_merge way_to_merge(const adapter *a)
     return how[0] == 'a' ? MERGE_MEAN : how[0] == 'u' ? MERGE_UNION : MERGE_JOINT;
 }
 
-static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_error *err)
+static inlay_status conclude(adapter **out, const adapter *a, device *d, inlay_error *err)
 {
     static const char *const same[] = {"rank", "ranks", "layers", "drop_layers", NULL};
     static const char *const same_low_rank[] = {"rank", "ranks", "layers", "drop_layers", "targets", NULL};
     const struct style *s = style_of(a);
     const char *scaling = scale_learned(a) ? "learned" : scale_of(a) == 1 ? "none" : "fixed";
     char scale[32];
-    const char *const settings[][2] = {{"position", s->position}, {"activation", s->activation}, {"layernorm", s->norm ? "true" : "false"},
-                                       {"scaling", scaling}, {"scale", scale}, {NULL, NULL}};
+    const char *const settings[][2] = {{"position", s->position},
+                                       {"activation", s->activation},
+                                       {"layernorm", s->norm ? "true" : "false"},
+                                       {"scaling", scaling},
+                                       {"scale", scale},
+                                       {NULL, NULL}};
 
     snprintf(scale, sizeof scale, "%.17g", scale_of(a));
     TRY(adapter_plain(out, a, s->position ? "bottleneck" : "lora", s->position ? same : same_low_rank,
@@ -230,7 +235,8 @@ static inlay_status merge(adapter **out, const adapter *a, device *d, inlay_erro
 
 const method method_mosa = {
     .name = "mosa",
-    .summary = "one adapter split into sparse experts that do not overlap, of which each pass draws one; one adapter again at the end",
+    .summary = "one adapter split into sparse experts that do not overlap, of which each pass draws one; one adapter "
+               "again at the end",
     .equation = "y = x + s * (act(LN(x) Wd_a + bd_a) Wu_b + bu_b), W_i = W_0 + Q_i * D_i, sum of the masks Q_i = 1",
     .cite = "arXiv 2312.02923",
     .options = option_table,
@@ -239,6 +245,6 @@ const method method_mosa = {
     .passes = 2,
     .plan = plan,
     .loss = loss,
-    .merge = merge,
-    .unmerged = experts_unmerged,
+    .conclude = conclude,
+    .unfinished = experts_unfinished,
 };

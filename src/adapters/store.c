@@ -1,4 +1,5 @@
-/* Adapters on disk: a folder with adapter.safetensors (what was trained, the head included) and adapter.json (all else). */
+/* Adapters on disk: a folder with adapter.safetensors (what was trained, the head included) and adapter.json (all
+ * else). */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,8 +56,9 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
                                      "layout", b->shape.layout, "path", json_text(b->path), "sha256", b->sha256,
                                      "width", (json_int_t)b->shape.width, "depth", (json_int_t)b->shape.depth,
                                      "image_size", (json_int_t)b->shape.height));
-    json_object_set_new(root, "parameters", json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
-                                                      (json_int_t)adapter_trained_total(a, true)));
+    json_object_set_new(root, "parameters",
+                        json_pack("{s:I, s:I}", "adapter", (json_int_t)adapter_trained_total(a, false), "with_head",
+                                  (json_int_t)adapter_trained_total(a, true)));
     json_object_set_new(root, "labels", labels);
     if (preprocessing)
         json_object_set(root, "preprocessing", (json_t *)(uintptr_t)preprocessing);
@@ -69,7 +71,8 @@ static inlay_status save_weights(const adapter *a, const device *d, const char *
 {
     tensor_view *views = calloc((size_t)a->param_count, sizeof *views);
     float **values = calloc((size_t)a->param_count, sizeof *values);
-    inlay_status status = views && values ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
+    inlay_status status =
+        views && values ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
 
     for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
         const param *p = a->params[i].p;
@@ -79,7 +82,8 @@ static inlay_status save_weights(const adapter *a, const device *d, const char *
             break;
         }
         param_get(p, d, values[i]);
-        views[i] = (tensor_view){.name = p->name, .type = DTYPE_F32, .ndim = p->ndim, .count = p->count, .data = values[i]};
+        views[i] =
+            (tensor_view){.name = p->name, .type = DTYPE_F32, .ndim = p->ndim, .count = p->count, .data = values[i]};
         memcpy(views[i].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
     }
     if (status == INLAY_OK)
@@ -91,7 +95,8 @@ static inlay_status save_weights(const adapter *a, const device *d, const char *
     return status;
 }
 
-inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing, const void *record, inlay_error *err)
+inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing,
+                          const void *record, inlay_error *err)
 {
     arena *memory = arena_new();
     json_t *root;
@@ -169,7 +174,8 @@ static inlay_status check_facts(const json_t *about, const char *path, const bac
 static inlay_status check_backbone(const json_t *root, const char *path, backbone *b, bool insist, inlay_error *err)
 {
     const json_t *about = json_object_get(root, "backbone");
-    const char *sha = json_string_value(json_object_get(about, "sha256")), *trained = json_string_value(json_object_get(about, "path"));
+    const char *sha = json_string_value(json_object_get(about, "sha256")),
+               *trained = json_string_value(json_object_get(about, "path"));
 
     if (!sha)
         FAIL(err, INLAY_ERR_FORMAT, "%s: key 'backbone.sha256' is missing", path);
@@ -178,7 +184,8 @@ static inlay_status check_backbone(const json_t *root, const char *path, backbon
     TRY(backbone_identify(b, err));
     if (strcmp(sha, b->sha256) != 0)
         FAIL(err, INLAY_ERR_MISMATCH,
-             "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and predict take it with --force-backbone)",
+             "%s: the adapter was trained on another backbone: '%s' with sha256 %.12s, '%s' has %.12s (eval and "
+             "predict take it with --force-backbone)",
              path, trained ? trained : "?", sha, b->path, b->sha256);
     return check_facts(about, path, b, err);
 }
@@ -188,26 +195,30 @@ static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
     TRY(tensor_set_open(&a->file, path, err));
     for (int i = 0; i < tensor_set_count(a->file); i++)
         if (!adapter_find(a, tensor_set_at(a->file, i)->name))
-            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' does not belong to a '%s' adapter with these options", path, tensor_set_at(a->file, i)->name, a->name);
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' does not belong to a '%s' adapter with these options", path,
+                 tensor_set_at(a->file, i)->name, a->name);
     for (int i = 0; i < a->param_count; i++) {
         param *p = a->params[i].p;
         const tensor_view *t = tensor_set_find(a->file, p->name);
         if (!t)
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is missing", path, p->name);
         if (t->type != DTYPE_F32 && t->type != DTYPE_BF16 && t->type != DTYPE_F16 && t->type != DTYPE_F64)
-            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected a floating type", path, t->name, t->type_name);
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected a floating type", path, t->name,
+                 t->type_name);
         if (t->ndim != p->ndim || memcmp(t->dims, p->dims, (size_t)p->ndim * sizeof *p->dims) != 0)
-            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %lld values of another shape than expected (%lld values)", path, t->name, (long long)t->count,
-                 (long long)p->count);
+            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %lld values of another shape than expected (%lld values)",
+                 path, t->name, (long long)t->count, (long long)p->count);
         p->source = t->data;
         p->source_type = t->type;
     }
     return INLAY_OK;
 }
 
-static inlay_status load(adapter **out, const json_t *root, const char *path, backbone *b, bool insist, inlay_error *err)
+static inlay_status load(adapter **out, const json_t *root, const char *path, backbone *b, bool insist,
+                         inlay_error *err)
 {
-    const char *name = json_string_value(json_object_get(root, "method")), *format = json_string_value(json_object_get(root, "format"));
+    const char *name = json_string_value(json_object_get(root, "method")),
+               *format = json_string_value(json_object_get(root, "format"));
     const json_t *labels = json_object_get(root, "labels"), *settings = json_object_get(root, "options");
     json_int_t version = json_integer_value(json_object_get(root, "format_version"));
     options *o;
@@ -217,9 +228,11 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
     if (!format || strcmp(format, "inlay-adapter") != 0)
         FAIL(err, INLAY_ERR_FORMAT, "%s: key 'format' is not 'inlay-adapter'", path);
     if (version != ADAPTER_FORMAT)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: format version %lld, this program reads %d", path, (long long)version, ADAPTER_FORMAT);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: format version %lld, this program reads %d", path, (long long)version,
+             ADAPTER_FORMAT);
     if (!name || !json_is_array(labels) || json_array_size(labels) == 0 || !json_is_object(settings))
-        FAIL(err, INLAY_ERR_FORMAT, "%s: keys 'method' (text), 'options' (object) and 'labels' (array) are expected", path);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: keys 'method' (text), 'options' (object) and 'labels' (array) are expected",
+             path);
     TRY(check_backbone(root, path, b, insist, err));
     TRY(adapter_settings(&o, name, err));
     status = read_settings(o, settings, path, err);
@@ -249,7 +262,8 @@ static inlay_status read_description(json_t **out, const char *folder, const cha
     return json_read(out, path, err);
 }
 
-inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out, size_t room, inlay_error *err)
+inlay_status adapter_read_option(const char *folder, const char *method_name, const char *option, char *out,
+                                 size_t room, inlay_error *err)
 {
     arena *memory = arena_new();
     const char *path = path_join(memory, folder, "adapter.json"), *name, *text;
@@ -260,7 +274,8 @@ inlay_status adapter_read_option(const char *folder, const char *method_name, co
         name = json_string_value(json_object_get(root, "method"));
         text = json_string_value(json_object_get(json_object_get(root, "options"), option));
         if (!name || strcmp(name, method_name) != 0)
-            status = error_set(err, INLAY_ERR_MISMATCH, "%s: method '%s' is expected, found '%s'", path, method_name, name ? name : "none");
+            status = error_set(err, INLAY_ERR_MISMATCH, "%s: method '%s' is expected, found '%s'", path, method_name,
+                               name ? name : "none");
         else if (!text || strlen(text) >= room)
             status = error_set(err, INLAY_ERR_FORMAT, "%s: option '%s' is missing or too long", path, option);
         else
@@ -271,7 +286,8 @@ inlay_status adapter_read_option(const char *folder, const char *method_name, co
     return status;
 }
 
-inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing, inlay_error *err)
+inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool insist, void **preprocessing,
+                          inlay_error *err)
 {
     arena *memory = arena_new();
     const char *path = path_join(memory, folder, "adapter.json");

@@ -13,14 +13,15 @@ typedef struct prompt {
 } prompt;
 
 static const option_spec option_table[] = {
-    {"prompts", OPTION_INT, "50", NULL, 1, 4096, "N", "number of prompt tokens", false},
-    {"deep", OPTION_FLAG, "true", NULL, 0, 0, NULL, "own prompts for every block", false},
-    {"shared", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "the same prompts for every block", false},
+    OPT_INT("prompts", "50", 1, 4096, "N", "number of prompt tokens"),
+    OPT_FLAG_ON("deep", "own prompts for every block"),
+    OPT_FLAG("shared", "the same prompts for every block"),
     OPTION_LAYERS,
     OPTION_UNFREEZE,
-    {"init", OPTION_CHOICE, "width", "width|prompts", 0, 0, NULL,
-     "uniform in +-sqrt(6 / (3 patch^2 + N)), N the model's width, or the number of prompts as Adapter+ has it", false},
-    {"dropout", OPTION_REAL, "0.1", NULL, 0, 0.95, "P", "dropout on the prompts", false},
+    OPT_CHOICE(
+        "init", "width", "width|prompts",
+        "uniform in +-sqrt(6 / (3 patch^2 + N)), N the model's width, or the number of prompts as Adapter+ has it"),
+    OPT_REAL("dropout", "0.1", 0, 0.95, "P", "dropout on the prompts"),
     {0},
 };
 

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/evaluate.h"
-#include "train/session.h"
+#include "infer/evaluate.h"
+#include "infer/session.h"
 
 #define BATCH 16
 
@@ -24,8 +24,12 @@ const char *inlay_version(void)
 inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *how, inlay_error *err)
 {
     inlay_model *m = calloc(1, sizeof *m);
-    session_request request = {.backbone = how->backbone, .adapter = how->adapter, .precision = how->precision ? how->precision : "auto",
-                               .threads = how->threads, .image_size = how->image_size, .force_backbone = how->force_backbone};
+    session_request request = {.backbone = how->backbone,
+                               .adapter = how->adapter,
+                               .precision = how->precision ? how->precision : "auto",
+                               .threads = how->threads,
+                               .image_size = how->image_size,
+                               .force_backbone = how->force_backbone};
     precision unused;
     inlay_status status;
 
@@ -35,7 +39,8 @@ inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *how,
     if (!how->backbone)
         status = error_set(err, INLAY_ERR_USAGE, "no backbone is given");
     else if (strcmp(request.precision, "auto") != 0 && !precision_from_name(request.precision, &unused))
-        status = error_set(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", request.precision);
+        status =
+            error_set(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", request.precision);
     else
         status = session_open(&m->s, &request, err);
     if (status == INLAY_OK) {
@@ -89,7 +94,8 @@ int inlay_model_image_width(const inlay_model *m)
     return (int)m->s.b->shape.image_width;
 }
 
-inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_prediction *top, int room, int *found, inlay_error *err)
+inlay_status inlay_model_classify_file(inlay_model *m, const char *path, inlay_prediction *top, int room, int *found,
+                                       inlay_error *err)
 {
     int classes = inlay_model_classes(m);
     float *probabilities = m->logits + classes;
@@ -118,7 +124,8 @@ inlay_status inlay_model_logits(inlay_model *m, const uint8_t *pixels, int count
     if (count < 0)
         FAIL(err, INLAY_ERR_USAGE, "%d images cannot be classified", count);
     if (preprocess_pixel_type(&m->s.prep) != DTYPE_U8)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "the model's preprocessing makes real-valued pixels (tf-bilinear): 8-bit ones would not be the same");
+        FAIL(err, INLAY_ERR_UNSUPPORTED,
+             "the model's preprocessing makes real-valued pixels (tf-bilinear): 8-bit ones would not be the same");
     for (int done = 0; done < count; done += BATCH) {
         int now = count - done < BATCH ? count - done : BATCH;
         memcpy(predictor_pixels(&m->p), pixels + (size_t)done * bytes, (size_t)now * bytes);

@@ -126,7 +126,8 @@ int64_t backbone_param_total(const backbone *b, bool with_head)
 /* The tensor file of a folder. */
 static inlay_status find_file(arena *memory, const char *path, const char **file, const char **folder, inlay_error *err)
 {
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "model.npz"};
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "open_clip_model.safetensors", "model.npz"};
     static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
                                          "open_clip_pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"};
     const char *slash;
@@ -149,7 +150,8 @@ static inlay_status find_file(arena *memory, const char *path, const char **file
         if (file_exists(path_join(memory, path, others[i])))
             FAIL(err, INLAY_ERR_UNSUPPORTED,
                  "backbone folder '%s' has '%s', but no model.safetensors: convert it to safetensors", path, others[i]);
-    FAIL(err, INLAY_ERR_IO, "backbone folder '%s' has none of model.safetensors, model.safetensors.index.json, model.npz", path);
+    FAIL(err, INLAY_ERR_IO,
+         "backbone folder '%s' has none of model.safetensors, model.safetensors.index.json, model.npz", path);
 }
 
 static inlay_status read_config(const char *path, json_t **config, inlay_error *err)

@@ -1,7 +1,8 @@
 /* Backbones: frozen pre-trained transformers, read from a checkpoint and built as a graph with sites.
  *
- * A site is a named activation that an adapter may read from, add to, or transform. A backbone announces every site as it builds it;
- * who listens (src/adapters) is none of its business. Adding a backbone is one file and one row in the table of backbones. */
+ * A site is a named activation that an adapter may read from, add to, or transform. A backbone announces every site as
+ * it builds it; who listens (src/adapters) is none of its business. Adding a backbone is one file and one row in the
+ * table of backbones. */
 #ifndef INLAY_BACKBONES_BACKBONE_H
 #define INLAY_BACKBONES_BACKBONE_H
 
@@ -35,7 +36,7 @@ typedef enum site_kind {
 #define XX(name, text, help) SITE_##name,
     SITE_MAP(XX)
 #undef XX
-    SITE_COUNT
+        SITE_COUNT
 } site_kind;
 
 typedef struct site {
@@ -48,8 +49,9 @@ const char *site_name(site_kind kind);
 /* What listens at the sites. Both functions are called while a graph is built, in the order of the forward pass. */
 typedef struct site_hooks {
     void *context;
-    /* The activation at a site: columns [offset, offset + width) of `v` (all of it, but for Q, K and V inside a fused QKV). Returns the value that takes its
-     * place: `v` itself when nobody acts there. `v` may have fewer rows than the sites before it where only the class token is needed. */
+    /* The activation at a site: columns [offset, offset + width) of `v` (all of it, but for Q, K and V inside a fused
+     * QKV). Returns the value that takes its place: `v` itself when nobody acts there. `v` may have fewer rows than the
+     * sites before it where only the class token is needed. */
     value (*reach)(void *context, graph *g, site s, value v, int64_t offset, int64_t width);
     /* Whether anything reads, adds to or transforms that site: lets a backbone leave out work that nobody would see. */
     bool (*listens)(void *context, site s);
@@ -68,8 +70,8 @@ bool pooling_from_name(const char *name, pooling *out);
 
 /* What every encoder has in common; what methods may know about it. */
 typedef struct backbone_shape {
-    const char *architecture; /* "vit" */
-    const char *layout;       /* the naming that its checkpoint uses: "timm", "hugging face", ... */
+    const char *architecture;            /* "vit" */
+    const char *layout;                  /* the naming that its checkpoint uses: "timm", "hugging face", ... */
     int64_t width, depth, heads, hidden; /* hidden: of the feed-forward part */
     int64_t tokens, prefix_tokens;       /* tokens in all, of them class, distillation and register tokens */
     int64_t height, image_width, channels, patch;
@@ -79,7 +81,8 @@ typedef struct backbone_shape {
     activation act;
 } backbone_shape;
 
-int64_t site_width(const backbone_shape *shape, site_kind kind); /* columns of the activation there; of Q, K and V those of the one part */
+int64_t site_width(const backbone_shape *shape,
+                   site_kind kind); /* columns of the activation there; of Q, K and V those of the one part */
 
 /* How images are brought to it, from the checkpoint's own configuration. */
 typedef struct backbone_input {
@@ -101,9 +104,9 @@ typedef struct backbone_passed {
 typedef struct backbone {
     arena *memory;
     const backbone_desc *desc;
-    const char *path; /* as the user gave it */
+    const char *path;       /* as the user gave it */
     const char *model_name; /* what its configuration calls it, or NULL */
-    char sha256[65]; /* empty until backbone_identify */
+    char sha256[65];        /* empty until backbone_identify */
     tensor_set *file;
     const char *described_by; /* where that comes from which tensors do not tell: "config.json (model_type clip)" */
     backbone_passed *passed;
@@ -115,24 +118,24 @@ typedef struct backbone {
     const char *const *labels;  /* [classes] names of the classes of the checkpoint's own head, NULL where one has none;
                                    NULL: no names */
     int64_t label_count, named; /* how long the list is, and how many names are in it */
-    const char *label_source;  /* file and key that they come from */
+    const char *label_source;   /* file and key that they come from */
     bool labels_usual; /* they are ones that people use for these classes, not the checkpoint's: for reading, not for
                           finding classes by name */
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
-    void *state;               /* the architecture's own */
-    notes notes;               /* what its files say that was not used, or was taken for granted */
-    void **buffers;            /* tensors that had to be rearranged; freed with the backbone */
+    void *state;                /* the architecture's own */
+    notes notes;                /* what its files say that was not used, or was taken for granted */
+    void **buffers;             /* tensors that had to be rearranged; freed with the backbone */
     int buffer_count, buffer_capacity;
 } backbone;
 
 typedef struct build_request {
-    value pixels;          /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
-    bool training;         /* stochastic depth and dropout are on */
-    double drop_path;      /* its rate at the last block; grows linearly from 0 at the first */
-    double dropout;        /* behind the embeddings, and behind activation and second layer of each feed-forward part */
-    const site_hooks *hooks; /* NULL: nobody listens */
+    value pixels;     /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
+    bool training;    /* stochastic depth and dropout are on */
+    double drop_path; /* its rate at the last block; grows linearly from 0 at the first */
+    double dropout;   /* behind the embeddings, and behind activation and second layer of each feed-forward part */
+    const site_hooks *hooks;        /* NULL: nobody listens */
     param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
-    bool keep_blocks;      /* every block's output is kept for reading */
+    bool keep_blocks;               /* every block's output is kept for reading */
 } build_request;
 
 typedef struct build_result {
@@ -141,18 +144,21 @@ typedef struct build_result {
 } build_result;
 
 struct backbone_desc {
-    const char *name;    /* "vit" */
+    const char *name; /* "vit" */
     const char *summary;
-    /* Reads configuration and tensors; `config` is the checkpoint's config.json (a json_t *, NULL when there is none). */
+    /* Reads configuration and tensors; `config` is the checkpoint's config.json (a json_t *, NULL when there is none).
+     */
     bool (*recognises)(const tensor_set *file, const void *config);
-    inlay_status (*load)(backbone *b, const void *config, const char *config_path, int64_t image_size, inlay_error *err);
+    inlay_status (*load)(backbone *b, const void *config, const char *config_path, int64_t image_size,
+                         inlay_error *err);
     build_result (*build)(backbone *b, graph *g, const build_request *request);
 };
 
 extern const backbone_desc *const backbone_table[]; /* ended by NULL */
 
-/* Opens a folder with model.safetensors (or model.safetensors.index.json, or one *.npz) and config.json, or one such file (config.json is looked for beside it).
- * image_size > 0: another input size than the checkpoint's; position embeddings are resampled. Errors name the file and the tensor or key. */
+/* Opens a folder with model.safetensors (or model.safetensors.index.json, or one *.npz) and config.json, or one such
+ * file (config.json is looked for beside it). image_size > 0: another input size than the checkpoint's; position
+ * embeddings are resampled. Errors name the file and the tensor or key. */
 inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err);
 void backbone_close(backbone *b); /* after every graph and device that used its parameters; NULL accepted */
 /* Fills b->sha256 (reads the whole file once). */

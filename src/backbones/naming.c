@@ -100,10 +100,11 @@ static inlay_status split(const tensor_view *t, bool query, tensor_view *out, in
 }
 
 /* Rearranges a tensor of a JAX checkpoint into PyTorch's order; `out` gets its new shape. */
-static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change change, tensor_view *out, inlay_error *err)
+static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change change, tensor_view *out,
+                              inlay_error *err)
 {
     int64_t in = t->dims[0], rest = t->count / (in ? in : 1), kept;
-    float *wide, *turned;
+    float *wide, *transposed;
 
     *out = *t;
     if (change == CHANGE_NONE)
@@ -116,15 +117,16 @@ static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change c
     if (change == CHANGE_QUERY || change == CHANGE_KEY_VALUE)
         return split(t, change == CHANGE_QUERY, out, err);
     if (t->ndim < 2 || (change == CHANGE_CONV && t->ndim != 4) || (change == CHANGE_OUT_PROJECTION && t->ndim != 3))
-        FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, which a matrix of this checkpoint cannot have", t->file, t->name, t->ndim);
+        FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, which a matrix of this checkpoint cannot have",
+             t->file, t->name, t->ndim);
     kept = t->dims[t->ndim - 1];
     if (change != CHANGE_TRANSPOSE) {
         in = t->count / (kept ? kept : 1);
         rest = kept;
     }
     wide = memory_array(t->count + 1, sizeof *wide);
-    turned = backbone_buffer(b, (size_t)(t->count + 1) * sizeof *turned);
-    if (!wide || !turned) {
+    transposed = backbone_buffer(b, (size_t)(t->count + 1) * sizeof *transposed);
+    if (!wide || !transposed) {
         free(wide);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory rearranging '%s'", t->name);
     }
@@ -137,16 +139,16 @@ static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change c
         for (int64_t o = 0; o < rest; o++)
             for (int64_t c = 0; c < channels; c++)
                 for (int64_t yx = 0; yx < area; yx++)
-                    turned[(o * channels + c) * area + yx] = wide[(yx * channels + c) * rest + o];
+                    transposed[(o * channels + c) * area + yx] = wide[(yx * channels + c) * rest + o];
         out->ndim = 4;
         memcpy(out->dims, (int64_t[]){rest, channels, t->dims[0], t->dims[1]}, 4 * sizeof *out->dims);
     } else {
         for (int64_t i = 0; i < in; i++)
             for (int64_t o = 0; o < rest; o++)
-                turned[o * in + i] = wide[i * rest + o];
+                transposed[o * in + i] = wide[i * rest + o];
     }
     free(wide);
-    out->data = turned;
+    out->data = transposed;
     out->type = DTYPE_F32;
     return INLAY_OK;
 }
@@ -158,8 +160,10 @@ static inlay_status stack(backbone *b, const tensor_view parts[3], tensor_view *
     unsigned char *joined;
 
     for (int i = 1; i < 3; i++)
-        if (parts[i].type != parts[0].type || parts[i].ndim != parts[0].ndim || memcmp(parts[i].dims, parts[0].dims, sizeof(int64_t) * (size_t)parts[0].ndim) != 0)
-            FAIL(err, INLAY_ERR_SHAPE, "%s: '%s' and '%s' differ in type or shape", parts[i].file, parts[0].name, parts[i].name);
+        if (parts[i].type != parts[0].type || parts[i].ndim != parts[0].ndim ||
+            memcmp(parts[i].dims, parts[0].dims, sizeof(int64_t) * (size_t)parts[0].ndim) != 0)
+            FAIL(err, INLAY_ERR_SHAPE, "%s: '%s' and '%s' differ in type or shape", parts[i].file, parts[0].name,
+                 parts[i].name);
     joined = backbone_buffer(b, 3 * size);
     if (!joined)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory joining '%s' with key and value", parts[0].name);
@@ -187,9 +191,11 @@ static inlay_status load_rule(backbone *b, const tensor_set *file, const char *p
         if (!t)
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is missing", tensor_set_at(file, 0)->file, name);
         if (t->type != DTYPE_F32 && t->type != DTYPE_BF16 && t->type != DTYPE_F16 && t->type != DTYPE_F64)
-            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, BF16, F16 or F64", t->file, t->name, t->type_name);
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, BF16, F16 or F64", t->file,
+                 t->name, t->type_name);
         if (t->ndim < 1 || t->ndim > PARAM_MAX_DIMS)
-            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, expected 1 to %d", t->file, t->name, t->ndim, PARAM_MAX_DIMS);
+            FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %d dimensions, expected 1 to %d", t->file, t->name, t->ndim,
+                 PARAM_MAX_DIMS);
         for (int j = 0; j < tensor_set_count(file); j++)
             if (tensor_set_at(file, j) == t)
                 used[j] = true;

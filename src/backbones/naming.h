@@ -45,7 +45,8 @@ typedef struct naming {
 inlay_status naming_load(backbone *b, const tensor_set *file, const naming *names, inlay_error *err);
 /* The naming whose mark the file has; NULL: none. */
 const naming *naming_find(const tensor_set *file, const naming *const *all);
-/* "a.#.b" against "a.7.b": the layer number, -1 when there is none; false when it does not match. A final * matches any rest. */
+/* "a.#.b" against "a.7.b": the layer number, -1 when there is none; false when it does not match. A final * matches any
+ * rest. */
 bool naming_match(const char *pattern, const char *name, int *layer);
 
 #endif

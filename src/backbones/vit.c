@@ -35,7 +35,8 @@ static bool listens(builder *s, site_kind kind, int layer)
     return hooks && hooks->listens(hooks->context, (site){kind, layer});
 }
 
-/* A parameter of the block at hand, or of the whole model when there is none; NULL when the checkpoint has no such tensor. */
+/* A parameter of the block at hand, or of the whole model when there is none; NULL when the checkpoint has no such
+ * tensor. */
 static param *get(builder *s, const char *name)
 {
     char full[160];
@@ -71,7 +72,8 @@ static value embed(builder *s)
     const backbone_shape *shape = &s->b->shape;
     const vit_state *state = s->b->state;
     graph *g = s->g;
-    value x = graph_patchify(g, s->request->pixels, shape->height, shape->image_width, shape->channels, shape->patch, s->b->input.mean, s->b->input.std);
+    value x = graph_patchify(g, s->request->pixels, shape->height, shape->image_width, shape->channels, shape->patch,
+                             s->b->input.mean, s->b->input.std);
 
     x = graph_linear(g, x, get(s, "patch_embed.proj.weight"), get(s, "patch_embed.proj.bias"), 0, 0);
     x = reach(s, SITE_PATCHES, -1, x);
@@ -86,7 +88,8 @@ static value embed(builder *s)
     return get(s, "norm_pre.weight") ? norm(s, "norm_pre", x) : x;
 }
 
-/* softmax(q k^T) v for the first `rows` tokens (0: all). Where only those are read, queries of the others are not computed. */
+/* softmax(q k^T) v for the first `rows` tokens (0: all). Where only those are read, queries of the others are not
+ * computed. */
 static value attend(builder *s, int layer, value x, int64_t rows)
 {
     const backbone_shape *shape = &s->b->shape;
@@ -115,8 +118,10 @@ static value attend(builder *s, int layer, value x, int64_t rows)
     if (rows && k_at)
         q = graph_select_tokens(s->g, q, 0, rows);
     if (get(s, "attn.q_norm.weight")) {
-        q = graph_layernorm_groups(s->g, q, get(s, "attn.q_norm.weight"), get(s, "attn.q_norm.bias"), shape->eps, q_at, shape->heads, head_dim);
-        k = graph_layernorm_groups(s->g, k, get(s, "attn.k_norm.weight"), get(s, "attn.k_norm.bias"), shape->eps, k_at, shape->heads, head_dim);
+        q = graph_layernorm_groups(s->g, q, get(s, "attn.q_norm.weight"), get(s, "attn.q_norm.bias"), shape->eps, q_at,
+                                   shape->heads, head_dim);
+        k = graph_layernorm_groups(s->g, k, get(s, "attn.k_norm.weight"), get(s, "attn.k_norm.bias"), shape->eps, k_at,
+                                   shape->heads, head_dim);
         q_at = k_at = 0;
     }
     return graph_attention(s->g, q, q_at, k, k_at, v, v_at, shape->heads, head_dim, 1.0 / sqrt((double)head_dim));
@@ -135,7 +140,8 @@ static value block(builder *s, int layer, value x, int64_t rows)
 {
     const backbone_shape *shape = &s->b->shape;
     graph *g = s->g;
-    double rate = s->request->training && shape->depth > 1 ? s->request->drop_path * layer / (double)(shape->depth - 1) : 0;
+    double rate =
+        s->request->training && shape->depth > 1 ? s->request->drop_path * layer / (double)(shape->depth - 1) : 0;
     value y;
 
     x = reach(s, SITE_BLOCK_INPUT, layer, x);

@@ -31,7 +31,8 @@ static inlay_status jax_config(backbone *b, inlay_error *err)
     }
     b->shape.eps = 1e-6;
     if (!b->shape.heads)
-        FAIL(err, INLAY_ERR_SHAPE, "%s: no query kernel of three dimensions, so the number of heads is unknown", b->path);
+        FAIL(err, INLAY_ERR_SHAPE, "%s: no query kernel of three dimensions, so the number of heads is unknown",
+             b->path);
     return INLAY_OK;
 }
 
@@ -39,7 +40,8 @@ static inlay_status jax_config(backbone *b, inlay_error *err)
 static void mark_quantised(backbone *b)
 {
     for (int i = 0; i < b->param_count; i++)
-        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[0] < INT8_DEPTH && b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
+        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[0] < INT8_DEPTH &&
+                                  b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
 }
 
 /* JAX's head on top of a layer that is not computed here would give other logits. */
@@ -88,9 +90,15 @@ inlay_status vit_load(backbone *b, const void *config, const char *config_path, 
     b->described_by = "the tensors";
     b->state = ARENA_NEW(b->memory, vit_state);
     ((vit_state *)b->state)->parts = PART_FINAL_NORM;
-    b->input = (backbone_input){.mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}, .crop_pct = 0.9, .interpolation = "bicubic", .crop_mode = "center"};
+    b->input = (backbone_input){.mean = {0.5f, 0.5f, 0.5f},
+                                .std = {0.5f, 0.5f, 0.5f},
+                                .crop_pct = 0.9,
+                                .interpolation = "bicubic",
+                                .crop_mode = "center"};
     if (!config && strcmp(names->name, "jax") != 0)
-        FAIL(err, INLAY_ERR_IO, "'%s' does not exist: a checkpoint's config.json gives heads, normalisation and preprocessing", config_path);
+        FAIL(err, INLAY_ERR_IO,
+             "'%s' does not exist: a checkpoint's config.json gives heads, normalisation and preprocessing",
+             config_path);
     if (strcmp(names->name, "jax") == 0)
         TRY(jax_config(b, err));
     if (config)

@@ -13,9 +13,9 @@ struct hf_type {
     double eps;
     activation act;
     int64_t heads, width, depth, patch;
-    pooling pool;      /* what Hugging Face's model gives as features */
-    pooling head_pool; /* what its classification head reads */
-    bool head_norm;    /* ... after the final normalisation */
+    pooling pool;       /* what Hugging Face's model gives as features */
+    pooling head_pool;  /* what its classification head reads */
+    bool head_norm;     /* ... after the final normalisation */
     bool any_size;      /* images are of the preprocessor's size, position embeddings are resampled to it */
     bool plain_bicubic; /* ... without antialiasing */
     bool towers;        /* its tensors have the names of CLIP's and SigLIP's towers */
@@ -32,10 +32,10 @@ static const hf_type types[] = {
     {"dinov2_with_registers", NULL, 1e-6, ACT_GELU, BASE, 16, POOL_TOKEN, POOL_TOKEN, true, true, false, false},
     {"clip_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
     {"clip", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false, true},
-    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
-     POOL_AVERAGE, false, false, false, true},
-    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN,
-     POOL_AVERAGE, false, false, false, true},
+    {"metaclip_2_vision_model", NULL, 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false,
+     true},
+    {"metaclip_2", "vision_config", 1e-5, ACT_QUICK_GELU, BASE, 32, POOL_TOKEN, POOL_AVERAGE, false, false, false,
+     true},
     {"siglip_vision_model", NULL, 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
     {"siglip", "vision_config", 1e-6, ACT_GELU_TANH, BASE, 16, POOL_MAP, POOL_AVERAGE, true, false, false, true},
 };
@@ -70,8 +70,7 @@ static inlay_status choose_type(backbone *b, const config_reader *r, const hf_ty
 
 static const char training[] = "for training only", told[] = "read off the tensors",
                   others[] = "of other kinds of heads or outputs", writing[] = "which version and class wrote the file",
-                  task[] = "of a training's task",
-                  texts[] = "of the generation of texts";
+                  task[] = "of a training's task", texts[] = "of the generation of texts";
 
 /* Keys of the encoder's part. */
 static const config_key keys[] = {

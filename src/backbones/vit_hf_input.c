@@ -10,9 +10,18 @@
 #include "backbones/vit_config.h"
 #include "base/json.h"
 
-#define HALF {0.5, 0.5, 0.5}
-#define CLIP_MEAN {0.48145466, 0.4578275, 0.40821073}
-#define CLIP_STD {0.26862954, 0.26130258, 0.27577711}
+#define HALF          \
+    {                 \
+        0.5, 0.5, 0.5 \
+    }
+#define CLIP_MEAN                         \
+    {                                     \
+        0.48145466, 0.4578275, 0.40821073 \
+    }
+#define CLIP_STD                           \
+    {                                      \
+        0.26862954, 0.26130258, 0.27577711 \
+    }
 
 /* A processor's own values, for keys that its file does not have; all others resize, rescale and normalise alike. */
 typedef struct processor {
@@ -24,12 +33,9 @@ typedef struct processor {
 } processor;
 
 static const processor processors[] = {
-    {"ViT", 224, 224, false, true, 2, HALF, HALF},
-    {"DeiT", 256, 224, true, true, 3, HALF, HALF},
-    {"Beit", 224, 224, false, true, 3, HALF, HALF},
-    {"CLIP", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD},
-    {"Bit", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD},
-    {"Siglip", 224, 224, false, false, 3, HALF, HALF},
+    {"ViT", 224, 224, false, true, 2, HALF, HALF},          {"DeiT", 256, 224, true, true, 3, HALF, HALF},
+    {"Beit", 224, 224, false, true, 3, HALF, HALF},         {"CLIP", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD},
+    {"Bit", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD}, {"Siglip", 224, 224, false, false, 3, HALF, HALF},
 };
 
 static const config_key keys[] = {

@@ -1,16 +1,16 @@
 /* What timm, Hugging Face, OpenCLIP and Google's JAX code call the tensors of a ViT. */
 #include "backbones/vit.h"
 
-#define ONE(canonical, source)                                                                                         \
-    {                                                                                                                  \
-        canonical, {source}, CHANGE_NONE                                                                               \
+#define ONE(canonical, source)           \
+    {                                    \
+        canonical, {source}, CHANGE_NONE \
     }
 /* weight and bias */
 #define PAIR(canonical, source) ONE(canonical ".weight", source ".weight"), ONE(canonical ".bias", source ".bias")
-#define STACK(canonical, q, k, v)                                                                                      \
-    {canonical ".weight", {q ".weight", k ".weight", v ".weight"}, CHANGE_NONE},                                       \
-    {                                                                                                                  \
-        canonical ".bias", {q ".bias", k ".bias", v ".bias"}, CHANGE_NONE                                              \
+#define STACK(canonical, q, k, v)                                                \
+    {canonical ".weight", {q ".weight", k ".weight", v ".weight"}, CHANGE_NONE}, \
+    {                                                                            \
+        canonical ".bias", {q ".bias", k ".bias", v ".bias"}, CHANGE_NONE        \
     }
 #define SAME(name) ONE(name, name)
 #define SAME_PAIR(name) PAIR(name, name)
@@ -126,22 +126,22 @@ static const naming_rule open_clip_rules[] = {
 };
 
 #define JAX_BLOCK "Transformer/encoderblock_#/"
-#define JAX_RULES(attention, norm2, mlp)                                                                               \
-    {"blocks.#.attn.qkv.weight",                                                                                       \
-     {JAX_BLOCK attention "/query/kernel", JAX_BLOCK attention "/key/kernel", JAX_BLOCK attention "/value/kernel"},    \
-     CHANGE_TRANSPOSE},                                                                                                \
-        {"blocks.#.attn.qkv.bias",                                                                                     \
-         {JAX_BLOCK attention "/query/bias", JAX_BLOCK attention "/key/bias", JAX_BLOCK attention "/value/bias"},      \
-         CHANGE_FLATTEN},                                                                                              \
-        {"blocks.#.attn.proj.weight", {JAX_BLOCK attention "/out/kernel"}, CHANGE_OUT_PROJECTION},                     \
-        {"blocks.#.attn.proj.bias", {JAX_BLOCK attention "/out/bias"}, CHANGE_NONE},                                   \
-        {"blocks.#.norm2.weight", {JAX_BLOCK norm2 "/scale"}, CHANGE_NONE},                                            \
-        {"blocks.#.norm2.bias", {JAX_BLOCK norm2 "/bias"}, CHANGE_NONE},                                               \
-        {"blocks.#.mlp.fc1.weight", {JAX_BLOCK mlp "/Dense_0/kernel"}, CHANGE_TRANSPOSE},                              \
-        {"blocks.#.mlp.fc1.bias", {JAX_BLOCK mlp "/Dense_0/bias"}, CHANGE_NONE},                                       \
-        {"blocks.#.mlp.fc2.weight", {JAX_BLOCK mlp "/Dense_1/kernel"}, CHANGE_TRANSPOSE},                              \
-    {                                                                                                                  \
-        "blocks.#.mlp.fc2.bias", {JAX_BLOCK mlp "/Dense_1/bias"}, CHANGE_NONE                                          \
+#define JAX_RULES(attention, norm2, mlp)                                                                            \
+    {"blocks.#.attn.qkv.weight",                                                                                    \
+     {JAX_BLOCK attention "/query/kernel", JAX_BLOCK attention "/key/kernel", JAX_BLOCK attention "/value/kernel"}, \
+     CHANGE_TRANSPOSE},                                                                                             \
+        {"blocks.#.attn.qkv.bias",                                                                                  \
+         {JAX_BLOCK attention "/query/bias", JAX_BLOCK attention "/key/bias", JAX_BLOCK attention "/value/bias"},   \
+         CHANGE_FLATTEN},                                                                                           \
+        {"blocks.#.attn.proj.weight", {JAX_BLOCK attention "/out/kernel"}, CHANGE_OUT_PROJECTION},                  \
+        {"blocks.#.attn.proj.bias", {JAX_BLOCK attention "/out/bias"}, CHANGE_NONE},                                \
+        {"blocks.#.norm2.weight", {JAX_BLOCK norm2 "/scale"}, CHANGE_NONE},                                         \
+        {"blocks.#.norm2.bias", {JAX_BLOCK norm2 "/bias"}, CHANGE_NONE},                                            \
+        {"blocks.#.mlp.fc1.weight", {JAX_BLOCK mlp "/Dense_0/kernel"}, CHANGE_TRANSPOSE},                           \
+        {"blocks.#.mlp.fc1.bias", {JAX_BLOCK mlp "/Dense_0/bias"}, CHANGE_NONE},                                    \
+        {"blocks.#.mlp.fc2.weight", {JAX_BLOCK mlp "/Dense_1/kernel"}, CHANGE_TRANSPOSE},                           \
+    {                                                                                                               \
+        "blocks.#.mlp.fc2.bias", {JAX_BLOCK mlp "/Dense_1/bias"}, CHANGE_NONE                                       \
     }
 
 static const naming_rule jax_rules[] = {

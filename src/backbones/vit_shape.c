@@ -34,8 +34,8 @@ static inlay_status expect(const backbone *b, const char *name, bool optional, i
     return INLAY_OK;
 }
 
-#define EXPECT(optional, name, ...)                                                                                    \
-    TRY(expect(b, (name), (optional), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                       \
+#define EXPECT(optional, name, ...)                                                              \
+    TRY(expect(b, (name), (optional), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
                (const int64_t[]){__VA_ARGS__}, err))
 
 /* What blocks must have, may have, and have in pairs: all of them, or none. */

@@ -20,7 +20,7 @@ typedef struct timm_vit {
 static const timm_vit timm_vits[] = {
 #define KEPT true
 #define READ false
-#define TIMM(name, width, heads, patch, size, act, eps, pool, kept, parts)                                             \
+#define TIMM(name, width, heads, patch, size, act, eps, pool, kept, parts) \
     {#name, width, heads, patch, size, ACT_##act, eps, POOL_##pool, kept, parts, NULL},
 #define REFUSED(name, reason) {#name, 0, 0, 0, 0, ACT_NONE, 0, POOL_TOKEN, false, 0, reason},
 #include "backbones/vit_timm.def"

@@ -9,60 +9,36 @@ static const char elsewhere[] = "where the weights were found", cited[] = "whose
                   at_test_size[] = "timm uses it where the test size is asked for",
                   in_tensors[] = "read off the tensors";
 
-#define CFG_KEYS \
-    {"input_size", NULL, NULL}, \
-    {"interpolation", NULL, NULL}, \
-    {"crop_pct", NULL, NULL}, \
-    {"crop_mode", NULL, NULL}, \
-    {"mean", NULL, NULL}, \
-    {"std", NULL, NULL}, \
-    {"label_names", NULL, NULL}, \
-    {"label_offset", NULL, "0"}, \
-    {"tag", NULL, NULL}, \
-    {"label_descriptions", "longer texts for the same classes", NULL}, \
-    {"url", elsewhere, NULL}, \
-    {"file", elsewhere, NULL}, \
-    {"state_dict", elsewhere, NULL}, \
-    {"hf_hub_id", elsewhere, NULL}, \
-    {"hf_hub_filename", elsewhere, NULL}, \
-    {"source", elsewhere, NULL}, \
-    {"custom_load", "how timm reads a file of another format", NULL}, \
-    {"test_input_size", at_test_size, NULL}, \
-    {"test_crop_pct", at_test_size, NULL}, \
-    {"test_pool_size", at_test_size, NULL}, \
-    {"min_input_size", "a limit for other sizes", NULL}, \
-    {"fixed_input_size", "whether timm takes other sizes", NULL}, \
-    {"num_classes", in_tensors, NULL}, \
-    {"pool_size", in_tensors, NULL}, \
-    {"first_conv", in_tensors, NULL}, \
-    {"classifier", in_tensors, NULL}, \
-    {"license", cited, NULL}, \
-    {"description", cited, NULL}, \
-    {"origin_url", cited, NULL}, \
-    {"paper_name", cited, NULL}, \
-    {"paper_ids", cited, NULL}, \
-    {"notes", cited, NULL}
+#define CFG_KEYS                                                                                                    \
+    {"input_size", NULL, NULL}, {"interpolation", NULL, NULL}, {"crop_pct", NULL, NULL}, {"crop_mode", NULL, NULL}, \
+        {"mean", NULL, NULL}, {"std", NULL, NULL}, {"label_names", NULL, NULL}, {"label_offset", NULL, "0"},        \
+        {"tag", NULL, NULL}, {"label_descriptions", "longer texts for the same classes", NULL},                     \
+        {"url", elsewhere, NULL}, {"file", elsewhere, NULL}, {"state_dict", elsewhere, NULL},                       \
+        {"hf_hub_id", elsewhere, NULL}, {"hf_hub_filename", elsewhere, NULL}, {"source", elsewhere, NULL},          \
+        {"custom_load", "how timm reads a file of another format", NULL}, {"test_input_size", at_test_size, NULL},  \
+        {"test_crop_pct", at_test_size, NULL}, {"test_pool_size", at_test_size, NULL},                              \
+        {"min_input_size", "a limit for other sizes", NULL},                                                        \
+        {"fixed_input_size", "whether timm takes other sizes", NULL}, {"num_classes", in_tensors, NULL},            \
+        {"pool_size", in_tensors, NULL}, {"first_conv", in_tensors, NULL}, {"classifier", in_tensors, NULL},        \
+        {"license", cited, NULL}, {"description", cited, NULL}, {"origin_url", cited, NULL},                        \
+        {"paper_name", cited, NULL}, {"paper_ids", cited, NULL},                                                    \
+    {                                                                                                               \
+        "notes", cited, NULL                                                                                        \
+    }
 
-#define ROOT_KEYS \
-    {"architecture", NULL, NULL}, \
-    {"num_classes", in_tensors, NULL}, \
-    {"num_features", in_tensors, NULL}, \
-    {"model_args", NULL, NULL}, \
-    {"global_pool", NULL, NULL}, \
-    {"label_names", NULL, NULL}, \
-    {"label_descriptions", "longer texts for the same classes", NULL}, \
-    {"inlay", NULL, NULL}, \
-    {"pretrained_cfg", NULL, NULL}, \
-    {"model_type", NULL, NULL}, \
-    {"architectures", "which class of transformers reads it", NULL}, \
-    {"transformers_version", "which version wrote the file", NULL}, \
-    {"problem_type", "the loss of a training", NULL}, \
-    {"torch_dtype", in_tensors, NULL}, \
-    {"dtype", in_tensors, NULL}, \
-    {"id2label", NULL, NULL}, \
-    {"label2id", "the other direction of id2label", NULL}, \
-    {"initializer_range", "how new weights begin", NULL}, \
-    {"do_pooling", "a model without a head", NULL}
+#define ROOT_KEYS                                                                                                     \
+    {"architecture", NULL, NULL}, {"num_classes", in_tensors, NULL}, {"num_features", in_tensors, NULL},              \
+        {"model_args", NULL, NULL}, {"global_pool", NULL, NULL}, {"label_names", NULL, NULL},                         \
+        {"label_descriptions", "longer texts for the same classes", NULL}, {"inlay", NULL, NULL},                     \
+        {"pretrained_cfg", NULL, NULL}, {"model_type", NULL, NULL},                                                   \
+        {"architectures", "which class of transformers reads it", NULL},                                              \
+        {"transformers_version", "which version wrote the file", NULL},                                               \
+        {"problem_type", "the loss of a training", NULL}, {"torch_dtype", in_tensors, NULL},                          \
+        {"dtype", in_tensors, NULL}, {"id2label", NULL, NULL}, {"label2id", "the other direction of id2label", NULL}, \
+        {"initializer_range", "how new weights begin", NULL},                                                         \
+    {                                                                                                                 \
+        "do_pooling", "a model without a head", NULL                                                                  \
+    }
 
 static const config_key cfg_keys[] = {CFG_KEYS, {"architecture", "the name of the variant", NULL}, {0}};
 static const config_key root_keys[] = {ROOT_KEYS, {0}};

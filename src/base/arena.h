@@ -1,5 +1,5 @@
-/* Arena: many small allocations, one owner, one free. For names, tables and descriptions; large buffers (tensors, images) go through
- * memory_alloc, which reports failure. */
+/* Arena: many small allocations, one owner, one free. For names, tables and descriptions; large buffers (tensors,
+ * images) go through memory_alloc, which reports failure. */
 #ifndef INLAY_BASE_ARENA_H
 #define INLAY_BASE_ARENA_H
 
@@ -12,7 +12,8 @@ typedef struct arena arena;
 arena *arena_new(void);
 void arena_free(arena *a); /* NULL is accepted */
 
-/* Zeroed memory, aligned to 16 bytes, valid until the arena is freed. Never NULL: the process ends when not even a small block is left. */
+/* Zeroed memory, aligned to 16 bytes, valid until the arena is freed. Never NULL: the process ends when not even a
+ * small block is left. */
 void *arena_alloc(arena *a, size_t size);
 char *arena_strdup(arena *a, const char *text);
 char *arena_printf(arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -41,10 +42,10 @@ void *memory_array(int64_t count, size_t size);
 
 /* A growing array: ARRAY_PUSH(items, count, capacity, item). `items` is malloc'd; the caller frees it with free(). */
 void *array_grow(void *items, int *capacity, int needed, size_t size);
-#define ARRAY_PUSH(items, count, capacity, item)                                                   \
-    do {                                                                                           \
-        (items) = array_grow((items), &(capacity), (count) + 1, sizeof *(items));                  \
-        (items)[(count)++] = (item);                                                               \
+#define ARRAY_PUSH(items, count, capacity, item)                                  \
+    do {                                                                          \
+        (items) = array_grow((items), &(capacity), (count) + 1, sizeof *(items)); \
+        (items)[(count)++] = (item);                                              \
     } while (0)
 
 #endif

@@ -40,13 +40,15 @@ static int describe(struct dl_phdr_info *object, size_t size, void *context)
         size_t length = 0;
         const unsigned char *id = NULL;
         if (segment->p_type == PT_NOTE)
-            id = build_id((const unsigned char *)(uintptr_t)(object->dlpi_addr + segment->p_vaddr), segment->p_memsz, &length);
+            id = build_id((const unsigned char *)(uintptr_t)(object->dlpi_addr + segment->p_vaddr), segment->p_memsz,
+                          &length);
         for (size_t j = 0; id && j < length; j++)
             fprintf(out, "%02x", id[j]);
         found = id != NULL;
     }
     if (!found && file_stamp_of(object->dlpi_name[0] ? object->dlpi_name : "/proc/self/exe", &stamp))
-        fprintf(out, "%s %llu %lld.%09lld", object->dlpi_name, (unsigned long long)stamp.size, (long long)stamp.seconds, (long long)stamp.nanoseconds);
+        fprintf(out, "%s %llu %lld.%09lld", object->dlpi_name, (unsigned long long)stamp.size, (long long)stamp.seconds,
+                (long long)stamp.nanoseconds);
     fputc('\n', out);
     return 0;
 }

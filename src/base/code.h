@@ -4,8 +4,9 @@
 
 #include "base/status.h"
 
-/* sha256, as hex digits, over the build ids of all of them; where a linker left none out of it, over name, size and time of the file. Another build of Inlay,
- * of a decoder or of the C library gives another one, so what was computed by the same code is known to have the same bits. */
+/* sha256, as hex digits, over the build ids of all of them; where a linker left none out of it, over name, size and
+ * time of the file. Another build of Inlay, of a decoder or of the C library gives another one, so what was computed by
+ * the same code is known to have the same bits. */
 inlay_status code_identity(char hex[65], inlay_error *err);
 
 #endif

@@ -6,7 +6,17 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_F16, DTYPE_U8, DTYPE_I8, DTYPE_I32, DTYPE_I64, DTYPE_OTHER } dtype;
+typedef enum dtype {
+    DTYPE_F32,
+    DTYPE_BF16,
+    DTYPE_F64,
+    DTYPE_F16,
+    DTYPE_U8,
+    DTYPE_I8,
+    DTYPE_I32,
+    DTYPE_I64,
+    DTYPE_OTHER
+} dtype;
 
 static inline size_t dtype_size(dtype type)
 {

@@ -110,7 +110,8 @@ void file_map_release(const file_map *map)
 
 void file_part_release(const void *data, size_t size)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page,
+              end = ((uintptr_t)data + size) / page * page;
 
     if (begin < end)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
@@ -489,7 +490,10 @@ bool file_stamp_of(const char *path, file_stamp *stamp)
 
     if (stat(path, &info) != 0)
         return false;
-    *stamp = (file_stamp){.device = (uint64_t)info.st_dev, .inode = (uint64_t)info.st_ino, .size = (uint64_t)info.st_size, .seconds = info.st_ctim.tv_sec,
+    *stamp = (file_stamp){.device = (uint64_t)info.st_dev,
+                          .inode = (uint64_t)info.st_ino,
+                          .size = (uint64_t)info.st_size,
+                          .seconds = info.st_ctim.tv_sec,
                           .nanoseconds = info.st_ctim.tv_nsec,
                           .modified = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec};
     return true;
@@ -497,5 +501,6 @@ bool file_stamp_of(const char *path, file_stamp *stamp)
 
 bool file_stamp_same(const file_stamp *a, const file_stamp *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->seconds == b->seconds &&
+           a->nanoseconds == b->nanoseconds;
 }

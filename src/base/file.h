@@ -85,7 +85,8 @@ inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_err
 /* 64 bits that differ, but for chance, where bytes do; fast, and no defence against forgery. */
 uint64_t bytes_sum(const void *data, size_t size);
 
-/* What is different once a file was written or replaced: which file it is and when it last changed. False: there is none. */
+/* What is different once a file was written or replaced: which file it is and when it last changed. False: there is
+ * none. */
 typedef struct file_stamp {
     uint64_t device, inode, size;
     int64_t seconds, nanoseconds;

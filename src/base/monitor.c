@@ -18,7 +18,8 @@ double monitor_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* The value of the first line "key<blanks>: value" of a file of /proc, without the line end; false when there is none. */
+/* The value of the first line "key<blanks>: value" of a file of /proc, without the line end; false when there is none.
+ */
 static bool proc_value(const char *path, const char *key, char *value, size_t size)
 {
     FILE *in = fopen(path, "re");

@@ -87,7 +87,8 @@ static const char *nearest(const options *o, const char *inner)
     for (int i = 0; i < o->slot_count; i++) {
         const char *name = o->slots[i].spec->name;
         int d = distance(inner, name);
-        if (length >= 3 && strncmp(inner, name, length) == 0) /* the beginning of a name is as good as a slip of one letter */
+        if (length >= 3 &&
+            strncmp(inner, name, length) == 0) /* the beginning of a name is as good as a slip of one letter */
             d = d < 1 ? d : 1;
         if (d < best) {
             best = d;
@@ -112,8 +113,8 @@ static inlay_status unknown(const options *o, const char *word, size_t length, c
     if (near && !where)
         near = options_outer_name(outer, near);
     if (near)
-        FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s', did you mean '%s%s'?", where ? where : "", where ? ": " : "", (int)length,
-             word, prefix, near);
+        FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s', did you mean '%s%s'?", where ? where : "",
+             where ? ": " : "", (int)length, word, prefix, near);
     FAIL(err, INLAY_ERR_USAGE, "%s%sunknown option '%.*s'", where ? where : "", where ? ": " : "", (int)length, word);
 }
 
@@ -122,7 +123,8 @@ static inlay_status unknown(const options *o, const char *word, size_t length, c
 static inlay_status check_range(const slot *s, double value, const char *text, const char *where, inlay_error *err)
 {
     if ((s->spec->low != 0 || s->spec->high != 0) && (value < s->spec->low || value > s->spec->high))
-        FAIL(err, INLAY_ERR_USAGE, "%s: %s is out of range, expected %.10g to %.10g", where, text, s->spec->low, s->spec->high);
+        FAIL(err, INLAY_ERR_USAGE, "%s: %s is out of range, expected %.10g to %.10g", where, text, s->spec->low,
+             s->spec->high);
     return INLAY_OK;
 }
 
@@ -220,7 +222,8 @@ static inlay_status read_value(options *o, slot *s, const char **text, const cha
         return check_range(s, s->real, *text, where, err);
     case OPTION_CHOICE:
         if (!is_choice(s->spec->choices, *text))
-            FAIL(err, INLAY_ERR_USAGE, "%s: '%s' is not one of %s", where, *text, options_list_choices(o->memory, s->spec->choices));
+            FAIL(err, INLAY_ERR_USAGE, "%s: '%s' is not one of %s", where, *text,
+                 options_list_choices(o->memory, s->spec->choices));
         return INLAY_OK;
     case OPTION_STRING:
         return INLAY_OK;

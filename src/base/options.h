@@ -1,7 +1,8 @@
 /* Options as data: one table row buys the flag, its environment variable, --help, the man page and the JSON spelling.
  *
- * A set of options is built from one or more tables (a subcommand's own and, for `train`, the chosen method's). Names are spelled with
- * underscores inside the program and in JSON ("drop_path"); on the command line dashes and underscores are both accepted. */
+ * A set of options is built from one or more tables (a subcommand's own and, for `train`, the chosen method's). Names
+ * are spelled with underscores inside the program and in JSON ("drop_path"); on the command line dashes and underscores
+ * are both accepted. */
 #ifndef INLAY_BASE_OPTIONS_H
 #define INLAY_BASE_OPTIONS_H
 
@@ -21,7 +22,7 @@ typedef enum option_type {
 } option_type;
 
 typedef struct option_spec {
-    const char *name;          /* "weight_decay"; NULL ends a table */
+    const char *name; /* "weight_decay"; NULL ends a table */
     option_type type;
     const char *default_value; /* NULL: not set. A flag's default is NULL (off) */
     const char *choices;       /* OPTION_CHOICE: "none|fixed|learned|channel" */
@@ -30,6 +31,41 @@ typedef struct option_spec {
     const char *help;          /* one sentence */
     bool repeatable;           /* OPTION_STRING: may be given several times */
 } option_spec;
+
+/* Rows of a table: name, then what the kind has of default, limits or choices, metavar and help. OPT_FLAG_ON: on by
+ * default. OPT_LIST: a text that may be given several times. */
+#define OPT_FLAG(name, help)                                   \
+    {                                                          \
+        name, OPTION_FLAG, NULL, NULL, 0, 0, NULL, help, false \
+    }
+#define OPT_FLAG_ON(name, help)                                  \
+    {                                                            \
+        name, OPTION_FLAG, "true", NULL, 0, 0, NULL, help, false \
+    }
+#define OPT_INT(name, value, low, high, metavar, help)                 \
+    {                                                                  \
+        name, OPTION_INT, value, NULL, low, high, metavar, help, false \
+    }
+#define OPT_REAL(name, value, low, high, metavar, help)                 \
+    {                                                                   \
+        name, OPTION_REAL, value, NULL, low, high, metavar, help, false \
+    }
+#define OPT_TEXT(name, value, metavar, help)                         \
+    {                                                                \
+        name, OPTION_STRING, value, NULL, 0, 0, metavar, help, false \
+    }
+#define OPT_LIST(name, value, metavar, help)                        \
+    {                                                               \
+        name, OPTION_STRING, value, NULL, 0, 0, metavar, help, true \
+    }
+#define OPT_CHOICE(name, value, choices, help)                       \
+    {                                                                \
+        name, OPTION_CHOICE, value, choices, 0, 0, NULL, help, false \
+    }
+#define OPT_SIZE(name, value, metavar, help)                       \
+    {                                                              \
+        name, OPTION_SIZE, value, NULL, 0, 0, metavar, help, false \
+    }
 
 typedef struct options options;
 
@@ -50,8 +86,8 @@ void options_add_names(options *o, const option_spec *specs);
  * range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
 inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
 
-/* The value of --name in argv, else in INLAY_<NAME>, without parsing the rest (to find the method before its table is known);
- * NULL when absent. */
+/* The value of --name in argv, else in INLAY_<NAME>, without parsing the rest (to find the method before its table is
+ * known); NULL when absent. */
 const char *options_peek(const char *name, int argc, char *const *argv, int first);
 
 /* Variables INLAY_<NAME> that set nothing. `all` has the options of every subcommand. One that is nearly an option's is
@@ -61,24 +97,26 @@ typedef void (*options_variable)(const char *entry, int length);
 inlay_status options_check_environment(const options *all, char *const *environment, const char *const *others,
                                        options_variable tell, inlay_error *err);
 
-/* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset adaptformer", a JSON file). */
+/* Sets one option from text, checked as on the command line; `where` names the source in messages ("preset
+ * adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
-/* A default from a file that others may have written (options_default): an option that names files or folders (its metavar begins with
- * DIR or FILE) is refused there unless it is empty, so that no file chooses what is opened. */
+/* A default from a file that others may have written (options_default): an option that names files or folders (its
+ * metavar begins with DIR or FILE) is refused there unless it is empty, so that no file chooses what is opened. */
 inlay_status options_set_foreign(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
 /* The same, as a default in place of the table's: the user's word, and options_set, go first. Such an option is not
  * "given". */
 inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
-bool options_given(const options *o, const char *name);  /* set by the user: command line, environment or options_set */
-bool options_has(const options *o, const char *name);    /* is in a table and has a value, given or by default */
+bool options_given(const options *o, const char *name); /* set by the user: command line, environment or options_set */
+bool options_has(const options *o, const char *name);   /* is in a table and has a value, given or by default */
 bool options_flag(const options *o, const char *name);
 int64_t options_int(const options *o, const char *name); /* of a SIZE: its bytes */
 double options_real(const options *o, const char *name);
-const char *options_string(const options *o, const char *name); /* also of a CHOICE, INT, REAL: its text; NULL when unset */
-int options_count(const options *o, const char *name);          /* repeatable: how many */
+const char *options_string(const options *o,
+                           const char *name);          /* also of a CHOICE, INT, REAL: its text; NULL when unset */
+int options_count(const options *o, const char *name); /* repeatable: how many */
 const char *options_at(const options *o, const char *name, int index);
 int options_positionals(const options *o);
 const char *options_positional(const options *o, int index);

@@ -124,8 +124,8 @@ static void mdoc_row(const slot *s, arena *memory, FILE *out)
     const char *value = metavar(spec), *standing = standing_value(s), *range = range_of(memory, spec);
     char name[NAME_SIZE];
 
-    fprintf(out, ".It %sFl -%s%s", strcmp(spec->name, "help") == 0 ? "Fl h , " : "", spec->type == OPTION_FLAG && standing ? "no-" : "",
-            options_outer_name(name, spec->name));
+    fprintf(out, ".It %sFl -%s%s", strcmp(spec->name, "help") == 0 ? "Fl h , " : "",
+            spec->type == OPTION_FLAG && standing ? "no-" : "", options_outer_name(name, spec->name));
     if (value) {
         fputs(" Ar \\&", out);
         for (; *value; value++) /* an argument with spaces stays one argument */
@@ -138,7 +138,9 @@ static void mdoc_row(const slot *s, arena *memory, FILE *out)
     if (range)
         mdoc_sentence(range, out);
     if (standing)
-        mdoc_sentence(spec->type == OPTION_FLAG ? "on unless switched off" : arena_printf(memory, "the default is %s", standing), out);
+        mdoc_sentence(spec->type == OPTION_FLAG ? "on unless switched off"
+                                                : arena_printf(memory, "the default is %s", standing),
+                      out);
     if (spec->repeatable)
         mdoc_sentence("can be given several times", out);
 }

@@ -14,8 +14,8 @@
 #define SPIN_PAUSE() ((void)0)
 #endif
 
-/* Operations of one step follow each other within microseconds, so who waits looks again and again for a short time before he sleeps. Now and then he lets
- * another thread have the processor: it may be the one that he waits for. */
+/* Operations of one step follow each other within microseconds, so who waits looks again and again for a short time
+ * before he sleeps. Now and then he lets another thread have the processor: it may be the one that he waits for. */
 #define SPINS 2000
 #define SPINS_TO_YIELD 64
 
@@ -28,7 +28,7 @@ struct pool {
     pool_fn fn;
     void *arg;
     bool stopping;
-    _Alignas(64) atomic_int pending; /* of the workers: how many are not done */
+    _Alignas(64) atomic_int pending;    /* of the workers: how many are not done */
     _Alignas(64) pthread_mutex_t mutex; /* of who sleeps */
     pthread_cond_t wake, done;
     atomic_int sleeping;
@@ -52,8 +52,8 @@ static bool wait_a_little(const pool *p, int looks)
     return true;
 }
 
-/* Who goes to sleep says so before his last look, and who wakes looks for sleepers after he has changed what they wait for. As all four are in one order, one of
- * the two sees the other. */
+/* Who goes to sleep says so before his last look, and who wakes looks for sleepers after he has changed what they wait
+ * for. As all four are in one order, one of the two sees the other. */
 static void wait_for_round(pool *p, unsigned seen)
 {
     for (int i = 0; wait_a_little(p, i); i++)
@@ -125,7 +125,9 @@ inlay_status pool_new(pool **out, int threads, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "threads must be between 1 and 1024, found %d", threads);
     if (posix_memalign((void **)&p, 64, sizeof *p) != 0)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the thread pool");
-    *p = (pool){.threads = 1, .spins = threads <= pool_processors() ? SPINS : 0}; /* with more, who looks again takes the time of who works */
+    *p = (pool){.threads = 1,
+                .spins = threads <= pool_processors() ? SPINS
+                                                      : 0}; /* with more, who looks again takes the time of who works */
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
@@ -210,7 +212,8 @@ void pool_unbind(void)
     pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
 }
 
-/* The core that a processor is a thread of, as the first of its processors; the processor itself where the system does not tell. */
+/* The core that a processor is a thread of, as the first of its processors; the processor itself where the system does
+ * not tell. */
 static int core_of(int processor)
 {
     char path[96], line[64];
@@ -252,7 +255,8 @@ inlay_status pool_pin(pool *p, inlay_error *err)
     int list[CPU_SETSIZE], processors = pool_processors();
 
     if (p->threads > processors)
-        FAIL(err, INLAY_ERR_USAGE, "%d threads cannot be pinned: this process may use %d processors", p->threads, processors);
+        FAIL(err, INLAY_ERR_USAGE, "%d threads cannot be pinned: this process may use %d processors", p->threads,
+             processors);
     list_processors(list);
     for (int i = 0; i < p->threads; i++) {
         cpu_set_t one;

@@ -1,5 +1,5 @@
-/* A pool of compute threads. Work is split statically, by the caller's own arithmetic on (thread, threads), never stolen: so results
- * cannot depend on timing. */
+/* A pool of compute threads. Work is split statically, by the caller's own arithmetic on (thread, threads), never
+ * stolen: so results cannot depend on timing. */
 #ifndef INLAY_BASE_POOL_H
 #define INLAY_BASE_POOL_H
 
@@ -16,14 +16,16 @@ int pool_threads(const pool *p);
 typedef void (*pool_fn)(void *arg, int thread, int threads);
 void pool_run(pool *p, pool_fn fn, void *arg);
 
-/* The half-open share [*begin, *end) of `count` items that belongs to `thread`; contiguous, sizes differ by at most one. */
+/* The half-open share [*begin, *end) of `count` items that belongs to `thread`; contiguous, sizes differ by at most
+ * one. */
 void pool_share(int64_t count, int thread, int threads, int64_t *begin, int64_t *end);
 
-/* Number of processors that this process may use: those that it was started with, whatever its threads are bound to since. */
+/* Number of processors that this process may use: those that it was started with, whatever its threads are bound to
+ * since. */
 int pool_processors(void);
 
-/* Binds each thread, the caller's as well, to a processor of its own among those; cores first, then further threads of the same cores. pool_free unbinds
- * the caller's. More threads than processors: INLAY_ERR_USAGE. */
+/* Binds each thread, the caller's as well, to a processor of its own among those; cores first, then further threads of
+ * the same cores. pool_free unbinds the caller's. More threads than processors: INLAY_ERR_USAGE. */
 inlay_status pool_pin(pool *p, inlay_error *err);
 /* For a thread that a bound one has made, and that is bound like it: lets it run on all of them again. */
 void pool_unbind(void);

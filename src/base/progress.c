@@ -151,7 +151,8 @@ void progress_line(const progress *p, double now, int columns, bool utf8, char *
         append(line, size, ": ", percent + strspn(percent, " "));
         append(line, size, percent[0] ? gap : ": ", done);
     } else {
-        room = columns - text_columns(line) - text_columns(done) - text_columns(speed) - text_columns(left) - text_columns(p->note) - 16;
+        room = columns - text_columns(line) - text_columns(done) - text_columns(speed) - text_columns(left) -
+               text_columns(p->note) - 16;
         if (p->total > 0 && room >= 8) {
             bar(blocks, sizeof blocks, fraction(p), room < 30 ? room : 30, utf8);
             append(line, size, gap, blocks);

@@ -1,4 +1,5 @@
-/* How far a long piece of work is: one line that is redrawn on a terminal, a plain line now and then in a log. Used by one thread. */
+/* How far a long piece of work is: one line that is redrawn on a terminal, a plain line now and then in a log. Used by
+ * one thread. */
 #ifndef INLAY_BASE_PROGRESS_H
 #define INLAY_BASE_PROGRESS_H
 
@@ -16,7 +17,8 @@ typedef struct progress {
     bool utf8, shown;    /* may block characters be used; does a line stand on the terminal */
 } progress;
 
-/* Begins at 0 of `total` `unit`s ("images"). `out` NULL: nothing is ever written. The first line appears with the first update. */
+/* Begins at 0 of `total` `unit`s ("images"). `out` NULL: nothing is ever written. The first line appears with the first
+ * update. */
 void progress_begin(progress *p, FILE *out, const char *label, double total, const char *unit);
 /* Work that was done before, by a run that is resumed: counts as done, but not for the rate. */
 void progress_resume(progress *p, double done);
@@ -28,7 +30,8 @@ void progress_clear(progress *p);
 /* Writes the last line: what was done, in what time, at what rate. */
 void progress_end(progress *p);
 
-/* The line for the time `now`, at most `columns` wide (0: as long as it gets, without a bar). What progress_update draws. */
+/* The line for the time `now`, at most `columns` wide (0: as long as it gets, without a bar). What progress_update
+ * draws. */
 void progress_line(const progress *p, double now, int columns, bool utf8, char *line, size_t size);
 
 #endif

@@ -28,7 +28,7 @@ void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2
 
 void rng_block(uint32_t out[4], rng_stream s, uint32_t block)
 {
-    uint32_t counter[4] = {block, s.step, s.site, s.purpose}, key[2] = {(uint32_t)s.seed, (uint32_t)(s.seed >> 32)};
+    uint32_t counter[4] = {block, s.step, s.stream, s.purpose}, key[2] = {(uint32_t)s.seed, (uint32_t)(s.seed >> 32)};
 
     rng_philox(out, counter, key);
 }
@@ -83,7 +83,8 @@ void rng_fill_normal(float *out, uint64_t count, double mean, double std, rng_st
 
 void rng_fill_trunc_normal(float *out, uint64_t count, double mean, double std, double low, double high, rng_stream s)
 {
-    /* attempt k of element i takes block i*64 + k/2: an element's value does not depend on how often its neighbours were redrawn */
+    /* attempt k of element i takes block i*64 + k/2: an element's value does not depend on how often its neighbours
+     * were redrawn */
     for (uint64_t i = 0; i < count; i++) {
         double value = mean;
         for (uint32_t attempt = 0; attempt < 128; attempt++) {

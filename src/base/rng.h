@@ -1,6 +1,6 @@
 /* Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
- * A number is a pure function of (seed, stream, step, index): nothing is drawn from a shared stream, so results depend neither on the
- * number of threads nor on what was drawn before, and a resumed run continues exactly. */
+ * A number is a pure function of (seed, stream, step, index): nothing is drawn from a shared stream, so results depend
+ * neither on the number of threads nor on what was drawn before, and a resumed run continues exactly. */
 #ifndef INLAY_BASE_RNG_H
 #define INLAY_BASE_RNG_H
 
@@ -9,20 +9,32 @@
 /* Four 32-bit words. counter[4], key[2]. */
 void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
-/* What is being drawn. A stream is (purpose, site): no two uses share numbers. */
-typedef enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE, RNG_DROP_PATH, RNG_DROPOUT, RNG_AUGMENT, RNG_CHOICE, RNG_GUMBEL, RNG_MASK, RNG_SKIP, RNG_TEST } rng_purpose;
+/* What is being drawn. A stream is (purpose, stream): no two uses share numbers. */
+typedef enum rng_purpose {
+    RNG_INIT = 1,
+    RNG_SHUFFLE,
+    RNG_DROP_PATH,
+    RNG_DROPOUT,
+    RNG_AUGMENT,
+    RNG_CHOICE,
+    RNG_GUMBEL,
+    RNG_MASK,
+    RNG_SKIP,
+    RNG_TEST
+} rng_purpose;
 
 typedef struct rng_stream {
     uint64_t seed;
     uint32_t purpose; /* rng_purpose */
-    uint32_t site;    /* which of the many places that draw for this purpose */
+    uint32_t stream;  /* which of the many places that draw for this purpose */
     uint32_t step;    /* training step, epoch or sample, as the purpose has it */
 } rng_stream;
 
 /* Block `block` of the stream: four uniform 32-bit words. */
 void rng_block(uint32_t out[4], rng_stream s, uint32_t block);
 
-/* Element `index` of the stream. Uniform u32; uniform double in [0, 1); uniform integer in [0, n) without bias for n < 2^31. */
+/* Element `index` of the stream. Uniform u32; uniform double in [0, 1); uniform integer in [0, n) without bias for n <
+ * 2^31. */
 uint32_t rng_u32(rng_stream s, uint64_t index);
 double rng_uniform(rng_stream s, uint64_t index);
 uint32_t rng_below(rng_stream s, uint64_t index, uint32_t n);

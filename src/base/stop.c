@@ -29,7 +29,8 @@ void stop_ignore_broken_output(void)
 
 void stop_install(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* a checkpoint being written is not to see EINTR */
+    struct sigaction action = {.sa_handler = on_signal,
+                               .sa_flags = SA_RESTART}; /* a checkpoint being written is not to see EINTR */
 
     stop_uninstall();
     atomic_store(&asked, 0);

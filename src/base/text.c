@@ -71,7 +71,12 @@ const char *text_quantity(char out[TEXT_SHORT], double quantity)
     else if (size >= 99.95)
         text_count(out, llround(quantity));
     else
-        snprintf(out, TEXT_SHORT, "%.*f", size >= 9.995 ? 1 : size >= 0.9995 ? 2 : size >= 0.09995 || size == 0 ? 3 : 4, quantity);
+        snprintf(out, TEXT_SHORT, "%.*f",
+                 size >= 9.995                  ? 1
+                 : size >= 0.9995               ? 2
+                 : size >= 0.09995 || size == 0 ? 3
+                                                : 4,
+                 quantity);
     return out;
 }
 

@@ -8,10 +8,12 @@
 
 #define TEXT_SHORT 32 /* room for each of the short texts below; the functions return `out` */
 
-const char *text_size(char out[TEXT_SHORT], uint64_t bytes);      /* "512 B", "664 kB", "22.9 MB": powers of 1000 */
-const char *text_duration(char out[TEXT_SHORT], double seconds);  /* "3.2 s", "42 s", "3 min 05 s", "2 h 07 min", "3 d 04 h" */
-const char *text_count(char out[TEXT_SHORT], int64_t count);      /* "1,234,567" */
-const char *text_quantity(char out[TEXT_SHORT], double quantity); /* three digits: "0.0123", "87.3", "1,234"; "-" when not finite */
+const char *text_size(char out[TEXT_SHORT], uint64_t bytes); /* "512 B", "664 kB", "22.9 MB": powers of 1000 */
+const char *text_duration(char out[TEXT_SHORT],
+                          double seconds); /* "3.2 s", "42 s", "3 min 05 s", "2 h 07 min", "3 d 04 h" */
+const char *text_count(char out[TEXT_SHORT], int64_t count); /* "1,234,567" */
+const char *text_quantity(char out[TEXT_SHORT],
+                          double quantity); /* three digits: "0.0123", "87.3", "1,234"; "-" when not finite */
 
 /* Columns that UTF-8 text takes on a terminal, one for each code point. Control bytes take none. */
 int text_columns(const char *text);
@@ -43,12 +45,14 @@ void text_table_column(text_table *t, const char *title, text_align align);
 void text_table_cell(text_table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_table_end_row(text_table *t); /* fills the rest of a row that was begun with empty cells */
 int text_table_rows(const text_table *t);
-/* Titles (unless all are empty), a rule, rows; columns are two spaces apart and every line begins with `indent` spaces. */
+/* Titles (unless all are empty), a rule, rows; columns are two spaces apart and every line begins with `indent` spaces.
+ */
 void text_table_print(const text_table *t, int indent, FILE *out);
 
 /* One field of comma-separated values (RFC 4180), quoted when it has to be; the caller writes commas and line ends. */
 void text_csv_field(FILE *out, const char *text);
-/* A square matrix with its labels: first line `corner` and the columns' labels, then one line a row. counts[size, size]. */
+/* A square matrix with its labels: first line `corner` and the columns' labels, then one line a row. counts[size,
+ * size]. */
 void text_csv_matrix(FILE *out, const char *corner, const char *const *labels, const int *counts, int64_t size);
 
 #endif

@@ -14,15 +14,16 @@
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
-    {"method", OPTION_STRING, "adapter_plus", NULL, 0, 0, "NAME", "what is trained: a row of 'inlay methods'", false},
-    {"classes", OPTION_INT, "100", NULL, 2, 1000000, "N", "classes of the head", false},
-    {"batch_size", OPTION_INT, "32", NULL, 1, 4096, "N", "images in a step", false},
-    {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's", false},
-    {"precision", OPTION_STRING, "f32,auto", NULL, 0, 0, "LIST", "of the frozen weights, one or several: f32, bf16, int8; auto: what the other commands choose here", false},
-    {"threads", OPTION_STRING, "1,0", NULL, 0, 0, "LIST", "compute threads, one or several numbers; 0: all processors", false},
+    OPT_TEXT("method", "adapter_plus", "NAME", "what is trained: a row of 'inlay methods'"),
+    OPT_INT("classes", "100", 2, 1000000, "N", "classes of the head"),
+    OPT_INT("batch_size", "32", 1, 4096, "N", "images in a step"),
+    OPT_INT("image_size", "0", 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's"),
+    OPT_TEXT("precision", "f32,auto", "LIST",
+             "of the frozen weights, one or several: f32, bf16, int8; auto: what the other commands choose here"),
+    OPT_TEXT("threads", "1,0", "LIST", "compute threads, one or several numbers; 0: all processors"),
     OPTION_PIN,
-    {"runs", OPTION_INT, "5", NULL, 1, 1000, "N", "the best of N runs counts", false},
-    {"profile", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also what each operation takes, of a training step and of inference", false},
+    OPT_INT("runs", "5", 1, 1000, "N", "the best of N runs counts"),
+    OPT_FLAG("profile", "also what each operation takes, of a training step and of inference"),
     OPTION_JSON,
     OPTION_MEMORY,
     OPTION_QUIET,
@@ -107,12 +108,18 @@ static inlay_status read_plan(plan *p, const options *o, arena *memory, inlay_er
     return INLAY_OK;
 }
 
-static inlay_status measure_one(measured *out, backbone *b, const options *o, precision prec, int threads, inlay_error *err)
+static inlay_status measure_one(measured *out, backbone *b, const options *o, precision prec, int threads,
+                                inlay_error *err)
 {
     const char *name = options_string(o, "method");
     device dev = {0};
     options *settings;
-    measure_request request = {.dev = &dev, .b = b, .prec = prec, .batch = options_int(o, "batch_size"), .runs = (int)options_int(o, "runs"), .profile = options_flag(o, "profile"),
+    measure_request request = {.dev = &dev,
+                               .b = b,
+                               .prec = prec,
+                               .batch = options_int(o, "batch_size"),
+                               .runs = (int)options_int(o, "runs"),
+                               .profile = options_flag(o, "profile"),
                                .stop = on_stop};
     budget room;
     inlay_status status;
@@ -140,7 +147,8 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
 
 static text_table *new_table(void)
 {
-    static const char *const titles[] = {"threads", "peak GFLOP/s", "train img/s", "GFLOP/s", "% of peak", "memory", "infer img/s", "GFLOP/s", "% of peak", "memory", "1 image"};
+    static const char *const titles[] = {"threads",     "peak GFLOP/s", "train img/s", "GFLOP/s", "% of peak", "memory",
+                                         "infer img/s", "GFLOP/s",      "% of peak",   "memory",  "1 image"};
     text_table *t = text_table_new();
 
     text_table_column(t, "precision", TEXT_LEFT);
@@ -195,7 +203,8 @@ static void add_direction(text_table *t, const program_time *time, int direction
 /* Where a pass's time goes, the dearest operation first. */
 static void print_times(const measured_pass *pass, const char *what, FILE *out)
 {
-    static const char *const titles[] = {"result", "depth", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s", "% of time"};
+    static const char *const titles[] = {"result",      "depth",   "forward ms", "GFLOP/s",
+                                         "backward ms", "GFLOP/s", "% of time"};
     text_table *t = text_table_new();
     double total = 0;
 
@@ -268,11 +277,13 @@ static json_t *row_object(const char *precision_name, int threads, const measure
 
 static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
 {
-    fprintf(out, "%s, %d processors, kernels %s\n'%s', %s, batch %lld, best of %lld\n", machine->cpu, machine->processors, k->name, b->path, options_string(o, "method"),
-            (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
+    fprintf(out, "%s, %d processors, kernels %s\n'%s', %s, batch %lld, best of %lld\n", machine->cpu,
+            machine->processors, k->name, b->path, options_string(o, "method"), (long long)options_int(o, "batch_size"),
+            (long long)options_int(o, "runs"));
 }
 
-static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table, FILE *profile, inlay_error *err)
+static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table,
+                             FILE *profile, inlay_error *err)
 {
     FILE *out = progress_stream(o);
     int total = p->precision_count * p->thread_count, done = 0;
@@ -309,7 +320,8 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_e
     char *text = NULL;
     size_t length = 0;
     FILE *profile = open_memstream(&text, &length);
-    inlay_status status = profile ? kernels_choose(&k, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the profile");
+    inlay_status status =
+        profile ? kernels_choose(&k, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the profile");
 
     monitor_describe(&machine);
     stop_install();
@@ -356,10 +368,13 @@ static inlay_status run(options *o, inlay_error *err)
 
 const command command_bench = {
     .name = "bench",
-    .usage = "--backbone DIR|FILE [--method adapter_plus] [--batch-size 32] [--threads 1,0] [--precision f32,auto] [--json]",
+    .usage =
+        "--backbone DIR|FILE [--method adapter_plus] [--batch-size 32] [--threads 1,0] [--precision f32,auto] [--json]",
     .summary = "measure speed and memory on this machine",
-    .details = "Measures, for each precision and number of threads, training and inference on images of noise, the latency of one image alone, the highest memory in use "
-               "meanwhile, and what the processor does at best when it multiplies registers only. The machine should do nothing else.",
+    .details = "Measures, for each precision and number of threads, training and inference on images of noise, the "
+               "latency of one image alone, the highest memory in use "
+               "meanwhile, and what the processor does at best when it multiplies registers only. The machine should "
+               "do nothing else.",
     .options = option_table,
     .method_options = true,
     .run = run,

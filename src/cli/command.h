@@ -6,14 +6,14 @@
 
 typedef struct command {
     const char *name;
-    const char *usage;    /* what follows the name: "--backbone DIR [--adapter DIR] IMAGE|DIR..." */
-    const char *summary;  /* one line */
-    const char *details;  /* a paragraph for --help and the man page */
+    const char *usage;   /* what follows the name: "--backbone DIR [--adapter DIR] IMAGE|DIR..." */
+    const char *summary; /* one line */
+    const char *details; /* a paragraph for --help and the man page */
     const option_spec *options;
     const option_need *needs; /* options that are read beside certain others only; NULL: none */
-    int words;            /* at most so many words beside options: images, a folder */
-    bool method_options;  /* also takes the options of the method that --method names */
-    bool recipe;          /* has options whose defaults are a recipe's: the method's, or that of a ViT trained whole */
+    int words;                /* at most so many words beside options: images, a folder */
+    bool method_options;      /* also takes the options of the method that --method names */
+    bool recipe; /* has options whose defaults are a recipe's: the method's, or that of a ViT trained whole */
     inlay_status (*run)(options *o, inlay_error *err);
 } command;
 

@@ -141,10 +141,15 @@ inlay_status open_session(session *s, budget *room, const options *o, inlay_erro
     arena *memory = arena_new();
     int count = options_count(o, "adapter");
     const char **folders = ARENA_ARRAY(memory, const char *, count + 1);
-    session_request request = {.backbone = options_string(o, "backbone"), .adapters = folders, .adapter_count = count, .image_size = options_int(o, "image_size"),
+    session_request request = {.backbone = options_string(o, "backbone"),
+                               .adapters = folders,
+                               .adapter_count = count,
+                               .image_size = options_int(o, "image_size"),
                                .force_backbone = options_flag(o, "force_backbone"),
-                               .threads = (int)options_int(o, "threads"), .pin_threads = options_flag(o, "pin_threads"),
-                               .room = room, .precision = options_string(o, "precision")};
+                               .threads = (int)options_int(o, "threads"),
+                               .pin_threads = options_flag(o, "pin_threads"),
+                               .room = room,
+                               .precision = options_string(o, "precision")};
     inlay_status status = require(o, "backbone", err);
 
     read_skip(&request, o);
@@ -170,8 +175,8 @@ inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err)
     if (status == INLAY_OK)
         status = file_lock_take(lock, path_join(memory, folder, FOLDER_LOCK), &held, err);
     if (status == INLAY_OK && lock->none)
-        print_note(arena_printf(memory, "the file system of '%s' has no locks: nothing keeps a second run out of it",
-                                folder));
+        print_note(
+            arena_printf(memory, "the file system of '%s' has no locks: nothing keeps a second run out of it", folder));
     arena_free(memory);
     if (held)
         FAIL(err, INLAY_ERR_IO, "'%s' is in use by another run", folder);

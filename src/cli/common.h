@@ -6,50 +6,50 @@
 #include "base/notes.h"
 #include "base/progress.h"
 #include "cli/command.h"
-#include "train/session.h"
+#include "infer/session.h"
 
 /* Rows of an option table. */
-#define OPTION_BACKBONE \
-    {"backbone", OPTION_STRING, NULL, NULL, 0, 0, "DIR|FILE", "checkpoint: a folder with model.safetensors and config.json, or a safetensors or npz file", false}
-#define OPTION_ADAPTER \
-    {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter folder, or several that answer for the same images; without it the checkpoint's own head answers", true}
-#define OPTION_SKIP_LAYERS                                                                                             \
-    {                                                                                                                  \
-        "skip_layers", OPTION_STRING, "0", NULL, 0, 0, "N|LIST",                                                       \
-            "leave the adapters of the lowest N layers out, what several adapters share below is computed once; or "   \
-            "those of "                                                                                                \
-            "the layers of a list, with a comma or a dash: 0,1,3; 3-3",                                                \
-            false                                                                                                      \
-    }
-#define OPTION_LABELS                                                                                                  \
-    {                                                                                                                  \
-        "labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE",                                                             \
-            "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object", false \
-    }
-#define OPTION_FORCE {"force_backbone", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "load an adapter although it was trained on another backbone", false}
-#define OPTION_THREADS {"threads", OPTION_INT, "0", NULL, 0, 1024, "N", "compute threads; 0: all processors", false}
+#define OPTION_BACKBONE                    \
+    OPT_TEXT("backbone", NULL, "DIR|FILE", \
+             "checkpoint: a folder with model.safetensors and config.json, or a safetensors or npz file")
+#define OPTION_ADAPTER          \
+    OPT_LIST(                   \
+        "adapter", NULL, "DIR", \
+        "adapter folder, or several that answer for the same images; without it the checkpoint's own head answers")
+#define OPTION_SKIP_LAYERS                                                                                            \
+    OPT_TEXT("skip_layers", "0", "N|LIST",                                                                            \
+             "leave the adapters of the lowest N layers out, what several adapters share below is computed once; or " \
+             "those of the layers of a list, with a comma or a dash: 0,1,3; 3-3")
+#define OPTION_LABELS                \
+    OPT_TEXT("labels", NULL, "FILE", \
+             "names of the classes of the checkpoint's own head: one a line, a JSON list, or an id2label object")
+#define OPTION_FORCE OPT_FLAG("force_backbone", "load an adapter although it was trained on another backbone")
+#define OPTION_THREADS OPT_INT("threads", "0", 0, 1024, "N", "compute threads; 0: all processors")
 #define OPTION_PIN \
-    {"pin_threads", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "bind each compute thread to a processor of its own; for machines that do nothing else", false}
-#define OPTION_WORKERS {"workers", OPTION_INT, "0", NULL, 0, 256, "N", "threads that decode images; 0: as many as processors", false}
+    OPT_FLAG("pin_threads", "bind each compute thread to a processor of its own; for machines that do nothing else")
+#define OPTION_WORKERS OPT_INT("workers", "0", 0, 256, "N", "threads that decode images; 0: as many as processors")
 #define OPTION_MEMORY                                                                                                  \
-    {                                                                                                                  \
-        "memory", OPTION_SIZE, NULL, NULL, 0, 0, "SIZE",                                                               \
-            "memory for weights, activations, feature cache and decoding together, in MB or with a unit (800M, 2G); "  \
-            "a quarter is for decoding; default: what is free, in a container what it leaves",                         \
-            false                                                                                                      \
-    }
-#define OPTION_PRECISION                                                                                                             \
-    {"precision", OPTION_CHOICE, "auto", "auto|f32|bf16|int8", 0, 0, NULL, "of the frozen weights; auto: bf16 where the processor has it; int8: fastest, nearly the same answers", false}
-#define OPTION_QUIET {"quiet", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "no progress", false}
-#define OPTION_JSON {"json", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "one JSON object on standard output", false}
-#define OPTIONS_PREPROCESS                                                                                                           \
-    {"image_size", OPTION_INT, "0", NULL, 0, 8192, "N", "side of the input in pixels; 0: the checkpoint's; others resample the position embeddings", false}, \
-        {"crop_mode", OPTION_CHOICE, NULL, "center|squash|border", 0, 0, NULL, "how an image gets the input's shape; default: the checkpoint's. squash by itself is the whole image", false}, \
-        {"crop_pct", OPTION_REAL, NULL, NULL, 0.05, 2, "X", "share of the resized image that the centre crop keeps; with squash as well", false},        \
-        {"interpolation", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear", false}, \
-        {"exif_orientation", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "turn images upright by their EXIF tag", false}, \
-        {"scale_16bit", OPTION_FLAG, NULL, NULL, 0, 0, NULL,                                                       \
-         "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255", false}
+    OPT_SIZE("memory", NULL, "SIZE",                                                                                   \
+             "memory for weights, activations, feature cache and decoding together, in MB or with a unit (800M, 2G); " \
+             "a quarter is for decoding; default: what is free, in a container what it leaves")
+#define OPTION_PRECISION                                  \
+    OPT_CHOICE("precision", "auto", "auto|f32|bf16|int8", \
+               "of the frozen weights; auto: bf16 where the processor has it; int8: fastest, nearly the same answers")
+#define OPTION_QUIET OPT_FLAG("quiet", "no progress")
+#define OPTION_JSON OPT_FLAG("json", "one JSON object on standard output")
+#define OPTIONS_PREPROCESS                                                                                          \
+    OPT_INT("image_size", "0", 0, 8192, "N",                                                                        \
+            "side of the input in pixels; 0: the checkpoint's; others resample the position embeddings"),           \
+        OPT_CHOICE(                                                                                                 \
+            "crop_mode", NULL, "center|squash|border",                                                              \
+            "how an image gets the input's shape; default: the checkpoint's. squash by itself is the whole image"), \
+        OPT_REAL("crop_pct", NULL, 0.05, 2, "X",                                                                    \
+                 "share of the resized image that the centre crop keeps; with squash as well"),                     \
+        OPT_TEXT("interpolation", NULL, "NAME",                                                                     \
+                 "bilinear, bicubic, lanczos, box, hamming, nearest (as Pillow) or tf-bilinear"),                   \
+        OPT_FLAG("exif_orientation", "turn images upright by their EXIF tag"),                                      \
+        OPT_FLAG("scale_16bit",                                                                                     \
+                 "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255")
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
 inlay_status open_session(session *s, budget *room, const options *o, inlay_error *err);
@@ -64,8 +64,8 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
 /* Keeps every other run out of a folder that is written into; makes it where there is none. The lock ends with
  * file_lock_release or the process. */
 inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err);
-#define FOLDER_LOCK "lock" /* the file in it that carries the lock */
-void leave_out(const char *message); /* an image that is not used: "left out: ..." on standard error */
+#define FOLDER_LOCK "lock"               /* the file in it that carries the lock */
+void leave_out(const char *message);     /* an image that is not used: "left out: ..." on standard error */
 FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
 /* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
 void note_cut_images(const preprocess *p, int count);

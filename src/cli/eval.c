@@ -7,22 +7,20 @@
 #include "base/monitor.h"
 #include "base/text.h"
 #include "cli/common.h"
-#include "train/evaluate.h"
+#include "infer/evaluate.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
     OPTION_LABELS,
-    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV",
-     "folder with train/val/test, folder of class folders, or a list with columns path and label", false},
-    {"split", OPTION_STRING, NULL, NULL, 0, 0, "NAME", "train, val or test; default: test where there are splits",
-     false},
-    {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
-    {"confusion", OPTION_STRING, NULL, NULL, 0, 0, "FILE.csv", "write the confusion matrix (rows: true class)", false},
-    {"per_class", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "print the table by class even when there are many", false},
-    {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read or a file is passed over",
-     false},
+    OPT_TEXT("data", NULL, "DIR|CSV",
+             "folder with train/val/test, folder of class folders, or a list with columns path and label"),
+    OPT_TEXT("split", NULL, "NAME", "train, val or test; default: test where there are splits"),
+    OPT_INT("batch_size", "16", 1, 4096, "N", "images at a time; the results do not depend on it"),
+    OPT_TEXT("confusion", NULL, "FILE.csv", "write the confusion matrix (rows: true class)"),
+    OPT_FLAG("per_class", "print the table by class even when there are many"),
+    OPT_FLAG("strict", "fail when an image cannot be read or a file is passed over"),
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
@@ -35,8 +33,7 @@ static const option_spec option_table[] = {
     {0},
 };
 
-static const option_need needs[] = {
-    {"per_class", "json", "false"}, {"force_backbone", "adapter", NULL}, {0}};
+static const option_need needs[] = {{"per_class", "json", "false"}, {"force_backbone", "adapter", NULL}, {0}};
 
 static void show_progress(void *context, int done, int total)
 {
@@ -88,7 +85,8 @@ static void print_table(const session *s, const dataset *d, const evaluation *e)
     text_table_free(t);
 }
 
-static inlay_status write_confusion(const session *s, const dataset *d, const evaluation *e, const char *path, inlay_error *err)
+static inlay_status write_confusion(const session *s, const dataset *d, const evaluation *e, const char *path,
+                                    inlay_error *err)
 {
     arena *memory = arena_new();
     const char **labels = ARENA_ARRAY(memory, const char *, e->classes);
@@ -173,19 +171,21 @@ static inlay_status report_tasks(const session *s, const evaluation *e, const op
     return status;
 }
 
-/* Several adapters are judged on the same labels: they must mean the same classes. */
+/* Several adapters are evaluated on the same labels: they must mean the same classes. */
 static inlay_status check_labels(const session *s, const options *o, inlay_error *err)
 {
     for (int t = 1; t < session_tasks(s); t++) {
         const char *first = options_at(o, "adapter", 0), *other = options_at(o, "adapter", t);
         if (session_task_classes(s, t) != session_classes(s))
-            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' cannot be judged on the same data: they have %lld and %lld classes", first, other,
-                 (long long)session_classes(s), (long long)session_task_classes(s, t));
+            FAIL(err, INLAY_ERR_USAGE,
+                 "adapters '%s' and '%s' cannot be evaluated on the same data: they have %lld and %lld classes", first,
+                 other, (long long)session_classes(s), (long long)session_task_classes(s, t));
         for (int64_t c = 0; c < session_classes(s); c++) {
             const char *a = session_label(s, c), *b = session_task_label(s, t, c);
             if (strcmp(a ? a : "", b ? b : "") != 0)
-                FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' cannot be judged on the same data: class %lld is '%s' and '%s'", first, other, (long long)c, a ? a : "",
-                     b ? b : "");
+                FAIL(err, INLAY_ERR_USAGE,
+                     "adapters '%s' and '%s' cannot be evaluated on the same data: class %lld is '%s' and '%s'", first,
+                     other, (long long)c, a ? a : "", b ? b : "");
         }
     }
     if (session_tasks(s) > 1 && options_string(o, "confusion"))
@@ -193,7 +193,8 @@ static inlay_status check_labels(const session *s, const options *o, inlay_error
     return INLAY_OK;
 }
 
-static inlay_status conclude(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds, inlay_error *err)
+static inlay_status conclude(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
+                             inlay_error *err)
 {
     for (int i = 0; i < e->bad_count; i++)
         leave_out(e->bad[i]);
@@ -210,13 +211,18 @@ static inlay_status conclude(const session *s, const dataset *d, const evaluatio
     return options_string(o, "confusion") ? write_confusion(s, d, e, options_string(o, "confusion"), err) : INLAY_OK;
 }
 
-static inlay_status judge(session *s, const dataset *d, const options *o, inlay_error *err)
+static inlay_status evaluate_session(session *s, const dataset *d, const options *o, inlay_error *err)
 {
     progress bar = {0};
     predictor answers;
     evaluation *e;
     double begun = monitor_seconds();
-    evaluate_request request = {.model = &answers, .data = d, .prep = &s->prep, .workers = choose_workers(o), .progress = show_progress, .context = &bar};
+    evaluate_request request = {.model = &answers,
+                                .data = d,
+                                .prep = &s->prep,
+                                .workers = choose_workers(o),
+                                .progress = show_progress,
+                                .context = &bar};
     inlay_status status;
 
     request.confusion = wants_table(s, o) || options_string(o, "confusion");
@@ -264,7 +270,7 @@ static inlay_status run(options *o, inlay_error *err)
     notes_free(&found);
     status = status == INLAY_OK ? noted : status;
     if (status == INLAY_OK)
-        status = judge(&s, d, o, err);
+        status = evaluate_session(&s, d, o, err);
     dataset_free(d);
     session_close(&s);
     budget_close(&room);
@@ -275,8 +281,10 @@ const command command_eval = {
     .name = "eval",
     .usage = "--backbone DIR [--adapter DIR]... --data DIR|labels.csv [--split test] [--json]",
     .summary = "measure accuracy on labelled images",
-    .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the checkpoint's own head answers. Several adapters with the "
-               "same classes are judged at once, a line for each; what they share of the backbone is computed once for each image.",
+    .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the "
+               "checkpoint's own head answers. Several adapters with the "
+               "same classes are evaluated at once, a line for each; what they share of the backbone is computed once "
+               "for each image.",
     .options = option_table,
     .needs = needs,
     .run = run,

@@ -9,12 +9,10 @@
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
-    {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "adapter to fold", false},
-    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for model.safetensors and config.json (timm's naming)",
-     false},
-    {"dtype", OPTION_CHOICE, "f32", "f32|bf16", 0, 0, NULL, "type of the written weights", false},
-    {"overwrite", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "replace a checkpoint that is in the output folder already",
-     false},
+    OPT_TEXT("adapter", NULL, "DIR", "adapter to fold"),
+    OPT_TEXT("output", NULL, "DIR", "folder for model.safetensors and config.json (timm's naming)"),
+    OPT_CHOICE("dtype", "f32", "f32|bf16", "type of the written weights"),
+    OPT_FLAG("overwrite", "replace a checkpoint that is in the output folder already"),
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,

@@ -13,8 +13,8 @@ static const option_spec option_table[] = {
     OPTION_JSON,
     OPTION_PRECISION,
     OPTION_THREADS,
-    {"sites", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also list the sites that adapters can use", false},
-    {"tensors", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also list every tensor", false},
+    OPT_FLAG("sites", "also list the sites that adapters can use"),
+    OPT_FLAG("tensors", "also list every tensor"),
     {0},
 };
 
@@ -110,10 +110,15 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
         status = *out && more ? INLAY_OK : INLAY_ERR_FORMAT;
         json_object_update_new(*out, more);
         if (b->labels)
-            json_object_set_new(*out, "labels", json_pack("{s:I, s:o}", "named", (json_int_t)b->named, "source",
-                                                          json_text(b->label_source)));
-        json_object_set_new(*out, "inference_bytes_batch_1", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
-        json_object_set_new(*out, "inference_bytes_batch_32", json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
+            json_object_set_new(
+                *out, "labels",
+                json_pack("{s:I, s:o}", "named", (json_int_t)b->named, "source", json_text(b->label_source)));
+        json_object_set_new(
+            *out, "inference_bytes_batch_1",
+            json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 1)));
+        json_object_set_new(
+            *out, "inference_bytes_batch_32",
+            json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         describe_reading(*out, b);
         if (options_flag(o, "sites"))
             json_object_set_new(*out, "sites", sites_of(b));
@@ -163,9 +168,9 @@ static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_err
     seconds = file_stamp_of(checkpoint, &stamp) ? (time_t)stamp.seconds : 0;
     strftime(written, sizeof written, "%Y-%m-%dT%H:%M:%SZ", gmtime(&seconds));
     file_size(checkpoint, &bytes);
-    json_object_set_new(*out, "state",
-                        json_string(running ? "goes on"
-                                            : "was interrupted: the same command with --resume continues it"));
+    json_object_set_new(
+        *out, "state",
+        json_string(running ? "goes on" : "was interrupted: the same command with --resume continues it"));
     for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
         if (json_object_get(run, recorded[i]))
             json_object_set(*out, recorded[i], json_object_get(run, recorded[i]));
@@ -189,7 +194,8 @@ static const char *checkpoint_of(arena *memory, const char *path)
     return file_exists(checkpoint) || file_exists(path_join(memory, path, "metrics.jsonl")) ? checkpoint : NULL;
 }
 
-static inlay_status describe_adapter(json_t **out, const char *folder, const char *json_path, const options *o, inlay_error *err)
+static inlay_status describe_adapter(json_t **out, const char *folder, const char *json_path, const options *o,
+                                     inlay_error *err)
 {
     arena *memory = arena_new();
     const char *checkpoint = path_join(memory, folder, CHECKPOINT);

@@ -24,18 +24,22 @@ const command *const command_table[] = {
 };
 
 static const option_spec general[] = {
-    {"help", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "show this help", false},
-    {"man", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "write this help as a man page (mdoc)", false},
+    OPT_FLAG("help", "show this help"),
+    OPT_FLAG("man", "write this help as a man page (mdoc)"),
     {0},
 };
 
 static void print_overview(FILE *out)
 {
-    fprintf(out, "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay COMMAND [OPTIONS]\n\ncommands:\n",
+    fprintf(out,
+            "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay "
+            "COMMAND [OPTIONS]\n\ncommands:\n",
             INLAY_VERSION_STRING);
     for (int i = 0; command_table[i]; i++)
         fprintf(out, "  %-10s %s\n", command_table[i]->name, command_table[i]->summary);
-    fprintf(out, "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
+    fprintf(
+        out,
+        "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
 }
 
 static void print_help(const command *c, const options *o, const options *method_options, FILE *out)
@@ -50,12 +54,15 @@ static void print_help(const command *c, const options *o, const options *method
 
 static void print_man(const command *c, const options *o, const options *method_options, FILE *out)
 {
-    fprintf(out, ".Dd November 24, 2026\n.Dt INLAY-%s 1\n.Os\n.Sh NAME\n.Nm inlay-%s\n.Nd %s\n.Sh SYNOPSIS\n.Nm inlay %s\n%s\n.Sh DESCRIPTION\n%s\n", c->name, c->name,
-            c->summary, c->name, c->usage, c->details);
+    fprintf(out,
+            ".Dd November 24, 2026\n.Dt INLAY-%s 1\n.Os\n.Sh NAME\n.Nm inlay-%s\n.Nd %s\n.Sh SYNOPSIS\n.Nm inlay "
+            "%s\n%s\n.Sh DESCRIPTION\n%s\n",
+            c->name, c->name, c->summary, c->name, c->usage, c->details);
     options_mdoc(o, out);
     if (method_options)
         options_mdoc(method_options, out);
-    fprintf(out, ".Sh EXIT STATUS\n0 when done, 1 when it failed, 2 when it was used wrongly, 128 plus the signal when it was interrupted.\n");
+    fprintf(out, ".Sh EXIT STATUS\n0 when done, 1 when it failed, 2 when it was used wrongly, 128 plus the signal when "
+                 "it was interrupted.\n");
 }
 
 extern char **environ;
@@ -149,7 +156,8 @@ static inlay_status work(const command *c, options *o, inlay_error *err)
 static int run(const command *c, int argc, char **argv)
 {
     options *o = options_new();
-    const char *given = c->method_options ? options_peek("method", argc, argv, 2) : NULL, *name = given ? given : "adapter_plus";
+    const char *given = c->method_options ? options_peek("method", argc, argv, 2) : NULL,
+               *name = given ? given : "adapter_plus";
     const method *m = c->method_options ? method_find(name, NULL) : NULL;
     inlay_error err = {.code = INLAY_OK, .message = ""};
     inlay_status status;

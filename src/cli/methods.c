@@ -10,8 +10,7 @@
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
-    {"recipes", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "list the sets of training defaults in place of the methods",
-     false},
+    OPT_FLAG("recipes", "list the sets of training defaults in place of the methods"),
     OPTION_JSON,
     {0},
 };
@@ -82,9 +81,11 @@ static void print_recipe(const recipe *r)
 
 /* ---- methods ---- */
 
-static json_t *describe(const char *name, const char *summary, const char *cite, const method *m, const preset *p, backbone *b)
+static json_t *describe(const char *name, const char *summary, const char *cite, const method *m, const preset *p,
+                        backbone *b)
 {
-    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "method", m->name, "summary", summary, "equation", m->equation, "source", cite);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "method", m->name, "summary", summary,
+                             "equation", m->equation, "source", cite);
     options *settings;
     inlay_error ignored;
     int64_t count;
@@ -111,7 +112,8 @@ static json_t *list(backbone *b, const char *only)
             json_array_append_new(rows, describe(p->name, p->summary, p->cite, method_find(p->name, NULL), p, b));
     for (int i = 0; method_table[i]; i++)
         if (!only || strcmp(only, method_table[i]->name) == 0)
-            json_array_append_new(rows, describe(method_table[i]->name, method_table[i]->summary, method_table[i]->cite, method_table[i], NULL, b));
+            json_array_append_new(rows, describe(method_table[i]->name, method_table[i]->summary, method_table[i]->cite,
+                                                 method_table[i], NULL, b));
     return rows;
 }
 
@@ -131,7 +133,10 @@ static void print_rows(const json_t *rows, bool counted)
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "name")));
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "method")));
         if (counted)
-            text_table_cell(t, "%s", json_object_get(row, "parameters") ? text_count(count, json_integer_value(json_object_get(row, "parameters"))) : "-");
+            text_table_cell(t, "%s",
+                            json_object_get(row, "parameters")
+                                ? text_count(count, json_integer_value(json_object_get(row, "parameters")))
+                                : "-");
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "summary")));
         text_table_cell(t, "%s", json_string_value(json_object_get(row, "source")));
         text_table_end_row(t);
@@ -145,10 +150,11 @@ static void print_one(const json_t *row, const char *name)
     options *settings;
     inlay_error ignored;
 
-    printf("%s: %s\n\n  %s\n  source: %s\n", name, json_string_value(json_object_get(row, "summary")), json_string_value(json_object_get(row, "equation")),
-           json_string_value(json_object_get(row, "source")));
+    printf("%s: %s\n\n  %s\n  source: %s\n", name, json_string_value(json_object_get(row, "summary")),
+           json_string_value(json_object_get(row, "equation")), json_string_value(json_object_get(row, "source")));
     if (json_object_get(row, "parameters"))
-        printf("  parameters on this backbone, without head: %lld\n", (long long)json_integer_value(json_object_get(row, "parameters")));
+        printf("  parameters on this backbone, without head: %lld\n",
+               (long long)json_integer_value(json_object_get(row, "parameters")));
     putchar('\n');
     if (adapter_settings(&settings, name, &ignored) == INLAY_OK) {
         options_help(settings, stdout);

@@ -10,19 +10,20 @@
 #include "cli/common.h"
 #include "compose/heatmap.h"
 #include "data/loader.h"
-#include "train/evaluate.h"
+#include "infer/evaluate.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
     OPTION_ADAPTER,
     OPTION_SKIP_LAYERS,
     OPTION_LABELS,
-    {"top_k", OPTION_INT, "5", NULL, 1, 1000, "K", "classes to show for each image", false},
-    {"logits", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "also give all logits (with --json)", false},
-    {"heatmap", OPTION_STRING, NULL, NULL, 0, 0, "FILE.png", "draw the token weights of an adapter_bias adapter over the one image that is given", false},
-    {"heatmap_layer", OPTION_INT, NULL, NULL, 0, 1000000, "N", "those of layer N only; without it the mean over the layers", false},
-    {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
-    {"strict", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "fail when an image cannot be read", false},
+    OPT_INT("top_k", "5", 1, 1000, "K", "classes to show for each image"),
+    OPT_FLAG("logits", "also give all logits (with --json)"),
+    OPT_TEXT("heatmap", NULL, "FILE.png",
+             "draw the token weights of an adapter_bias adapter over the one image that is given"),
+    OPT_INT("heatmap_layer", NULL, 0, 1000000, "N", "those of layer N only; without it the mean over the layers"),
+    OPT_INT("batch_size", "16", 1, 4096, "N", "images at a time; the results do not depend on it"),
+    OPT_FLAG("strict", "fail when an image cannot be read"),
     OPTIONS_PREPROCESS,
     OPTION_PRECISION,
     OPTION_THREADS,
@@ -36,7 +37,10 @@ static const option_spec option_table[] = {
 };
 
 static const option_need needs[] = {
-    {"logits", "json", "true"}, {"heatmap_layer", "heatmap", NULL}, {"force_backbone", "adapter", NULL}, {0},
+    {"logits", "json", "true"},
+    {"heatmap_layer", "heatmap", NULL},
+    {"force_backbone", "adapter", NULL},
+    {0},
 };
 
 /* ---- what is asked for: images in the order given, those of a folder by name ---- */
@@ -47,13 +51,13 @@ typedef struct inputs {
     dataset set;
     file_content *contents;
     int content_count, content_capacity;
-    bool *named;     /* [set.count]: the user named this file, it was not found in a folder */
+    bool *named; /* [set.count]: the user named this file, it was not found in a folder */
     int capacity, named_capacity, named_count;
     dataset **folders;
     int folder_count, folder_capacity;
     char **streams;
     int stream_count, stream_capacity;
-    int failed;      /* of those that were named */
+    int failed; /* of those that were named */
     notes notes;
 } inputs;
 
@@ -303,8 +307,10 @@ static inlay_status answer(work *w, const dataset *d, inlay_error *err)
 
 static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
 {
-    int64_t batch = options_int(w->o, "batch_size") < d->count ? options_int(w->o, "batch_size") : d->count, classes = 0;
-    loader_request request = {.data = d, .prep = &w->s->prep, .count = d->count, .workers = choose_workers(w->o), .ahead = (int)batch * 2};
+    int64_t batch = options_int(w->o, "batch_size") < d->count ? options_int(w->o, "batch_size") : d->count,
+            classes = 0;
+    loader_request request = {
+        .data = d, .prep = &w->s->prep, .count = d->count, .workers = choose_workers(w->o), .ahead = (int)batch * 2};
 
     for (int t = 0; t < session_tasks(w->s); t++)
         classes += session_task_classes(w->s, t);
@@ -408,7 +414,8 @@ static inlay_status run(options *o, inlay_error *err)
     if (status == INLAY_OK)
         status = predict(&s, &in, &h, o, err);
     if (status == INLAY_OK && h.picture.rgb && !options_flag(o, "json"))
-        printf("heat map in '%s': |token weight| from %.3g to %.3g%s\n", options_string(o, "heatmap"), h.low, h.high, h.layers > 1 ? ", mean over the layers" : "");
+        printf("heat map in '%s': |token weight| from %.3g to %.3g%s\n", options_string(o, "heatmap"), h.low, h.high,
+               h.layers > 1 ? ", mean over the layers" : "");
     heatmap_free(&h);
     forget(&in);
     session_close(&s);

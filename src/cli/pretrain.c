@@ -1,4 +1,5 @@
-/* inlay pretrain: a small ViT from scratch. Random weights are written as a checkpoint, everything in it is trained, and the result is folded into a plain checkpoint. */
+/* inlay pretrain: a small ViT from scratch. Random weights are written as a checkpoint, everything in it is trained,
+ * and the result is folded into a plain checkpoint. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +8,13 @@
 #include "compose/fold.h"
 
 static const option_spec option_table[] = {
-    {"epochs", OPTION_INT, "20", NULL, 1, 1000000, "N", "passes over the training images", false},
-    {"width", OPTION_INT, "128", NULL, 8, 4096, "N", "width of the model", false},
-    {"depth", OPTION_INT, "6", NULL, 1, 128, "N", "number of blocks", false},
-    {"heads", OPTION_INT, "4", NULL, 1, 128, "N", "attention heads", false},
-    {"patch", OPTION_INT, "4", NULL, 1, 64, "N", "side of a patch in pixels", false},
-    {"mlp_ratio", OPTION_INT, "4", NULL, 1, 16, "N", "width of the feed-forward part in units of the model's", false},
-    {"dtype", OPTION_CHOICE, "bf16", "f32|bf16", 0, 0, NULL, "type of the written weights", false},
+    OPT_INT("epochs", "20", 1, 1000000, "N", "passes over the training images"),
+    OPT_INT("width", "128", 8, 4096, "N", "width of the model"),
+    OPT_INT("depth", "6", 1, 128, "N", "number of blocks"),
+    OPT_INT("heads", "4", 1, 128, "N", "attention heads"),
+    OPT_INT("patch", "4", 1, 64, "N", "side of a patch in pixels"),
+    OPT_INT("mlp_ratio", "4", 1, 16, "N", "width of the feed-forward part in units of the model's"),
+    OPT_CHOICE("dtype", "bf16", "f32|bf16", "type of the written weights"),
     OPTIONS_TRAINING,
     {0},
 };
@@ -25,7 +26,8 @@ typedef struct fresh {
 } fresh;
 
 /* std: truncated normal; constant otherwise. */
-static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dims, double std, float constant, inlay_error *err)
+static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dims, double std, float constant,
+                        inlay_error *err)
 {
     int64_t count = 1;
     void *block;
@@ -34,7 +36,9 @@ static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dim
         count *= dims[i];
     TRY(memory_alloc(&block, size_product(count, sizeof(float)), name, err));
     if (std > 0)
-        rng_fill_trunc_normal(block, (uint64_t)count, 0, std, -2 * std, 2 * std, (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .site = 0x10000u + (uint32_t)f->b->param_count});
+        rng_fill_trunc_normal(
+            block, (uint64_t)count, 0, std, -2 * std, 2 * std,
+            (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .stream = 0x10000u + (uint32_t)f->b->param_count});
     for (int64_t i = 0; std == 0 && i < count; i++)
         ((float *)block)[i] = constant;
     backbone_add_param(f->b, name, ndim, dims, block, DTYPE_F32);
@@ -42,16 +46,25 @@ static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dim
     return INLAY_OK;
 }
 
-#define ADD(name, std, constant, ...) \
-    TRY(add(f, (name), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}, (std), (constant), err))
+#define ADD(name, std, constant, ...)                                                                             \
+    TRY(add(f, (name), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}, \
+            (std), (constant), err))
 
 static inlay_status fill(fresh *f, const options *o, inlay_error *err)
 {
     backbone_shape *s = &f->b->shape;
     int64_t size = options_int(o, "image_size") ? options_int(o, "image_size") : 28, grid;
 
-    *s = (backbone_shape){.architecture = "vit", .width = options_int(o, "width"), .depth = options_int(o, "depth"), .heads = options_int(o, "heads"),
-                          .patch = options_int(o, "patch"), .height = size, .image_width = size, .channels = 3, .eps = 1e-6, .act = ACT_GELU};
+    *s = (backbone_shape){.architecture = "vit",
+                          .width = options_int(o, "width"),
+                          .depth = options_int(o, "depth"),
+                          .heads = options_int(o, "heads"),
+                          .patch = options_int(o, "patch"),
+                          .height = size,
+                          .image_width = size,
+                          .channels = 3,
+                          .eps = 1e-6,
+                          .act = ACT_GELU};
     s->hidden = s->width * options_int(o, "mlp_ratio");
     if (s->width % s->heads || size % s->patch)
         FAIL(err, INLAY_ERR_USAGE, "--heads must divide --width, and --patch --image-size");
@@ -87,7 +100,11 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
     arena *memory = arena_new();
     backbone *b = ARENA_NEW(memory, backbone);
     fresh f = {.b = b, .seed = (uint64_t)options_int(o, "seed")};
-    preprocess prep = {.mode = PREPROCESS_SQUASH, .crop_pct = 1, .interpolation = RESAMPLE_BICUBIC, .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}};
+    preprocess prep = {.mode = PREPROCESS_SQUASH,
+                       .crop_pct = 1,
+                       .interpolation = RESAMPLE_BICUBIC,
+                       .mean = {0.5f, 0.5f, 0.5f},
+                       .std = {0.5f, 0.5f, 0.5f}};
     checkpoint_content content = {.b = b, .prep = &prep};
     inlay_status status;
 
@@ -97,12 +114,13 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
     if (status == INLAY_OK)
         status = apply_preprocess_options(&prep, o, err);
     if (status == INLAY_OK)
-        status = checkpoint_write(&content, folder, DTYPE_F32, err);
+        status = backbone_write(&content, folder, DTYPE_F32, err);
     backbone_close(b);
     return status;
 }
 
-static inlay_status fold_result(const char *initial, const char *folder, const char *output, const options *o, inlay_error *err)
+static inlay_status fold_result(const char *initial, const char *folder, const char *output, const options *o,
+                                inlay_error *err)
 {
     backbone *b;
     adapter *a = NULL;
@@ -114,7 +132,8 @@ static inlay_status fold_result(const char *initial, const char *folder, const c
     if (status == INLAY_OK)
         status = preprocess_for(&prep, b, NULL, err);
     if (status == INLAY_OK)
-        status = fold_write(a, &prep, output, strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+        status =
+            fold_write(a, &prep, output, strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     adapter_free(a, NULL);
     backbone_close(b);
     return status;
@@ -177,9 +196,11 @@ static inlay_status run(options *o, inlay_error *err)
 
 const command command_pretrain = {
     .name = "pretrain",
-    .usage = "--data DIR --output DIR [--width 128] [--depth 6] [--heads 4] [--patch 4] [--image-size 28] [--epochs 20]",
+    .usage =
+        "--data DIR --output DIR [--width 128] [--depth 6] [--heads 4] [--patch 4] [--image-size 28] [--epochs 20]",
     .summary = "train a small ViT from scratch",
-    .details = "Makes a ViT of random weights, trains all of it on labelled images, and writes a plain checkpoint in timm's naming.",
+    .details = "Makes a ViT of random weights, trains all of it on labelled images, and writes a plain checkpoint in "
+               "timm's naming.",
     .options = option_table,
     .recipe = true,
     .run = run,

@@ -10,11 +10,11 @@
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
-    {"adapter", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "fusion to prune", false},
-    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR|CSV", "what the fusion was trained on; where there are splits, train is taken", false},
-    {"keep", OPTION_INT, "2", NULL, 1, 1000000, "K", "parts that stay in every layer: those with most attention", false},
-    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for the pruned fusion", false},
-    {"batch_size", OPTION_INT, "16", NULL, 1, 4096, "N", "images at a time; the results do not depend on it", false},
+    OPT_TEXT("adapter", NULL, "DIR", "fusion to prune"),
+    OPT_TEXT("data", NULL, "DIR|CSV", "what the fusion was trained on; where there are splits, train is taken"),
+    OPT_INT("keep", "2", 1, 1000000, "K", "parts that stay in every layer: those with most attention"),
+    OPT_TEXT("output", NULL, "DIR", "folder for the pruned fusion"),
+    OPT_INT("batch_size", "16", 1, 4096, "N", "images at a time; the results do not depend on it"),
     OPTION_PRECISION,
     OPTION_THREADS,
     OPTION_WORKERS,
@@ -107,7 +107,8 @@ static json_t *make_record(arena *memory, const options *o, const prune_usage *u
     record = json_deep_copy(json_object_get(root, "training"));
     if (!record)
         record = json_object();
-    json_object_set_new(record, "pruned", json_pack("{s:i, s:i}", "keep", (int)options_int(o, "keep"), "images", u->images));
+    json_object_set_new(record, "pruned",
+                        json_pack("{s:i, s:i}", "keep", (int)options_int(o, "keep"), "images", u->images));
     json_decref(root);
     return record;
 }
@@ -133,8 +134,8 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
         file_size(path_join(memory, options_string(o, "adapter"), "adapter.safetensors"), &before);
         file_size(path_join(memory, output, "adapter.safetensors"), &after);
         print_usage(u, s->a, keep);
-        printf("\nmean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s\n", u->images, keep, u->parts, output, text_size(a, after),
-               text_size(b, before));
+        printf("\nmean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s\n", u->images,
+               keep, u->parts, output, text_size(a, after), text_size(b, before));
     }
     json_decref(preprocessing);
     json_decref(record);
@@ -147,14 +148,19 @@ static inlay_status prune(session *s, const options *o, inlay_error *err)
     const char *path = options_string(o, "data");
     bool split = dataset_has_split(path, NULL);
     progress bar = {0};
-    prune_request request = {.s = s, .batch = options_int(o, "batch_size"), .workers = choose_workers(o), .progress = show_progress, .context = &bar};
+    prune_request request = {.s = s,
+                             .batch = options_int(o, "batch_size"),
+                             .workers = choose_workers(o),
+                             .progress = show_progress,
+                             .context = &bar};
     prune_usage usage;
     dataset *d;
     notes found = {0};
     inlay_status status;
 
     if (s->a->part_count && options_int(o, "keep") > s->a->part_count)
-        FAIL(err, INLAY_ERR_USAGE, "--keep %lld: '%s' has %d parts", (long long)options_int(o, "keep"), options_string(o, "adapter"), s->a->part_count);
+        FAIL(err, INLAY_ERR_USAGE, "--keep %lld: '%s' has %d parts", (long long)options_int(o, "keep"),
+             options_string(o, "adapter"), s->a->part_count);
     status = session_dataset(s, &d, path, split ? "train" : NULL, &found, err);
     print_notes(&found, false, NULL);
     notes_free(&found);
@@ -177,7 +183,9 @@ static inlay_status prune(session *s, const options *o, inlay_error *err)
 static inlay_status run(options *o, inlay_error *err)
 {
     static const char *const needed[] = {"backbone", "adapter", "data", "output"};
-    session_request request = {.backbone = options_string(o, "backbone"), .adapter = options_string(o, "adapter"), .threads = (int)options_int(o, "threads"),
+    session_request request = {.backbone = options_string(o, "backbone"),
+                               .adapter = options_string(o, "adapter"),
+                               .threads = (int)options_int(o, "threads"),
                                .precision = options_string(o, "precision")};
     budget room;
     session s;
@@ -200,8 +208,10 @@ const command command_prune = {
     .name = "prune",
     .usage = "--backbone DIR --adapter DIR --data DIR|labels.csv --output DIR [--keep 2]",
     .summary = "keep the most used parts of a fusion of adapters",
-    .details = "Runs a fusion adapter over its training images, prints how much attention each of its parts gets in each layer, and writes a fusion in which every layer has "
-               "the --keep most used parts only; its softmax runs over these, nothing is trained again. What no layer uses any more is left out of the file.",
+    .details = "Runs a fusion adapter over its training images, prints how much attention each of its parts gets in "
+               "each layer, and writes a fusion in which every layer has "
+               "the --keep most used parts only; its softmax runs over these, nothing is trained again. What no layer "
+               "uses any more is left out of the file.",
     .options = option_table,
     .run = run,
 };

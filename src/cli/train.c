@@ -10,13 +10,14 @@
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
-    {"method", OPTION_STRING, "adapter_plus", NULL, 0, 0, "NAME", "what is trained: a row of 'inlay methods'", false},
-    {"epochs", OPTION_INT, "100", NULL, 1, 1000000, "N", "passes over the training images", false},
+    OPT_TEXT("method", "adapter_plus", "NAME", "what is trained: a row of 'inlay methods'"),
+    OPT_INT("epochs", "100", 1, 1000000, "N", "passes over the training images"),
     OPTIONS_TRAINING,
     {0},
 };
 
-/* results.json: the figures of this run, times included, apart from the adapter, whose bytes depend on the settings alone. */
+/* results.json: the figures of this run, times included, apart from the adapter, whose bytes depend on the settings
+ * alone. */
 static inlay_status write_results(const train_result *r, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -54,8 +55,9 @@ static void conclude(const train_result *r, const options *o)
 
     if (r->evaluated)
         printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * r->top1, 100 * r->top5, r->eval_count);
-    printf("adapter in '%s': %lld steps in %s, %.1f img/s, peak memory %s\n", options_string(o, "output"), (long long)r->steps, text_duration(time_, r->seconds),
-           r->images_per_second, text_size(size, monitor_peak_rss()));
+    printf("adapter in '%s': %lld steps in %s, %.1f img/s, peak memory %s\n", options_string(o, "output"),
+           (long long)r->steps, text_duration(time_, r->seconds), r->images_per_second,
+           text_size(size, monitor_peak_rss()));
 }
 
 static inlay_status run(options *o, inlay_error *err)
@@ -74,9 +76,9 @@ static inlay_status run(options *o, inlay_error *err)
         status = backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err);
     if (status == INLAY_OK) {
         print_notes(&b->notes, false, NULL);
-        status = run_training(
-            b, options_string(o, "method"),
-            &(training_request){.o = o, .lock = &lock, .complete = done, .saved = write_results}, &result, err);
+        status = run_training(b, options_string(o, "method"),
+                              &(training_request){.o = o, .lock = &lock, .complete = done, .saved = write_results},
+                              &result, err);
     }
     if (status == INLAY_OK && done)
         printf("'%s' is complete already\n", options_string(o, "output"));
@@ -91,9 +93,11 @@ static inlay_status run(options *o, inlay_error *err)
 
 const command command_train = {
     .name = "train",
-    .usage = "--backbone DIR|FILE --data DIR --output DIR [--method adapter_plus] [--rank 8] [--epochs 100] [--seed 18] [--resume]",
+    .usage = "--backbone DIR|FILE --data DIR --output DIR [--method adapter_plus] [--rank 8] [--epochs 100] [--seed "
+             "18] [--resume]",
     .summary = "tune an adapter on a folder of labelled images",
-    .details = "Trains what --method names on a frozen backbone, with a new head for the classes of the data, and leaves the adapter, metrics.jsonl and TensorBoard "
+    .details = "Trains what --method names on a frozen backbone, with a new head for the classes of the data, and "
+               "leaves the adapter, metrics.jsonl and TensorBoard "
                "events in --output. Training defaults are the method's recipe: 'inlay methods NAME' prints it, "
                "--recipe adapter_plus is the same for all. A run that was interrupted at any moment goes on with "
                "--resume and ends with the same bits.",

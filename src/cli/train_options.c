@@ -47,7 +47,8 @@ static void clear_output(const char *folder)
 static inlay_status check_folder(const char *folder, const options *o, bool *done, inlay_error *err)
 {
     arena *memory = arena_new();
-    const char *adapter_ = path_join(memory, folder, "adapter.json"), *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
+    const char *adapter_ = path_join(memory, folder, "adapter.json"),
+               *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
     bool complete = file_exists(adapter_), begun = file_exists(checkpoint);
     bool resume = options_flag(o, "resume"), overwrite = options_flag(o, "overwrite");
     inlay_status status = INLAY_OK;
@@ -57,7 +58,9 @@ static inlay_status check_folder(const char *folder, const options *o, bool *don
         status = error_set(err, INLAY_ERR_USAGE,
                            "--resume goes on with the run in '%s', --overwrite begins anew: one of them", folder);
     else if ((complete || begun) && !resume && !overwrite)
-        status = error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew", folder, complete && !begun ? "complete" : "begun");
+        status =
+            error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew",
+                      folder, complete && !begun ? "complete" : "begun");
     arena_free(memory);
     return status;
 }
@@ -130,9 +133,12 @@ static void copy_setting(void *context, const option_spec *spec, const char *tex
     json_t *root = context;
 
     if (spec->type == OPTION_REAL || spec->type == OPTION_INT)
-        json_object_set_new(root, spec->name, spec->type == OPTION_INT ? json_integer(strtoll(text, NULL, 10)) : json_real(strtod(text, NULL)));
+        json_object_set_new(root, spec->name,
+                            spec->type == OPTION_INT ? json_integer(strtoll(text, NULL, 10))
+                                                     : json_real(strtod(text, NULL)));
     else
-        json_object_set_new(root, spec->name, spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
+        json_object_set_new(root, spec->name,
+                            spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
 }
 
 /* "class/file": the same however the folder above was spelled. */
@@ -190,10 +196,11 @@ static inlay_status describe_run(char **out, const train_request *q, const adapt
 
     options_each(a->settings, NULL, copy_setting, settings);
     for (int i = 0; i < d->count; i++)
-        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) + (uint32_t)d->samples[i].label;
+        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) +
+                      (uint32_t)d->samples[i].label;
     root = json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "recipe",
-                     r->name, "backbone", q->b->sha256, "images", d->count, "data",
-                     (json_int_t)fingerprint, "epochs", q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
+                     r->name, "backbone", q->b->sha256, "images", d->count, "data", (json_int_t)fingerprint, "epochs",
+                     q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
     describe_optimizer(root, q);
     describe_schedule(root, &q->lr);
     json_object_update_new(root,
@@ -230,7 +237,7 @@ inlay_status method_settings(options **out, const char *name, const options *o, 
     return INLAY_OK;
 }
 
-/* What is judged on where --eval-split is auto: NULL where the data has no such split, which is no mistake. */
+/* What is evaluated on where --eval-split is auto: NULL where the data has no such split, which is no mistake. */
 static const char *automatic_split(const char *path, bool has_splits, const dataset_request *training)
 {
     const char *split = strcmp(training->split, "train+val") == 0 ? "test" : "val";
@@ -239,8 +246,8 @@ static const char *automatic_split(const char *path, bool has_splits, const data
     return there ? split : NULL;
 }
 
-/* *judged stays NULL, and *split too, where nothing is judged on. */
-static inlay_status open_data(const options *o, dataset **data, dataset **judged, const char **split, notes *n,
+/* *evaluated stays NULL, and *split too, where nothing is evaluated on. */
+static inlay_status open_data(const options *o, dataset **data, dataset **evaluated, const char **split, notes *n,
                               inlay_error *err)
 {
     const char *path = options_string(o, "data"), *wanted = options_string(o, "eval_split");
@@ -253,7 +260,7 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
     bool has_splits = dataset_has_split(path, NULL), divided = has_splits || request.val_split > 0,
          none = strcmp(wanted, "none") == 0;
 
-    *judged = NULL;
+    *evaluated = NULL;
     if (has_splits && options_given(o, "val_split"))
         FAIL(err, INLAY_ERR_USAGE, "--val-split: '%s' has splits of its own", path);
     if (!divided && options_given(o, "train_on"))
@@ -264,16 +271,17 @@ static inlay_status open_data(const options *o, dataset **data, dataset **judged
         request.split = NULL;
     TRY(dataset_open(data, &request, err));
     if (*split && !divided)
-        FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)", wanted, path);
+        FAIL(err, INLAY_ERR_USAGE, "--eval-split %s: '%s' has no splits (--val-split holds a share of each class out)",
+             wanted, path);
     if (!*split && options_given(o, "eval_every"))
-        FAIL(err, INLAY_ERR_USAGE, "--eval-every: '%s' has no split to judge on", path);
+        FAIL(err, INLAY_ERR_USAGE, "--eval-every: '%s' has no split to evaluate on", path);
     if (*split) {
         request.split = *split;
         request.classes = (*data)->classes;
         request.class_count = (*data)->class_count;
-        TRY(dataset_open(judged, &request, err));
+        TRY(dataset_open(evaluated, &request, err));
     }
-    dataset_compare(*data, *judged, *split, n);
+    dataset_compare(*data, *evaluated, *split, n);
     return INLAY_OK;
 }
 
@@ -326,12 +334,16 @@ static double side_rate(const options *o, const char *option, const recipe *r)
 
 static schedule read_schedule(const options *o, const recipe *r, int epochs)
 {
-    schedule s = {.kind = (schedule_kind)choice(o, "schedule", schedule_names), .lr = options_real(o, "lr"),
-                  .start = side_rate(o, "warmup_lr", r), .end = side_rate(o, "min_lr", r),
-                  .warmup = options_int(o, "warmup_epochs"), .epochs = epochs,
+    schedule s = {.kind = (schedule_kind)choice(o, "schedule", schedule_names),
+                  .lr = options_real(o, "lr"),
+                  .start = side_rate(o, "warmup_lr", r),
+                  .end = side_rate(o, "min_lr", r),
+                  .warmup = options_int(o, "warmup_epochs"),
+                  .epochs = epochs,
                   .warmup_share = options_given(o, "warmup_epochs") ? 0 : options_real(o, "warmup_share"),
                   .by_step = strcmp(options_string(o, "schedule_unit"), "step") == 0,
-                  .peak_behind = !options_flag(o, "peak_in_warmup"), .from_first = options_flag(o, "decay_from_start"),
+                  .peak_behind = !options_flag(o, "peak_in_warmup"),
+                  .from_first = options_flag(o, "decay_from_start"),
                   .repeat_first = options_flag(o, "repeat_first")};
 
     if (s.warmup > epochs / 2 && !options_given(o, "warmup_epochs"))
@@ -405,10 +417,10 @@ static inlay_status open_preprocess(preprocess *p, const backbone *b, const opti
 
 typedef struct training_run {
     const training_request *how;
-    const char *name; /* the method's or preset's */
+    const char *name;  /* the method's or preset's */
     options *settings; /* the method's, until the adapter has them */
     const recipe *r;
-    dataset *data, *judged;
+    dataset *data, *evaluated;
     preprocess prep;
     device dev;
     adapter *a;
@@ -437,7 +449,7 @@ static inlay_status open_run_data(training_run *t, notes *n, inlay_error *err)
 {
     const options *o = t->how->o;
 
-    TRY(open_data(o, &t->data, &t->judged, &t->q.eval_split, n, err));
+    TRY(open_data(o, &t->data, &t->evaluated, &t->q.eval_split, n, err));
     if (t->data->class_count < 2)
         FAIL(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"),
              t->data->class_count);
@@ -466,7 +478,7 @@ static inlay_status open_run_model(training_run *t, inlay_error *err)
         TRY(pool_pin(t->dev.c.threads, err));
     t->settings = NULL; /* the adapter's from here on */
     TRY(adapter_new(&t->a, t->name, settings, t->q.b, t->data->class_count, t->data->classes, err));
-    if (options_flag(o, "save_trained") && !t->a->method->merge)
+    if (options_flag(o, "save_trained") && !t->a->method->conclude)
         FAIL(err, INLAY_ERR_USAGE, "--save-trained: '%s' has no merge, what is saved is what was trained", t->name);
     return INLAY_OK;
 }
@@ -478,7 +490,7 @@ static inlay_status complete_request(training_run *t, inlay_error *err)
     q->dev = &t->dev;
     q->a = t->a;
     q->data = t->data;
-    q->eval_data = t->judged;
+    q->eval_data = t->evaluated;
     q->prep = &t->prep;
     q->prec = precision_choose(options_string(t->how->o, "precision"), &t->dev);
     t->v.epochs = q->epochs;
@@ -512,7 +524,7 @@ static void close_run(training_run *t)
     adapter_free(t->a, t->dev.k ? &t->dev : NULL);
     options_free(t->settings);
     dataset_free(t->data);
-    dataset_free(t->judged);
+    dataset_free(t->evaluated);
     if (t->dev.k)
         device_close(&t->dev);
     budget_close(&t->room);
@@ -521,7 +533,9 @@ static void close_run(training_run *t)
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err)
 {
-    training_run t = {.how = how, .name = name, .q = {.b = b},
+    training_run t = {.how = how,
+                      .name = name,
+                      .q = {.b = b},
                       .v = {.out = progress_stream(how->o), .saved = how->saved, .o = how->o}};
     bool complete = how->complete;
     inlay_status status = read_run(&t, err);

@@ -66,7 +66,7 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
         on_phase(v, "training", (int)v->total, "img");
 }
 
-static void on_plan(void *context, const train_plan *plan)
+static void on_plan(void *context, const train_estimate *plan)
 {
     train_view *v = context;
     char a[TEXT_SHORT], b[TEXT_SHORT], parts[BUDGET_TEXT];
@@ -108,8 +108,8 @@ static inlay_status on_saved(void *context, const train_result *result, inlay_er
 
 train_observer train_view_observer(train_view *v)
 {
-    return (train_observer){v,            on_phase, on_progress, on_step, on_epoch,
-                            on_evaluated, on_plan,  on_note,     on_stop, on_saved};
+    return (train_observer){v,       on_phase, on_progress, on_step, on_epoch, on_evaluated,
+                            on_plan, on_note,  on_stop,     on_saved};
 }
 
 void train_view_introduce(const train_view *v, const train_request *q)

@@ -6,12 +6,12 @@
 #include "formats/idx.h"
 
 static const option_spec option_table[] = {
-    {"images", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "IDX file of images (idx3-ubyte, may be gzipped)", false},
-    {"labels", OPTION_STRING, NULL, NULL, 0, 0, "FILE", "IDX file of labels (idx1-ubyte, may be gzipped)", false},
-    {"output", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder for the class folders", false},
-    {"names", OPTION_STRING, NULL, NULL, 0, 0, "A,B,...", "names of the classes, in label order; an empty name leaves the class out", false},
-    {"per_class", OPTION_INT, "0", NULL, 0, 1000000000, "N", "at most so many images of each class; 0: all", false},
-    {"skip", OPTION_INT, "0", NULL, 0, 1000000000, "N", "leave out the first N images of each class", false},
+    OPT_TEXT("images", NULL, "FILE", "IDX file of images (idx3-ubyte, may be gzipped)"),
+    OPT_TEXT("labels", NULL, "FILE", "IDX file of labels (idx1-ubyte, may be gzipped)"),
+    OPT_TEXT("output", NULL, "DIR", "folder for the class folders"),
+    OPT_TEXT("names", NULL, "A,B,...", "names of the classes, in label order; an empty name leaves the class out"),
+    OPT_INT("per_class", "0", 0, 1000000000, "N", "at most so many images of each class; 0: all"),
+    OPT_INT("skip", "0", 0, 1000000000, "N", "leave out the first N images of each class"),
     {0},
 };
 
@@ -38,7 +38,8 @@ static void read_names(unpacking *u)
 
 static inlay_status write_image(unpacking *u, uint32_t index, int label, inlay_error *err)
 {
-    const char *folder = path_join(u->memory, options_string(u->o, "output"), u->names[label]), *path = arena_printf(u->memory, "%s/%06u.pgm", folder, index);
+    const char *folder = path_join(u->memory, options_string(u->o, "output"), u->names[label]),
+               *path = arena_printf(u->memory, "%s/%06u.pgm", folder, index);
     size_t area = (size_t)u->images.sizes[1] * u->images.sizes[2];
     char head[48];
     FILE *out;
@@ -113,7 +114,8 @@ const command command_unpack = {
     .name = "unpack",
     .usage = "--images FILE --labels FILE --output DIR [--names A,B,...] [--per-class N] [--skip N]",
     .summary = "turn an IDX file (MNIST) into class folders",
-    .details = "Writes every image of an IDX pair as a PGM file in a folder for its class, so that the other commands can read it.",
+    .details = "Writes every image of an IDX pair as a PGM file in a folder for its class, so that the other commands "
+               "can read it.",
     .options = option_table,
     .run = run,
 };

@@ -11,7 +11,8 @@
 /* ---- writing a checkpoint ---- */
 
 /* A tensor of the requested type, in memory of its own. */
-static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, const int64_t *dims, const float *values, dtype type, inlay_error *err)
+static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, const int64_t *dims, const float *values,
+                               dtype type, inlay_error *err)
 {
     int64_t count = 1;
     void *block;
@@ -175,7 +176,7 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
     return add_head(c, err);
 }
 
-inlay_status checkpoint_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
+inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
     collection c = {.content = content,
@@ -250,7 +251,8 @@ static float *edit_bias(void *context, const char *name, int64_t count, inlay_er
     float *values = edit(context, name, err, &p);
 
     if (values && p->count != count) {
-        error_set(err, INLAY_ERR_SHAPE, "tensor '%s' has %lld values, expected %lld", name, (long long)p->count, (long long)count);
+        error_set(err, INLAY_ERR_SHAPE, "tensor '%s' has %lld values, expected %lld", name, (long long)p->count,
+                  (long long)count);
         return NULL;
     }
     return values;
@@ -272,16 +274,18 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     fold_target target = {&e, edit_weight, edit_bias};
     checkpoint_content content = {.b = b, .values = e.values, .classes = a->classes, .labels = a->labels, .prep = prep};
     float *weight = values_of(a->head_weight), *bias = values_of(a->head_bias);
-    inlay_status status = e.values && weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
+    inlay_status status =
+        e.values && weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
 
     if (status == INLAY_OK && !a->method->fold && (a->edge_count || a->transform_count))
-        status = error_set(err, INLAY_ERR_UNSUPPORTED, "a '%s' adapter cannot be written into the backbone's weights: it is not linear", a->name);
+        status = error_set(err, INLAY_ERR_UNSUPPORTED,
+                           "a '%s' adapter cannot be written into the backbone's weights: it is not linear", a->name);
     if (status == INLAY_OK && a->method->fold)
         status = a->method->fold(a, &target, err);
     if (status == INLAY_OK) {
         content.head_weight = weight;
         content.head_bias = bias;
-        status = checkpoint_write(&content, folder, type, err);
+        status = backbone_write(&content, folder, type, err);
     }
     for (int i = 0; e.values && i < b->param_count; i++)
         free(e.values[i]);

@@ -5,13 +5,15 @@
 #include "adapters/adapter.h"
 #include "data/preprocess.h"
 
-/* Writes a checkpoint in timm's naming (model.safetensors, config.json) that computes what backbone and loaded adapter compute together, its head included.
- * type: DTYPE_F32 or DTYPE_BF16. Works for methods that change weights linearly (LoRA, SSF) and for those that train the backbone's own weights; others are
- * refused. `prep`: the preprocessing that config.json states. */
+/* Writes a checkpoint in timm's naming (model.safetensors, config.json) that computes what backbone and loaded adapter
+ * compute together, its head included. type: DTYPE_F32 or DTYPE_BF16. Works for methods that change weights linearly
+ * (LoRA, SSF) and for those that train the backbone's own weights; others are refused. `prep`: the preprocessing that
+ * config.json states. */
 inlay_status fold_write(const adapter *a, const preprocess *prep, const char *folder, dtype type, inlay_error *err);
 
-/* Writes a checkpoint from the backbone's parameters as they are, with `labels` (may be NULL) as label_names. values[i] replaces the value of b->params[i]
- * where it is not NULL; the head is `head_weight` [classes, width] and `head_bias` [classes], or absent. */
+/* Writes a checkpoint from the backbone's parameters as they are, with `labels` (may be NULL) as label_names. values[i]
+ * replaces the value of b->params[i] where it is not NULL; the head is `head_weight` [classes, width] and `head_bias`
+ * [classes], or absent. */
 typedef struct checkpoint_content {
     const backbone *b;
     float *const *values;
@@ -24,6 +26,6 @@ typedef struct checkpoint_content {
 void *checkpoint_config(const checkpoint_content *content);
 /* The LayerNorms' epsilon that timm will use for such a checkpoint: its architectures have 1e-6 and 1e-5 only. */
 double checkpoint_timm_eps(const backbone *b);
-inlay_status checkpoint_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err);
+inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err);
 
 #endif

@@ -11,7 +11,7 @@
 #define OPACITY 0.6 /* of the colours */
 
 /* Viridis (Smith and van der Walt, CC0) at equal steps: lightness rises evenly, also for the colour-blind. */
-static const double viridis[][3] = {{68, 1, 84},    {71, 45, 123},  {59, 82, 139}, {44, 114, 142}, {33, 145, 140},
+static const double viridis[][3] = {{68, 1, 84},    {71, 45, 123}, {59, 82, 139},  {44, 114, 142}, {33, 145, 140},
                                     {40, 174, 128}, {94, 201, 98}, {173, 220, 48}, {253, 231, 37}};
 #define LAST_COLOUR ((double)(sizeof viridis / sizeof *viridis) - 1)
 
@@ -33,17 +33,21 @@ static inlay_status find_marks(drawing *d, int layer, inlay_error *err)
     d->marks = ARENA_ARRAY(d->m.g->memory, value, g->mark_count + 1);
     for (int i = 0; i < g->mark_count; i++) {
         const graph_mark_entry *mark = &g->marks[i];
-        if (strcmp(mark->name, TOKEN_WEIGHT_MARK) != 0 || g->values[mark->v].cols != 1 || g->values[mark->v].rows < d->rows * d->columns)
+        if (strcmp(mark->name, TOKEN_WEIGHT_MARK) != 0 || g->values[mark->v].cols != 1 ||
+            g->values[mark->v].rows < d->rows * d->columns)
             continue;
         found++;
         if (layer == HEATMAP_ALL_LAYERS || mark->layer == layer)
             d->marks[d->count++] = mark->v;
     }
     if (found == 0)
-        FAIL(err, INLAY_ERR_USAGE, "a '%s' adapter has no token weights that could be drawn: adapter_bias has them", d->s->a->name);
+        FAIL(err, INLAY_ERR_USAGE, "a '%s' adapter has no token weights that could be drawn: adapter_bias has them",
+             d->s->a->name);
     if (d->count == 0)
-        FAIL(err, INLAY_ERR_USAGE, "layer %d has no token weights: the backbone has the layers 0 to %lld, and what is dropped or skipped has none", layer,
-             (long long)d->s->b->shape.depth - 1);
+        FAIL(err, INLAY_ERR_USAGE,
+             "layer %d has no token weights: the backbone has the layers 0 to %lld, and what is dropped or skipped has "
+             "none",
+             layer, (long long)d->s->b->shape.depth - 1);
     return INLAY_OK;
 }
 
@@ -110,7 +114,8 @@ static inlay_status plain_picture(const session *s, const void *pixels, image *o
     while (factor * width < LEAST || factor * height < LEAST)
         factor++;
     for (size_t i = 0; i < count; i++)
-        seen.rgb[i] = preprocess_pixel_type(&s->prep) == DTYPE_U8 ? ((const uint8_t *)pixels)[i] : byte_of((double)((const float *)pixels)[i]);
+        seen.rgb[i] = preprocess_pixel_type(&s->prep) == DTYPE_U8 ? ((const uint8_t *)pixels)[i]
+                                                                  : byte_of((double)((const float *)pixels)[i]);
     status = image_resize(out, &seen, factor * width, factor * height, RESAMPLE_BICUBIC, NULL, err);
     image_free(&seen);
     return status;
@@ -131,7 +136,8 @@ static inlay_status weight_picture(const drawing *d, heatmap *h, int width, int 
         h->high = fmax(h->high, d->weights[i]);
     }
     for (int i = 0; i < patches; i++)
-        memset(grid.rgb + (size_t)i * 3, byte_of(h->high > h->low ? 255 * (d->weights[i] - h->low) / (h->high - h->low) : 0), 3);
+        memset(grid.rgb + (size_t)i * 3,
+               byte_of(h->high > h->low ? 255 * (d->weights[i] - h->low) / (h->high - h->low) : 0), 3);
     status = image_resize(out, &grid, width, height, RESAMPLE_BICUBIC, NULL, err);
     image_free(&grid);
     return status;
@@ -162,7 +168,8 @@ static inlay_status compose(const drawing *d, heatmap *h, const void *pixels, in
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for a picture");
     for (int y = 0; status == INLAY_OK && y < out->height; y++) {
         uint8_t *row = out->rgb + (size_t)y * (size_t)out->width * 3, *right = row + (size_t)(plain.width + GAP) * 3;
-        const uint8_t *from = plain.rgb + (size_t)y * (size_t)plain.width * 3, *weight = weights.rgb + (size_t)y * (size_t)plain.width * 3;
+        const uint8_t *from = plain.rgb + (size_t)y * (size_t)plain.width * 3,
+                      *weight = weights.rgb + (size_t)y * (size_t)plain.width * 3;
         memcpy(row, from, (size_t)plain.width * 3);
         memset(row + (size_t)plain.width * 3, 255, GAP * 3);
         for (int x = 0; x < plain.width * 3; x += 3)
@@ -175,7 +182,9 @@ static inlay_status compose(const drawing *d, heatmap *h, const void *pixels, in
 
 inlay_status heatmap_draw(heatmap *out, session *s, const dataset *set, int layer, inlay_error *err)
 {
-    drawing d = {.s = s, .rows = (int)(s->b->shape.height / s->b->shape.patch), .columns = (int)(s->b->shape.image_width / s->b->shape.patch)};
+    drawing d = {.s = s,
+                 .rows = (int)(s->b->shape.height / s->b->shape.patch),
+                 .columns = (int)(s->b->shape.image_width / s->b->shape.patch)};
     void *pixels = malloc(preprocess_pixel_bytes(&s->prep));
     inlay_status status = INLAY_OK;
 
@@ -184,7 +193,8 @@ inlay_status heatmap_draw(heatmap *out, session *s, const dataset *set, int laye
     if (!pixels || !d.weights)
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for a picture");
     else if (!s->a)
-        status = error_set(err, INLAY_ERR_USAGE, "a heat map shows an adapter's token weights, and there is no adapter");
+        status =
+            error_set(err, INLAY_ERR_USAGE, "a heat map shows an adapter's token weights, and there is no adapter");
     if (status == INLAY_OK)
         status = measure(&d, set, layer, pixels, err);
     if (status == INLAY_OK)

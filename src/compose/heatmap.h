@@ -2,7 +2,7 @@
 #ifndef INLAY_COMPOSE_HEATMAP_H
 #define INLAY_COMPOSE_HEATMAP_H
 
-#include "train/session.h"
+#include "infer/session.h"
 
 #define HEATMAP_ALL_LAYERS (-1)
 

@@ -41,7 +41,8 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
     int got;
 
     for (;;) {
-        TRY(loader_next(l, (int)q->batch, program_value(t->p, t->m.pixels, q->batch).data, t->labels, t->indices, &got, err));
+        TRY(loader_next(l, (int)q->batch, program_value(t->p, t->m.pixels, q->batch).data, t->labels, t->indices, &got,
+                        err));
         if (got == 0)
             break;
         program_forward(t->p, got, &(step_info){0});
@@ -63,7 +64,8 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
     for (int i = 0; i < u->bad_count; i++)
         u->bad[i] = arena_strdup(u->memory, loader_bad_message(l, i));
     if (u->images == 0)
-        FAIL(err, INLAY_ERR_IO, "none of the %d images could be read%s%s", q->data->count, u->bad_count ? "; the first: " : "", u->bad_count ? u->bad[0] : "");
+        FAIL(err, INLAY_ERR_IO, "none of the %d images could be read%s%s", q->data->count,
+             u->bad_count ? "; the first: " : "", u->bad_count ? u->bad[0] : "");
     return INLAY_OK;
 }
 
@@ -72,7 +74,8 @@ static inlay_status prepare(measuring *t, inlay_error *err)
 {
     const prune_request *q = t->q;
     session *s = q->s;
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep)};
+    model_request request = {
+        .dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep)};
     program_request plan = {.dev = &s->dev, .max_batch = q->batch};
     size_t most = 0;
 
@@ -129,12 +132,18 @@ inlay_status prune_measure(prune_usage *out, const prune_request *q, inlay_error
 
     *out = (prune_usage){0};
     if (!q->s->a || !adapter_is_fusion(q->s->a))
-        FAIL(err, INLAY_ERR_USAGE, "only a fusion of adapters can be pruned, this is a '%s' adapter", q->s->a ? q->s->a->name : "missing");
+        FAIL(err, INLAY_ERR_USAGE, "only a fusion of adapters can be pruned, this is a '%s' adapter",
+             q->s->a ? q->s->a->name : "missing");
     out->memory = arena_new();
     begin_sums(out, q->s->a);
     status = prepare(&t, err);
     if (status == INLAY_OK) {
-        loader_request request = {.data = q->data, .prep = &q->s->prep, .order = t.order, .count = q->data->count, .workers = q->workers, .ahead = (int)q->batch * 2};
+        loader_request request = {.data = q->data,
+                                  .prep = &q->s->prep,
+                                  .order = t.order,
+                                  .count = q->data->count,
+                                  .workers = q->workers,
+                                  .ahead = (int)q->batch * 2};
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)
@@ -180,7 +189,8 @@ const char *prune_text(arena *memory, const prune_usage *u, int keep)
     for (int layer = 0; layer < u->layers; layer++) {
         int count = prune_layer(u, layer, keep, parts);
         for (int i = 0; i < count; i++)
-            text = i ? arena_printf(memory, "%s,%d", text, parts[i]) : arena_printf(memory, "%s%s%d:%d", text, *text ? ";" : "", layer, parts[i]);
+            text = i ? arena_printf(memory, "%s,%d", text, parts[i])
+                     : arena_printf(memory, "%s%s%d:%d", text, *text ? ";" : "", layer, parts[i]);
     }
     return text;
 }
@@ -199,7 +209,8 @@ static void copy_option(void *context, const option_spec *spec, const char *text
         c->status = options_default(c->to, spec->name, text, "pruning", c->err);
 }
 
-inlay_status prune_write(const adapter *a, const device *d, const char *keep, const char *folder, const void *preprocessing, const void *record, inlay_error *err)
+inlay_status prune_write(const adapter *a, const device *d, const char *keep, const char *folder,
+                         const void *preprocessing, const void *record, inlay_error *err)
 {
     copying c = {.err = err};
     adapter *pruned;

@@ -1,9 +1,10 @@
-/* Pruning a fusion of adapters: in every layer the parts that get most attention stay (AdapterDrop, arXiv 2010.11918). */
+/* Pruning a fusion of adapters: in every layer the parts that get most attention stay (AdapterDrop, arXiv 2010.11918).
+ */
 #ifndef INLAY_COMPOSE_PRUNE_H
 #define INLAY_COMPOSE_PRUNE_H
 
 #include "data/loader.h"
-#include "train/session.h"
+#include "infer/session.h"
 
 typedef struct prune_usage {
     arena *memory;
@@ -27,12 +28,15 @@ typedef struct prune_request {
 inlay_status prune_measure(prune_usage *out, const prune_request *request, inlay_error *err);
 void prune_free(prune_usage *u);
 
-/* The `keep` most used parts of a layer in ascending order, all where there are no more; of equal ones the lower is kept. Returns how many. */
+/* The `keep` most used parts of a layer in ascending order, all where there are no more; of equal ones the lower is
+ * kept. Returns how many. */
 int prune_layer(const prune_usage *u, int layer, int keep, int *parts);
 /* The same of all layers, as the fusion's option `keep` has it. */
 const char *prune_text(arena *memory, const prune_usage *u, int keep);
 
-/* Saves a loaded fusion with another `keep`: a softmax over what is left, nothing is trained again. `preprocessing`, `record`: as for adapter_save. */
-inlay_status prune_write(const adapter *a, const device *d, const char *keep, const char *folder, const void *preprocessing, const void *record, inlay_error *err);
+/* Saves a loaded fusion with another `keep`: a softmax over what is left, nothing is trained again. `preprocessing`,
+ * `record`: as for adapter_save. */
+inlay_status prune_write(const adapter *a, const device *d, const char *keep, const char *folder,
+                         const void *preprocessing, const void *record, inlay_error *err);
 
 #endif

@@ -10,13 +10,14 @@ typedef struct csv {
     const char *name; /* for messages */
     char *next, *end; /* what is left of the text */
     char separator;
-    int line;         /* where the record that was read last begins, from 1 */
+    int line; /* where the record that was read last begins, from 1 */
     int lines_read;
     char **fields; /* of that record; they point into the text */
     int count, capacity;
 } csv;
 
-/* Reads text[size] with text[size] == '\0'; the text is changed while it is read and has to live as long as its fields are used. */
+/* Reads text[size] with text[size] == '\0'; the text is changed while it is read and has to live as long as its fields
+ * are used. */
 void csv_start(csv *c, char *text, size_t size, const char *name);
 void csv_stop(csv *c);
 

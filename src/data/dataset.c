@@ -76,7 +76,8 @@ static inlay_status add_images_below(builder *b, const char *path, int32_t label
     inlay_status status = INLAY_OK;
 
     if (depth > MAX_DEPTH)
-        FAIL(b->err, INLAY_ERR_IO, "'%s': folders are nested more than %d deep (a link that leads back?)", path, MAX_DEPTH);
+        FAIL(b->err, INLAY_ERR_IO, "'%s': folders are nested more than %d deep (a link that leads back?)", path,
+             MAX_DEPTH);
     TRY(dataset_list_folder(b->set->memory, path, &found, b->err));
     for (int i = 0; i < found.files.count; i++)
         dataset_add_sample(b, path_join(b->set->memory, path, found.files.items[i]), label);
@@ -103,7 +104,8 @@ void dataset_settle_classes(builder *b, names *found)
 
     set->classes = ARENA_ARRAY(set->memory, const char *, count ? count : 1);
     if (!given && found->count)
-        qsort(found->items, (size_t)found->count, sizeof *found->items, b->request->natural_sort ? by_nature : by_bytes);
+        qsort(found->items, (size_t)found->count, sizeof *found->items,
+              b->request->natural_sort ? by_nature : by_bytes);
     for (int i = 0; i < count; i++) {
         const char *name = given ? b->request->classes[i] : found->items[i];
         if (given || i == 0 || strcmp(name, set->classes[set->class_count - 1]) != 0)
@@ -182,7 +184,8 @@ static inlay_status refuse_split(const builder *b, const bool found[SPLITS], con
     dataset_list_text(text, sizeof text, list, count, SPLITS);
     if (!b->request->split)
         FAIL(b->err, INLAY_ERR_USAGE, "'%s' has the splits %s: say which one to read", b->request->path, text);
-    FAIL(b->err, INLAY_ERR_USAGE, "'%s' has no split '%s': found %s%s", b->request->path, b->request->split, count ? text : "none", hint);
+    FAIL(b->err, INLAY_ERR_USAGE, "'%s' has no split '%s': found %s%s", b->request->path, b->request->split,
+         count ? text : "none", hint);
 }
 
 static void note_splits(const builder *b, const split_folders *f)
@@ -315,7 +318,8 @@ static inlay_status read_class_folders(builder *b)
     return status;
 }
 
-/* Keeps the part of one undivided set that `split` asks for: a share of each class, drawn by the seed, is "val", the rest "train". */
+/* Keeps the part of one undivided set that `split` asks for: a share of each class, drawn by the seed, is "val", the
+ * rest "train". */
 static inlay_status take_split(builder *b, bool is_list)
 {
     const dataset_request *r = b->request;
@@ -351,7 +355,8 @@ static inlay_status take_split(builder *b, bool is_list)
             FAIL(b->err, INLAY_ERR_NOMEM, "out of memory splitting '%s'", r->path);
         }
         /* sites of the upper half: the lower ones shuffle the epochs of training */
-        rng_permutation(order, size, (rng_stream){.seed = r->seed, .purpose = RNG_SHUFFLE, .site = 0x80000000u | (uint32_t)label});
+        rng_permutation(order, size,
+                        (rng_stream){.seed = r->seed, .purpose = RNG_SHUFFLE, .stream = 0x80000000u | (uint32_t)label});
         for (int i = 0; i < validation; i++)
             chosen[order[i]] = true;
         for (int i = 0; i < size; i++)

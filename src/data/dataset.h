@@ -29,13 +29,15 @@ typedef struct dataset {
 } dataset;
 
 typedef struct dataset_request {
-    const char *path;      /* folder with train/val/test, folder of class folders, or a CSV list */
+    const char *path;  /* folder with train/val/test, folder of class folders, or a CSV list */
     const char *split; /* "train", "val", "test", "train+val"; folders of other usual names ("Testing", "validation")
                           are found as well */
-    double val_split;      /* one folder of classes only: this share of each class, drawn with `seed`, is "val" */
+    double val_split;  /* one folder of classes only: this share of each class, drawn with `seed`, is "val" */
     uint64_t seed;
-    bool natural_sort;     /* timm's order of class folders (class2 before class10); default: plain byte order as torchvision */
-    const char *const *classes; /* when not NULL: labels follow these names (an adapter's); unknown class folders are an error */
+    bool natural_sort; /* timm's order of class folders (class2 before class10); default: plain byte order as
+                          torchvision */
+    const char *const
+        *classes;    /* when not NULL: labels follow these names (an adapter's); unknown class folders are an error */
     int class_count; /* of `classes`; without them: numbers in a list are indices of so many classes, whichever of them
                         occur */
     notes *notes;    /* what was met and not read, and what it was taken for; may be NULL */
@@ -53,9 +55,10 @@ void dataset_free(dataset *d);
  * says so. */
 bool dataset_has_split(const char *path, const char *split);
 
-/* Which classes have no image to train on (a fault), and which none in `judged` (may be NULL), the split of that name.
+/* Which classes have no image to train on (a fault), and which none in `evaluated` (may be NULL), the split of that
+ * name.
  */
-void dataset_compare(const dataset *train, const dataset *judged, const char *split, notes *n);
+void dataset_compare(const dataset *train, const dataset *evaluated, const char *split, notes *n);
 
 /* Every image file below the given files and folders, in sorted order, without labels (label -1, no classes). */
 inlay_status dataset_from_paths(dataset **out, const char *const *paths, int count, notes *n, inlay_error *err);

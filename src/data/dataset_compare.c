@@ -48,7 +48,7 @@ static int list_empty(char *out, size_t room, const dataset *d, const int *count
     return found;
 }
 
-void dataset_compare(const dataset *train, const dataset *judged, const char *split, notes *n)
+void dataset_compare(const dataset *train, const dataset *evaluated, const char *split, notes *n)
 {
     int *counts = calloc(2 * (size_t)train->class_count + 1, sizeof *counts), *others = counts + train->class_count,
         missing;
@@ -60,8 +60,8 @@ void dataset_compare(const dataset *train, const dataset *judged, const char *sp
     missing = list_empty(text, sizeof text, train, counts);
     if (missing)
         notes_fault(n, "%d of %d classes have no image to train on: %s", missing, train->class_count, text);
-    if (judged && judged->class_count == train->class_count) {
-        count_images(judged, others);
+    if (evaluated && evaluated->class_count == train->class_count) {
+        count_images(evaluated, others);
         for (int c = 0; c < train->class_count; c++) /* those without any image are named above */
             others[c] += counts[c] == 0;
         missing = list_empty(text, sizeof text, train, others);

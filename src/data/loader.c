@@ -1,4 +1,5 @@
-/* Worker threads fill a ring of slots; sample k of the order always goes into slot k % ahead, so the order needs no sorting. */
+/* Worker threads fill a ring of slots; sample k of the order always goes into slot k % ahead, so the order needs no
+ * sorting. */
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -39,7 +40,8 @@ struct loader {
 #define MAX_IMAGE_BYTES ((size_t)1 << 31)
 
 /* s->sum: of the file's bytes; left alone where it could not be read, and of an image whose content the set holds. */
-static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s, inlay_error *err)
+static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s,
+                               inlay_error *err)
 {
     const char *path = r->data->samples[index].path;
     char *bytes;
@@ -84,7 +86,7 @@ static void fill_slot(loader *l, int position)
     const loader_request *r = &l->request;
     int ring = position % r->ahead, index = r->order[position];
     slot *s = &l->slots[ring];
-    rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .site = (uint32_t)index, .step = r->epoch};
+    rng_stream stream = {.seed = r->seed, .purpose = RNG_AUGMENT, .stream = (uint32_t)index, .step = r->epoch};
 
     s->error = (inlay_error){0};
     s->sum = 0;
@@ -117,7 +119,8 @@ static void *work(void *argument)
 static inlay_status check_request(const loader_request *r, inlay_error *err)
 {
     if (r->workers < 1 || r->ahead < 1 || r->count < 0)
-        FAIL(err, INLAY_ERR_USAGE, "a loader of %d samples with %d workers and %d images ahead: expected at least 0, 1 and 1", r->count,
+        FAIL(err, INLAY_ERR_USAGE,
+             "a loader of %d samples with %d workers and %d images ahead: expected at least 0, 1 and 1", r->count,
              r->workers, r->ahead);
     for (int i = 0; i < r->count; i++)
         if (r->order[i] < 0 || r->order[i] >= r->data->count)
@@ -160,7 +163,8 @@ inlay_status loader_new(loader **out, const loader_request *request, inlay_error
     while (status == INLAY_OK && l->thread_count < request->workers) {
         int failure = pthread_create(&l->threads[l->thread_count], NULL, work, l);
         if (failure)
-            status = error_set(err, INLAY_ERR_NOMEM, "cannot start reader thread %d: %s", l->thread_count + 1, strerror(failure));
+            status = error_set(err, INLAY_ERR_NOMEM, "cannot start reader thread %d: %s", l->thread_count + 1,
+                               strerror(failure));
         else
             l->thread_count++;
     }
@@ -235,8 +239,8 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
         pthread_mutex_unlock(&l->lock);
         TRY(record(r, s, index, err));
         if (s->status == INLAY_OK) {
-            memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes, l->pixels + (size_t)(position % r->ahead) * l->image_bytes,
-                   l->image_bytes);
+            memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes,
+                   l->pixels + (size_t)(position % r->ahead) * l->image_bytes, l->image_bytes);
             labels[*got] = r->data->samples[index].label;
             indices[*got] = index;
             l->cut_count += s->cut;

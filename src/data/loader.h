@@ -11,12 +11,12 @@ typedef struct loader_request {
     const dataset *data;
     const preprocess *prep;
     image_records *records; /* where it is kept what the images are; may be NULL */
-    const int *order;   /* sample indices to read, [count]; kept by the caller while the loader lives */
+    const int *order;       /* sample indices to read, [count]; kept by the caller while the loader lives */
     int count;
-    int workers;        /* >= 1 */
-    int ahead;          /* images decoded ahead of the consumer at most */
+    int workers; /* >= 1 */
+    int ahead;   /* images decoded ahead of the consumer at most */
     bool augment;
-    uint64_t seed;      /* of the augmentation */
+    uint64_t seed; /* of the augmentation */
     uint32_t epoch;
 } loader_request;
 
@@ -29,7 +29,8 @@ void loader_free(loader *l); /* stops the workers; NULL accepted */
  * data->samples). Unreadable images are skipped and remembered: *got may then be smaller at the end of the order only,
  * a batch is filled from the samples that follow. *got = 0: the end. Trouble of the moment, such as too many open
  * files, is no fault of an image and ends the reading with its error. */
-inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err);
+inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got,
+                         inlay_error *err);
 
 /* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */
 int loader_bad_count(const loader *l);

@@ -8,7 +8,8 @@
 
 #define DEFAULT_CROP_PCT 0.875 /* timm's, for checkpoints that do not say */
 
-/* The image is resized to width x height, of which the part at (left, top) becomes the pixels; what lies outside is filled. */
+/* The image is resized to width x height, of which the part at (left, top) becomes the pixels; what lies outside is
+ * filled. */
 typedef struct placement {
     int width, height, left, top;
 } placement;
@@ -75,8 +76,8 @@ static placement place(const preprocess *p, const image *in)
     return made;
 }
 
-/* Elements of the stream: the real draws of attempt k are 8k and 8k + 1, its whole ones come from the block behind them; the flip is far
- * off. */
+/* Elements of the stream: the real draws of attempt k are 8k and 8k + 1, its whole ones come from the block behind
+ * them; the flip is far off. */
 enum { ATTEMPTS = 10, DRAWS_PER_ATTEMPT = 8, FLIP_DRAW = 1024 };
 
 /* torchvision's RandomResizedCrop.get_params. */
@@ -88,7 +89,8 @@ static void draw_crop(const preprocess *p, const image *in, rng_stream stream, i
 
     for (uint64_t k = 0; k < ATTEMPTS; k++) {
         uint64_t whole = k * (DRAWS_PER_ATTEMPT / 2) + 2; /* rng_below takes two words for each element */
-        double target = area * (p->scale_low + (p->scale_high - p->scale_low) * rng_uniform(stream, k * DRAWS_PER_ATTEMPT));
+        double target =
+            area * (p->scale_low + (p->scale_high - p->scale_low) * rng_uniform(stream, k * DRAWS_PER_ATTEMPT));
         double aspect = exp(low + (high - low) * rng_uniform(stream, k * DRAWS_PER_ATTEMPT + 1));
         double w = rint(sqrt(target * aspect)), h = rint(sqrt(target / aspect));
         if (w > 0 && w <= in->width && h > 0 && h <= in->height) {
@@ -109,7 +111,8 @@ static void draw_crop(const preprocess *p, const image *in, rng_stream stream, i
     crop[1] = (in->height - crop[3]) / 2;
 }
 
-/* What a border is filled with: the mean colour, as in timm. Centre crops of an image that is too small are padded with zeros. */
+/* What a border is filled with: the mean colour, as in timm. Centre crops of an image that is too small are padded with
+ * zeros. */
 static void fill_colour(const preprocess *p, uint8_t colour[3])
 {
     for (int c = 0; c < 3; c++) {
@@ -120,8 +123,8 @@ static void fill_colour(const preprocess *p, uint8_t colour[3])
     }
 }
 
-/* Copies the overlap of the crop and the resized image, fills the rest. `resized` holds the part of the resized image from (part[0],
- * part[1]) on. */
+/* Copies the overlap of the crop and the resized image, fills the rest. `resized` holds the part of the resized image
+ * from (part[0], part[1]) on. */
 static void copy_bytes(const preprocess *p, placement at, const int part[4], const image *resized, uint8_t *pixels)
 {
     uint8_t colour[3];
@@ -181,7 +184,8 @@ static void flip_pixels(const preprocess *p, void *pixels)
     }
 }
 
-inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err)
+inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels,
+                              inlay_error *err)
 {
     bool augmented = augment && p->scale_low > 0;
     image crop = {0};

@@ -34,9 +34,10 @@ typedef struct preprocess {
 dtype preprocess_pixel_type(const preprocess *p);
 size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [height, width, 3] */
 
-/* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip as
- * torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
-inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels, inlay_error *err);
+/* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip
+ * as torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
+inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels,
+                              inlay_error *err);
 /* An image file that was read already; `name` is for messages. *cut, which may be NULL: the image had grey of more than
  * 8 bits that was cut at 255. */
 inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,

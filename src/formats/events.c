@@ -76,7 +76,8 @@ static inlay_status write_record(events *e, const message *m, inlay_error *err)
     crc = crc32c_masked(m->bytes, m->size);
     for (int i = 0; i < 4; i++)
         tail[i] = (unsigned char)(crc >> (8 * i));
-    if (fwrite(head, 1, 12, e->stream) != 12 || fwrite(m->bytes, 1, m->size, e->stream) != m->size || fwrite(tail, 1, 4, e->stream) != 4 || fflush(e->stream) != 0)
+    if (fwrite(head, 1, 12, e->stream) != 12 || fwrite(m->bytes, 1, m->size, e->stream) != m->size ||
+        fwrite(tail, 1, 4, e->stream) != 4 || fflush(e->stream) != 0)
         return file_error(err, "write", e->path);
     return INLAY_OK;
 }

@@ -1,4 +1,5 @@
-/* Images: decoding to 8-bit RGB and resampling, with the very bits that Pillow-based loaders (timm, torchvision) see. */
+/* Images: decoding to 8-bit RGB and resampling, with the very bits that Pillow-based loaders (timm, torchvision) see.
+ */
 #ifndef INLAY_FORMATS_IMAGE_H
 #define INLAY_FORMATS_IMAGE_H
 
@@ -7,8 +8,8 @@
 
 typedef struct image {
     int width, height;
-    uint8_t *rgb; /* [height, width, 3]; freed by image_free */
-    bool cut;     /* grey of more than 8 bits was cut at 255 */
+    uint8_t *rgb;        /* [height, width, 3]; freed by image_free */
+    bool cut;            /* grey of more than 8 bits was cut at 255 */
     memory_share *share; /* what `taken` bytes of are given back by image_free; NULL: none */
     uint64_t taken;
 } image;
@@ -27,7 +28,15 @@ enum {
         2 /* grey of more than 8 bits is scaled to 8: value * 255 / largest, rounded; else cut at 255, as Pillow does */
 };
 
-typedef enum resample { RESAMPLE_NEAREST, RESAMPLE_BILINEAR, RESAMPLE_BICUBIC, RESAMPLE_LANCZOS, RESAMPLE_BOX, RESAMPLE_HAMMING, RESAMPLE_TF_BILINEAR } resample;
+typedef enum resample {
+    RESAMPLE_NEAREST,
+    RESAMPLE_BILINEAR,
+    RESAMPLE_BICUBIC,
+    RESAMPLE_LANCZOS,
+    RESAMPLE_BOX,
+    RESAMPLE_HAMMING,
+    RESAMPLE_TF_BILINEAR
+} resample;
 
 /* "bilinear", "bicubic", ..., "tf-bilinear"; also "pil-bilinear-aa" and "pil-bicubic-aa". */
 bool resample_from_name(const char *name, resample *out);
@@ -59,14 +68,16 @@ void image_free(image *img);
 /* An 8-bit RGB PNG; a reader never sees half of it. */
 inlay_status image_write_png(const image *img, const char *path, inlay_error *err);
 
-/* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top, right, bottom} in pixels of `in`,
- * NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
-inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4], inlay_error *err);
+/* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top,
+ * right, bottom} in pixels of `in`, NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
+inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4],
+                          inlay_error *err);
 /* The part {left, top, width, height} of what image_resize makes, without computing the rest; part NULL: all of it. */
-inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter, const double box[4], const int part[4],
-                                 inlay_error *err);
+inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter,
+                                 const double box[4], const int part[4], inlay_error *err);
 
-/* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3] allocated by the caller. */
+/* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3]
+ * allocated by the caller. */
 void image_resize_tf_bilinear(float *out, const image *in, int width, int height);
 /* Columns from `left` on of its row `row`: `count` of them. */
 void image_resize_tf_row(float *out, const image *in, int width, int height, int row, int left, int count);

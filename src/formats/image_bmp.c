@@ -1,4 +1,5 @@
-/* Windows bitmaps: palettes of 1, 4 and 8 bits, run lengths, 16, 24 and 32 bits, rows bottom-up or top-down, all headers from OS/2 1.x on.
+/* Windows bitmaps: palettes of 1, 4 and 8 bits, run lengths, 16, 24 and 32 bits, rows bottom-up or top-down, all
+ * headers from OS/2 1.x on.
  */
 #include "formats/image_codec.h"
 
@@ -18,7 +19,7 @@ typedef struct bmp {
     const uint8_t *bytes;
     size_t size;
     const char *name;
-    size_t start; /* of the header behind that of the file */
+    size_t start;                           /* of the header behind that of the file */
     uint32_t header, compression, masks[3]; /* red, green, blue */
     int64_t width, height;
     int bits;
@@ -55,8 +56,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
     b->pixels = b->start ? little(b->bytes + 10, 4) : 0;
     b->header = little(info, 4);
-    if (b->header != OS2_HEADER && b->header != 40 && b->header != 52 && b->header != 56 && b->header != 64 && b->header != 108 &&
-        b->header != 124)
+    if (b->header != OS2_HEADER && b->header != 40 && b->header != 52 && b->header != 56 && b->header != 64 &&
+        b->header != 108 && b->header != 124)
         FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP header of %u bytes is not known", b->name, b->header);
     if (b->size < b->start + b->header)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
@@ -75,7 +76,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
         b->height = b->top_down ? -b->height : b->height;
         if (b->compression == COMPRESSION_MASKS) {
             if (b->header == 40)
-                after += 12; /* the three masks follow the header; in longer headers they are its fields, at the same place */
+                after += 12; /* the three masks follow the header; in longer headers they are its fields, at the same
+                                place */
             if (b->size < after || b->size < b->start + 52)
                 FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated in its header", b->name);
             for (int c = 0; c < 3; c++)
@@ -98,8 +100,8 @@ static inlay_status read_header(bmp *b, inlay_error *err)
 /* Decides how a pixel of 16, 24 or 32 bits is taken apart, in masks[]. */
 static inlay_status settle_masks(bmp *b, inlay_error *err)
 {
-    static const uint32_t rgb555[3] = {0x7C00, 0x3E0, 0x1F}, rgb565[3] = {0xF800, 0x7E0, 0x1F}, rgb888[3] = {0xFF0000, 0xFF00, 0xFF},
-                          none[3] = {0};
+    static const uint32_t rgb555[3] = {0x7C00, 0x3E0, 0x1F}, rgb565[3] = {0xF800, 0x7E0, 0x1F},
+                          rgb888[3] = {0xFF0000, 0xFF00, 0xFF}, none[3] = {0};
     bool known = b->bits == 16 ? memcmp(b->masks, rgb555, 12) == 0 || memcmp(b->masks, rgb565, 12) == 0 : true;
 
     if (b->compression == COMPRESSION_NONE || memcmp(b->masks, none, sizeof none) == 0) {
@@ -108,10 +110,12 @@ static inlay_status settle_masks(bmp *b, inlay_error *err)
     }
     for (int c = 0; c < 3 && b->bits > 16; c++) {
         uint32_t mask = b->masks[c];
-        known = known && (mask == 0xFFu || mask == 0xFF00u || mask == 0xFF0000u || (mask == 0xFF000000u && b->bits == 32));
+        known =
+            known && (mask == 0xFFu || mask == 0xFF00u || mask == 0xFF0000u || (mask == 0xFF000000u && b->bits == 32));
     }
     if (!known)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP with the unusual bit masks %x, %x, %x", b->name, b->masks[0], b->masks[1], b->masks[2]);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP with the unusual bit masks %x, %x, %x", b->name, b->masks[0],
+             b->masks[1], b->masks[2]);
     return INLAY_OK;
 }
 
@@ -154,7 +158,8 @@ static void put_run(run_reader *r, size_t count, uint8_t first, uint8_t second)
         r->indices[r->done++] = i & 1 ? second : first;
 }
 
-/* A zero byte and what follows it: the end of a row or of the image, a jump, or pixels one by one. False: no more pixels. */
+/* A zero byte and what follows it: the end of a row or of the image, a jump, or pixels one by one. False: no more
+ * pixels. */
 static bool read_escape(run_reader *r, size_t width, size_t *x, uint8_t code, bool nibbles)
 {
     if (code == 0) {
@@ -195,7 +200,8 @@ static inlay_status decode_runs(const bmp *b, image *out, inlay_error *err)
 
     r.indices = malloc(r.wanted);
     if (!r.indices)
-        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", b->name, out->width, out->height);
+        FAIL(err, INLAY_ERR_NOMEM, "'%s': out of memory for an image of %d x %d pixels", b->name, out->width,
+             out->height);
     while (more && r.done < r.wanted && r.at < r.size && r.size - r.at >= 2) {
         uint8_t count = r.bytes[r.at], byte = r.bytes[r.at + 1];
         r.at += 2;
@@ -213,7 +219,8 @@ static inlay_status decode_runs(const bmp *b, image *out, inlay_error *err)
     }
     free(r.indices);
     if (r.done < r.wanted)
-        FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated: %zu of %zu pixels found", b->name, r.done, r.wanted);
+        FAIL(err, INLAY_ERR_FORMAT, "'%s': the BMP file is truncated: %zu of %zu pixels found", b->name, r.done,
+             r.wanted);
     return INLAY_OK;
 }
 
@@ -227,10 +234,12 @@ inlay_status image_decode_bmp(image *out, image_source *s, inlay_error *err)
 
     TRY(read_header(&b, err));
     if (b.bits != 1 && b.bits != 4 && b.bits != 8 && b.bits != 16 && b.bits != 24 && b.bits != 32)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP with %d bits a pixel, expected 1, 4, 8, 16, 24 or 32", name, b.bits);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP with %d bits a pixel, expected 1, 4, 8, 16, 24 or 32", name,
+             b.bits);
     if (b.compression > COMPRESSION_MASKS || (b.compression == COMPRESSION_MASKS && b.bits <= 8) ||
         (b.compression == COMPRESSION_RLE8 && b.bits != 8) || (b.compression == COMPRESSION_RLE4 && b.bits != 4))
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP of %d bits with compression %u is not known", name, b.bits, b.compression);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': BMP of %d bits with compression %u is not known", name, b.bits,
+             b.compression);
     if (b.bits > 8)
         TRY(settle_masks(&b, err));
     runs = b.compression == COMPRESSION_RLE8 || b.compression == COMPRESSION_RLE4;

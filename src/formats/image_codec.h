@@ -11,10 +11,10 @@
 typedef struct image_source {
     const uint8_t *bytes;
     size_t size;
-    const char *name;   /* for messages */
-    bool scale_grey;    /* IMAGE_SCALE_GREY */
-    bool upright;       /* IMAGE_UPRIGHT: the orientation is asked for */
-    int orientation;    /* found by the decoder: 1..8 as in EXIF; it stays 1 where there is none */
+    const char *name;           /* for messages */
+    bool scale_grey;            /* IMAGE_SCALE_GREY */
+    bool upright;               /* IMAGE_UPRIGHT: the orientation is asked for */
+    int orientation;            /* found by the decoder: 1..8 as in EXIF; it stays 1 where there is none */
     const image_memory *memory; /* NULL: any */
     bool always_turned; /* the orientation belongs to the picture: it is applied unasked, as Pillow does for TIFF */
 } image_source;

@@ -68,7 +68,8 @@ int xmp_orientation(const uint8_t *bytes, size_t size)
 
 inlay_status image_orient(image *img, int orientation, inlay_error *err)
 {
-    bool transposed = orientation >= 5, mirrored = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+    bool transposed = orientation >= 5,
+         mirrored = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     bool upturned = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     image upright = {.width = transposed ? img->height : img->width,
                      .height = transposed ? img->width : img->height,
@@ -83,7 +84,8 @@ inlay_status image_orient(image *img, int orientation, inlay_error *err)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory turning an image of %d x %d pixels upright", img->width, img->height);
     for (int row = 0; row < upright.height; row++)
         for (int column = 0; column < upright.width; column++) {
-            int x = transposed ? row : column, y = transposed ? column : row; /* in the stored image, before mirroring */
+            int x = transposed ? row : column,
+                y = transposed ? column : row; /* in the stored image, before mirroring */
             if (mirrored)
                 x = img->width - 1 - x;
             if (upturned)

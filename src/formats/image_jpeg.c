@@ -1,4 +1,5 @@
-/* JPEG through libjpeg. Settings and leniency are Pillow's: slow integer DCT, fancy upsampling, warnings ignored, missing data refused. */
+/* JPEG through libjpeg. Settings and leniency are Pillow's: slow integer DCT, fancy upsampling, warnings ignored,
+ * missing data refused. */
 #include "formats/image_codec.h"
 
 #include <setjmp.h>
@@ -47,7 +48,8 @@ static void source_nothing(j_decompress_ptr jpeg)
     (void)jpeg;
 }
 
-/* The whole file is in the buffer: asking for more means that it is truncated. libjpeg then "suspends" and the caller sees it. */
+/* The whole file is in the buffer: asking for more means that it is truncated. libjpeg then "suspends" and the caller
+ * sees it. */
 static boolean source_fill(j_decompress_ptr jpeg)
 {
     (void)jpeg;
@@ -85,7 +87,8 @@ static inline uint8_t scaled(unsigned a, unsigned b) /* a * b / 255, rounded, as
     return (uint8_t)((product + (product >> 8)) >> 8);
 }
 
-/* Spreads a row of 1 or 4 channels to RGB. CMYK is taken as Adobe stores it, inverted, whatever the file says: so does Pillow. */
+/* Spreads a row of 1 or 4 channels to RGB. CMYK is taken as Adobe stores it, inverted, whatever the file says: so does
+ * Pillow. */
 static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int channels)
 {
     for (int i = 0; i < width; i++, row += channels, rgb += 3)
@@ -135,19 +138,22 @@ static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated in its header", name);
     s->orientation = find_orientation(jpeg); /* 1 where no marker was kept */
     if (jpeg->num_components != 1 && jpeg->num_components != 3 && jpeg->num_components != 4)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': JPEG with %d components, expected 1, 3 or 4", name, jpeg->num_components);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "'%s': JPEG with %d components, expected 1, 3 or 4", name,
+             jpeg->num_components);
     jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : jpeg->num_components == 3 ? JCS_RGB : JCS_CMYK;
     TRY(image_check_size(jpeg->image_width, jpeg->image_height, name, err));
     TRY(check_room(jpeg, s, err));
     TRY(image_new(out, s, jpeg->image_width, jpeg->image_height, working_memory(jpeg), err));
     if (!jpeg_start_decompress(jpeg))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated", name);
-    row = jpeg->mem->alloc_large((j_common_ptr)jpeg, JPOOL_IMAGE, (size_t)jpeg->output_width * (size_t)jpeg->output_components);
+    row = jpeg->mem->alloc_large((j_common_ptr)jpeg, JPOOL_IMAGE,
+                                 (size_t)jpeg->output_width * (size_t)jpeg->output_components);
     while (jpeg->output_scanline < jpeg->output_height) {
         uint8_t *rgb = out->rgb + (size_t)jpeg->output_scanline * (size_t)out->width * 3;
         JSAMPROW target = jpeg->output_components == 3 ? rgb : row;
         if (jpeg_read_scanlines(jpeg, &target, 1) != 1)
-            FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated: %u of %d rows found", name, jpeg->output_scanline, out->height);
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': the JPEG file is truncated: %u of %d rows found", name,
+                 jpeg->output_scanline, out->height);
         if (jpeg->output_components != 3)
             row_to_rgb(rgb, row, out->width, jpeg->output_components);
     }

@@ -44,8 +44,8 @@ static void on_read(png_structp png, png_bytep target, size_t count)
     r->left -= count;
 }
 
-/* No chunk is longer than the file and no row longer than 8 MB. Without this limit a chunk that claims 2 GB is allocated and cleared before
- * it is found missing. */
+/* No chunk is longer than the file and no row longer than 8 MB. Without this limit a chunk that claims 2 GB is
+ * allocated and cleared before it is found missing. */
 static png_voidp limited_malloc(png_structp png, png_alloc_size_t size)
 {
     const png_reader *r = png_get_mem_ptr(png);
@@ -59,7 +59,8 @@ static void limited_free(png_structp png, png_voidp block)
     free(block);
 }
 
-/* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey. */
+/* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey.
+ */
 static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source *s, int color_type, int depth,
                        const uint8_t palette[256][3])
 {
@@ -80,8 +81,8 @@ static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source
             memcpy(rgb, pixel, 3);
             continue;
         }
-        /* 16-bit grey becomes Pillow's mode I;16, whose conversion to RGB clips at 255 instead of scaling: nearly everything turns white.
-         * Grey with alpha and RGB of 16 bits keep their high byte. Both are copied here. */
+        /* 16-bit grey becomes Pillow's mode I;16, whose conversion to RGB clips at 255 instead of scaling: nearly
+         * everything turns white. Grey with alpha and RGB of 16 bits keep their high byte. Both are copied here. */
         if (color_type == PNG_COLOR_TYPE_GRAY && depth == 16)
             grey = image_deep_grey(out, s, (uint32_t)row[2 * i] << 8 | row[2 * i + 1], 65535);
         else if (depth < 8)

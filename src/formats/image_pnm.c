@@ -15,8 +15,8 @@ static bool is_space(uint8_t c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a comment up to the end of the
- * line. */
+/* The next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a comment
+ * up to the end of the line. */
 static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay_error *err)
 {
     int digits = 0;
@@ -34,7 +34,8 @@ static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay
                 return INLAY_OK;
             }
         } else if (c < '0' || c > '9' || digits == 9) {
-            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: byte 0x%02x at offset %zu, expected a number (%s)", p->name, c, p->at, what);
+            FAIL(err, INLAY_ERR_FORMAT, "'%s': broken PNM: byte 0x%02x at offset %zu, expected a number (%s)", p->name,
+                 c, p->at, what);
         } else {
             *value = *value * 10 + (c - '0');
             digits++;
@@ -90,8 +91,8 @@ static inlay_status decode_bitmap(pnm *p, image *out, bool plain, inlay_error *e
     return INLAY_OK;
 }
 
-/* Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to RGB clips at 255 instead of scaling back.
- * Colour is scaled to 0..255. Both round half to even, as Python does. */
+/* Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to RGB clips at 255
+ * instead of scaling back. Colour is scaled to 0..255. Both round half to even, as Python does. */
 static uint8_t to_byte(image *out, const image_source *s, unsigned value, unsigned largest, bool grey)
 {
     unsigned top = grey && largest > 255 ? 65535 : 255;

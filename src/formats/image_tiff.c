@@ -13,28 +13,28 @@
 
 #include <tiffio.h>
 
-#define FUNCTIONS(F)                                                                                                   \
-    F(TIFFClientOpenExt)                                                                                               \
-    F(TIFFClose)                                                                                                       \
-    F(TIFFComputeStrip)                                                                                                \
-    F(TIFFComputeTile)                                                                                                 \
-    F(TIFFGetField)                                                                                                    \
-    F(TIFFGetFieldDefaulted)                                                                                           \
-    F(TIFFGetStrileOffset)                                                                                             \
-    F(TIFFIsTiled)                                                                                                     \
-    F(TIFFOpenOptionsAlloc)                                                                                            \
-    F(TIFFOpenOptionsFree)                                                                                             \
-    F(TIFFOpenOptionsSetErrorHandlerExtR)                                                                              \
-    F(TIFFOpenOptionsSetMaxSingleMemAlloc)                                                                             \
-    F(TIFFOpenOptionsSetWarningHandlerExtR)                                                                            \
-    F(TIFFRGBAImageBegin)                                                                                              \
-    F(TIFFRGBAImageEnd)                                                                                                \
-    F(TIFFRGBAImageGet)                                                                                                \
-    F(TIFFReadEncodedStrip)                                                                                            \
-    F(TIFFReadEncodedTile)                                                                                             \
-    F(TIFFScanlineSize64)                                                                                              \
-    F(TIFFSetField)                                                                                                    \
-    F(TIFFTileRowSize64)                                                                                               \
+#define FUNCTIONS(F)                        \
+    F(TIFFClientOpenExt)                    \
+    F(TIFFClose)                            \
+    F(TIFFComputeStrip)                     \
+    F(TIFFComputeTile)                      \
+    F(TIFFGetField)                         \
+    F(TIFFGetFieldDefaulted)                \
+    F(TIFFGetStrileOffset)                  \
+    F(TIFFIsTiled)                          \
+    F(TIFFOpenOptionsAlloc)                 \
+    F(TIFFOpenOptionsFree)                  \
+    F(TIFFOpenOptionsSetErrorHandlerExtR)   \
+    F(TIFFOpenOptionsSetMaxSingleMemAlloc)  \
+    F(TIFFOpenOptionsSetWarningHandlerExtR) \
+    F(TIFFRGBAImageBegin)                   \
+    F(TIFFRGBAImageEnd)                     \
+    F(TIFFRGBAImageGet)                     \
+    F(TIFFReadEncodedStrip)                 \
+    F(TIFFReadEncodedTile)                  \
+    F(TIFFScanlineSize64)                   \
+    F(TIFFSetField)                         \
+    F(TIFFTileRowSize64)                    \
     F(TIFFTileSize64)
 
 #define LIBRARY image_tiff_library
@@ -53,7 +53,7 @@ typedef struct tiff_reader {
     uint16_t bits, samples, photometric, format, compression, planar,
         extra;   /* extra: what the first sample behind the colours is */
     int colours; /* samples of a pixel that are colours */
-    bool ycbcr; /* the samples are Y, Cb and Cr: put_pixel makes them RGB */
+    bool ycbcr;  /* the samples are Y, Cb and Cr: put_pixel makes them RGB */
     uint16_t *map[3];
     unsigned char *block; /* a strip or tile, of each plane */
 } tiff_reader;
@@ -450,8 +450,7 @@ static uint64_t working_memory(const tiff_reader *r, int planes)
     if (!tiled)
         block = lib.TIFFScanlineSize64(r->tiff) * rows;
     block = block < UINT64_MAX >> 8 ? block : UINT64_MAX >> 8;
-    return block * (uint64_t)planes + r->s->size + (jpeg ? pixels * r->samples * 2 : 0) +
-           (converted ? pixels * 4 : 0);
+    return block * (uint64_t)planes + r->s->size + (jpeg ? pixels * r->samples * 2 : 0) + (converted ? pixels * 4 : 0);
 }
 
 static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)

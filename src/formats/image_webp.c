@@ -1,4 +1,5 @@
-/* WebP through libwebp: lossy, lossless, with alpha (dropped); of an animation the first frame on a black canvas, as Pillow shows it. */
+/* WebP through libwebp: lossy, lossless, with alpha (dropped); of an animation the first frame on a black canvas, as
+ * Pillow shows it. */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>
@@ -45,17 +46,20 @@ static int find_orientation(const uint8_t *bytes, size_t size)
 }
 
 /* Decodes one still bitstream onto the canvas with its corner at (left, top). */
-static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t size, int left, int top, const char *name, inlay_error *err)
+static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t size, int left, int top, const char *name,
+                                 inlay_error *err)
 {
-    static const char *const reasons[] = {"ok",          "out of memory", "invalid parameter", "broken bitstream", "unsupported feature",
-                                          "interrupted", "interrupted",   "not enough data"};
+    static const char *const reasons[] = {
+        "ok",          "out of memory", "invalid parameter", "broken bitstream", "unsupported feature",
+        "interrupted", "interrupted",   "not enough data"};
     WebPDecoderConfig config;
     VP8StatusCode code;
 
     if (!WebPInitDecoderConfig(&config))
         FAIL(err, INLAY_ERR_INTERNAL, "libwebp has another version than its headers");
     code = WebPGetFeatures(bytes, size, &config.input);
-    if (code == VP8_STATUS_OK && (config.input.width > canvas->width - left || config.input.height > canvas->height - top))
+    if (code == VP8_STATUS_OK &&
+        (config.input.width > canvas->width - left || config.input.height > canvas->height - top))
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken WebP: a frame does not fit on its canvas", name);
     if (code == VP8_STATUS_OK) {
         size_t stride = (size_t)canvas->width * 3;
@@ -100,6 +104,6 @@ inlay_status image_decode_webp(image *out, image_source *s, inlay_error *err)
     if (!frame || length < FRAME_HEADER || little(frame, 3) * 2 >= (uint32_t)out->width ||
         little(frame + 3, 3) * 2 >= (uint32_t)out->height)
         FAIL(err, INLAY_ERR_FORMAT, "'%s': broken WebP: no usable first frame", name);
-    return decode_still(out, frame + FRAME_HEADER, length - FRAME_HEADER, (int)little(frame, 3) * 2, (int)little(frame + 3, 3) * 2, name,
-                        err);
+    return decode_still(out, frame + FRAME_HEADER, length - FRAME_HEADER, (int)little(frame, 3) * 2,
+                        (int)little(frame + 3, 3) * 2, name, err);
 }

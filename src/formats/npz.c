@@ -1,4 +1,5 @@
-/* NumPy .npz: a zip of .npy members, stored or deflated. The central directory tells sizes; each member's local header only where its data begins. */
+/* NumPy .npz: a zip of .npy members, stored or deflated. The central directory tells sizes; each member's local header
+ * only where its data begins. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,8 @@ static inlay_status npy_type(const char *descr, tensor_view *view, const char *p
     static const struct {
         const char *descr;
         dtype type;
-    } known[] = {{"'<f4'", DTYPE_F32}, {"'<f2'", DTYPE_F16}, {"'<f8'", DTYPE_F64}, {"'|u1'", DTYPE_U8}, {"'<i4'", DTYPE_I32}, {"'<i8'", DTYPE_I64}};
+    } known[] = {{"'<f4'", DTYPE_F32}, {"'<f2'", DTYPE_F16}, {"'<f8'", DTYPE_F64},
+                 {"'|u1'", DTYPE_U8},  {"'<i4'", DTYPE_I32}, {"'<i8'", DTYPE_I64}};
 
     for (size_t i = 0; descr && i < sizeof known / sizeof *known; i++)
         if (strncmp(descr, known[i].descr, strlen(known[i].descr)) == 0) {
@@ -53,7 +55,8 @@ static inlay_status npy_type(const char *descr, tensor_view *view, const char *p
             view->type_name = dtype_name(known[i].type);
             return INLAY_OK;
         }
-    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: array '%s' has dtype %.16s, expected <f2, <f4, <f8, |u1, <i4 or <i8", path, view->name, descr ? descr : "(none)");
+    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: array '%s' has dtype %.16s, expected <f2, <f4, <f8, |u1, <i4 or <i8", path,
+         view->name, descr ? descr : "(none)");
 }
 
 static inlay_status npy_shape(const char *text, tensor_view *view, const char *path, inlay_error *err)
@@ -114,7 +117,8 @@ static inlay_status parse_npy(tensor_list *list, const char *name, bytes b, cons
 
 /* ---- zip ---- */
 
-static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t size, const char *name, const char *path, bytes *out, inlay_error *err)
+static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t size, const char *name, const char *path,
+                                   bytes *out, inlay_error *err)
 {
     z_stream z = {0};
     void *block;
@@ -122,7 +126,8 @@ static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t si
     int result = Z_OK;
 
     if (size > MEMBER_LIMIT || size / 1032 > packed_.size + 16) /* deflate cannot do better */
-        FAIL(err, INLAY_ERR_FORMAT, "%s: member '%s' cannot unpack to %llu bytes", path, name, (unsigned long long)size);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: member '%s' cannot unpack to %llu bytes", path, name,
+             (unsigned long long)size);
     TRY(memory_alloc(&block, (size_t)size, name, err));
     ARRAY_PUSH(list->blocks, list->block_count, list->block_capacity, block);
     if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
@@ -142,13 +147,16 @@ static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t si
     }
     inflateEnd(&z);
     if (result != Z_STREAM_END || made != size)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: member '%s' cannot be unpacked: %llu of %llu bytes", path, name, (unsigned long long)made, (unsigned long long)size);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: member '%s' cannot be unpacked: %llu of %llu bytes", path, name,
+             (unsigned long long)made, (unsigned long long)size);
     *out = (bytes){block, (size_t)size};
     return INLAY_OK;
 }
 
-/* Replaces 32-bit fields that are all ones by those of the zip64 extra field, which follow each other in the order of the header. */
-static void zip64_fields(const unsigned char *extra, size_t length, uint64_t *size, uint64_t *packed_size, uint64_t *offset)
+/* Replaces 32-bit fields that are all ones by those of the zip64 extra field, which follow each other in the order of
+ * the header. */
+static void zip64_fields(const unsigned char *extra, size_t length, uint64_t *size, uint64_t *packed_size,
+                         uint64_t *offset)
 {
     while (length >= 4) {
         size_t id = (size_t)little(extra, 2), used = (size_t)little(extra + 2, 2);
@@ -201,7 +209,8 @@ static inlay_status parse_member(tensor_list *list, bytes file, size_t *at, cons
     if (method == 8)
         TRY(inflate_member(list, member, size, name, path, &member, err));
     else if (method != 0 || packed_size != size)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: member '%s' is packed by method %u, expected 0 (stored) or 8 (deflated)", path, name, method);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: member '%s' is packed by method %u, expected 0 (stored) or 8 (deflated)",
+             path, name, method);
     name[strlen(name) - 4] = '\0';
     return parse_npy(list, name, member, path, err);
 }

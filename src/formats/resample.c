@@ -1,11 +1,13 @@
-/* Resampling with Pillow's bits (two passes over 8-bit pixels, weights in fixed point) and TensorFlow's plain bilinear. */
+/* Resampling with Pillow's bits (two passes over 8-bit pixels, weights in fixed point) and TensorFlow's plain bilinear.
+ */
 #include "formats/image.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* 8 bits hold the pixel, 2 bits the overshoot of filters with negative lobes; the rest of an int32 is the weight's fraction. */
+/* 8 bits hold the pixel, 2 bits the overshoot of filters with negative lobes; the rest of an int32 is the weight's
+ * fraction. */
 #define PRECISION_BITS (32 - 8 - 2)
 #define MAX_PIXELS ((int64_t)1 << 28)
 #define PI 3.14159265358979323846
@@ -15,7 +17,8 @@ typedef struct filter_shape {
     double support; /* weight is zero outside [-support, support] */
 } filter_shape;
 
-/* The weights of one axis: output position i reads taps[i] input samples from first[i] on, with weights[i * stride ...]. */
+/* The weights of one axis: output position i reads taps[i] input samples from first[i] on, with weights[i * stride
+ * ...]. */
 typedef struct axis_plan {
     int count, stride;
     int *first, *taps;
@@ -118,7 +121,8 @@ bool resample_from_pillow_code(int code, resample *out)
     return true;
 }
 
-/* One axis of a resizing: [low, high) of `in_size` samples becomes `out_size`, of which `count` from `begin` on are wanted. */
+/* One axis of a resizing: [low, high) of `in_size` samples becomes `out_size`, of which `count` from `begin` on are
+ * wanted. */
 typedef struct window {
     float low, high; /* floats, as Pillow keeps its box */
     int in_size, out_size, begin, count;
@@ -127,7 +131,8 @@ typedef struct window {
 
 static window window_of(int in_size, int out_size, float low, float high, int begin, int count)
 {
-    return (window){low, high, in_size, out_size, begin, count, out_size != in_size || low != 0 || high != (float)out_size};
+    return (window){
+        low, high, in_size, out_size, begin, count, out_size != in_size || low != 0 || high != (float)out_size};
 }
 
 static void axis_plan_free(axis_plan *plan)
@@ -142,7 +147,8 @@ static void axis_plan_free(axis_plan *plan)
 static inlay_status axis_plan_make(axis_plan *plan, const window *w, filter_shape shape, inlay_error *err)
 {
     int count = w->count;
-    double scale = (double)(w->high - w->low) / w->out_size, stretch = scale < 1.0 ? 1.0 : scale, support = shape.support * stretch;
+    double scale = (double)(w->high - w->low) / w->out_size, stretch = scale < 1.0 ? 1.0 : scale,
+           support = shape.support * stretch;
     size_t stride = (size_t)ceil(support) * 2 + 1;
     double *exact = malloc(stride * sizeof *exact);
 
@@ -184,7 +190,8 @@ static inline uint8_t to_pixel(int32_t sum)
 }
 
 /* Horizontal pass: out[rows, plan->count, 3] from rows of `in` that are `stride` bytes apart. */
-static void pass_across(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, int rows, const axis_plan *plan)
+static void pass_across(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, int rows,
+                        const axis_plan *plan)
 {
     for (int row = 0; row < rows; row++, in += stride)
         for (int i = 0; i < plan->count; i++, out += 3) {
@@ -204,7 +211,8 @@ static void pass_across(uint8_t *restrict out, const uint8_t *restrict in, size_
 }
 
 /* Vertical pass: out[plan->count, bytes] from rows of `in` that are `stride` bytes apart. */
-static void pass_down(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, size_t bytes, const axis_plan *plan)
+static void pass_down(uint8_t *restrict out, const uint8_t *restrict in, size_t stride, size_t bytes,
+                      const axis_plan *plan)
 {
     enum { CHUNK = 256 };
     int32_t sums[CHUNK];
@@ -235,14 +243,16 @@ static void plan_rebase(axis_plan *plan, int *begin, int *count)
         plan->first[i] -= *begin;
 }
 
-/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height shrinks by more than
- * twice what the width shrinks by, boxes not considered; older versions always begin with the columns. */
+/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height
+ * shrinks by more than twice what the width shrinks by, boxes not considered; older versions always begin with the
+ * columns. */
 static bool vertical_first(window x, window y)
 {
     return y.out_size < y.in_size && (int64_t)y.in_size - y.out_size > 2 * ((int64_t)x.in_size - x.out_size);
 }
 
-static inlay_status resample_both(image *out, const image *in, axis_plan *across, axis_plan *down, bool down_first, inlay_error *err)
+static inlay_status resample_both(image *out, const image *in, axis_plan *across, axis_plan *down, bool down_first,
+                                  inlay_error *err)
 {
     size_t stride = (size_t)in->width * 3, between;
     int begin, count;
@@ -264,7 +274,8 @@ static inlay_status resample_both(image *out, const image *in, axis_plan *across
     return INLAY_OK;
 }
 
-static inlay_status resample_filtered(image *out, const image *in, window x, window y, filter_shape shape, inlay_error *err)
+static inlay_status resample_filtered(image *out, const image *in, window x, window y, filter_shape shape,
+                                      inlay_error *err)
 {
     axis_plan across = {0}, down = {0};
     size_t stride = (size_t)in->width * 3, row_bytes = (size_t)x.count * 3;
@@ -283,14 +294,16 @@ static inlay_status resample_filtered(image *out, const image *in, window x, win
             pass_down(out->rgb, in->rgb + (size_t)x.begin * 3, stride, row_bytes, &down);
         else
             for (int row = 0; row < y.count; row++)
-                memcpy(out->rgb + (size_t)row * row_bytes, in->rgb + (size_t)(y.begin + row) * stride + (size_t)x.begin * 3, row_bytes);
+                memcpy(out->rgb + (size_t)row * row_bytes,
+                       in->rgb + (size_t)(y.begin + row) * stride + (size_t)x.begin * 3, row_bytes);
     }
     axis_plan_free(&across);
     axis_plan_free(&down);
     return status;
 }
 
-/* Source index of the output positions wanted, -1 outside. Pillow steps by adding, so its rounding errors add up too. */
+/* Source index of the output positions wanted, -1 outside. Pillow steps by adding, so its rounding errors add up too.
+ */
 static inlay_status nearest_positions(int **out, window w, inlay_error *err)
 {
     double step = (double)(w.high - w.low) / w.out_size, at = w.low + step * 0.5;
@@ -319,7 +332,8 @@ static inlay_status resample_nearest(image *out, const image *in, window x, wind
         for (int j = 0; j < x.count; j++) {
             static const uint8_t outside[3] = {0, 0, 0};
             bool inside = rows[i] >= 0 && columns[j] >= 0;
-            memcpy(target + (size_t)j * 3, inside ? in->rgb + ((size_t)rows[i] * (size_t)in->width + (size_t)columns[j]) * 3 : outside, 3);
+            memcpy(target + (size_t)j * 3,
+                   inside ? in->rgb + ((size_t)rows[i] * (size_t)in->width + (size_t)columns[j]) * 3 : outside, 3);
         }
     }
     free(columns);
@@ -327,8 +341,8 @@ static inlay_status resample_nearest(image *out, const image *in, window x, wind
     return status;
 }
 
-inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter, const double box[4],
-                                 const int part[4], inlay_error *err)
+inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter,
+                                 const double box[4], const int part[4], inlay_error *err)
 {
     float sides[4] = {0, 0, (float)in->width, (float)in->height};
     int left = part ? part[0] : 0, top = part ? part[1] : 0;
@@ -339,16 +353,18 @@ inlay_status image_resize_window(image *out, const image *in, int width, int hei
     *out = (image){0};
     if (filter == RESAMPLE_TF_BILINEAR)
         FAIL(err, INLAY_ERR_USAGE, "tf-bilinear makes float pixels: it cannot resize 8-bit images");
-    if (width <= 0 || height <= 0 || left < 0 || top < 0 || wide <= 0 || high <= 0 || wide > width - left || high > height - top)
-        FAIL(err, INLAY_ERR_USAGE, "cannot resize an image to %d x %d (window %d x %d at %d, %d)", width, height, wide, high, left, top);
+    if (width <= 0 || height <= 0 || left < 0 || top < 0 || wide <= 0 || high <= 0 || wide > width - left ||
+        high > height - top)
+        FAIL(err, INLAY_ERR_USAGE, "cannot resize an image to %d x %d (window %d x %d at %d, %d)", width, height, wide,
+             high, left, top);
     if ((int64_t)wide * high > MAX_PIXELS)
         FAIL(err, INLAY_ERR_USAGE, "cannot resize an image to %d x %d: more than 2^28 pixels", wide, high);
     for (int i = 0; box && i < 4; i++)
         sides[i] = (float)box[i];
-    if (!(sides[0] >= 0 && sides[1] >= 0 && sides[2] <= (float)in->width && sides[3] <= (float)in->height && sides[0] < sides[2] &&
-          sides[1] < sides[3]))
-        FAIL(err, INLAY_ERR_USAGE, "the box (%g, %g, %g, %g) is empty or not inside the image of %d x %d pixels", sides[0], sides[1],
-             sides[2], sides[3], in->width, in->height);
+    if (!(sides[0] >= 0 && sides[1] >= 0 && sides[2] <= (float)in->width && sides[3] <= (float)in->height &&
+          sides[0] < sides[2] && sides[1] < sides[3]))
+        FAIL(err, INLAY_ERR_USAGE, "the box (%g, %g, %g, %g) is empty or not inside the image of %d x %d pixels",
+             sides[0], sides[1], sides[2], sides[3], in->width, in->height);
     out->width = wide;
     out->height = high;
     out->rgb = malloc((size_t)wide * (size_t)high * 3);
@@ -365,7 +381,8 @@ inlay_status image_resize_window(image *out, const image *in, int width, int hei
     return status;
 }
 
-inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4], inlay_error *err)
+inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4],
+                          inlay_error *err)
 {
     return image_resize_window(out, in, width, height, filter, box, NULL, err);
 }

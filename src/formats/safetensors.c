@@ -13,11 +13,14 @@ static const struct {
     dtype type;
     int bits;
 } types[] = {
-    {"F32", DTYPE_F32, 32},  {"BF16", DTYPE_BF16, 16},       {"F16", DTYPE_F16, 16},       {"F64", DTYPE_F64, 64},       {"U8", DTYPE_U8, 8},
-    {"I32", DTYPE_I32, 32},  {"I64", DTYPE_I64, 64},         {"BOOL", DTYPE_OTHER, 8},     {"I8", DTYPE_OTHER, 8},       {"I16", DTYPE_OTHER, 16},
-    {"U16", DTYPE_OTHER, 16}, {"U32", DTYPE_OTHER, 32},      {"U64", DTYPE_OTHER, 64},     {"C64", DTYPE_OTHER, 64},     {"F8_E5M2", DTYPE_OTHER, 8},
-    {"F8_E4M3", DTYPE_OTHER, 8}, {"F8_E8M0", DTYPE_OTHER, 8}, {"F8_E4M3FNUZ", DTYPE_OTHER, 8}, {"F8_E5M2FNUZ", DTYPE_OTHER, 8}, {"F4", DTYPE_OTHER, 4},
-    {"F6_E2M3", DTYPE_OTHER, 6}, {"F6_E3M2", DTYPE_OTHER, 6},
+    {"F32", DTYPE_F32, 32},          {"BF16", DTYPE_BF16, 16},    {"F16", DTYPE_F16, 16},
+    {"F64", DTYPE_F64, 64},          {"U8", DTYPE_U8, 8},         {"I32", DTYPE_I32, 32},
+    {"I64", DTYPE_I64, 64},          {"BOOL", DTYPE_OTHER, 8},    {"I8", DTYPE_OTHER, 8},
+    {"I16", DTYPE_OTHER, 16},        {"U16", DTYPE_OTHER, 16},    {"U32", DTYPE_OTHER, 32},
+    {"U64", DTYPE_OTHER, 64},        {"C64", DTYPE_OTHER, 64},    {"F8_E5M2", DTYPE_OTHER, 8},
+    {"F8_E4M3", DTYPE_OTHER, 8},     {"F8_E8M0", DTYPE_OTHER, 8}, {"F8_E4M3FNUZ", DTYPE_OTHER, 8},
+    {"F8_E5M2FNUZ", DTYPE_OTHER, 8}, {"F4", DTYPE_OTHER, 4},      {"F6_E2M3", DTYPE_OTHER, 6},
+    {"F6_E3M2", DTYPE_OTHER, 6},
 };
 
 int64_t tensor_count(int ndim, const int64_t *dims)
@@ -43,7 +46,8 @@ void tensor_list_clear(tensor_list *list)
 }
 
 /* One entry of the header; *begin and *end are its offsets. */
-static inlay_status parse_entry(tensor_list *list, const char *name, const json_t *entry, const char *path, size_t *begin, size_t *end, inlay_error *err)
+static inlay_status parse_entry(tensor_list *list, const char *name, const json_t *entry, const char *path,
+                                size_t *begin, size_t *end, inlay_error *err)
 {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
@@ -51,8 +55,8 @@ static inlay_status parse_entry(tensor_list *list, const char *name, const json_
     int64_t count;
     int bits = 0;
 
-    if (!type || !json_is_array(shape) || !json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
-        !json_is_integer(json_array_get(offsets, 1)))
+    if (!type || !json_is_array(shape) || !json_is_array(offsets) || json_array_size(offsets) != 2 ||
+        !json_is_integer(json_array_get(offsets, 0)) || !json_is_integer(json_array_get(offsets, 1)))
         FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': expected dtype, shape and data_offsets", path, name);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(types[i].name, type) == 0) {
@@ -63,7 +67,8 @@ static inlay_status parse_entry(tensor_list *list, const char *name, const json_
     if (!bits)
         FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': unknown dtype '%s'", path, name, type);
     if (json_array_size(shape) > TENSOR_MAX_DIMS)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are supported", path, name, json_array_size(shape), TENSOR_MAX_DIMS);
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are supported", path, name,
+             json_array_size(shape), TENSOR_MAX_DIMS);
     view.ndim = (int)json_array_size(shape);
     for (int i = 0; i < view.ndim; i++) {
         const json_t *item = json_array_get(shape, (size_t)i);
@@ -74,13 +79,15 @@ static inlay_status parse_entry(tensor_list *list, const char *name, const json_
     count = tensor_count(view.ndim, view.dims);
     if (count < 0)
         FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': the product of its shape overflows", path, name);
-    if (json_integer_value(json_array_get(offsets, 0)) < 0 || json_integer_value(json_array_get(offsets, 1)) < json_integer_value(json_array_get(offsets, 0)))
+    if (json_integer_value(json_array_get(offsets, 0)) < 0 ||
+        json_integer_value(json_array_get(offsets, 1)) < json_integer_value(json_array_get(offsets, 0)))
         FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': data_offsets must rise", path, name);
     *begin = (size_t)json_integer_value(json_array_get(offsets, 0));
     *end = (size_t)json_integer_value(json_array_get(offsets, 1));
     view.count = count;
     if ((count * bits) % 8 != 0 || (size_t)(count * bits / 8) != *end - *begin)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': shape and dtype take %lld bytes, data_offsets %zu", path, name, (long long)(count * bits / 8), *end - *begin);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s': shape and dtype take %lld bytes, data_offsets %zu", path, name,
+             (long long)(count * bits / 8), *end - *begin);
     ARRAY_PUSH(list->views, list->count, list->capacity, view);
     return INLAY_OK;
 }
@@ -99,11 +106,13 @@ static int by_begin(const void *a, const void *b)
     return x->end != y->end ? (x->end < y->end ? -1 : 1) : x->index - y->index;
 }
 
-static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned char *data, size_t size, const char *path, inlay_error *err)
+static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned char *data, size_t size,
+                                 const char *path, inlay_error *err)
 {
     span *spans = calloc(json_object_size(root) + 1, sizeof *spans);
     tensor_view *sorted = calloc(json_object_size(root) + 1, sizeof *sorted);
-    inlay_status status = spans && sorted ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+    inlay_status status =
+        spans && sorted ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
     int base = list->count, count; /* tensors of earlier shards stay as they are */
     size_t at = 0;
     const char *key;
@@ -123,8 +132,10 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
                         status = error_set(err, INLAY_ERR_FORMAT, "%s: __metadata__ key '%s' is not text", path, name);
                         break;
                     }
-                    ARRAY_PUSH(list->metadata, list->metadata_count, list->metadata_capacity, arena_strdup(list->memory, name));
-                    ARRAY_PUSH(list->metadata, list->metadata_count, list->metadata_capacity, arena_strdup(list->memory, json_string_value(text)));
+                    ARRAY_PUSH(list->metadata, list->metadata_count, list->metadata_capacity,
+                               arena_strdup(list->memory, name));
+                    ARRAY_PUSH(list->metadata, list->metadata_count, list->metadata_capacity,
+                               arena_strdup(list->memory, json_string_value(text)));
                 }
                 continue;
             }
@@ -139,11 +150,15 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
     for (int i = 0; status == INLAY_OK && i < count; i++) {
         const char *name = list->views[spans[i].index].name;
         if (spans[i].begin != at)
-            status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' begins at byte %zu of the data, expected %zu: holes and overlaps are not allowed", path, name,
-                               spans[i].begin, at);
+            status = error_set(
+                err, INLAY_ERR_FORMAT,
+                "%s: tensor '%s' begins at byte %zu of the data, expected %zu: holes and overlaps are not allowed",
+                path, name, spans[i].begin, at);
         else if (spans[i].end > size)
-            status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' ends at byte %zu of the data, which has only %zu: the file is truncated", path, name,
-                               spans[i].end, size);
+            status =
+                error_set(err, INLAY_ERR_FORMAT,
+                          "%s: tensor '%s' ends at byte %zu of the data, which has only %zu: the file is truncated",
+                          path, name, spans[i].end, size);
         at = spans[i].end;
         sorted[i] = list->views[spans[i].index];
         sorted[i].data = data + spans[i].begin;
@@ -157,7 +172,8 @@ static inlay_status parse_header(tensor_list *list, json_t *root, const unsigned
     return status;
 }
 
-inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err)
+inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path,
+                               inlay_error *err)
 {
     uint64_t length = 0;
     json_error_t where = {.line = -1};
@@ -169,9 +185,12 @@ inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, siz
     for (int i = 7; i >= 0; i--)
         length = length << 8 | data[i];
     if (length > HEADER_LIMIT)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: not a safetensors file: its header would have %llu bytes, at most %u are allowed", path, (unsigned long long)length, HEADER_LIMIT);
+        FAIL(err, INLAY_ERR_FORMAT,
+             "%s: not a safetensors file: its header would have %llu bytes, at most %u are allowed", path,
+             (unsigned long long)length, HEADER_LIMIT);
     if (length > size - 8)
-        FAIL(err, INLAY_ERR_FORMAT, "%s: truncated: the header has %llu bytes, the file only %zu behind its length", path, (unsigned long long)length, size - 8);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: truncated: the header has %llu bytes, the file only %zu behind its length",
+             path, (unsigned long long)length, size - 8);
     if (length == 0 || data[8] != '{')
         FAIL(err, INLAY_ERR_FORMAT, "%s: not a safetensors file: the header does not begin with '{'", path);
     root = json_loadb((const char *)data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &where);
@@ -232,7 +251,8 @@ static char *make_header(const tensor_view *const *order, int count, const char 
     return padded;
 }
 
-inlay_status safetensors_write(const char *path, const tensor_view *tensors, int count, const char *const *metadata, inlay_error *err)
+inlay_status safetensors_write(const char *path, const tensor_view *tensors, int count, const char *const *metadata,
+                               inlay_error *err)
 {
     const tensor_view **order = calloc((size_t)count + 1, sizeof *order);
     unsigned char length_bytes[8];
@@ -259,7 +279,8 @@ inlay_status safetensors_write(const char *path, const tensor_view *tensors, int
         fwrite(length_bytes, 1, sizeof length_bytes, w.stream);
         fwrite(header, 1, (size_t)length, w.stream);
         for (int i = 0; i < count; i++)
-            fwrite(order[i]->data, dtype_size(order[i]->type), (size_t)tensor_count(order[i]->ndim, order[i]->dims), w.stream);
+            fwrite(order[i]->data, dtype_size(order[i]->type), (size_t)tensor_count(order[i]->ndim, order[i]->dims),
+                   w.stream);
         status = file_commit(&w, err);
     }
     free(header);

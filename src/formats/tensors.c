@@ -56,11 +56,13 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* {"weight_map": {"tensor": "file", ...}}: opens each file once, in name order, and checks that every tensor is where the map says. */
+/* {"weight_map": {"tensor": "file", ...}}: opens each file once, in name order, and checks that every tensor is where
+ * the map says. */
 static inlay_status read_shards(tensor_set *set, const char *path, const json_t *map, inlay_error *err)
 {
     int limit = (int)json_object_size(map), count = 0;
-    const char **names = ARENA_ARRAY(set->memory, const char *, limit + 1), *folder = arena_printf(set->memory, "%.*s", (int)(path_base(path) - path), path), *key;
+    const char **names = ARENA_ARRAY(set->memory, const char *, limit + 1),
+               *folder = arena_printf(set->memory, "%.*s", (int)(path_base(path) - path), path), *key;
     json_t *item;
 
     json_object_foreach((json_t *)(uintptr_t)map, key, item)
@@ -87,7 +89,8 @@ static inlay_status read_shards(tensor_set *set, const char *path, const json_t 
     }
     for (int i = 0; i < set->list.count; i++)
         if (!json_object_get(map, set->list.views[i].name))
-            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' of '%s' is not in weight_map", path, set->list.views[i].name, set->list.views[i].file);
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' of '%s' is not in weight_map", path, set->list.views[i].name,
+                 set->list.views[i].file);
     return INLAY_OK;
 }
 
@@ -99,8 +102,9 @@ static inlay_status read_index(tensor_set *set, const char *path, inlay_error *e
 
     TRY(json_read(&root, path, err));
     map = json_object_get(root, "weight_map");
-    status = json_is_object(map) && json_object_size(map) > 0 ? read_shards(set, path, map, err)
-                                                              : error_set(err, INLAY_ERR_FORMAT, "%s: key 'weight_map' (an object) is expected", path);
+    status = json_is_object(map) && json_object_size(map) > 0
+                 ? read_shards(set, path, map, err)
+                 : error_set(err, INLAY_ERR_FORMAT, "%s: key 'weight_map' (an object) is expected", path);
     json_decref(root);
     return status;
 }
@@ -115,11 +119,13 @@ inlay_status tensor_set_open(tensor_set **out, const char *path, inlay_error *er
     set->memory = set->list.memory = memory;
     path = arena_strdup(memory, path);
     if (length > 5 && strcmp(path + length - 5, ".json") == 0) {
-        status = file_exists(path) ? read_index(set, path, err) : error_set(err, INLAY_ERR_IO, "'%s' does not exist", path);
+        status =
+            file_exists(path) ? read_index(set, path, err) : error_set(err, INLAY_ERR_IO, "'%s' does not exist", path);
     } else {
         set->maps = calloc(1, sizeof *set->maps);
         set->paths = ARENA_ARRAY(memory, const char *, 1);
-        status = set->maps ? read_file(set, path, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
+        status =
+            set->maps ? read_file(set, path, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
         if (status == INLAY_OK)
             status = sort_views(set, path, err);
     }
@@ -156,7 +162,8 @@ const tensor_view *tensor_set_at(const tensor_set *set, int index)
 const tensor_view *tensor_set_find(const tensor_set *set, const char *name)
 {
     tensor_view wanted = {.name = name};
-    const tensor_view *key = &wanted, **found = bsearch(&key, set->sorted, (size_t)set->list.count, sizeof *set->sorted, by_name);
+    const tensor_view *key = &wanted,
+                      **found = bsearch(&key, set->sorted, (size_t)set->list.count, sizeof *set->sorted, by_name);
 
     return found ? *found : NULL;
 }

@@ -15,8 +15,10 @@ typedef struct tensor_list {
     int block_count, block_capacity;
 } tensor_list;
 
-/* Both parse a whole file in memory; views point into it (npz: deflated members into blocks). `path` is for messages. */
-inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err);
+/* Both parse a whole file in memory; views point into it (npz: deflated members into blocks). `path` is for messages.
+ */
+inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path,
+                               inlay_error *err);
 inlay_status npz_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err);
 void tensor_list_clear(tensor_list *list); /* frees all but `memory` */
 

@@ -13,7 +13,8 @@ typedef struct describer {
     void *context;
 } describer;
 
-/* A value is named by the order in which it is met: what lies beside it in the graph, such as an adapter, does not change its name. */
+/* A value is named by the order in which it is met: what lies beside it in the graph, such as an adapter, does not
+ * change its name. */
 static int number_of(describer *d, value v)
 {
     const value_info *info = &d->g->values[v];
@@ -21,12 +22,13 @@ static int number_of(describer *d, value v)
     if (d->number[v])
         return d->number[v];
     d->number[v] = ++d->met;
-    fprintf(d->out, "%%%d %s %d %lld x %lld%s\n", d->met, dtype_name(info->type), info->kind, (long long)info->rows, (long long)info->cols,
-            info->batched ? " a sample" : "");
+    fprintf(d->out, "%%%d %s %d %lld x %lld%s\n", d->met, dtype_name(info->type), info->kind, (long long)info->rows,
+            (long long)info->cols, info->batched ? " a sample" : "");
     if (info->kind == VALUE_INPUT)
         fprintf(d->out, "%%%d input %s\n", d->met, info->name);
     if (info->kind == VALUE_PARAM) {
-        fprintf(d->out, "%%%d parameter %s as %s\n", d->met, info->p->name, dtype_name(graph_weight_type(d->g, info->p)));
+        fprintf(d->out, "%%%d parameter %s as %s\n", d->met, info->p->name,
+                dtype_name(graph_weight_type(d->g, info->p)));
         d->visit(d->context, info->p);
     }
     return d->number[v];
@@ -42,8 +44,8 @@ static void describe_colours(FILE *out, const char *what, const float *values, i
 static void describe_op(describer *d, const op_node *op)
 {
     const op_attributes *a = &op->a;
-    const int64_t sizes[] = {a->groups, a->width, a->offset, a->first, a->count, a->heads, a->head_dim, a->q_offset, a->k_offset, a->v_offset, a->height, a->image_width,
-                             a->channels, a->patch};
+    const int64_t sizes[] = {a->groups,   a->width,    a->offset,   a->first,  a->count,       a->heads,    a->head_dim,
+                             a->q_offset, a->k_offset, a->v_offset, a->height, a->image_width, a->channels, a->patch};
     int in[OP_INPUTS];
 
     for (int i = 0; i < OP_INPUTS; i++)

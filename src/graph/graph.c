@@ -39,7 +39,7 @@ int64_t value_stride(const graph *g, value v, dtype stored)
 {
     const value_info *info = &g->values[v];
 
-    return info->kind == VALUE_RESULT && stored == DTYPE_U8 ? coded_stride(info->cols) : info->cols;
+    return info->kind == VALUE_RESULT && stored == DTYPE_U8 ? quantised_stride(info->cols) : info->cols;
 }
 
 size_t value_bytes(const graph *g, value v, int64_t batch)
@@ -57,7 +57,7 @@ dtype graph_weight_type(const graph *g, const param *p)
     return g->weight_type == DTYPE_I8 && !p->quantised ? DTYPE_BF16 : g->weight_type;
 }
 
-bool graph_turns(const graph *g, const param *p)
+bool graph_transposes(const graph *g, const param *p)
 {
     return graph_weight_type(g, p) == DTYPE_I8;
 }
@@ -70,8 +70,13 @@ static value new_value(graph *g, value_info info)
 
 value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols)
 {
-    return new_value(g, (value_info){.name = arena_strdup(g->memory, name), .kind = VALUE_INPUT, .batched = true, .rows = rows, .cols = cols,
-                                     .type = type, .producer = -1});
+    return new_value(g, (value_info){.name = arena_strdup(g->memory, name),
+                                     .kind = VALUE_INPUT,
+                                     .batched = true,
+                                     .rows = rows,
+                                     .cols = cols,
+                                     .type = type,
+                                     .producer = -1});
 }
 
 value graph_param(graph *g, param *p)
@@ -83,7 +88,14 @@ value graph_param(graph *g, param *p)
     for (value v = 0; v < g->value_count; v++)
         if (g->values[v].kind == VALUE_PARAM && g->values[v].p == p && g->values[v].pass == pass)
             return v;
-    return new_value(g, (value_info){.name = p->name, .kind = VALUE_PARAM, .rows = rows, .cols = p->count / rows, .type = g->real, .p = p, .pass = pass, .producer = -1});
+    return new_value(g, (value_info){.name = p->name,
+                                     .kind = VALUE_PARAM,
+                                     .rows = rows,
+                                     .cols = p->count / rows,
+                                     .type = g->real,
+                                     .p = p,
+                                     .pass = pass,
+                                     .producer = -1});
 }
 
 static value optional_param(graph *g, param *p)
@@ -97,16 +109,18 @@ static bool equal_attributes(const op_attributes *a, const op_attributes *b)
 
     for (int64_t c = 0; pixels && a->mean && c < a->channels; c++)
         pixels = a->mean[c] == b->mean[c] && a->std[c] == b->std[c];
-    return pixels && a->act == b->act && a->eps == b->eps && a->scale == b->scale && a->rate == b->rate && a->groups == b->groups && a->width == b->width &&
-           a->offset == b->offset && a->first == b->first && a->count == b->count && a->heads == b->heads && a->head_dim == b->head_dim &&
-           a->q_offset == b->q_offset && a->k_offset == b->k_offset && a->v_offset == b->v_offset && a->site == b->site && a->height == b->height &&
-           a->image_width == b->image_width && a->patch == b->patch;
+    return pixels && a->act == b->act && a->eps == b->eps && a->scale == b->scale && a->rate == b->rate &&
+           a->groups == b->groups && a->width == b->width && a->offset == b->offset && a->first == b->first &&
+           a->count == b->count && a->heads == b->heads && a->head_dim == b->head_dim && a->q_offset == b->q_offset &&
+           a->k_offset == b->k_offset && a->v_offset == b->v_offset && a->stream == b->stream &&
+           a->height == b->height && a->image_width == b->image_width && a->patch == b->patch;
 }
 
 static value find_op(const graph *g, const op_node *op)
 {
     for (int i = 0; i < g->op_count; i++)
-        if (g->ops[i].kind == op->kind && memcmp(g->ops[i].in, op->in, sizeof op->in) == 0 && equal_attributes(&g->ops[i].a, &op->a))
+        if (g->ops[i].kind == op->kind && memcmp(g->ops[i].in, op->in, sizeof op->in) == 0 &&
+            equal_attributes(&g->ops[i].a, &op->a))
             return g->ops[i].out;
     return NO_VALUE;
 }
@@ -121,7 +135,12 @@ static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows,
     op.out = find_op(g, &op);
     if (op.out != NO_VALUE)
         return op.out;
-    op.out = new_value(g, (value_info){.name = op_table[kind]->name, .kind = VALUE_RESULT, .batched = true, .rows = rows, .cols = cols, .type = g->real,
+    op.out = new_value(g, (value_info){.name = op_table[kind]->name,
+                                       .kind = VALUE_RESULT,
+                                       .batched = true,
+                                       .rows = rows,
+                                       .cols = cols,
+                                       .type = g->real,
                                        .producer = g->op_count});
     ARRAY_PUSH(g->ops, g->op_count, g->op_capacity, op);
     return op.out;
@@ -133,7 +152,12 @@ static void add_aux(graph *g, value out, int index, int64_t rows, int64_t cols)
     op_node *op = &g->ops[g->values[out].producer];
 
     if (op->aux[index] == NO_VALUE)
-        op->aux[index] = new_value(g, (value_info){.name = "aux", .kind = VALUE_AUX, .batched = g->values[out].batched, .rows = rows, .cols = cols, .type = g->real,
+        op->aux[index] = new_value(g, (value_info){.name = "aux",
+                                                   .kind = VALUE_AUX,
+                                                   .batched = g->values[out].batched,
+                                                   .rows = rows,
+                                                   .cols = cols,
+                                                   .type = g->real,
                                                    .producer = g->values[out].producer});
 }
 
@@ -149,7 +173,8 @@ value graph_linear(graph *g, value x, param *w, param *b, int64_t first, int64_t
     if (count == 0)
         count = w->dims[0];
     assert(w->count / w->dims[0] == g->values[x].cols);
-    return new_op(g, OP_linear, x, wv, bv, g->values[x].rows, count, (op_attributes){.first = first, .count = count, .scale = 1});
+    return new_op(g, OP_linear, x, wv, bv, g->values[x].rows, count,
+                  (op_attributes){.first = first, .count = count, .scale = 1});
 }
 
 value graph_activation(graph *g, value x, activation act)
@@ -159,7 +184,8 @@ value graph_activation(graph *g, value x, activation act)
     return like(g, OP_activation, x, NO_VALUE, NO_VALUE, (op_attributes){.act = act});
 }
 
-value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, int64_t offset, int64_t groups, int64_t width)
+value graph_layernorm_groups(graph *g, value x, param *w, param *b, double eps, int64_t offset, int64_t groups,
+                             int64_t width)
 {
     value wv = optional_param(g, w), bv = optional_param(g, b), out;
 
@@ -175,8 +201,8 @@ value graph_layernorm(graph *g, value x, param *w, param *b, double eps)
     return graph_layernorm_groups(g, x, w, b, eps, 0, 1, g->values[x].cols);
 }
 
-value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset, int64_t heads, int64_t head_dim,
-                      double scale)
+value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_offset, value v, int64_t v_offset,
+                      int64_t heads, int64_t head_dim, double scale)
 {
     value out;
 
@@ -184,7 +210,12 @@ value graph_attention(graph *g, value q, int64_t q_offset, value k, int64_t k_of
     assert(q != v || llabs(q_offset - v_offset) >= heads * head_dim);
     assert(k != v || llabs(k_offset - v_offset) >= heads * head_dim);
     out = new_op(g, OP_attention, q, k, v, g->values[q].rows, heads * head_dim,
-                       (op_attributes){.scale = scale, .heads = heads, .head_dim = head_dim, .q_offset = q_offset, .k_offset = k_offset, .v_offset = v_offset});
+                 (op_attributes){.scale = scale,
+                                 .heads = heads,
+                                 .head_dim = head_dim,
+                                 .q_offset = q_offset,
+                                 .k_offset = k_offset,
+                                 .v_offset = v_offset});
 
     add_aux(g, out, 0, g->values[q].rows, heads);
     return out;
@@ -200,7 +231,8 @@ value graph_add_scaled(graph *g, value a, value b, double factor)
 {
     value sum;
 
-    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols && g->values[a].batched == g->values[b].batched);
+    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols &&
+           g->values[a].batched == g->values[b].batched);
     sum = like(g, OP_add, a, b, NO_VALUE, (op_attributes){.scale = factor});
     g->values[sum].batched = g->values[a].batched;
     return sum;
@@ -224,8 +256,10 @@ value graph_affine(graph *g, value x, param *gamma, param *beta, double factor)
 {
     value gv, bv;
 
-    assert((!gamma || gamma->count == 1 || gamma->count == g->values[x].cols) && (!beta || beta->count == g->values[x].cols));
-    if (gamma && beta && gamma->count != beta->count) { /* one factor for a whole row, one shift for each channel: two operations */
+    assert((!gamma || gamma->count == 1 || gamma->count == g->values[x].cols) &&
+           (!beta || beta->count == g->values[x].cols));
+    if (gamma && beta &&
+        gamma->count != beta->count) { /* one factor for a whole row, one shift for each channel: two operations */
         x = graph_affine(g, x, gamma, NULL, factor);
         gamma = NULL;
         factor = 1;
@@ -239,27 +273,29 @@ value graph_dropout(graph *g, value x, double rate)
 {
     if (rate == 0)
         return x;
-    return like(g, OP_dropout, x, NO_VALUE, NO_VALUE, (op_attributes){.rate = rate, .site = g->sites++});
+    return like(g, OP_dropout, x, NO_VALUE, NO_VALUE, (op_attributes){.rate = rate, .stream = g->streams++});
 }
 
 value graph_drop_path(graph *g, value x, double rate)
 {
     if (rate == 0)
         return x;
-    return like(g, OP_drop_path, x, NO_VALUE, NO_VALUE, (op_attributes){.rate = rate, .site = g->sites++});
+    return like(g, OP_drop_path, x, NO_VALUE, NO_VALUE, (op_attributes){.rate = rate, .stream = g->streams++});
 }
 
 value graph_broadcast(graph *g, param *rows)
 {
     value p = graph_param(g, rows);
 
-    return new_op(g, OP_broadcast, p, NO_VALUE, NO_VALUE, rows->count / rows->dims[rows->ndim - 1], rows->dims[rows->ndim - 1], (op_attributes){0});
+    return new_op(g, OP_broadcast, p, NO_VALUE, NO_VALUE, rows->count / rows->dims[rows->ndim - 1],
+                  rows->dims[rows->ndim - 1], (op_attributes){0});
 }
 
 value graph_insert_tokens(graph *g, value x, value rows, int64_t at)
 {
     assert(g->values[x].cols == g->values[rows].cols && at <= g->values[x].rows);
-    return new_op(g, OP_insert_tokens, x, rows, NO_VALUE, g->values[x].rows + g->values[rows].rows, g->values[x].cols, (op_attributes){.first = at});
+    return new_op(g, OP_insert_tokens, x, rows, NO_VALUE, g->values[x].rows + g->values[rows].rows, g->values[x].cols,
+                  (op_attributes){.first = at});
 }
 
 value graph_replace_tokens(graph *g, value x, value rows, int64_t at)
@@ -273,13 +309,15 @@ value graph_select_tokens(graph *g, value x, int64_t first, int64_t count)
     assert(first + count <= g->values[x].rows);
     if (count == g->values[x].rows)
         return x;
-    return new_op(g, OP_select_tokens, x, NO_VALUE, NO_VALUE, count, g->values[x].cols, (op_attributes){.first = first, .count = count});
+    return new_op(g, OP_select_tokens, x, NO_VALUE, NO_VALUE, count, g->values[x].cols,
+                  (op_attributes){.first = first, .count = count});
 }
 
 value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count)
 {
     assert(first + count <= g->values[x].rows);
-    return new_op(g, OP_mean_tokens, x, NO_VALUE, NO_VALUE, 1, g->values[x].cols, (op_attributes){.first = first, .count = count});
+    return new_op(g, OP_mean_tokens, x, NO_VALUE, NO_VALUE, 1, g->values[x].cols,
+                  (op_attributes){.first = first, .count = count});
 }
 
 /* A scalar over the whole batch. */
@@ -297,7 +335,8 @@ static void add_batched_aux(graph *g, value loss, int64_t rows)
     g->values[g->ops[g->values[loss].producer].aux[0]].batched = true;
 }
 
-value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch, const float *mean, const float *std)
+value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch,
+                     const float *mean, const float *std)
 {
     float *copy = ARENA_ARRAY(g->memory, float, 2 * channels);
 
@@ -305,8 +344,14 @@ value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int6
         copy[c] = mean[c];
         copy[channels + c] = std[c];
     }
-    return new_op(g, OP_patchify, pixels, NO_VALUE, NO_VALUE, (height / patch) * (width / patch), channels * patch * patch,
-                  (op_attributes){.height = height, .image_width = width, .channels = channels, .patch = patch, .mean = copy, .std = copy + channels});
+    return new_op(g, OP_patchify, pixels, NO_VALUE, NO_VALUE, (height / patch) * (width / patch),
+                  channels * patch * patch,
+                  (op_attributes){.height = height,
+                                  .image_width = width,
+                                  .channels = channels,
+                                  .patch = patch,
+                                  .mean = copy,
+                                  .std = copy + channels});
 }
 
 value graph_cross_entropy(graph *g, value logits, value labels, double smoothing)
@@ -319,7 +364,8 @@ value graph_cross_entropy(graph *g, value logits, value labels, double smoothing
 
 value graph_consistency(graph *g, value logits_a, value logits_b)
 {
-    assert(g->values[logits_a].rows == g->values[logits_b].rows && g->values[logits_a].cols == g->values[logits_b].cols);
+    assert(g->values[logits_a].rows == g->values[logits_b].rows &&
+           g->values[logits_a].cols == g->values[logits_b].cols);
     return new_loss(g, OP_consistency, logits_a, logits_b, 0);
 }
 
@@ -340,26 +386,30 @@ value graph_identity_distance(graph *g, param *matrix)
 value graph_rational(graph *g, value x, param *numerator, param *denominator, bool safe)
 {
     assert(numerator->count == 6 && denominator->count == 4);
-    return like(g, OP_rational, x, graph_param(g, numerator), graph_param(g, denominator), (op_attributes){.first = safe});
+    return like(g, OP_rational, x, graph_param(g, numerator), graph_param(g, denominator),
+                (op_attributes){.first = safe});
 }
 
 value graph_gate(graph *g, value x, param *logits, double high, double low)
 {
     assert(logits->count == 2);
-    return like(g, OP_gate, x, graph_param(g, logits), NO_VALUE, (op_attributes){.rate = high, .scale = low, .site = g->sites++});
+    return like(g, OP_gate, x, graph_param(g, logits), NO_VALUE,
+                (op_attributes){.rate = high, .scale = low, .stream = g->streams++});
 }
 
 value graph_stack(graph *g, value others, value x, int64_t n, int64_t parts)
 {
     assert((n == 0) == (others == NO_VALUE));
-    return new_op(g, OP_stack, x, others, NO_VALUE, g->values[x].rows * parts, g->values[x].cols, (op_attributes){.first = n, .count = parts});
+    return new_op(g, OP_stack, x, others, NO_VALUE, g->values[x].rows * parts, g->values[x].cols,
+                  (op_attributes){.first = n, .count = parts});
 }
 
 value graph_mix(graph *g, value q, value k, value v, int64_t parts)
 {
     value out = new_op(g, OP_mix, q, k, v, g->values[q].rows, g->values[v].cols, (op_attributes){.count = parts});
 
-    assert(g->values[k].rows == parts * g->values[q].rows && g->values[v].rows == g->values[k].rows && g->values[k].cols == g->values[q].cols);
+    assert(g->values[k].rows == parts * g->values[q].rows && g->values[v].rows == g->values[k].rows &&
+           g->values[k].cols == g->values[q].cols);
     add_aux(g, out, 0, g->values[q].rows, parts);
     return out;
 }

@@ -29,7 +29,8 @@ static size_t lines(size_t size)
 size_t layout_assign(layout_buffer *buffers, int count)
 {
     arena *memory = arena_new();
-    layout_buffer **order = ARENA_ARRAY(memory, layout_buffer *, count), **busy = ARENA_ARRAY(memory, layout_buffer *, count);
+    layout_buffer **order = ARENA_ARRAY(memory, layout_buffer *, count),
+                  **busy = ARENA_ARRAY(memory, layout_buffer *, count);
     size_t total = 0;
     int used = 0;
 

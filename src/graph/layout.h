@@ -10,8 +10,9 @@ typedef struct layout_buffer {
     size_t offset;  /* result, a multiple of 64 */
 } layout_buffer;
 
-/* Gives every buffer an offset such that no two that live at the same moment overlap; returns the size of the block. Largest first, each at the lowest
- * free place (greedy by size: Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020). */
+/* Gives every buffer an offset such that no two that live at the same moment overlap; returns the size of the block.
+ * Largest first, each at the lowest free place (greedy by size: Pisarchyk and Lee, "Efficient memory management for
+ * deep neural net inference", 2020). */
 size_t layout_assign(layout_buffer *buffers, int count);
 
 #endif

@@ -1,5 +1,6 @@
-/* The table of operations. One row: an operation's name, its forward and backward pass in terms of device kernels, and what the planner has
- * to know about it. Adding an operation is one file op_<name>.c, one row in ops.def, and its builder in graph.h. */
+/* The table of operations. One row: an operation's name, its forward and backward pass in terms of device kernels, and
+ * what the planner has to know about it. Adding an operation is one file op_<name>.c, one row in ops.def, and its
+ * builder in graph.h. */
 #ifndef INLAY_GRAPH_OP_H
 #define INLAY_GRAPH_OP_H
 
@@ -11,9 +12,9 @@ typedef struct op_run {
     const op_node *op;
     const kernels *k;
     compute *c;
-    int64_t batch;       /* samples that the operation works on */
-    int64_t all;         /* samples of the slice */
-    int64_t first, total; /* which of the batch is the slice's first; samples of the batch */
+    int64_t batch;         /* samples that the operation works on */
+    int64_t all;           /* samples of the slice */
+    int64_t first, total;  /* which of the batch is the slice's first; samples of the batch */
     const int32_t *active; /* in a branch: which samples; NULL: all */
     const step_info *step;
     unsigned char *workspace; /* op_desc.workspace bytes */
@@ -29,20 +30,23 @@ typedef struct op_desc {
     size_t (*workspace)(const graph *g, const op_node *op, int64_t batch, bool backward); /* NULL: none */
     double (*flops)(const graph *g, const op_node *op); /* of the forward pass, for one sample; NULL: negligible */
     bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
-    int inplace;   /* input whose buffer the result may take over when nobody reads it later; -1: none */
-    int passes;    /* input whose gradient is the result's gradient itself (same shape); -1: none */
-    bool joint;    /* where input 0 is that input, too, the operation takes both parts of its gradient together, in place on the result's gradient if it can */
-    unsigned packed_inputs; /* parameters (bits) that it reads as panels */
-    bool reads_packed;      /* its backward pass reads the reals of these as well, also where they are frozen */
+    int inplace; /* input whose buffer the result may take over when nobody reads it later; -1: none */
+    int passes;  /* input whose gradient is the result's gradient itself (same shape); -1: none */
+    bool joint;  /* where input 0 is that input, too, the operation takes both parts of its gradient together, in place
+                    on the result's gradient if it can */
+    unsigned packed_inputs;  /* parameters (bits) that it reads as panels */
+    bool reads_packed;       /* its backward pass reads the reals of these as well, also where they are frozen */
     bool keeps_for_backward; /* what it keeps beside its result is for the backward pass only */
-    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL: never; but that of a value which stands
-     * at several inputs is cleared, too, and each adds to it. An operation that has this function writes other columns at each of its inputs. */
+    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL:
+     * never; but that of a value which stands at several inputs is cleared, too, and each adds to it. An operation that
+     * has this function writes other columns at each of its inputs. */
     bool (*partial)(const graph *g, const op_node *op, int input);
-    /* For the choice of types in bf16 and int8: inputs (bits) that may be stored as bf16 because the operation rounds them to bf16 anyway or reads them
-     * through its own f32 arithmetic; and whether the result may be bf16. */
+    /* For the choice of types in bf16 and int8: inputs (bits) that may be stored as bf16 because the operation rounds
+     * them to bf16 anyway or reads them through its own f32 arithmetic; and whether the result may be bf16. */
     unsigned bf16_inputs;
     bool bf16_result;
-    unsigned bf16_gradients; /* inputs (bits) whose gradient it can write as bf16; it must read its result's gradient in either type */
+    unsigned bf16_gradients; /* inputs (bits) whose gradient it can write as bf16; it must read its result's gradient in
+                                either type */
 } op_desc;
 
 #define OP(name) extern const op_desc op_##name;
@@ -68,7 +72,9 @@ bool op_wants(const op_run *r, int input);
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
 const packed *op_panels(const op_run *r, int input);
-const packed *op_gradient_panels(const op_run *r, int input); /* ... for the gradient of what is multiplied by them: of the transpose where they are int8 */
+const packed *op_gradient_panels(
+    const op_run *r,
+    int input); /* ... for the gradient of what is multiplied by them: of the transpose where they are int8 */
 const param *op_param(const op_run *r, int input);
 /* Input 0, of pixels, as the matrix of its patches. */
 patch_rows op_patches(const op_run *r);
@@ -79,8 +85,9 @@ void op_pass_grad(const op_run *r, int input);
 /* In a branch: rows of samples that are not active pass from an input to the result, which is not its own memory. */
 void op_copy_inactive(const op_run *r, int input);
 /* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */
-const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room);
-/* What the attributes rate, site and scale ask for: one factor for each sample, at `room` (batch floats); NULL: all are 1. */
+const float *op_drop_path_mask(const op_run *r, double rate, uint32_t stream, float *room);
+/* What the attributes rate, site and scale ask for: one factor for each sample, at `room` (batch floats); NULL: all
+ * are 1. */
 const float *op_row_factors(const op_run *r, float *room);
 /* What they take at the begin of a workspace, so that reals may follow. */
 size_t op_factor_bytes(int64_t batch);

@@ -1,4 +1,5 @@
-/* What adaptable adapters learn beside their projections (arXiv 2205.01549): a rational activation, and a gate that keeps or drops a layer's adapter. */
+/* What adaptable adapters learn beside their projections (arXiv 2205.01549): a rational activation, and a gate that
+ * keeps or drops a layer's adapter. */
 #include <math.h>
 
 #include "graph/op.h"
@@ -18,7 +19,8 @@ static size_t rational_workspace(const graph *g, const op_node *op, int64_t batc
 
 static rational_args rational_arguments(const op_run *r)
 {
-    return (rational_args){.x = op_in(r, 0), .numerator = op_data(r, 1), .denominator = op_data(r, 2), .safe = r->op->a.first};
+    return (rational_args){
+        .x = op_in(r, 0), .numerator = op_data(r, 1), .denominator = op_data(r, 2), .safe = r->op->a.first};
 }
 
 static void rational_forward(const op_run *r)
@@ -71,7 +73,9 @@ static double temperature(const op_run *r)
 
 static double gumbel(const op_run *r, uint64_t index)
 {
-    double u = rng_uniform((rng_stream){.seed = r->step->seed, .purpose = RNG_GUMBEL, .site = r->op->a.site, .step = r->step->step}, index);
+    double u = rng_uniform(
+        (rng_stream){.seed = r->step->seed, .purpose = RNG_GUMBEL, .stream = r->op->a.stream, .step = r->step->step},
+        index);
 
     return -log(-log(u + 0x1p-33)); /* the number has 32 bits: never 0 or 1 */
 }
@@ -83,7 +87,12 @@ static gate_args gate_arguments(const op_run *r)
 
     for (int64_t i = 0; i < r->batch; i++)
         noise[i] = gumbel(r, 2 * (uint64_t)(r->first + i) + 1) - gumbel(r, 2 * (uint64_t)(r->first + i));
-    return (gate_args){.x = x, .logits = op_data(r, 1), .noise = noise, .temperature = temperature(r), .group = x.rows / r->batch, .dweights = noise + r->batch};
+    return (gate_args){.x = x,
+                       .logits = op_data(r, 1),
+                       .noise = noise,
+                       .temperature = temperature(r),
+                       .group = x.rows / r->batch,
+                       .dweights = noise + r->batch};
 }
 
 static void gate_forward(const op_run *r)

@@ -1,4 +1,5 @@
-/* attention: softmax(scale * q k^T) v for each head. Inputs: q, k, v (often column ranges of one value). Kept: the log-sum-exp of each row's scores. */
+/* attention: softmax(scale * q k^T) v for each head. Inputs: q, k, v (often column ranges of one value). Kept: the
+ * log-sum-exp of each row's scores. */
 #include "graph/op.h"
 
 enum { IN_Q, IN_K, IN_V };
@@ -56,7 +57,8 @@ static unsigned backward_reads(const graph *g, const op_node *op)
     return 1u << IN_Q | 1u << IN_K | 1u << IN_V;
 }
 
-/* q, k and v may lie side by side in one value, or each in its own; what they leave out of it (say, keys that a normalisation replaced) gets no gradient here. */
+/* q, k and v may lie side by side in one value, or each in its own; what they leave out of it (say, keys that a
+ * normalisation replaced) gets no gradient here. */
 static bool partial(const graph *g, const op_node *op, int input)
 {
     int64_t covered = 0;
@@ -69,7 +71,8 @@ static bool partial(const graph *g, const op_node *op, int input)
 
 static double flops(const graph *g, const op_node *op)
 {
-    return 4.0 * (double)g->values[op->in[IN_Q]].rows * (double)g->values[op->in[IN_K]].rows * (double)(op->a.heads * op->a.head_dim);
+    return 4.0 * (double)g->values[op->in[IN_Q]].rows * (double)g->values[op->in[IN_K]].rows *
+           (double)(op->a.heads * op->a.head_dim);
 }
 
 const op_desc op_attention = {

@@ -1,5 +1,5 @@
-/* bottleneck: y = residual + mask * gamma * (act(x Wd^T + bd) Wu^T + bu), an adapter in one pass over its rows. Made by graph_finish out of two products. Inputs: x,
- * Wd, bd, Wu, bu, gamma, residual. Kept: act(x Wd^T + bd) and act'. */
+/* bottleneck: y = residual + mask * gamma * (act(x Wd^T + bd) Wu^T + bu), an adapter in one pass over its rows. Made by
+ * graph_finish out of two products. Inputs: x, Wd, bd, Wu, bu, gamma, residual. Kept: act(x Wd^T + bd) and act'. */
 #include "graph/op.h"
 
 enum { IN_X, IN_DOWN, IN_DOWN_BIAS, IN_UP, IN_UP_BIAS, IN_GAMMA, IN_RESIDUAL };
@@ -12,25 +12,33 @@ static int64_t rank_of(const graph *g, const op_node *op)
 /* The mask; then, backward, the sums of all chunks of rows. */
 static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
 {
-    int64_t r = rank_of(g, op), n = g->values[op->out].cols, k = g->values[op->in[IN_X]].cols, chunk = bottleneck_chunk(r);
+    int64_t r = rank_of(g, op), n = g->values[op->out].cols, k = g->values[op->in[IN_X]].cols,
+            chunk = bottleneck_chunk(r);
     int64_t chunks = (batch * g->values[op->out].rows + chunk - 1) / chunk;
     bool trained = false;
 
     for (int i = IN_DOWN; i <= IN_GAMMA; i++)
         trained |= op->in[i] != NO_VALUE && g->values[op->in[i]].needs_grad;
-    return op_factor_bytes(batch) + (backward && trained ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
+    return op_factor_bytes(batch) +
+           (backward && trained ? (size_t)(chunks * ((r + 1) * n + r * k + r)) * dtype_size(g->real) : 0);
 }
 
 static bottleneck_args arguments(const op_run *r)
 {
     const op_node *op = r->op;
-    bottleneck_args args = {.x = op_in(r, IN_X), .down = op_panels(r, IN_DOWN), .up = op_panels(r, IN_UP), .down_bias = op_data(r, IN_DOWN_BIAS),
-                            .up_bias = op_data(r, IN_UP_BIAS), .act = op->a.act, .col_scale = op_data(r, IN_GAMMA),
-                            .row_scale = op_row_factors(r, (float *)r->workspace), .hidden = op_aux(r, 0)};
+    bottleneck_args args = {.x = op_in(r, IN_X),
+                            .down = op_panels(r, IN_DOWN),
+                            .up = op_panels(r, IN_UP),
+                            .down_bias = op_data(r, IN_DOWN_BIAS),
+                            .up_bias = op_data(r, IN_UP_BIAS),
+                            .act = op->a.act,
+                            .col_scale = op_data(r, IN_GAMMA),
+                            .row_scale = op_row_factors(r, (float *)r->workspace),
+                            .hidden = op_aux(r, 0)};
 
     args.row_group = args.x.rows / r->batch;
     if (op->a.act != ACT_NONE)
-        args.slope = op_aux(r, 1);
+        args.act_grad = op_aux(r, 1);
     return args;
 }
 
@@ -73,7 +81,8 @@ static unsigned backward_reads(const graph *g, const op_node *op)
 
 static double flops(const graph *g, const op_node *op)
 {
-    return 2.0 * (double)g->values[op->out].rows * (double)rank_of(g, op) * (double)(g->values[op->out].cols + g->values[op->in[IN_X]].cols);
+    return 2.0 * (double)g->values[op->out].rows * (double)rank_of(g, op) *
+           (double)(g->values[op->out].cols + g->values[op->in[IN_X]].cols);
 }
 
 const op_desc op_bottleneck = {

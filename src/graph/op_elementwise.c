@@ -16,7 +16,11 @@ static void activation_forward(const op_run *r)
 
 static void activation_backward(const op_run *r)
 {
-    r->k->map_backward(r->c, &(map_args){.x = op_in(r, 0), .act = r->op->a.act, .dy = op_out_grad(r), .dx = op_in_grad(r, 0), .accumulate = r->accumulate[0]});
+    r->k->map_backward(r->c, &(map_args){.x = op_in(r, 0),
+                                         .act = r->op->a.act,
+                                         .dy = op_out_grad(r),
+                                         .dx = op_in_grad(r, 0),
+                                         .accumulate = r->accumulate[0]});
 }
 
 const op_desc op_activation = {
@@ -43,7 +47,11 @@ static mat affine_view(const op_run *r, mat m)
 
 static void affine_forward(const op_run *r)
 {
-    r->k->affine(r->c, &(affine_args){.y = affine_view(r, op_out(r)), .x = affine_view(r, op_in(r, 0)), .gamma = op_data(r, 1), .beta = op_data(r, 2), .factor = r->op->a.scale});
+    r->k->affine(r->c, &(affine_args){.y = affine_view(r, op_out(r)),
+                                      .x = affine_view(r, op_in(r, 0)),
+                                      .gamma = op_data(r, 1),
+                                      .beta = op_data(r, 2),
+                                      .factor = r->op->a.scale});
 }
 
 static void affine_backward(const op_run *r)
@@ -84,7 +92,12 @@ static void add_forward(const op_run *r)
     mat y = op_out(r);
     const float factor = (float)r->op->a.scale;
 
-    r->k->add(r->c, &(add_args){.y = y, .a = op_in(r, 0), .b = op_in(r, 1), .offset = r->op->a.offset, .row_scale = factor != 1 ? &factor : NULL, .row_group = y.rows});
+    r->k->add(r->c, &(add_args){.y = y,
+                                .a = op_in(r, 0),
+                                .b = op_in(r, 1),
+                                .offset = r->op->a.offset,
+                                .row_scale = factor != 1 ? &factor : NULL,
+                                .row_group = y.rows});
 }
 
 static void add_backward(const op_run *r)
@@ -95,7 +108,9 @@ static void add_backward(const op_run *r)
         mat dy = mat_columns(op_out_grad(r), r->op->a.offset, db.cols);
         const float factor = (float)r->op->a.scale;
         if (r->accumulate[1])
-            r->k->add(r->c, &(add_args){.y = db, .a = db, .b = dy, .row_scale = factor != 1 ? &factor : NULL, .row_group = dy.rows});
+            r->k->add(r->c,
+                      &(add_args){
+                          .y = db, .a = db, .b = dy, .row_scale = factor != 1 ? &factor : NULL, .row_group = dy.rows});
         else if (factor != 1)
             r->k->affine(r->c, &(affine_args){.y = db, .x = dy, .factor = (double)factor});
         else
@@ -119,7 +134,9 @@ static void add_table_forward(const op_run *r)
 {
     mat y = op_out(r);
 
-    r->k->add(r->c, &(add_args){.y = y, .a = op_in(r, 0), .row_group = 1, .table = op_data(r, 1), .table_rows = y.rows / r->batch});
+    r->k->add(
+        r->c,
+        &(add_args){.y = y, .a = op_in(r, 0), .row_group = 1, .table = op_data(r, 1), .table_rows = y.rows / r->batch});
 }
 
 static void add_table_backward(const op_run *r)
@@ -128,7 +145,9 @@ static void add_table_backward(const op_run *r)
     void *dtable = op_param_grad(r, 1);
 
     if (dtable)
-        r->k->column_sum(r->c, &(column_sum_args){.out = dtable, .dy = dy, .row_group = 1, .modulo = dy.rows / r->batch, .accumulate = true});
+        r->k->column_sum(
+            r->c, &(column_sum_args){
+                      .out = dtable, .dy = dy, .row_group = 1, .modulo = dy.rows / r->batch, .accumulate = true});
     op_pass_grad(r, 0);
 }
 
@@ -145,9 +164,10 @@ static dropout_args dropout_arguments(const op_run *r)
 {
     mat x = op_in(r, 0);
 
-    return (dropout_args){.rate = r->op->a.rate,
-                          .first = r->first * (x.rows / r->batch) * x.cols,
-                          .stream = {.seed = r->step->seed, .purpose = RNG_DROPOUT, .site = r->op->a.site, .step = r->step->step}};
+    return (dropout_args){
+        .rate = r->op->a.rate,
+        .first = r->first * (x.rows / r->batch) * x.cols,
+        .stream = {.seed = r->step->seed, .purpose = RNG_DROPOUT, .stream = r->op->a.stream, .step = r->step->step}};
 }
 
 static void dropout_forward(const op_run *r)
@@ -191,7 +211,8 @@ static size_t drop_path_workspace(const graph *g, const op_node *op, int64_t bat
 
 static void drop_path_apply(const op_run *r, mat y, mat x)
 {
-    gemm_prologue in = {.row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.site, (float *)r->workspace), .row_group = x.rows / r->batch};
+    gemm_prologue in = {.row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.stream, (float *)r->workspace),
+                        .row_group = x.rows / r->batch};
 
     r->k->apply_prologue(r->c, &y, &x, &in);
 }
@@ -206,8 +227,12 @@ static void drop_path_backward(const op_run *r)
     mat dx = op_in_grad(r, 0), dy = op_out_grad(r);
 
     if (r->accumulate[0])
-        r->k->add(r->c, &(add_args){.y = dx, .a = dx, .b = dy, .row_group = dy.rows / r->batch,
-                                    .row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.site, (float *)r->workspace)});
+        r->k->add(r->c, &(add_args){.y = dx,
+                                    .a = dx,
+                                    .b = dy,
+                                    .row_group = dy.rows / r->batch,
+                                    .row_scale =
+                                        op_drop_path_mask(r, r->op->a.rate, r->op->a.stream, (float *)r->workspace)});
     else
         drop_path_apply(r, dx, dy);
 }

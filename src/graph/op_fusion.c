@@ -1,4 +1,5 @@
-/* What adapter fusion needs (arXiv 2005.00247): several adapters' results side by side for every row, and their mixture. */
+/* What adapter fusion needs (arXiv 2005.00247): several adapters' results side by side for every row, and their
+ * mixture. */
 #include "graph/op.h"
 
 /* ---- stack: row r of x becomes row r * parts + n; the other rows come from `others`. Inputs: x, others ---- */
@@ -8,7 +9,13 @@ static void stack_forward(const op_run *r)
 
     if (others.data && others.data != y.data)
         r->k->copy_rows(r->c, &(copy_rows_args){.y = y, .x = others, .samples = 1, .count = y.rows});
-    r->k->copy_rows(r->c, &(copy_rows_args){.y = y, .x = x, .samples = x.rows, .y_group = r->op->a.count, .y_first = r->op->a.first, .x_group = 1, .count = 1});
+    r->k->copy_rows(r->c, &(copy_rows_args){.y = y,
+                                            .x = x,
+                                            .samples = x.rows,
+                                            .y_group = r->op->a.count,
+                                            .y_first = r->op->a.first,
+                                            .x_group = 1,
+                                            .count = 1});
 }
 
 static void stack_backward(const op_run *r)
@@ -17,19 +24,27 @@ static void stack_backward(const op_run *r)
 
     if (op_wants(r, 0)) {
         mat dx = op_in_grad(r, 0);
-        r->k->copy_rows(r->c, &(copy_rows_args){.y = dx, .x = dy, .samples = dx.rows, .y_group = 1, .x_group = r->op->a.count, .x_first = r->op->a.first, .count = 1,
+        r->k->copy_rows(r->c, &(copy_rows_args){.y = dx,
+                                                .x = dy,
+                                                .samples = dx.rows,
+                                                .y_group = 1,
+                                                .x_group = r->op->a.count,
+                                                .x_first = r->op->a.first,
+                                                .count = 1,
                                                 .accumulate = r->accumulate[0]});
     }
     if (r->op->in[1] != NO_VALUE)
         op_pass_grad(r, 1);
 }
 
-const op_desc op_stack = {.name = "stack", .forward = stack_forward, .backward = stack_backward, .inplace = 1, .passes = 1};
+const op_desc op_stack = {
+    .name = "stack", .forward = stack_forward, .backward = stack_backward, .inplace = 1, .passes = 1};
 
 /* ---- mix: a softmax over the parts of each row. Inputs: q, k, v. Kept: the softmax ---- */
 static mix_args mix_arguments(const op_run *r)
 {
-    return (mix_args){.q = op_in(r, 0), .k = op_in(r, 1), .v = op_in(r, 2), .weights = op_aux(r, 0), .parts = r->op->a.count};
+    return (mix_args){
+        .q = op_in(r, 0), .k = op_in(r, 1), .v = op_in(r, 2), .weights = op_aux(r, 0), .parts = r->op->a.count};
 }
 
 static void mix_forward(const op_run *r)
@@ -69,4 +84,10 @@ static double mix_flops(const graph *g, const op_node *op)
     return 2.0 * (double)g->values[op->in[1]].rows * (double)(g->values[op->in[1]].cols + g->values[op->in[2]].cols);
 }
 
-const op_desc op_mix = {.name = "mix", .forward = mix_forward, .backward = mix_backward, .backward_reads = mix_reads, .flops = mix_flops, .inplace = -1, .passes = -1};
+const op_desc op_mix = {.name = "mix",
+                        .forward = mix_forward,
+                        .backward = mix_backward,
+                        .backward_reads = mix_reads,
+                        .flops = mix_flops,
+                        .inplace = -1,
+                        .passes = -1};

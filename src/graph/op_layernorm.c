@@ -1,4 +1,5 @@
-/* layernorm, over whole rows or over groups of columns (query and key normalisation). Inputs: x, weight, bias. Kept: mean and 1/std. */
+/* layernorm, over whole rows or over groups of columns (query and key normalisation). Inputs: x, weight, bias. Kept:
+ * mean and 1/std. */
 #include "graph/op.h"
 
 enum { IN_X, IN_W, IN_B };

@@ -1,12 +1,13 @@
-/* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma, residual. x may be
- * pixels, whose patches are then multiplied: forward only. */
+/* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma,
+ * residual. x may be pixels, whose patches are then multiplied: forward only. */
 #include "graph/op.h"
 
 enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
 
 #define PART_BYTES ((size_t)768 << 10)
 
-/* Samples of so many bytes that the passes over the gradient of trained parts take at a time: what one of them writes the next one finds in the second cache. */
+/* Samples of so many bytes that the passes over the gradient of trained parts take at a time: what one of them writes
+ * the next one finds in the second cache. */
 static int64_t part_of(int64_t batch, size_t bytes)
 {
     int64_t fit = (int64_t)(PART_BYTES / bytes);
@@ -17,7 +18,8 @@ static int64_t part_of(int64_t batch, size_t bytes)
 /* Workspace: the mask; then, backward, one part of a matrix of the result's shape. */
 static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool backward)
 {
-    size_t size = op_factor_bytes(batch), bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
+    size_t size = op_factor_bytes(batch),
+           bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
 
     return backward ? size + (size_t)part_of(batch, bytes) * bytes : size;
 }
@@ -44,7 +46,7 @@ static void forward(const op_run *r)
     args.out.bias = rows_of(r, IN_B);
     args.out.act = op->a.act;
     if (op->aux[0] != NO_VALUE)
-        args.out.slope = op_aux(r, 0);
+        args.out.act_grad = op_aux(r, 0);
     args.out.col_scale = op_data(r, IN_GAMMA);
     args.out.row_scale = op_row_factors(r, (float *)r->workspace);
     args.out.row_group = args.y.rows / r->batch;
@@ -61,30 +63,44 @@ static mat rows_from(mat m, int64_t first, int64_t count)
     return m;
 }
 
-/* Gradients of what is trained, from samples [first, first + count): W, b and gamma. `dy` becomes the gradient in front of the epilogue, and `in` nothing. */
+/* Gradients of what is trained, from samples [first, first + count): W, b and gamma. `dy` becomes the gradient in front
+ * of the epilogue, and `in` nothing. */
 static void backward_params(const op_run *r, mat *dy, mat x, gemm_prologue *in)
 {
     const op_node *op = r->op;
     size_t skip = (size_t)op->a.first * dtype_size(r->k->real);
-    mat room = {.data = r->workspace + op_factor_bytes(r->batch), .type = r->k->real, .rows = dy->rows, .cols = dy->cols, .stride = dy->cols};
+    mat room = {.data = r->workspace + op_factor_bytes(r->batch),
+                .type = r->k->real,
+                .rows = dy->rows,
+                .cols = dy->cols,
+                .stride = dy->cols};
     void *dw = op_param_grad(r, IN_W), *db = op_param_grad(r, IN_B), *dgamma = op_param_grad(r, IN_GAMMA);
 
     if (dgamma) { /* act(x W^T + b) again: dearer to keep than to compute */
-        gemm_args again = {.y = room, .x = x, .w = op_panels(r, IN_W), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
+        gemm_args again = {
+            .y = room, .x = x, .w = op_panels(r, IN_W), .out = {.bias = rows_of(r, IN_B), .act = op->a.act}};
         r->k->gemm(r->c, &again);
-        r->k->column_sum(r->c, &(column_sum_args){.out = dgamma, .dy = *dy, .other = room, .row_scale = in->row_scale, .row_group = in->row_group, .accumulate = true});
+        r->k->column_sum(r->c, &(column_sum_args){.out = dgamma,
+                                                  .dy = *dy,
+                                                  .other = room,
+                                                  .row_scale = in->row_scale,
+                                                  .row_group = in->row_group,
+                                                  .accumulate = true});
     }
     if (!dw && !db)
         return;
-    if (in->col_scale || in->row_scale || in->slope.data) {
+    if (in->col_scale || in->row_scale || in->act_grad.data) {
         r->k->apply_prologue(r->c, &room, dy, in);
         *dy = room;
         *in = (gemm_prologue){0};
     }
     if (dw)
-        r->k->gemm_outer(r->c, &(gemm_outer_args){.dw = (unsigned char *)dw + skip * (size_t)x.cols, .dy = *dy, .x = x, .accumulate = true});
+        r->k->gemm_outer(r->c,
+                         &(gemm_outer_args){
+                             .dw = (unsigned char *)dw + skip * (size_t)x.cols, .dy = *dy, .x = x, .accumulate = true});
     if (db)
-        r->k->column_sum(r->c, &(column_sum_args){.out = (unsigned char *)db + skip, .dy = *dy, .row_group = 1, .accumulate = true});
+        r->k->column_sum(
+            r->c, &(column_sum_args){.out = (unsigned char *)db + skip, .dy = *dy, .row_group = 1, .accumulate = true});
 }
 
 static void backward_part(const op_run *r, const float *mask, int64_t first, int64_t count)
@@ -95,14 +111,18 @@ static void backward_part(const op_run *r, const float *mask, int64_t first, int
     gemm_prologue in = {.col_scale = op_data(r, IN_GAMMA), .row_scale = mask ? mask + first : NULL, .row_group = group};
 
     if (op->a.act != ACT_NONE)
-        in.slope = rows_from(op_aux(r, 0), first * group, count * group);
+        in.act_grad = rows_from(op_aux(r, 0), first * group, count * group);
     dy = rows_from(dy, first * group, count * group);
     x = rows_from(x, first * group, count * group);
     dx = rows_from(dx, first * group, count * group);
     backward_params(r, &dy, x, &in);
     if (dx.data) {
         const packed *w = op_gradient_panels(r, IN_W);
-        gemm_args args = {.y = dx, .x = dy, .w = w, .transposed = w->type != DTYPE_I8, .in = in}; /* those of int8 are of the transpose */
+        gemm_args args = {.y = dx,
+                          .x = dy,
+                          .w = w,
+                          .transposed = w->type != DTYPE_I8,
+                          .in = in}; /* those of int8 are of the transpose */
         if (r->accumulate[IN_X])
             args.out.residual = dx;
         r->k->gemm(r->c, &args);
@@ -113,7 +133,8 @@ static void backward(const op_run *r)
 {
     bool trained = op_wants(r, IN_W) || op_wants(r, IN_B) || op_wants(r, IN_GAMMA);
     mat dy = op_out_grad(r);
-    int64_t part = trained ? part_of(r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
+    int64_t part =
+        trained ? part_of(r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
     const float *mask = op_row_factors(r, (float *)r->workspace);
 
     for (int64_t first = 0; first < r->batch; first += part)
@@ -123,7 +144,8 @@ static void backward(const op_run *r)
 
 static unsigned backward_reads(const graph *g, const op_node *op)
 {
-    bool w = g->values[op->in[IN_W]].needs_grad, gamma = op->in[IN_GAMMA] != NO_VALUE && g->values[op->in[IN_GAMMA]].needs_grad;
+    bool w = g->values[op->in[IN_W]].needs_grad,
+         gamma = op->in[IN_GAMMA] != NO_VALUE && g->values[op->in[IN_GAMMA]].needs_grad;
 
     return w || gamma ? 1u << IN_X : 0;
 }

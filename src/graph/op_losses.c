@@ -1,5 +1,5 @@
-/* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency, distance. And identity_distance, of a
- * parameter. */
+/* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency,
+ * distance. And identity_distance, of a parameter. */
 #include "graph/op.h"
 
 static unsigned reads_both(const graph *g, const op_node *op)
@@ -9,10 +9,12 @@ static unsigned reads_both(const graph *g, const op_node *op)
     return 3u;
 }
 
-/* ---- cross_entropy: mean over the batch, with label smoothing. Inputs: logits, labels. Kept: each sample's loss ---- */
+/* ---- cross_entropy: mean over the batch, with label smoothing. Inputs: logits, labels. Kept: each sample's loss ----
+ */
 static cross_entropy_args cross_entropy_arguments(const op_run *r)
 {
-    return (cross_entropy_args){.logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale, .count = r->total};
+    return (cross_entropy_args){
+        .logits = op_in(r, 0), .labels = op_in(r, 1).data, .smoothing = r->op->a.scale, .count = r->total};
 }
 
 static void cross_entropy_forward(const op_run *r)
@@ -47,12 +49,20 @@ const op_desc op_cross_entropy = {
 /* ---- consistency: symmetric Kullback-Leibler divergence of two passes' predictions ---- */
 static void consistency_forward(const op_run *r)
 {
-    r->k->consistency(r->c, &(consistency_args){.a = op_in(r, 0), .b = op_in(r, 1), .count = r->total, .loss = op_out(r).data, .add_loss = r->first > 0});
+    r->k->consistency(
+        r->c,
+        &(consistency_args){
+            .a = op_in(r, 0), .b = op_in(r, 1), .count = r->total, .loss = op_out(r).data, .add_loss = r->first > 0});
 }
 
 static void consistency_backward(const op_run *r)
 {
-    consistency_args args = {.a = op_in(r, 0), .b = op_in(r, 1), .count = r->total, .accumulate_a = r->accumulate[0], .accumulate_b = r->accumulate[1], .dloss = op_out_grad(r).data};
+    consistency_args args = {.a = op_in(r, 0),
+                             .b = op_in(r, 1),
+                             .count = r->total,
+                             .accumulate_a = r->accumulate[0],
+                             .accumulate_b = r->accumulate[1],
+                             .dloss = op_out_grad(r).data};
 
     if (op_wants(r, 0))
         args.da = op_in_grad(r, 0);
@@ -75,7 +85,10 @@ static distance_args distance_arguments(const op_run *r)
 {
     mat a = op_in(r, 0);
 
-    return (distance_args){.a = a, .b = op_in(r, 1), .scale = 1 / ((double)(a.rows / r->batch * r->total) * (double)a.cols), .losses = op_aux(r, 0).data};
+    return (distance_args){.a = a,
+                           .b = op_in(r, 1),
+                           .scale = 1 / ((double)(a.rows / r->batch * r->total) * (double)a.cols),
+                           .losses = op_aux(r, 0).data};
 }
 
 static void distance_forward(const op_run *r)
@@ -129,12 +142,18 @@ static size_t identity_workspace(const graph *g, const op_node *op, int64_t batc
 
 static void identity_forward(const op_run *r)
 {
-    r->k->distance(r->c, &(distance_args){.a = square(r, op_data(r, 0)), .scale = 1, .loss = op_out(r).data, .losses = r->workspace});
+    r->k->distance(
+        r->c,
+        &(distance_args){.a = square(r, op_data(r, 0)), .scale = 1, .loss = op_out(r).data, .losses = r->workspace});
 }
 
 static void identity_backward(const op_run *r)
 {
-    r->k->distance(r->c, &(distance_args){.a = square(r, op_data(r, 0)), .scale = 1, .dloss = op_out_grad(r).data, .da = square(r, op_param_grad(r, 0)), .accumulate_a = true});
+    r->k->distance(r->c, &(distance_args){.a = square(r, op_data(r, 0)),
+                                          .scale = 1,
+                                          .dloss = op_out_grad(r).data,
+                                          .da = square(r, op_param_grad(r, 0)),
+                                          .accumulate_a = true});
 }
 
 const op_desc op_identity_distance = {

@@ -1,4 +1,5 @@
-/* Operations on the rows (tokens) of each sample: broadcast, insert, replace, select, mean; and the rows that an image becomes. */
+/* Operations on the rows (tokens) of each sample: broadcast, insert, replace, select, mean; and the rows that an image
+ * becomes. */
 #include "graph/op.h"
 
 static int64_t group_of(const op_run *r, mat m)
@@ -8,8 +9,15 @@ static int64_t group_of(const op_run *r, mat m)
 
 static void copy(const op_run *r, mat y, int64_t y_first, mat x, int64_t x_first, int64_t count, bool accumulate)
 {
-    copy_rows_args args = {.y = y, .x = x, .samples = r->batch, .y_group = group_of(r, y), .y_first = y_first, .x_group = group_of(r, x),
-                           .x_first = x_first, .count = count, .accumulate = accumulate};
+    copy_rows_args args = {.y = y,
+                           .x = x,
+                           .samples = r->batch,
+                           .y_group = group_of(r, y),
+                           .y_first = y_first,
+                           .x_group = group_of(r, x),
+                           .x_first = x_first,
+                           .count = count,
+                           .accumulate = accumulate};
 
     if (count > 0)
         r->k->copy_rows(r->c, &args);
@@ -18,7 +26,8 @@ static void copy(const op_run *r, mat y, int64_t y_first, mat x, int64_t x_first
 /* ---- broadcast: the same rows for every sample ---- */
 static void broadcast_forward(const op_run *r)
 {
-    mat y = op_out(r), x = {.data = op_data(r, 0), .type = r->k->real, .rows = group_of(r, y), .cols = y.cols, .stride = y.cols};
+    mat y = op_out(r),
+        x = {.data = op_data(r, 0), .type = r->k->real, .rows = group_of(r, y), .cols = y.cols, .stride = y.cols};
 
     r->k->copy_rows(r->c, &(copy_rows_args){.y = y, .x = x, .samples = r->batch, .y_group = x.rows, .count = x.rows});
 }
@@ -27,10 +36,13 @@ static void broadcast_backward(const op_run *r)
 {
     mat dy = op_out_grad(r);
 
-    r->k->column_sum(r->c, &(column_sum_args){.out = op_param_grad(r, 0), .dy = dy, .row_group = 1, .modulo = group_of(r, dy), .accumulate = true});
+    r->k->column_sum(
+        r->c, &(column_sum_args){
+                  .out = op_param_grad(r, 0), .dy = dy, .row_group = 1, .modulo = group_of(r, dy), .accumulate = true});
 }
 
-const op_desc op_broadcast = {.name = "broadcast", .forward = broadcast_forward, .backward = broadcast_backward, .inplace = -1, .passes = -1};
+const op_desc op_broadcast = {
+    .name = "broadcast", .forward = broadcast_forward, .backward = broadcast_backward, .inplace = -1, .passes = -1};
 
 /* ---- insert_tokens: y = x with rows put in front of row `first` ---- */
 static void insert_forward(const op_run *r)
@@ -56,7 +68,8 @@ static void insert_backward(const op_run *r)
     }
 }
 
-const op_desc op_insert_tokens = {.name = "insert_tokens", .forward = insert_forward, .backward = insert_backward, .inplace = -1, .passes = -1};
+const op_desc op_insert_tokens = {
+    .name = "insert_tokens", .forward = insert_forward, .backward = insert_backward, .inplace = -1, .passes = -1};
 
 /* ---- replace_tokens: y = x with its rows from `first` on replaced ---- */
 static void replace_forward(const op_run *r)
@@ -86,7 +99,8 @@ static void replace_backward(const op_run *r)
     }
 }
 
-const op_desc op_replace_tokens = {.name = "replace_tokens", .forward = replace_forward, .backward = replace_backward, .inplace = 0, .passes = -1};
+const op_desc op_replace_tokens = {
+    .name = "replace_tokens", .forward = replace_forward, .backward = replace_backward, .inplace = 0, .passes = -1};
 
 /* ---- select_tokens: rows [first, first + count) ---- */
 static void select_forward(const op_run *r)
@@ -118,18 +132,30 @@ static void mean_forward(const op_run *r)
 {
     mat x = op_in(r, 0);
 
-    r->k->mean_rows(r->c, &(mean_rows_args){.y = op_out(r), .x = x, .samples = r->batch, .group = group_of(r, x), .first = r->op->a.first, .count = r->op->a.count});
+    r->k->mean_rows(r->c, &(mean_rows_args){.y = op_out(r),
+                                            .x = x,
+                                            .samples = r->batch,
+                                            .group = group_of(r, x),
+                                            .first = r->op->a.first,
+                                            .count = r->op->a.count});
 }
 
 static void mean_backward(const op_run *r)
 {
     mat dx = op_in_grad(r, 0);
 
-    r->k->mean_rows(r->c, &(mean_rows_args){.y = dx, .x = op_out_grad(r), .samples = r->batch, .group = group_of(r, dx), .first = r->op->a.first,
-                                            .count = r->op->a.count, .backward = true, .accumulate = r->accumulate[0]});
+    r->k->mean_rows(r->c, &(mean_rows_args){.y = dx,
+                                            .x = op_out_grad(r),
+                                            .samples = r->batch,
+                                            .group = group_of(r, dx),
+                                            .first = r->op->a.first,
+                                            .count = r->op->a.count,
+                                            .backward = true,
+                                            .accumulate = r->accumulate[0]});
 }
 
-const op_desc op_mean_tokens = {.name = "mean_tokens", .forward = mean_forward, .backward = mean_backward, .inplace = -1, .passes = -1};
+const op_desc op_mean_tokens = {
+    .name = "mean_tokens", .forward = mean_forward, .backward = mean_backward, .inplace = -1, .passes = -1};
 
 /* ---- patchify: pixels to normalised patch rows ---- */
 
@@ -141,4 +167,5 @@ static void patchify_forward(const op_run *r)
     r->k->patchify(r->c, &y, &x);
 }
 
-const op_desc op_patchify = {.name = "patchify", .forward = patchify_forward, .inplace = -1, .passes = -1, .bf16_result = true};
+const op_desc op_patchify = {
+    .name = "patchify", .forward = patchify_forward, .inplace = -1, .passes = -1, .bf16_result = true};

@@ -20,7 +20,8 @@ inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *
         if (!block) {
             size_t size = d->c.scratch_size;
             device_close(d);
-            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB of scratch for each of %d threads", (double)size / 1e6, threads);
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB of scratch for each of %d threads", (double)size / 1e6,
+                 threads);
         }
         d->c.scratch[i] = block;
     }
@@ -57,12 +58,12 @@ param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
     return p;
 }
 
-param *param_choose(arena *memory, param *const *of, int count, uint32_t site)
+param *param_choose(arena *memory, param *const *of, int count, uint32_t stream)
 {
     param *p = param_new(memory, of[0]->name, of[0]->ndim, of[0]->dims);
     param_choice *c = ARENA_NEW(memory, param_choice);
 
-    *c = (param_choice){ARENA_ARRAY(memory, param *, count), count, site};
+    *c = (param_choice){ARENA_ARRAY(memory, param *, count), count, stream};
     memcpy(c->of, of, (size_t)count * sizeof *of);
     p->trainable = of[0]->trainable;
     p->exact = of[0]->exact;
@@ -144,18 +145,20 @@ inlay_status param_materialise(param *p, const device *d, inlay_error *err)
     return INLAY_OK;
 }
 
-static param_panel *find_panel(const param *p, int64_t first, int64_t count, dtype type, bool turned)
+static param_panel *find_panel(const param *p, int64_t first, int64_t count, dtype type, bool transposed)
 {
     param_panel *panel = p->panels;
 
-    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type && panel->turned == turned))
+    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type &&
+                      panel->transposed == transposed))
         panel = panel->next;
     return panel;
 }
 
-static inlay_status new_panel(param_panel **out, param *p, const device *d, int64_t first, int64_t count, dtype type, bool turned, inlay_error *err)
+static inlay_status new_panel(param_panel **out, param *p, const device *d, int64_t first, int64_t count, dtype type,
+                              bool transposed, inlay_error *err)
 {
-    int64_t columns = p->count / p->dims[0], n = turned ? columns : count, k = turned ? count : columns;
+    int64_t columns = p->count / p->dims[0], n = transposed ? columns : count, k = transposed ? count : columns;
     param_panel *panel = *out = calloc(1, sizeof *panel);
 
     if (panel)
@@ -166,7 +169,7 @@ static inlay_status new_panel(param_panel **out, param *p, const device *d, int6
     }
     panel->first = first;
     panel->count = count;
-    panel->turned = turned;
+    panel->transposed = transposed;
     panel->version = -1;
     panel->next = p->panels;
     p->panels = panel;
@@ -174,40 +177,45 @@ static inlay_status new_panel(param_panel **out, param *p, const device *d, int6
 }
 
 /* Packs the transpose of w [rows, columns]. */
-static inlay_status pack_turned(const param *p, device *d, packed *panels, const void *w, dtype type, inlay_error *err)
+static inlay_status pack_transposed(const param *p, device *d, packed *panels, const void *w, dtype type,
+                                    inlay_error *err)
 {
     int64_t rows = panels->k, columns = panels->n;
     enum { STRIP = 16 }; /* rows at a time: whole cache lines of the transpose */
-    float *turned = memory_array(rows + STRIP, size_product(columns, sizeof *turned)),
-          *strip = turned ? turned + rows * columns : NULL;
+    float *transposed = memory_array(rows + STRIP, size_product(columns, sizeof *transposed)),
+          *strip = transposed ? transposed + rows * columns : NULL;
 
-    if (!turned)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns), p->name);
+    if (!transposed)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s', transposed", (long long)(rows * columns),
+             p->name);
     for (int64_t r = 0; r < rows; r += STRIP) {
         int64_t count = rows - r < STRIP ? rows - r : STRIP;
-        dtype_to_f32(strip, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type, (size_t)(count * columns));
+        dtype_to_f32(strip, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type,
+                     (size_t)(count * columns));
         for (int64_t c = 0; c < columns; c++)
             for (int64_t i = 0; i < count; i++)
-                turned[c * rows + r + i] = strip[i * columns + c];
+                transposed[c * rows + r + i] = strip[i * columns + c];
     }
-    d->k->pack(&d->c, panels, turned, DTYPE_F32);
-    free(turned);
+    d->k->pack(&d->c, panels, transposed, DTYPE_F32);
+    free(transposed);
     return INLAY_OK;
 }
 
-inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, bool turned, const packed **out, inlay_error *err)
+inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, bool transposed,
+                          const packed **out, inlay_error *err)
 {
     int64_t columns = p->count / p->dims[0];
-    param_panel *panel = find_panel(p, first, count, type, turned);
+    param_panel *panel = find_panel(p, first, count, type, transposed);
 
     if (!panel)
-        TRY(new_panel(&panel, p, d, first, count, type, turned, err));
+        TRY(new_panel(&panel, p, d, first, count, type, transposed, err));
     if (panel->version != p->version) {
         /* what was changed or is trained lives on the device; a frozen weight is packed straight from the checkpoint */
         dtype from = p->data ? d->k->real : p->source_type;
-        const unsigned char *bytes = (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(first * columns) * dtype_size(from);
-        if (turned)
-            TRY(pack_turned(p, d, &panel->panels, bytes, from, err));
+        const unsigned char *bytes =
+            (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(first * columns) * dtype_size(from);
+        if (transposed)
+            TRY(pack_transposed(p, d, &panel->panels, bytes, from, err));
         else
             d->k->pack(&d->c, &panel->panels, bytes, from);
         panel->version = p->version;

@@ -4,7 +4,8 @@
 
 #include "graph/op.h"
 
-/* How far the epilogue of a product already reaches: y = residual + mask * gamma * act(x W^T + b). A constant factor rides on the mask. */
+/* How far the epilogue of a product already reaches: y = residual + mask * gamma * act(x W^T + b). A constant factor
+ * rides on the mask. */
 enum { STAGE_BIAS, STAGE_ACT, STAGE_GAMMA, STAGE_DROP_PATH, STAGE_RESIDUAL };
 
 static int linear_stage(const op_node *linear)
@@ -34,7 +35,8 @@ static op_node *private_linear(graph *g, const int *readers, value v, int stage)
     return op && op->kind == OP_linear && linear_stage(op) < stage ? op : NULL;
 }
 
-/* Takes the operation at `index` over into the product that feeds it: the product moves to that place in the order, where all that it now reads is there. */
+/* Takes the operation at `index` over into the product that feeds it: the product moves to that place in the order,
+ * where all that it now reads is there. */
 static void absorb(graph *g, int index, op_node *linear, op_node merged)
 {
     merged.out = g->ops[index].out;
@@ -56,7 +58,9 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
         }
         break;
     case OP_affine:
-        if (op->in[2] == NO_VALUE && (op->in[1] == NO_VALUE || (op->a.scale == 1 && op->a.count == g->values[op->out].cols)) && (linear = private_linear(g, readers, op->in[0], STAGE_GAMMA))) {
+        if (op->in[2] == NO_VALUE &&
+            (op->in[1] == NO_VALUE || (op->a.scale == 1 && op->a.count == g->values[op->out].cols)) &&
+            (linear = private_linear(g, readers, op->in[0], STAGE_GAMMA))) {
             merged = *linear;
             merged.in[3] = op->in[1];
             merged.a.scale = op->a.scale;
@@ -67,12 +71,13 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
         if ((linear = private_linear(g, readers, op->in[0], STAGE_DROP_PATH))) {
             merged = *linear;
             merged.a.rate = op->a.rate;
-            merged.a.site = op->a.site;
+            merged.a.stream = op->a.stream;
             absorb(g, index, linear, merged);
         }
         break;
     case OP_add:
-        if (op->a.scale == 1 && g->values[op->in[0]].cols == g->values[op->in[1]].cols && (linear = private_linear(g, readers, op->in[1], STAGE_RESIDUAL))) {
+        if (op->a.scale == 1 && g->values[op->in[0]].cols == g->values[op->in[1]].cols &&
+            (linear = private_linear(g, readers, op->in[1], STAGE_RESIDUAL))) {
             merged = *linear;
             merged.in[4] = op->in[0];
             absorb(g, index, linear, merged);
@@ -83,8 +88,8 @@ static void fuse_into_linear(graph *g, int index, const int *readers)
     }
 }
 
-/* A product of an image's patches makes them of the pixels itself. Not where something in it is trained or random: there the gradient of the weights reads the
- * patches, or the feature cache keeps them. */
+/* A product of an image's patches makes them of the pixels itself. Not where something in it is trained or random:
+ * there the gradient of the weights reads the patches, or the feature cache keeps them. */
 static void fuse_patches(graph *g, int index, const int *readers)
 {
     op_node *op = &g->ops[index], *patches;
@@ -139,13 +144,22 @@ static op_node *down_projection(graph *g, const op_node *up, const int *readers)
     if (up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > BOTTLENECK_WIDTH)
         return NULL;
     down = private_linear(g, readers, h, STAGE_GAMMA);
-    return down && whole_own_weight(g, down) && g->values[h].cols <= BOTTLENECK_RANK && g->values[h].batched && g->values[down->in[0]].cols <= BOTTLENECK_WIDTH ? down : NULL;
+    return down && whole_own_weight(g, down) && g->values[h].cols <= BOTTLENECK_RANK && g->values[h].batched &&
+                   g->values[down->in[0]].cols <= BOTTLENECK_WIDTH
+               ? down
+               : NULL;
 }
 
 /* What an operation keeps for its backward pass. */
 static value new_aux(graph *g, int producer, const char *name, int64_t rows, int64_t cols, dtype type)
 {
-    value_info info = {.name = name, .kind = VALUE_AUX, .batched = true, .rows = rows, .cols = cols, .type = type, .producer = producer};
+    value_info info = {.name = name,
+                       .kind = VALUE_AUX,
+                       .batched = true,
+                       .rows = rows,
+                       .cols = cols,
+                       .type = type,
+                       .producer = producer};
 
     ARRAY_PUSH(g->values, g->value_count, g->value_capacity, info);
     return g->value_count - 1;
@@ -162,13 +176,13 @@ static void fuse_bottleneck(graph *g, int index, const int *readers)
                               .in = {down->in[0], down->in[1], down->in[2], up.in[1], up.in[2], up.in[3], up.in[4]},
                               .out = up.out,
                               .aux = {hidden, NO_VALUE},
-                              .a = {.act = down->a.act, .scale = up.a.scale, .rate = up.a.rate, .site = up.a.site},
+                              .a = {.act = down->a.act, .scale = up.a.scale, .rate = up.a.rate, .stream = up.a.stream},
                               .branch = up.branch};
     down->dead = true;
     g->values[hidden].kind = VALUE_AUX;
     g->values[hidden].producer = index;
     if (g->ops[index].a.act != ACT_NONE)
-        g->ops[index].aux[1] = new_aux(g, index, "slope", g->values[hidden].rows, g->values[hidden].cols, g->real);
+        g->ops[index].aux[1] = new_aux(g, index, "act_grad", g->values[hidden].rows, g->values[hidden].cols, g->real);
 }
 
 static void mark_dependencies(graph *g)
@@ -203,8 +217,9 @@ static bool exact_weights(const graph *g, const op_node *linear)
     return graph_weight_type(g, g->values[linear->in[1]].p) == g->real;
 }
 
-/* In bf16 and int8, a value is stored as bf16 when every reader takes it so: products with frozen weights round their input to bf16 anyway. Readers come later in
- * the order, so one sweep from the end decides. What is not batched is a loss, or a term of one: it stays as it is. */
+/* In bf16 and int8, a value is stored as bf16 when every reader takes it so: products with frozen weights round their
+ * input to bf16 anyway. Readers come later in the order, so one sweep from the end decides. What is not batched is a
+ * loss, or a term of one: it stays as it is. */
 static void choose_types(graph *g)
 {
     bool *wide = calloc((size_t)g->value_count + 1, sizeof *wide); /* some reader wants it as it is */
@@ -216,7 +231,8 @@ static void choose_types(graph *g)
         if (op->dead)
             continue;
         g->ops[i].a.rounded = op->kind == OP_attention; /* however a reader of its inputs may want them stored */
-        if (desc->bf16_result && out->batched && !out->kept && !wide[op->out] && !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
+        if (desc->bf16_result && out->batched && !out->kept && !wide[op->out] &&
+            !(op->kind == OP_linear && (exact_weights(g, op) || linear_stage(op) == STAGE_RESIDUAL)))
             out->type = DTYPE_BF16;
         for (int j = 0; j < OP_INPUTS; j++) {
             bool takes = desc->bf16_inputs >> j & 1;
@@ -233,29 +249,33 @@ static void choose_types(graph *g)
 }
 
 /* Whether the bytes of its rows are all that an operation reads of input j, also backward. */
-static bool reads_codes(const graph *g, const op_node *op, int j)
+static bool reads_quantised(const graph *g, const op_node *op, int j)
 {
-    return op->kind == OP_linear && j == 0 && graph_weight_type(g, g->values[op->in[1]].p) == DTYPE_I8 && !(op_table[op->kind]->backward_reads(g, op) & 1u);
+    return op->kind == OP_linear && j == 0 && graph_weight_type(g, g->values[op->in[1]].p) == DTYPE_I8 &&
+           !(op_table[op->kind]->backward_reads(g, op) & 1u);
 }
 
-/* Products with int8 weights make bytes of their rows, each the same: a LayerNorm that nobody else reads writes these itself. */
-static void choose_codes(graph *g)
+/* Products with int8 weights make bytes of their rows, each the same: a LayerNorm that nobody else reads writes these
+ * itself. */
+static void choose_quantised(graph *g)
 {
     bool *other = calloc((size_t)g->value_count + 1, sizeof *other); /* some reader wants more */
 
     for (int i = 0; other && i < g->op_count; i++)
         for (int j = 0; j < OP_INPUTS; j++)
             if (!g->ops[i].dead && g->ops[i].in[j] != NO_VALUE)
-                other[g->ops[i].in[j]] |= !reads_codes(g, &g->ops[i], j);
+                other[g->ops[i].in[j]] |= !reads_quantised(g, &g->ops[i], j);
     for (int i = 0; other && i < g->op_count; i++) {
         value_info *out = &g->values[g->ops[i].out];
-        if (!g->ops[i].dead && g->ops[i].kind == OP_layernorm && g->ops[i].a.groups == 1 && out->type == DTYPE_BF16 && !other[g->ops[i].out])
+        if (!g->ops[i].dead && g->ops[i].kind == OP_layernorm && g->ops[i].a.groups == 1 && out->type == DTYPE_BF16 &&
+            !other[g->ops[i].out])
             out->type = DTYPE_U8;
     }
     free(other);
 }
 
-/* ---- branches: what drop path does to a branch of frozen operations, it can do by not computing it for the samples that it drops ---- */
+/* ---- branches: what drop path does to a branch of frozen operations, it can do by not computing it for the samples
+ * that it drops ---- */
 
 static bool trained_inside(const graph *g, const op_node *op)
 {
@@ -265,27 +285,32 @@ static bool trained_inside(const graph *g, const op_node *op)
     return false;
 }
 
-/* Whether the operation at `index` feeds only operations of the branch that ends at `last`, and the end itself not by its residual. */
+/* Whether the operation at `index` feeds only operations of the branch that ends at `last`, and the end itself not by
+ * its residual. */
 static bool feeds_only(const graph *g, int index, int last)
 {
     value v = g->ops[index].out;
 
     for (int i = index + 1; i < g->op_count; i++)
         for (int j = 0; j < OP_INPUTS; j++)
-            if (!g->ops[i].dead && g->ops[i].in[j] == v && (g->ops[i].branch != g->ops[last].branch || (i == last && j > 0)))
+            if (!g->ops[i].dead && g->ops[i].in[j] == v &&
+                (g->ops[i].branch != g->ops[last].branch || (i == last && j > 0)))
                 return false;
     return !g->values[v].kept && g->values[v].batched;
 }
 
-/* An operation of a branch reads values from outside only where its kernel finds the rows of some samples; the end's residual is one of these. */
+/* An operation of a branch reads values from outside only where its kernel finds the rows of some samples; the end's
+ * residual is one of these. */
 static bool reads_allowed(const graph *g, int index, int branch)
 {
     const op_node *op = &g->ops[index];
 
     for (int j = 0; j < OP_INPUTS; j++) {
         const value_info *info = op->in[j] == NO_VALUE ? NULL : &g->values[op->in[j]];
-        bool outside = info && info->kind != VALUE_PARAM && (info->producer < 0 || g->ops[info->producer].branch != branch);
-        if (outside && !((op->kind == OP_layernorm || op->kind == OP_linear) && (j == 0 || index == g->branches[branch])))
+        bool outside =
+            info && info->kind != VALUE_PARAM && (info->producer < 0 || g->ops[info->producer].branch != branch);
+        if (outside &&
+            !((op->kind == OP_layernorm || op->kind == OP_linear) && (j == 0 || index == g->branches[branch])))
             return false;
     }
     return true;
@@ -300,9 +325,10 @@ static void find_branch(graph *g, int last)
     g->ops[last].branch = branch;
     for (int i = last - 1; i >= 0; i--) {
         op_node *op = &g->ops[i];
-        bool kind = op->kind == OP_layernorm || op->kind == OP_linear || op->kind == OP_attention || op->kind == OP_select_tokens;
-        if (!op->dead && kind && op->branch < 0 && op->in[4] == NO_VALUE && !trained_inside(g, op) && !(op_table[op->kind]->random && op_table[op->kind]->random(op)) &&
-            feeds_only(g, i, last))
+        bool kind = op->kind == OP_layernorm || op->kind == OP_linear || op->kind == OP_attention ||
+                    op->kind == OP_select_tokens;
+        if (!op->dead && kind && op->branch < 0 && op->in[4] == NO_VALUE && !trained_inside(g, op) &&
+            !(op_table[op->kind]->random && op_table[op->kind]->random(op)) && feeds_only(g, i, last))
             op->branch = branch;
     }
     for (int i = 0; i <= last; i++)
@@ -318,7 +344,8 @@ static void find_branch(graph *g, int last)
 static void find_branches(graph *g)
 {
     for (int i = 0; i < g->op_count; i++)
-        if (!g->ops[i].dead && g->ops[i].kind == OP_linear && g->ops[i].a.rate > 0 && g->ops[i].in[4] != NO_VALUE && !trained_inside(g, &g->ops[i]))
+        if (!g->ops[i].dead && g->ops[i].kind == OP_linear && g->ops[i].a.rate > 0 && g->ops[i].in[4] != NO_VALUE &&
+            !trained_inside(g, &g->ops[i]))
             find_branch(g, i);
 }
 
@@ -339,12 +366,14 @@ void graph_finish(graph *g)
     if (g->weight_type != g->real)
         choose_types(g);
     if (g->weight_type == DTYPE_I8)
-        choose_codes(g);
-    for (int i = 0; i < g->op_count; i++) { /* the activation's slope is kept beside a product whose epilogue has one */
+        choose_quantised(g);
+    for (int i = 0; i < g->op_count;
+         i++) { /* the activation's act_grad is kept beside a product whose epilogue has one */
         op_node *op = &g->ops[i];
         if (op->dead || op->kind != OP_linear || op->a.act == ACT_NONE || !g->values[op->out].needs_grad)
             continue;
-        op->aux[0] = new_aux(g, i, "slope", g->values[op->out].rows, g->values[op->out].cols, exact_weights(g, op) ? g->real : DTYPE_BF16);
+        op->aux[0] = new_aux(g, i, "act_grad", g->values[op->out].rows, g->values[op->out].cols,
+                             exact_weights(g, op) ? g->real : DTYPE_BF16);
     }
 }
 
@@ -360,7 +389,8 @@ void graph_mark_needed(const graph *g, value wanted, bool *needed)
 
 int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
 {
-    bool *needed = calloc((size_t)g->value_count, sizeof *needed), *taken = calloc((size_t)g->value_count, sizeof *taken);
+    bool *needed = calloc((size_t)g->value_count, sizeof *needed),
+         *taken = calloc((size_t)g->value_count, sizeof *taken);
     int count = 0;
     bool possible = needed && taken;
 

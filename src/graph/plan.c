@@ -1,14 +1,16 @@
-/* Makes a program: which operations run, in which memory each value and gradient lives and for how long, in which types gradients are stored. */
+/* Makes a program: which operations run, in which memory each value and gradient lives and for how long, in which types
+ * gradients are stored. */
 #include "graph/plan.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of the longest value that a slice aims at: enough for the matrix product and for the threads to wait little for one another, few enough that what a slice writes
- * stays in the cache. */
+/* Rows of the longest value that a slice aims at: enough for the matrix product and for the threads to wait little for
+ * one another, few enough that what a slice writes stays in the cache. */
 #define SLICE_ROWS 1536
-/* With a backward pass, most of what a slice computes stays until then: of a wide model, it is as many samples as have so many bytes of it, two at least. */
+/* With a backward pass, most of what a slice computes stays until then: of a wide model, it is as many samples as have
+ * so many bytes of it, two at least. */
 #define SLICE_BYTES 260000000
 #define SLICE_LEAST 2
 
@@ -21,7 +23,8 @@ static bool runs_once(const graph *g, const op_node *op)
     return !batched;
 }
 
-/* Samples of a slice: a function of the graph and of what is asked of it alone, since the sums of gradients depend on it. */
+/* Samples of a slice: a function of the graph and of what is asked of it alone, since the sums of gradients depend on
+ * it. */
 static int64_t slice_of(const graph *g, bool backward)
 {
     int64_t rows = 1, bytes = 1, samples, fit;
@@ -149,13 +152,14 @@ static bool takes_over(const program *p, int s, const int *last)
     int j = op_table[op->kind]->inplace;
     value v = j < 0 ? NO_VALUE : op->in[j];
 
-    if (v == NO_VALUE || g->values[v].kind != VALUE_RESULT || p->home[v] < 0 || last[v] > forward_time(s) || p->buffers[p->home[v]].end > forward_time(s))
+    if (v == NO_VALUE || g->values[v].kind != VALUE_RESULT || p->home[v] < 0 || last[v] > forward_time(s) ||
+        p->buffers[p->home[v]].end > forward_time(s))
         return false;
     for (int i = 0; i < OP_INPUTS; i++)
         if (i != j && op->in[i] == v && !are_joint(op, i, j))
             return false;
-    return g->values[v].batched && g->values[op->out].batched && p->full[v] == p->full[op->out] && g->values[v].type == g->values[op->out].type &&
-           value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
+    return g->values[v].batched && g->values[op->out].batched && p->full[v] == p->full[op->out] &&
+           g->values[v].type == g->values[op->out].type && value_bytes(g, v, 1) == value_bytes(g, op->out, 1);
 }
 
 static void place_values(program *p, const int *last)
@@ -171,11 +175,14 @@ static void place_values(program *p, const int *last)
             p->home[op->out] = p->home[op->in[op_table[op->kind]->inplace]];
             p->buffers[p->home[op->out]].end = last[op->out];
         } else {
-            p->home[op->out] = new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
+            p->home[op->out] =
+                new_buffer(p, op->out, g->values[op->out].type, p->full[op->out], forward_time(s), last[op->out]);
         }
         for (int j = 0; j < OP_AUX; j++)
-            if (op->aux[j] != NO_VALUE && (p->steps[s].backward || !op_table[op->kind]->keeps_for_backward || p->wanted[op->aux[j]]))
-                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]], forward_time(s), last[op->aux[j]]);
+            if (op->aux[j] != NO_VALUE &&
+                (p->steps[s].backward || !op_table[op->kind]->keeps_for_backward || p->wanted[op->aux[j]]))
+                p->home[op->aux[j]] = new_buffer(p, op->aux[j], g->values[op->aux[j]].type, p->full[op->aux[j]],
+                                                 forward_time(s), last[op->aux[j]]);
     }
 }
 
@@ -188,7 +195,8 @@ static bool listed_before(const op_node *op, int input)
     return false;
 }
 
-/* A gradient is stored as its value is when one operation produces it whole and can write that type; where several add to it, or others do, it is real. */
+/* A gradient is stored as its value is when one operation produces it whole and can write that type; where several add
+ * to it, or others do, it is real. */
 static void choose_gradient_types(program *p)
 {
     const graph *g = p->g;
@@ -211,8 +219,8 @@ static void choose_gradient_types(program *p)
 /* In a branch, the gradient of what lies outside is written for the active samples only. */
 static bool writes_some_samples(const program *p, const op_node *op, int input)
 {
-    return op->branch >= 0 && !p->whole[op->branch] && !p->compact[op->in[input]] && input != op_table[op->kind]->passes &&
-           p->g->values[op->in[input]].kind != VALUE_PARAM;
+    return op->branch >= 0 && !p->whole[op->branch] && !p->compact[op->in[input]] &&
+           input != op_table[op->kind]->passes && p->g->values[op->in[input]].kind != VALUE_PARAM;
 }
 
 /* Whether another input of the operation is the same value: y = x + x W^T. */
@@ -230,8 +238,9 @@ static bool gradient_passes(const program *p, const op_node *op, int input)
     const value_info *from = &p->g->values[op->in[input]], *to = &p->g->values[op->out];
     value v = op->in[input];
 
-    return (input == op_table[op->kind]->passes || are_joint(op, input, op_table[op->kind]->passes)) && !listed_twice(op, input) && !to->kept &&
-           p->full_grad[v] == p->full_grad[op->out] && from->batched == to->batched && p->grad_type[v] == p->grad_type[op->out] && from->rows == to->rows &&
+    return (input == op_table[op->kind]->passes || are_joint(op, input, op_table[op->kind]->passes)) &&
+           !listed_twice(op, input) && !to->kept && p->full_grad[v] == p->full_grad[op->out] &&
+           from->batched == to->batched && p->grad_type[v] == p->grad_type[op->out] && from->rows == to->rows &&
            from->cols == to->cols;
 }
 
@@ -259,7 +268,9 @@ static void place_gradients(program *p)
                 step->clear[j] = step->accumulate[j] = true;
             if (p->grad_home[v] >= 0)
                 continue;
-            p->grad_home[v] = gradient_passes(p, op, j) ? p->grad_home[op->out] : new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
+            p->grad_home[v] = gradient_passes(p, op, j)
+                                  ? p->grad_home[op->out]
+                                  : new_buffer(p, v, p->grad_type[v], p->full_grad[v], backward_time(p, s), 0);
             end = g->values[v].kept || g->values[v].producer < 0 ? 2 * p->count : 2 * p->count - 1;
             for (int producer = 0; producer < s && !g->values[v].kept; producer++)
                 if (g->ops[p->steps[producer].op].out == v)
@@ -273,8 +284,8 @@ static void place_gradients(program *p)
 /* The forms in which input j of step s reads a parameter. */
 typedef struct param_use {
     param *q;
-    bool whole, panels, turned; /* its values themselves, packed, packed as their transpose */
-    int64_t first, count;       /* the rows that are packed */
+    bool whole, panels, transposed; /* its values themselves, packed, packed as their transpose */
+    int64_t first, count;           /* the rows that are packed */
     dtype type;
 } param_use;
 
@@ -286,7 +297,8 @@ static param_use use_of(const program *p, int s, int j, param *q)
     return (param_use){.q = q,
                        .whole = q->trainable || !panels || (op_table[op->kind]->reads_packed && backward),
                        .panels = panels,
-                       .turned = panels && graph_turns(p->g, q) && backward && p->g->values[op->in[0]].needs_grad,
+                       .transposed =
+                           panels && graph_transposes(p->g, q) && backward && p->g->values[op->in[0]].needs_grad,
                        .first = op->a.first,
                        .count = op->a.count ? op->a.count : q->dims[0],
                        .type = graph_weight_type(p->g, q)};
@@ -306,7 +318,7 @@ static inlay_status prepare_param(program *p, bool backward, const param_use *u,
         TRY(param_materialise(u->q, p->dev, err));
     if (u->panels)
         TRY(param_panels(u->q, p->dev, u->first, u->count, u->type, false, &unused, err));
-    if (u->turned)
+    if (u->transposed)
         TRY(param_panels(u->q, p->dev, u->first, u->count, u->type, true, &unused, err));
     return INLAY_OK;
 }
@@ -336,7 +348,7 @@ static void count_param(program_needs *n, const program *p, const param_use *u)
     }
     if (u->panels && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_PANELS, u->type}))
         n->weights = size_sum(n->weights, k->pack_size(u->count, columns, u->type));
-    if (u->turned && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_TURNED, u->type}))
+    if (u->transposed && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_TRANSPOSED, u->type}))
         n->weights = size_sum(n->weights, k->pack_size(columns, u->count, u->type));
 }
 
@@ -394,7 +406,8 @@ static inlay_status find_room(program *p, program *share, inlay_error *err)
         r->workspace_size = p->workspace_size;
     }
     if (!r->block || !r->workspace)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
+        FAIL(err, INLAY_ERR_NOMEM,
+             "out of memory: %.1f MB for the activations of %lld samples (a smaller batch needs less)",
              (double)(p->block_size + p->workspace_size) / 1e6, (long long)p->max_batch);
     return INLAY_OK;
 }
@@ -405,13 +418,16 @@ static void find_full(program *p)
     const graph *g = p->g;
 
     for (value v = 0; v < g->value_count; v++) {
-        p->full[v] = g->values[v].batched && (p->given[v] || p->wanted[v] || (g->values[v].kind == VALUE_AUX && p->wanted[g->ops[g->values[v].producer].out]));
+        p->full[v] =
+            g->values[v].batched && (p->given[v] || p->wanted[v] ||
+                                     (g->values[v].kind == VALUE_AUX && p->wanted[g->ops[g->values[v].producer].out]));
         p->full_grad[v] = g->values[v].batched && g->values[v].kept;
     }
     for (int s = 0; s < p->count; s++)
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = g->ops[p->steps[s].op].in[j];
-            assert(p->steps[s].once || v == NO_VALUE || g->values[v].batched || g->values[v].kind == VALUE_PARAM); /* they run when all slices have */
+            assert(p->steps[s].once || v == NO_VALUE || g->values[v].batched ||
+                   g->values[v].kind == VALUE_PARAM); /* they run when all slices have */
             (void)v;
         }
 }
@@ -465,7 +481,8 @@ static void plan(program *p, const program_request *request)
     p->block_size = layout_assign(p->buffers, p->buffer_count);
     for (int s = 0; s < p->count; s++) {
         const op_node *op = &g->ops[p->steps[s].op];
-        size_t size = op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->slice, p->steps[s].backward) : 0;
+        size_t size =
+            op_table[op->kind]->workspace ? op_table[op->kind]->workspace(g, op, p->slice, p->steps[s].backward) : 0;
         p->workspace_size = size > p->workspace_size ? size : p->workspace_size;
     }
     if (request->timed)
@@ -477,7 +494,11 @@ static program *new_plan(graph *g, const program_request *request)
     arena *memory = arena_new();
     program *p = ARENA_NEW(memory, program);
 
-    *p = (program){.g = g, .dev = request->dev, .memory = memory, .max_batch = request->max_batch, .loss = NO_VALUE,
+    *p = (program){.g = g,
+                   .dev = request->dev,
+                   .memory = memory,
+                   .max_batch = request->max_batch,
+                   .loss = NO_VALUE,
                    .slice = request->slice ? request->slice : slice_of(g, request->backward)};
     p->slice = p->slice < p->max_batch ? p->slice : p->max_batch;
     p->home = ARENA_ARRAY(memory, int, g->value_count);

@@ -30,10 +30,11 @@ struct program {
     int count;
     layout_buffer *buffers;
     int buffer_count;
-    bool *whole;      /* for each branch of the graph: some of it is given, so all samples go through it */
-    int32_t *active;  /* for each branch: the samples of this slice that are not dropped, counted from its first, [slice] */
+    bool *whole; /* for each branch of the graph: some of it is given, so all samples go through it */
+    int32_t
+        *active; /* for each branch: the samples of this slice that are not dropped, counted from its first, [slice] */
     int *active_count;
-    bool *compact;    /* for each value: it holds its branch's active samples only */
+    bool *compact;         /* for each value: it holds its branch's active samples only */
     int *home, *grad_home; /* for each value: its buffer, -1: none */
     dtype *grad_type;      /* of each value's gradient */
     bool *wanted, *given;
@@ -42,7 +43,7 @@ struct program {
     program_time *times; /* for each step; NULL: nobody asked */
     program_room *room;
     size_t block_size, workspace_size; /* what this program needs of it */
-    param **params; /* trainable ones that get a gradient */
+    param **params;                    /* trainable ones that get a gradient */
     int param_count;
 };
 

@@ -16,7 +16,8 @@ static mat matrix(const program *p, int home, value v, dtype type, int64_t first
 
     if (home < 0)
         return (mat){0};
-    return (mat){.data = p->room->block + p->buffers[home].offset + (size_t)(first * p->g->values[v].rows * stride) * dtype_size(type),
+    return (mat){.data = p->room->block + p->buffers[home].offset +
+                         (size_t)(first * p->g->values[v].rows * stride) * dtype_size(type),
                  .type = type,
                  .rows = value_rows(p->g, v, batch),
                  .cols = p->g->values[v].cols,
@@ -54,14 +55,24 @@ static op_run begin_run(program *p, const step_plan *step, const slice *at, cons
     int branch = p->g->ops[step->op].branch;
     bool some = branch >= 0 && !p->whole[branch];
 
-    return (op_run){.p = p, .op = &p->g->ops[step->op], .k = p->dev->k, .c = &p->dev->c, .batch = some ? p->active_count[branch] : at->batch, .all = at->batch,
-                    .first = at->first, .total = at->total, .active = some ? p->active + branch * p->slice : NULL, .step = info,
-                    .workspace = p->room->workspace, .accumulate = step->accumulate};
+    return (op_run){.p = p,
+                    .op = &p->g->ops[step->op],
+                    .k = p->dev->k,
+                    .c = &p->dev->c,
+                    .batch = some ? p->active_count[branch] : at->batch,
+                    .all = at->batch,
+                    .first = at->first,
+                    .total = at->total,
+                    .active = some ? p->active + branch * p->slice : NULL,
+                    .step = info,
+                    .workspace = p->room->workspace,
+                    .accumulate = step->accumulate};
 }
 
-static bool dropped(const step_info *info, double rate, uint32_t site, int64_t sample)
+static bool dropped(const step_info *info, double rate, uint32_t stream, int64_t sample)
 {
-    return rng_uniform((rng_stream){.seed = info->seed, .purpose = RNG_DROP_PATH, .site = site, .step = info->step}, (uint64_t)sample) < rate;
+    return rng_uniform((rng_stream){.seed = info->seed, .purpose = RNG_DROP_PATH, .stream = stream, .step = info->step},
+                       (uint64_t)sample) < rate;
 }
 
 static void draw_active(program *p, const slice *at, const step_info *info)
@@ -70,7 +81,7 @@ static void draw_active(program *p, const slice *at, const step_info *info)
         const op_node *end = &p->g->ops[p->g->branches[b]];
         p->active_count[b] = 0;
         for (int64_t i = 0; i < at->batch; i++)
-            if (!dropped(info, end->a.rate, end->a.site, at->first + i))
+            if (!dropped(info, end->a.rate, end->a.stream, at->first + i))
                 p->active[b * p->slice + p->active_count[b]++] = (int32_t)i;
     }
 }
@@ -133,7 +144,8 @@ static void backward(program *p, const slice *at, bool once, const step_info *in
             }
         if (r.batch > 0)
             op_table[r.op->kind]->backward(&r);
-        else if (op_table[r.op->kind]->passes >= 0) /* all samples are dropped: what goes past the branch is all there is */
+        else if (op_table[r.op->kind]->passes >=
+                 0) /* all samples are dropped: what goes past the branch is all there is */
             op_pass_grad(&r, op_table[r.op->kind]->passes);
         take_time(p, s, true, r.batch, begun);
     }
@@ -262,7 +274,9 @@ static param *param_of(const op_run *r, int input)
 
     if (!c)
         return info ? info->p : NULL;
-    return c->of[rng_below((rng_stream){.seed = r->step->seed, .purpose = RNG_CHOICE, .site = c->site, .step = r->step->step}, info->pass, (uint32_t)c->count)];
+    return c->of[rng_below(
+        (rng_stream){.seed = r->step->seed, .purpose = RNG_CHOICE, .stream = c->stream, .step = r->step->step},
+        info->pass, (uint32_t)c->count)];
 }
 
 const param *op_param(const op_run *r, int input)
@@ -293,8 +307,9 @@ static const packed *panels_of(const op_run *r, int input, bool gradient)
     int64_t count = r->op->a.count ? r->op->a.count : w->dims[0];
     const packed *panels = NULL;
 
-    /* made when the program was: only renewed here, which cannot fail, since what is turned is frozen */
-    (void)param_panels(w, r->p->dev, r->op->a.first, count, graph_weight_type(r->p->g, w), gradient && graph_turns(r->p->g, w), &panels, NULL);
+    /* made when the program was: only renewed here, which cannot fail, since what is transposed is frozen */
+    (void)param_panels(w, r->p->dev, r->op->a.first, count, graph_weight_type(r->p->g, w),
+                       gradient && graph_transposes(r->p->g, w), &panels, NULL);
     return panels;
 }
 
@@ -313,8 +328,14 @@ patch_rows op_patches(const op_run *r)
     const op_attributes *a = &r->op->a;
     mat pixels = op_in(r, 0);
 
-    return (patch_rows){.pixels = pixels.data, .type = pixels.type, .height = a->height, .width = a->image_width, .channels = a->channels, .patch = a->patch,
-                        .mean = a->mean, .std = a->std};
+    return (patch_rows){.pixels = pixels.data,
+                        .type = pixels.type,
+                        .height = a->height,
+                        .width = a->image_width,
+                        .channels = a->channels,
+                        .patch = a->patch,
+                        .mean = a->mean,
+                        .std = a->std};
 }
 
 int64_t op_depth(const graph *g, const op_node *op)
@@ -326,7 +347,8 @@ int64_t op_depth(const graph *g, const op_node *op)
 
 void op_pass_grad(const op_run *r, int input)
 {
-    mat dx, dy = slice_grad(r, r->op->out, r->all); /* of all samples of the slice, whether their branch was dropped or not */
+    mat dx, dy = slice_grad(r, r->op->out,
+                            r->all); /* of all samples of the slice, whether their branch was dropped or not */
 
     if (!op_wants(r, input))
         return;
@@ -339,10 +361,10 @@ void op_pass_grad(const op_run *r, int input)
         r->k->add(r->c, &(add_args){.y = dx, .a = dy, .row_group = 1});
 }
 
-const float *op_drop_path_mask(const op_run *r, double rate, uint32_t site, float *room)
+const float *op_drop_path_mask(const op_run *r, double rate, uint32_t stream, float *room)
 {
     for (int64_t i = 0; i < r->batch; i++)
-        room[i] = !r->active && dropped(r->step, rate, site, r->first + i) ? 0.0f : (float)(1.0 / (1.0 - rate));
+        room[i] = !r->active && dropped(r->step, rate, stream, r->first + i) ? 0.0f : (float)(1.0 / (1.0 - rate));
     return room;
 }
 
@@ -353,7 +375,7 @@ const float *op_row_factors(const op_run *r, float *room)
     if (a->rate == 0 && a->scale == 1)
         return NULL;
     if (a->rate > 0)
-        op_drop_path_mask(r, a->rate, a->site, room);
+        op_drop_path_mask(r, a->rate, a->stream, room);
     for (int64_t i = 0; i < r->batch; i++)
         room[i] = (float)a->scale * (a->rate > 0 ? room[i] : 1.0f);
     return room;
@@ -379,7 +401,9 @@ void op_copy_inactive(const op_run *r, int input)
             next++;
             continue;
         }
-        r->k->copy_rows(r->c, &(copy_rows_args){.y = y, .x = x, .samples = 1, .y_first = s * group, .x_first = s * group, .count = group});
+        r->k->copy_rows(r->c,
+                        &(copy_rows_args){
+                            .y = y, .x = x, .samples = 1, .y_first = s * group, .x_first = s * group, .count = group});
     }
 }
 

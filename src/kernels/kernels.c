@@ -19,11 +19,11 @@ const kernels *const kernels_table[] = {
 #if defined(KERNELS_avx2)
     &kernels_avx2,
 #endif
-    &kernels_portable,
-    NULL,
+    &kernels_portable,   NULL,
 };
 
-static const char *const activation_names[ACT_COUNT] = {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "quick_gelu"};
+static const char *const activation_names[ACT_COUNT] = {"none", "relu", "gelu",    "gelu_tanh",
+                                                        "silu", "tanh", "sigmoid", "quick_gelu"};
 
 const char *activation_name(activation act)
 {
@@ -35,7 +35,11 @@ bool activation_from_name(const char *name, activation *act)
     static const struct {
         const char *name;
         activation act;
-    } aliases[] = {{"gelu_new", ACT_GELU_TANH}, {"gelu_pytorch_tanh", ACT_GELU_TANH}, {"swish", ACT_SILU}, {"identity", ACT_NONE}, {"linear", ACT_NONE}};
+    } aliases[] = {{"gelu_new", ACT_GELU_TANH},
+                   {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                   {"swish", ACT_SILU},
+                   {"identity", ACT_NONE},
+                   {"linear", ACT_NONE}};
 
     for (int i = 0; i < ACT_COUNT; i++)
         if (strcmp(name, activation_names[i]) == 0) {
@@ -58,7 +62,8 @@ inlay_status kernels_choose(const kernels **out, inlay_error *err)
     for (int i = 0; kernels_table[i]; i++) {
         if (!kernels_table[i]->available())
             continue;
-        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", kernels_table[i]->name);
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "",
+                 kernels_table[i]->name);
         if (!wanted || !*wanted || strcmp(wanted, kernels_table[i]->name) == 0) {
             *out = kernels_table[i];
             return INLAY_OK;

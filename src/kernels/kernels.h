@@ -1,13 +1,14 @@
 /* The device table: every numeric kernel, an allocator and copies. The graph reaches a tensor's bytes only through it.
  *
- * One device is one row of function pointers. The processor has one for each instruction set (portable, avx2, avx512), chosen once at
- * start, and one that computes everything in double precision: the reference for gradient checks.
+ * One device is one row of function pointers. The processor has one for each instruction set (portable, avx2, avx512),
+ * chosen once at start, and one that computes everything in double precision: the reference for gradient checks.
  *
- * `real` is the device's working type: f32, or f64 on the reference device. Matrices of activations (mat) may be stored as real or as
- * bf16, and so may their gradients where an operation says that it takes them so; biases, scales, parameters, their gradients and statistics are always real. All sums are f32 (f64 on the reference device).
+ * `real` is the device's working type: f32, or f64 on the reference device. Matrices of activations (mat) may be stored
+ * as real or as bf16, and so may their gradients where an operation says that it takes them so; biases, scales,
+ * parameters, their gradients and statistics are always real. All sums are f32 (f64 on the reference device).
  *
- * Determinism: an output element is summed in an order that depends only on its own row's inputs and on the instruction set, never on the
- * number of threads nor on the number of rows. */
+ * Determinism: an output element is summed in an order that depends only on its own row's inputs and on the instruction
+ * set, never on the number of threads nor on the number of rows. */
 #ifndef INLAY_KERNELS_KERNELS_H
 #define INLAY_KERNELS_KERNELS_H
 
@@ -18,16 +19,17 @@
 /* Row-major matrix, possibly a column range of a wider one: element (r, c) is data[r * stride + c]. */
 typedef struct mat {
     void *data;
-    dtype type;      /* real or DTYPE_BF16 (images: DTYPE_U8) */
+    dtype type; /* real or DTYPE_BF16 (images: DTYPE_U8) */
     int64_t rows, cols;
-    int64_t stride;  /* elements from row to row, >= cols */
-    const int32_t *samples; /* then row r is row samples[r / group] * group + r % group of what lies at data: some samples of a batch. Taken by gemm (y, x, residual) */
+    int64_t stride;         /* elements from row to row, >= cols */
+    const int32_t *samples; /* then row r is row samples[r / group] * group + r % group of what lies at data: some
+                               samples of a batch. Taken by gemm (y, x, residual) */
     int64_t group;          /* and layernorm (x, dx) only; NULL: all rows */
 } mat;
 
-/* Stride of coded rows: bytes as products with int8 weights take them (DTYPE_U8), each row with its code, 8 bytes, at its end. Not a multiple of 4 KB: those
- * fall into the same sets of the first cache. */
-static inline int64_t coded_stride(int64_t cols)
+/* Stride of quantised rows: bytes as products with int8 weights take them (DTYPE_U8), each row with its scale and zero
+ * point, 8 bytes, at its end. Not a multiple of 4 KB: those fall into the same sets of the first cache. */
+static inline int64_t quantised_stride(int64_t cols)
 {
     int64_t stride = (cols + 8 + 63) / 64 * 64;
 
@@ -46,18 +48,21 @@ typedef enum activation {
     ACT_COUNT
 } activation;
 
-const char *activation_name(activation act);               /* "none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "quick_gelu" */
-bool activation_from_name(const char *name, activation *act); /* also accepts gelu_new, gelu_pytorch_tanh, swish, identity, linear */
+const char *
+activation_name(activation act); /* "none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "quick_gelu" */
+bool activation_from_name(const char *name,
+                          activation *act); /* also accepts gelu_new, gelu_pytorch_tanh, swish, identity, linear */
 
 /* What one thread pool and its scratch memory offer to a kernel. */
 typedef struct compute {
     pool *threads;
-    void **scratch;      /* one block of scratch_size bytes for each thread, 64-byte aligned */
+    void **scratch; /* one block of scratch_size bytes for each thread, 64-byte aligned */
     size_t scratch_size;
 } compute;
 
-/* A matrix that images are read as: pixels [samples, height, width, channels], u8 or f32 in 0..255. Each of its (height / patch) * (width / patch) rows a sample is a
- * patch, in the order of a convolution's weight [out, channel, y, x], normalised: (p / 255 - mean[c]) / std[c]. */
+/* A matrix that images are read as: pixels [samples, height, width, channels], u8 or f32 in 0..255. Each of its (height
+ * / patch) * (width / patch) rows a sample is a patch, in the order of a convolution's weight [out, channel, y, x],
+ * normalised: (p / 255 - mean[c]) / std[c]. */
 typedef struct patch_rows {
     const void *pixels;
     dtype type;
@@ -65,50 +70,58 @@ typedef struct patch_rows {
     const float *mean, *std; /* [channels] */
 } patch_rows;
 
-/* ---- matrix product -------------------------------------------------------------------------------------------------------------- */
+/* ---- matrix product
+ * -------------------------------------------------------------------------------------------------------------- */
 
 #define INT8_DEPTH 65536 /* k of int8 weights is less: then no sum overflows */
 
-/* Weights of y = x W^T, W [n, k] as PyTorch stores a Linear's, laid out in panels for the micro-kernel of one device. */
+/* Weights of y = x W^T, W [n, k] as PyTorch stores a Linear's, laid out in panels for the micro-kernel of one device.
+ */
 typedef struct packed {
     int64_t n, k;
-    /* real; DTYPE_BF16: weights and x are rounded to bf16, sums are f32; DTYPE_I8: weights are quantised by rows of W, and x, rounded to bf16, by its rows.
-     * Sums are exact then. For y = x W they are packed the other way around. */
+    /* real; DTYPE_BF16: weights and x are rounded to bf16, sums are f32; DTYPE_I8: weights are quantised by rows of W,
+     * and x, rounded to bf16, by its rows. Sums are exact then. For y = x W they are packed the other way around. */
     dtype type;
     void *data; /* kernels.pack_size bytes, 64-byte aligned; owner: whoever called pack */
 } packed;
 
-/* y = residual + row_scale * col_scale * act(x W^T + bias); each part optional. Behind bf16 and int8 weights GELU is exact to 1e-6 |x|, its slope to 1e-5; else both to 1e-7. */
+/* y = residual + row_scale * col_scale * act(x W^T + bias); each part optional. Behind bf16 and int8 weights GELU is
+ * exact to 1e-6 |x|, its act_grad to 1e-5; else both to 1e-7. */
 typedef struct gemm_epilogue {
-    const void *bias;      /* real [n] */
+    const void *bias; /* real [n] */
     activation act;
-    mat slope;             /* where to keep act' of the value in front of act, [rows, n], for the backward pass; data NULL: not kept */
-    const void *col_scale; /* real [n] */
-    const float *row_scale; /* one factor for each group of row_group rows (a sample): the drop-path mask divided by its keep rate */
+    mat act_grad; /* where to keep act' of the value in front of act, [rows, n], for the backward pass; data NULL: not
+                     kept */
+    const void *col_scale;  /* real [n] */
+    const float *row_scale; /* one factor for each group of row_group rows (a sample): the drop-path mask divided by its
+                               keep rate */
     int64_t row_group;
-    mat residual;          /* [rows, n]; may be y itself; data NULL: none */
+    mat residual; /* [rows, n]; may be y itself; data NULL: none */
 } gemm_epilogue;
 
-/* What is done to the left operand on its way in: x'[r,c] = x[r,c] * row_scale[r / row_group] * col_scale[c] * slope[r,c].
- * So the backward pass through an epilogue needs no pass of its own. */
+/* What is done to the left operand on its way in: x'[r,c] = x[r,c] * row_scale[r / row_group] * col_scale[c] *
+ * act_grad[r,c]. So the backward pass through an epilogue needs no pass of its own. */
 typedef struct gemm_prologue {
     const void *col_scale; /* real [k] */
     const float *row_scale;
     int64_t row_group;
-    mat slope; /* [rows, k] */
+    mat act_grad; /* [rows, k] */
 } gemm_prologue;
 
 typedef struct gemm_args {
-    mat y;                 /* [m, n] */
-    mat x;                 /* [m, k]; for int8 weights also coded rows */
-    const patch_rows *pixels; /* x is these patches, made where they are multiplied: it has rows and columns only, and no prologue; NULL: what lies at x */
-    const packed *w;       /* n x k */
-    bool transposed;       /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m, k]); not with int8 weights */
+    mat y;                    /* [m, n] */
+    mat x;                    /* [m, k]; for int8 weights also quantised rows */
+    const patch_rows *pixels; /* x is these patches, made where they are multiplied: it has rows and columns only, and
+                                 no prologue; NULL: what lies at x */
+    const packed *w;          /* n x k */
+    bool transposed; /* false: y = x W^T (forward; m x n from k). true: y = x W (data gradient: x is [m, n], y is [m,
+                        k]); not with int8 weights */
     gemm_prologue in;
     gemm_epilogue out;
 } gemm_args;
 
-/* dw[n, k] (+)= sum over rows of dy[r, n] * x[r, k], both operands as stored; sums run over chunks of rows in a fixed order. */
+/* dw[n, k] (+)= sum over rows of dy[r, n] * x[r, k], both operands as stored; sums run over chunks of rows in a fixed
+ * order. */
 typedef struct gemm_outer_args {
     void *dw; /* real [n, k] contiguous */
     mat dy;   /* [rows, n] */
@@ -119,24 +132,27 @@ typedef struct gemm_outer_args {
 #define BOTTLENECK_RANK 64    /* the widest bottleneck */
 #define BOTTLENECK_WIDTH 8192 /* the widest rows outside it */
 
-/* y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), in one pass over the rows: an adapter. Biases, col_scale, row_scale and residual are optional. */
+/* y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), in one pass over the rows: an adapter. Biases,
+ * col_scale, row_scale and residual are optional. */
 typedef struct bottleneck_args {
-    mat y, x;                                 /* [m, n], [m, k] */
-    const packed *down, *up;                  /* r x k and n x r, real; r <= BOTTLENECK_RANK, n, k <= BOTTLENECK_WIDTH */
-    const void *down_bias, *up_bias;          /* real [r], [n] */
+    mat y, x;                        /* [m, n], [m, k] */
+    const packed *down, *up;         /* r x k and n x r, real; r <= BOTTLENECK_RANK, n, k <= BOTTLENECK_WIDTH */
+    const void *down_bias, *up_bias; /* real [r], [n] */
     activation act;
-    const void *col_scale;                    /* real [n] */
+    const void *col_scale; /* real [n] */
     const float *row_scale;
     int64_t row_group;
-    mat residual;                             /* [m, n] */
-    mat hidden, slope;                        /* real [m, r] contiguous: act(x Wd^T + bd) and act'; written forward (data NULL: not kept), read backward (no slope: 1) */
+    mat residual;         /* [m, n] */
+    mat hidden, act_grad; /* real [m, r] contiguous: act(x Wd^T + bd) and act'; written forward (data NULL: not kept),
+                             read backward (no act_grad: 1) */
     /* backward only; what is NULL is not wanted */
     mat dy, dx;
-    bool accumulate;                          /* dx += */
-    bool add_dy;                              /* x is the residual, too: dx gets dy beside what comes through the bottleneck. With `accumulate` instead, dx may be dy */
-    const void *down_weight, *up_weight;      /* real [r, k], [n, r] */
+    bool accumulate; /* dx += */
+    bool add_dy;     /* x is the residual, too: dx gets dy beside what comes through the bottleneck. With `accumulate`
+                        instead, dx may be dy */
+    const void *down_weight, *up_weight;                    /* real [r, k], [n, r] */
     void *ddown, *ddown_bias, *dup, *dup_bias, *dcol_scale; /* real; += */
-    void *partials;                           /* room: real [ceil(m / bottleneck_chunk(r))][(r + 1) n + r k + r] */
+    void *partials; /* room: real [ceil(m / bottleneck_chunk(r))][(r + 1) n + r k + r] */
 } bottleneck_args;
 
 /* Rows whose sums are one part of a gradient: longer where a part is larger. */
@@ -145,42 +161,48 @@ static inline int64_t bottleneck_chunk(int64_t rank)
     return 24 * ((rank + 7) / 8);
 }
 
-/* ---- normalisation ---------------------------------------------------------------------------------------------------------------- */
+/* ---- normalisation
+ * ---------------------------------------------------------------------------------------------------------------- */
 
-/* y = (x - mean) / sqrt(var + eps) * weight + bias over each of `groups` slices of `width` columns of a row (groups = 1: the whole row;
- * groups = heads: query/key normalisation). weight and bias are real [width]; NULL means 1 and 0. x and y may be column ranges. */
+/* y = (x - mean) / sqrt(var + eps) * weight + bias over each of `groups` slices of `width` columns of a row (groups =
+ * 1: the whole row; groups = heads: query/key normalisation). weight and bias are real [width]; NULL means 1 and 0. x
+ * and y may be column ranges. */
 typedef struct layernorm_args {
-    mat y, x; /* y may be coded rows where groups is 1 */
+    mat y, x; /* y may be quantised rows where groups is 1 */
     const void *weight, *bias;
     double eps;
     int64_t groups, width;
     void *mean, *rstd; /* real [rows * groups], written forward (may be NULL), read backward */
     /* backward only: */
     mat dy, dx;
-    bool accumulate;            /* dx += */
+    bool accumulate; /* dx += */
     bool need_dx;
-    void *dweight, *dbias;      /* real [width] or NULL */
+    void *dweight, *dbias; /* real [width] or NULL */
     bool accumulate_params;
 } layernorm_args;
 
-/* ---- attention -------------------------------------------------------------------------------------------------------------------- */
+/* ---- attention
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
-/* For each sample and head: out = softmax(scale * q k^T) v. Matrices hold all samples one after the other: q has samples * q_rows rows,
- * k and v samples * k_rows; head h occupies columns [h * head_dim, (h + 1) * head_dim) of each (the mats are column ranges of wider
- * buffers where q, k, v live together). lse: real [samples * heads * q_rows], binary logarithm of the sum of
- * exp(scaled scores). */
+/* For each sample and head: out = softmax(scale * q k^T) v. Matrices hold all samples one after the other: q has
+ * samples * q_rows rows, k and v samples * k_rows; head h occupies columns [h * head_dim, (h + 1) * head_dim) of each
+ * (the mats are column ranges of wider buffers where q, k, v live together). lse: real [samples * heads * q_rows],
+ * binary logarithm of the sum of exp(scaled scores). */
 typedef struct attention_args {
     mat out, q, k, v;
     int64_t samples, q_rows, k_rows, heads, head_dim;
     double scale;
-    bool rounded; /* q, k, v and dout count as rounded to bf16, however they are stored; so do probabilities where that is faster */
-    void *lse; /* may be NULL forward */
+    bool rounded; /* q, k, v and dout count as rounded to bf16, however they are stored; so do probabilities where that
+                     is faster */
+    void *lse;    /* may be NULL forward */
     /* backward only; a mat with NULL data is not wanted */
     mat dout, dq, dk, dv;
     bool accumulate_q, accumulate_k, accumulate_v;
 } attention_args;
 
-/* ---- element by element ------------------------------------------------------------------------------------------------------------ */
+/* ---- element by element
+ * ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct map_args {
     mat y, x;
@@ -200,8 +222,8 @@ typedef struct affine_args {
     bool accumulate_params;
 } affine_args;
 
-/* y = a + row_scale[r / row_group] * b + table[r % table_rows]; b and table may be absent. b may have fewer columns than a: it is then
- * added at columns [offset, offset + b.cols). y may be a. */
+/* y = a + row_scale[r / row_group] * b + table[r % table_rows]; b and table may be absent. b may have fewer columns
+ * than a: it is then added at columns [offset, offset + b.cols). y may be a. */
 typedef struct add_args {
     mat y, a, b;
     int64_t offset;
@@ -211,8 +233,8 @@ typedef struct add_args {
     int64_t table_rows;
 } add_args;
 
-/* Inverted dropout: y = x * keep / (1 - rate); the mask is a function of (stream, element index) and is drawn again backward. The same
- * call with y = dx, x = dy is the backward pass. accumulate: y += */
+/* Inverted dropout: y = x * keep / (1 - rate); the mask is a function of (stream, element index) and is drawn again
+ * backward. The same call with y = dx, x = dy is the backward pass. accumulate: y += */
 typedef struct dropout_args {
     mat y, x;
     double rate;
@@ -221,8 +243,8 @@ typedef struct dropout_args {
     bool accumulate;
 } dropout_args;
 
-/* out[c] (+)= sum over rows of dy[r,c] * row_scale[r / row_group] * (other ? other[r,c] : 1); with modulo > 0, out is [modulo, cols] and row
- * r adds to out[r % modulo]. */
+/* out[c] (+)= sum over rows of dy[r,c] * row_scale[r / row_group] * (other ? other[r,c] : 1); with modulo > 0, out is
+ * [modulo, cols] and row r adds to out[r % modulo]. */
 typedef struct column_sum_args {
     void *out; /* real */
     mat dy, other;
@@ -231,44 +253,48 @@ typedef struct column_sum_args {
     bool accumulate;
 } column_sum_args;
 
-/* Copies rows: for each sample s, y rows [y_first, y_first + count) of its y_group (+)= x rows [x_first, ...) of its x_group. x_group = 0:
- * the same x rows for every sample. */
+/* Copies rows: for each sample s, y rows [y_first, y_first + count) of its y_group (+)= x rows [x_first, ...) of its
+ * x_group. x_group = 0: the same x rows for every sample. */
 typedef struct copy_rows_args {
     mat y, x;
     int64_t samples, y_group, y_first, x_group, x_first, count;
     bool accumulate;
 } copy_rows_args;
 
-/* Mean over rows [first, first + count) of each sample's group: y [samples, cols]. Backward: dx rows (+)= dy / count. */
+/* Mean over rows [first, first + count) of each sample's group: y [samples, cols]. Backward: dx rows (+)= dy / count.
+ */
 typedef struct mean_rows_args {
     mat y, x;
     int64_t samples, group, first, count;
-    bool backward; /* then y is dx [samples * group, cols] (rows outside the range get 0 unless accumulating) and x is dy */
+    bool backward; /* then y is dx [samples * group, cols] (rows outside the range get 0 unless accumulating) and x is
+                      dy */
     bool accumulate;
 } mean_rows_args;
 
-/* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing (torch.nn.CrossEntropyLoss): loss real [1] and, for each
- * sample, losses real [samples] (may be NULL); dlogits = gradient of the mean times dloss. */
+/* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing
+ * (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample, losses real [samples] (may be NULL); dlogits =
+ * gradient of the mean times dloss. */
 typedef struct cross_entropy_args {
     mat logits;
     const int32_t *labels;
     double smoothing;
     int64_t count;
     void *loss, *losses;
-    bool add_loss;   /* loss += */
-    mat dlogits; /* data NULL: forward only */
-    bool accumulate; /* dlogits += */
+    bool add_loss;     /* loss += */
+    mat dlogits;       /* data NULL: forward only */
+    bool accumulate;   /* dlogits += */
     const void *dloss; /* real [1], NULL: 1 */
 } cross_entropy_args;
 
-/* With p = softmax(a), q = softmax(b): loss = mean over `count` samples, of which the rows are some or all, of (KL(p || q) + KL(q || p)) / 2, where in the gradient
- * the first of each divergence is constant: da = dloss (p - q) / (2 count), db = -da. */
+/* With p = softmax(a), q = softmax(b): loss = mean over `count` samples, of which the rows are some or all, of (KL(p ||
+ * q) + KL(q || p)) / 2, where in the gradient the first of each divergence is constant: da = dloss (p - q) / (2 count),
+ * db = -da. */
 typedef struct consistency_args {
     mat a, b;
     int64_t count;
     void *loss;
     bool add_loss; /* loss += */
-    mat da, db; /* data NULL: not wanted */
+    mat da, db;    /* data NULL: not wanted */
     bool accumulate_a, accumulate_b;
     const void *dloss; /* real [1], NULL: 1 */
 } consistency_args;
@@ -279,13 +305,14 @@ typedef struct distance_args {
     double scale;
     void *loss, *losses;
     bool add_loss; /* loss += */
-    mat da, db; /* data NULL: not wanted */
+    mat da, db;    /* data NULL: not wanted */
     bool accumulate_a, accumulate_b;
     const void *dloss; /* real [1] */
 } distance_args;
 
-/* y = P(x) / Q(x) with P = sum a_i x^i, i = 0..5, and Q = 1 + |sum b_j x^j| (safe) or 1 + sum |b_j x^j|, j = 1..4. The slope of |z| at 0 is taken as 1, so
- * that coefficients that begin at 0 can move. Padé activation units: Molina et al., arXiv 1907.06732. */
+/* y = P(x) / Q(x) with P = sum a_i x^i, i = 0..5, and Q = 1 + |sum b_j x^j| (safe) or 1 + sum |b_j x^j|, j = 1..4. The
+ * slope of |z| at 0 is taken as 1, so that coefficients that begin at 0 can move. Padé activation units: Molina et al.,
+ * arXiv 1907.06732. */
 typedef struct rational_args {
     mat y, x;
     const void *numerator, *denominator; /* real [6], [4] */
@@ -294,10 +321,11 @@ typedef struct rational_args {
     mat dy, dx; /* dx data NULL: not wanted */
     bool accumulate;
     void *dnumerator, *ddenominator; /* +=; NULL: not wanted */
-    void *terms; /* room: real [rows, 10] */
+    void *terms;                     /* room: real [rows, 10] */
 } rational_args;
 
-/* y = w x, one w for each sample (group rows): w = 1 / (1 + exp(-(logits[1] - logits[0] + noise) / temperature)), the second of a softmax over two. */
+/* y = w x, one w for each sample (group rows): w = 1 / (1 + exp(-(logits[1] - logits[0] + noise) / temperature)), the
+ * second of a softmax over two. */
 typedef struct gate_args {
     mat y, x;
     const void *logits;  /* real [2] */
@@ -360,7 +388,7 @@ typedef struct kernels {
     void (*copy_in)(void *device, const void *host, size_t size);
     void (*copy_out)(void *host, const void *device, size_t size);
     void (*zero)(void *device, size_t size);
-    size_t scratch_size;         /* what compute.scratch must hold for each thread */
+    size_t scratch_size; /* what compute.scratch must hold for each thread */
 
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);
     /* w: [n, k] contiguous, of any floating type (f32, bf16, f16, f64) */
@@ -371,7 +399,8 @@ typedef struct kernels {
     void (*gemm_outer)(compute *c, const gemm_outer_args *args);
     /* y = the left operand after the prologue, stored: for weight gradients */
     void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
-    /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done. For benchmarks. */
+    /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done.
+     * For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
     void (*bottleneck)(compute *c, const bottleneck_args *args);
     void (*bottleneck_backward)(compute *c, const bottleneck_args *args);
@@ -409,7 +438,8 @@ typedef struct kernels {
 extern const kernels *const kernels_table[];
 extern const kernels kernels_reference;
 
-/* The fastest available device, or the one that INLAY_ISA names; an unknown or unavailable name is an error that lists the choices. */
+/* The fastest available device, or the one that INLAY_ISA names; an unknown or unavailable name is an error that lists
+ * the choices. */
 inlay_status kernels_choose(const kernels **out, inlay_error *err);
 
 #endif

@@ -37,7 +37,8 @@ typedef struct key_writer {
     bool failed;
 } key_writer;
 
-/* A weight of the backbone is known by the checkpoint; any other frozen value, such as a part of a fusion, by what it is. */
+/* A weight of the backbone is known by the checkpoint; any other frozen value, such as a part of a fusion, by what it
+ * is. */
 static void describe_param(void *context, const param *p)
 {
     key_writer *w = context;
@@ -65,13 +66,16 @@ static inlay_status describe_values(const feature_cache *c, const cache_request 
 
     if (w.out && fclose(w.out) != 0)
         good = false;
-    status = good && !w.failed ? bytes_sha256(text, length, hex, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    status = good && !w.failed ? bytes_sha256(text, length, hex, err)
+                               : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
     free(text);
     return status;
 }
 
-/* head: what the file says of itself. name: of the file, by all of that but the code, so that another build's file is replaced and not piled up on. */
-static inlay_status describe_rows(const feature_cache *c, const cache_request *q, arena *memory, const char **head, const char **name, inlay_error *err)
+/* head: what the file says of itself. name: of the file, by all of that but the code, so that another build's file is
+ * replaced and not piled up on. */
+static inlay_status describe_rows(const feature_cache *c, const cache_request *q, arena *memory, const char **head,
+                                  const char **name, inlay_error *err)
 {
     json_t *record = preprocess_record(q->prep);
     char *prep = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS), computation[65], code[65], key[65];
@@ -87,8 +91,10 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
     if (status == INLAY_OK)
         status = code_identity(code, err);
     if (status == INLAY_OK) {
-        what = arena_printf(memory, "inlay feature cache 1\nrow %zu bytes\nbackbone %s\npreprocessing %s\ncomputation %s\nkernels %s\nweights %s\n", c->row, q->b->sha256,
-                            prep, computation, q->dev->k->name, dtype_name(q->g->weight_type));
+        what = arena_printf(memory,
+                            "inlay feature cache 1\nrow %zu bytes\nbackbone %s\npreprocessing %s\ncomputation "
+                            "%s\nkernels %s\nweights %s\n",
+                            c->row, q->b->sha256, prep, computation, q->dev->k->name, dtype_name(q->g->weight_type));
         status = bytes_sha256(what, strlen(what), key, err);
         *head = arena_printf(memory, "%scode %s\n", what, code);
         *name = arena_printf(memory, "features-%.32s.cache", key);
@@ -124,7 +130,8 @@ static inlay_status identify(const identify_job *job, int64_t i, inlay_error *er
     return status;
 }
 
-/* The bytes tell which image it is: a file's time and size may stay the same when it changes, and change when it does not. */
+/* The bytes tell which image it is: a file's time and size may stay the same when it changes, and change when it does
+ * not. */
 static void identify_images(void *argument, int thread, int threads)
 {
     const identify_job *job = argument;
@@ -169,7 +176,8 @@ static inlay_status check_unchanged(const feature_cache *c, const dataset *data,
 {
     file_stamp now;
 
-    if (!c->images || (c->images[index][0] && file_stamp_of(data->samples[index].path, &now) && file_stamp_same(&now, &c->stamps[index])))
+    if (!c->images || (c->images[index][0] && file_stamp_of(data->samples[index].path, &now) &&
+                       file_stamp_same(&now, &c->stamps[index])))
         return INLAY_OK;
     FAIL(err, INLAY_ERR_MISMATCH, "'%s' was changed while the feature cache was filled", data->samples[index].path);
 }
@@ -179,7 +187,8 @@ static inlay_status check_unchanged(const feature_cache *c, const dataset *data,
 static inlay_status open_folder(feature_cache *c, const cache_request *q, inlay_error *err)
 {
     arena *memory = arena_new();
-    cache_file_request request = {.folder = q->path, .row = c->row, .note = q->note, .stop = q->stop, .context = q->context};
+    cache_file_request request = {
+        .folder = q->path, .row = c->row, .note = q->note, .stop = q->stop, .context = q->context};
     inlay_status status = describe_rows(c, q, memory, &request.head, &request.name, err);
 
     c->images = calloc((size_t)c->samples + 1, sizeof *c->images);
@@ -193,7 +202,8 @@ static inlay_status open_folder(feature_cache *c, const cache_request *q, inlay_
         status = identify_all(c, q, err);
     }
     if (status == INLAY_OK) {
-        status = cache_file_find(&c->file, q->dev->c.threads, (const image_id *)c->images, c->samples, c->record, c->present, err);
+        status = cache_file_find(&c->file, q->dev->c.threads, (const image_id *)c->images, c->samples, c->record,
+                                 c->present, err);
     }
     if (status == INLAY_OK)
         status = record_reused(c, q, err);
@@ -223,7 +233,8 @@ static inlay_status open_place(feature_cache *c, const cache_request *q, inlay_e
 }
 
 /* Keeps the row of the batch's sample i. `block`: room for a record of the file. */
-static inlay_status keep(feature_cache *c, const cache_request *q, program *p, int i, int index, unsigned char *block, inlay_error *err)
+static inlay_status keep(feature_cache *c, const cache_request *q, program *p, int i, int index, unsigned char *block,
+                         inlay_error *err)
 {
     static const image_id nobody = "";
     unsigned char *row = c->block ? (unsigned char *)c->block + (size_t)index * c->stride : block + CACHE_RECORD_HEAD;
@@ -245,7 +256,9 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
     int32_t *labels = calloc((size_t)q->batch, sizeof *labels);
     unsigned char *block = c->block ? NULL : calloc(1, c->file.stride);
     step_info step = {0};
-    inlay_status status = indices && labels && (c->block || block) ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
+    inlay_status status = indices && labels && (c->block || block)
+                              ? INLAY_OK
+                              : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
 
     while (status == INLAY_OK) {
         if (q->stop && q->stop(q->context)) {
@@ -269,7 +282,8 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
 }
 
 /* Computes the rows of the `count` samples of `order`. */
-static inlay_status compute_rows(feature_cache *c, const cache_request *q, const int *order, int count, inlay_error *err)
+static inlay_status compute_rows(feature_cache *c, const cache_request *q, const int *order, int count,
+                                 inlay_error *err)
 {
     program_request plan = {.dev = q->dev, .max_batch = q->batch, .wanted = c->values, .wanted_count = c->count};
     loader_request request = {.data = q->data,

@@ -61,12 +61,14 @@ static inlay_status lock(const cache_file *f, const cache_file_request *q, inlay
     return INLAY_OK;
 }
 
-/* Whether the file that is open is still the one of that name: another process may have replaced it while this one waited. */
+/* Whether the file that is open is still the one of that name: another process may have replaced it while this one
+ * waited. */
 static bool is_current(const cache_file *f)
 {
     struct stat mine, named;
 
-    return fstat(f->fd, &mine) == 0 && stat(f->path, &named) == 0 && mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+    return fstat(f->fd, &mine) == 0 && stat(f->path, &named) == 0 && mine.st_dev == named.st_dev &&
+           mine.st_ino == named.st_ino;
 }
 
 /* Whether the file begins with `head`; an empty one is made to. */
@@ -88,7 +90,8 @@ static inlay_status check_head(const cache_file *f, const char *head, bool *good
     return INLAY_OK;
 }
 
-static inlay_status open_once(cache_file *f, const cache_file_request *q, const char *head, bool *good, inlay_error *err)
+static inlay_status open_once(cache_file *f, const cache_file_request *q, const char *head, bool *good,
+                              inlay_error *err)
 {
     f->fd = open(f->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (f->fd < 0)
@@ -181,7 +184,8 @@ static int by_image(const void *a, const void *b)
     return order ? order : (x->index > y->index) - (x->index < y->index);
 }
 
-/* The record of each image: the one that has its name, else the next free one, else a new one behind the last. Images with the same bytes share one. */
+/* The record of each image: the one that has its name, else the next free one, else a new one behind the last. Images
+ * with the same bytes share one. */
 static void assign(cache_file *f, entry *records, entry *wanted, int count, int64_t *record)
 {
     int64_t whole = f->records, free_ = 0, at;
@@ -230,11 +234,13 @@ static void check_rows(void *argument, int thread, int threads)
             continue;
         memcpy(&head, record_at(job->f, job->record[i]), sizeof head);
         job->there[i] = memcmp(head.image, job->images[i], ID_BYTES) == 0 &&
-                        head.checksum == checksum_of(head.image, record_at(job->f, job->record[i]) + CACHE_RECORD_HEAD, job->f->row);
+                        head.checksum ==
+                            checksum_of(head.image, record_at(job->f, job->record[i]) + CACHE_RECORD_HEAD, job->f->row);
     }
 }
 
-inlay_status cache_file_find(cache_file *f, pool *threads, const image_id *images, int count, int64_t *record, bool *there, inlay_error *err)
+inlay_status cache_file_find(cache_file *f, pool *threads, const image_id *images, int count, int64_t *record,
+                             bool *there, inlay_error *err)
 {
     check_job job = {.f = f, .images = images, .record = record, .there = there, .count = count};
     entry *records, *wanted = calloc((size_t)count + 1, sizeof *wanted);
@@ -261,12 +267,14 @@ inlay_status cache_file_reserve(cache_file *f, inlay_error *err)
 {
     size_t size = f->head + (size_t)f->records * f->stride;
 
-    if (fallocate(f->fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR) /* else writing tells */
+    if (fallocate(f->fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS &&
+        errno != EINTR) /* else writing tells */
         return file_error(err, "take the space for", f->path);
     return INLAY_OK;
 }
 
-inlay_status cache_file_write(const cache_file *f, int64_t record, const image_id image, unsigned char *block, inlay_error *err)
+inlay_status cache_file_write(const cache_file *f, int64_t record, const image_id image, unsigned char *block,
+                              inlay_error *err)
 {
     record_head head = {0};
 

@@ -48,10 +48,14 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
     int made = 0;
     tensor_view *views = ARENA_ARRAY(memory, tensor_view, a->param_count * KINDS + COLUMNS);
     const int64_t *const records[COLUMNS] = {images->size, images->modified, images->sum};
-    float **values = ARENA_ARRAY(memory, float *, a->param_count * KINDS);
-    const char *position = arena_printf(memory, "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64 ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
-                                        state->epoch, state->step_in_epoch, state->position, state->step, state->loss_sum, state->log_bytes);
-    const char *metadata[] = {"inlay.state", position, "inlay.run", run, "inlay.updates", updates_text(memory, a), NULL};
+    float **values = ARENA_ARRAY(memory, float *, a->param_count *KINDS);
+    const char *position = arena_printf(memory,
+                                        "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64
+                                        ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
+                                        state->epoch, state->step_in_epoch, state->position, state->step,
+                                        state->loss_sum, state->log_bytes);
+    const char *metadata[] = {"inlay.state",           position, "inlay.run", run, "inlay.updates",
+                              updates_text(memory, a), NULL};
     inlay_status status = INLAY_OK;
 
     for (int i = 0; i < a->param_count * KINDS; i++) {
@@ -64,7 +68,10 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
             break;
         }
         device_get_f32(d, values[made], array_of(p, i % KINDS), p->count);
-        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[i % KINDS], p->name), .type = DTYPE_F32, .ndim = p->ndim, .count = p->count,
+        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[i % KINDS], p->name),
+                                    .type = DTYPE_F32,
+                                    .ndim = p->ndim,
+                                    .count = p->count,
                                     .data = values[made]};
         memcpy(views[made].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
         made++;
@@ -94,15 +101,17 @@ static inlay_status differ(const char *path, const char *key, const json_t *was,
     while (a && b && a[same] && a[same] == b[same])
         same++;
     from = same > 100 ? same - 20 : 0;
-    error_set(err, INLAY_ERR_MISMATCH, "%s: the run was begun with other settings: '%s' was %s%.200s, now %s%.200s", path, key, from ? "..." : "", a ? a + from : "absent",
-              from ? "..." : "", b ? b + from : "absent");
+    error_set(err, INLAY_ERR_MISMATCH, "%s: the run was begun with other settings: '%s' was %s%.200s, now %s%.200s",
+              path, key, from ? "..." : "", a ? a + from : "absent", from ? "..." : "", b ? b + from : "absent");
     free(a);
     free(b);
     return INLAY_ERR_MISMATCH;
 }
 
-/* Names the first setting of `now` that is not the same in `saved`; those of an object by their own names, behind `prefix`. */
-static inlay_status compare_settings(const char *path, const char *prefix, const json_t *saved, json_t *now, inlay_error *err)
+/* Names the first setting of `now` that is not the same in `saved`; those of an object by their own names, behind
+ * `prefix`. */
+static inlay_status compare_settings(const char *path, const char *prefix, const json_t *saved, json_t *now,
+                                     inlay_error *err)
 {
     json_t *item;
     const char *key;
@@ -147,30 +156,35 @@ static inlay_status compare_runs(const char *path, const char *saved, const char
     return status;
 }
 
-/* Whether a run of that extent can stand there. Images that cannot be read make the epochs' steps fewer, so that their number only has bounds. */
-static bool can_stand(const train_state *s, json_int_t epoch, json_int_t step_in_epoch, json_int_t position, const train_extent *extent)
+/* Whether a run of that extent can stand there. Images that cannot be read make the epochs' steps fewer, so that their
+ * number only has bounds. */
+static bool can_stand(const train_state *s, json_int_t epoch, json_int_t step_in_epoch, json_int_t position,
+                      const train_extent *extent)
 {
     int64_t most_steps = ((int64_t)extent->images + extent->batch - 1) / extent->batch;
 
-    return epoch >= 0 && epoch <= extent->epochs && position >= 0 && position <= extent->images && step_in_epoch >= 0 && step_in_epoch <= position &&
-           (epoch < extent->epochs || position == 0) && s->step >= epoch + step_in_epoch && s->step <= epoch * most_steps + step_in_epoch && isfinite(s->loss_sum) &&
-           s->log_bytes >= 0;
+    return epoch >= 0 && epoch <= extent->epochs && position >= 0 && position <= extent->images && step_in_epoch >= 0 &&
+           step_in_epoch <= position && (epoch < extent->epochs || position == 0) && s->step >= epoch + step_in_epoch &&
+           s->step <= epoch * most_steps + step_in_epoch && isfinite(s->loss_sum) && s->log_bytes >= 0;
 }
 
-static inlay_status read_state(const char *path, const char *text, train_state *state, const train_extent *extent, inlay_error *err)
+static inlay_status read_state(const char *path, const char *text, train_state *state, const train_extent *extent,
+                               inlay_error *err)
 {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL;
     json_int_t epoch, step_in_epoch, position, step, bytes;
     double loss_sum;
-    bool good = root && json_unpack(root, "{s:I, s:I, s:I, s:I, s:F, s:I}", "epoch", &epoch, "step_in_epoch", &step_in_epoch, "position", &position, "step", &step,
-                                    "loss_sum", &loss_sum, "log_bytes", &bytes) == 0;
+    bool good =
+        root && json_unpack(root, "{s:I, s:I, s:I, s:I, s:F, s:I}", "epoch", &epoch, "step_in_epoch", &step_in_epoch,
+                            "position", &position, "step", &step, "loss_sum", &loss_sum, "log_bytes", &bytes) == 0;
 
     json_decref(root);
     if (!good)
         FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
     *state = (train_state){.step = step, .loss_sum = loss_sum, .log_bytes = bytes};
     if (!can_stand(state, epoch, step_in_epoch, position, extent))
-        FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of this run: no run of %d epochs over %d images stands at %s", path, extent->epochs, extent->images, text);
+        FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of this run: no run of %d epochs over %d images stands at %s",
+             path, extent->epochs, extent->images, text);
     state->epoch = (int)epoch;
     state->step_in_epoch = (int)step_in_epoch;
     state->position = (int)position;
@@ -189,7 +203,8 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
         snprintf(name, sizeof name, "%s.%s", kinds[i % KINDS], p->name);
         t = tensor_set_find(file, name);
         if (!t || t->type != DTYPE_F32 || t->count != p->count)
-            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld F32 values is expected", path, name, (long long)p->count);
+            FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld F32 values is expected", path, name,
+                 (long long)p->count);
         values = memory_array(p->count, sizeof *values);
         if (!values)
             FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
@@ -251,7 +266,8 @@ static bool read_extent(const json_t *run, train_extent *extent)
 {
     json_int_t epochs, images, batch;
 
-    if (json_unpack((json_t *)(uintptr_t)run, "{s:I, s:I, s:I}", "epochs", &epochs, "images", &images, "batch_size", &batch) != 0)
+    if (json_unpack((json_t *)(uintptr_t)run, "{s:I, s:I, s:I}", "epochs", &epochs, "images", &images, "batch_size",
+                    &batch) != 0)
         return false;
     *extent = (train_extent){(int)epochs, (int)images, (int)batch};
     return epochs > 0 && epochs <= INT_MAX && images > 0 && images <= INT_MAX && batch > 0 && batch <= INT_MAX;

@@ -7,12 +7,12 @@
 
 /* Where a run stands: between two steps. */
 typedef struct train_state {
-    int epoch;          /* epochs completed */
-    int step_in_epoch;  /* steps of the next epoch already done */
-    int position;       /* place in that epoch's order behind the last sample used */
-    int64_t step;       /* steps in all */
-    double loss_sum;    /* of the steps of the epoch that has begun */
-    int64_t log_bytes;  /* length of metrics.jsonl that belongs to it */
+    int epoch;         /* epochs completed */
+    int step_in_epoch; /* steps of the next epoch already done */
+    int position;      /* place in that epoch's order behind the last sample used */
+    int64_t step;      /* steps in all */
+    double loss_sum;   /* of the steps of the epoch that has begun */
+    int64_t log_bytes; /* length of metrics.jsonl that belongs to it */
 } train_state;
 
 /* How far a run goes: a state outside of it belongs to no such run. */
@@ -20,8 +20,9 @@ typedef struct train_extent {
     int epochs, images, batch;
 } train_extent;
 
-/* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint of other settings and names the first
- * key that differs, a state in which no run of that extent can be, and images that are others now. */
+/* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint
+ * of other settings and names the first key that differs, a state in which no run of that extent can be, and images
+ * that are others now. */
 inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
                              const char *run, const image_records *images, inlay_error *err);
 /* *compared: whether it says what the run's images were. */

@@ -36,7 +36,8 @@ static void fill(program *p, const model *m, int64_t batch, int64_t classes, boo
 static void run_once(const measure_request *q, program *p, int64_t batch, bool training, int run)
 {
     step_info step = {.seed = 1, .step = (uint32_t)run, .epochs = 1};
-    train_request optimiser = {.dev = q->dev, .a = q->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4, .lr = {.lr = 1e-3}};
+    train_request optimiser = {
+        .dev = q->dev, .a = q->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4, .lr = {.lr = 1e-3}};
 
     for (int i = 0; training && i < q->a->param_count; i++)
         q->a->params[i].p->touched = false;
@@ -49,7 +50,8 @@ static void run_once(const measure_request *q, program *p, int64_t batch, bool t
 }
 
 /* Seconds of the best run. */
-static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, bool training, double *best, inlay_error *err)
+static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, bool training, double *best,
+                              inlay_error *err)
 {
     *best = HUGE_VAL;
     for (int run = 0; run <= q->runs; run++) {
@@ -75,7 +77,8 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
     for (int i = 0; i < count; i++) {
         program_time t = times[i];
         int same = 0;
-        while (same < distinct && (strcmp(times[same].name, t.name) != 0 || times[same].rows != t.rows || times[same].cols != t.cols || times[same].depth != t.depth))
+        while (same < distinct && (strcmp(times[same].name, t.name) != 0 || times[same].rows != t.rows ||
+                                   times[same].cols != t.cols || times[same].depth != t.depth))
             same++;
         if (same == distinct) {
             times[distinct++] = t;
@@ -125,12 +128,18 @@ static inlay_status plan_pass(const measure_request *q, const model *m, const pr
     return budget_check(q->room, err);
 }
 
-static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training, inlay_error *err)
+static inlay_status measure_pass(measured_pass *out, const measure_request *q, int64_t batch, bool training,
+                                 inlay_error *err)
 {
-    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = DTYPE_U8,
+    model_request request = {.dev = q->dev,
+                             .b = q->b,
+                             .a = q->a,
+                             .prec = q->prec,
+                             .pixel_type = DTYPE_U8,
                              .training = training,
                              .drop_path = recipe_real(recipe_of(q->a->name), "backbone_drop_path")};
-    program_request plan = {.dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1, .timed = q->profile};
+    program_request plan = {
+        .dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1, .timed = q->profile};
     program *p = NULL;
     model m;
     double seconds = 0;
@@ -151,7 +160,9 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
         status = check_result(q, p, *plan.wanted, batch, &m, err);
     if (status == INLAY_OK) {
         double speed = (double)batch / seconds;
-        *out = (measured_pass){.images_per_second = speed, .gflops = program_flops(p, training) * speed / 1e9, .peak_memory = monitor_peak_rss()};
+        *out = (measured_pass){.images_per_second = speed,
+                               .gflops = program_flops(p, training) * speed / 1e9,
+                               .peak_memory = monitor_peak_rss()};
     }
     if (status == INLAY_OK && q->profile)
         status = take_times(out, p, batch * (q->runs + 1), err);

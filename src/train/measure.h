@@ -2,17 +2,17 @@
 #ifndef INLAY_TRAIN_MEASURE_H
 #define INLAY_TRAIN_MEASURE_H
 
-#include "train/model.h"
+#include "infer/model.h"
 
 typedef struct measure_request {
     device *dev;
     backbone *b;
-    adapter *a;    /* fresh; it is trained */
+    adapter *a; /* fresh; it is trained */
     precision prec;
     int64_t batch;
-    int runs;      /* the best of so many counts; one more warms up */
-    budget *room;  /* what it may take; NULL: any */
-    bool profile;  /* also what each operation takes */
+    int runs;                    /* the best of so many counts; one more warms up */
+    budget *room;                /* what it may take; NULL: any */
+    bool profile;                /* also what each operation takes */
     bool (*stop)(void *context); /* may be NULL; asked between runs. true: give up with INLAY_ERR_INTERRUPTED */
     void *context;
 } measure_request;
@@ -20,15 +20,15 @@ typedef struct measure_request {
 typedef struct measured_pass {
     double images_per_second, gflops; /* gflops: 1e9 floating-point operations a second */
     uint64_t peak_memory;             /* of the process meanwhile, in bytes; 0: unknown */
-    program_time *times;              /* of all runs, those alike in name and shape together; owned, freed by measured_free */
+    program_time *times; /* of all runs, those alike in name and shape together; owned, freed by measured_free */
     int time_count;
-    int64_t images;                   /* to which `times` belong */
+    int64_t images; /* to which `times` belong */
 } measured_pass;
 
 typedef struct measured {
-    double peak_gflops;              /* of the processor on registers, in this precision */
+    double peak_gflops;                /* of the processor on registers, in this precision */
     measured_pass training, inference; /* `batch` images at a time; training: forward, backward and optimiser */
-    measured_pass single;            /* inference, one image alone */
+    measured_pass single;              /* inference, one image alone */
 } measured;
 
 /* out: given back with measured_free, also after an error. */

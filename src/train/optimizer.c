@@ -33,10 +33,19 @@ static void sweep_adamw(const train_request *q, param *const *params, int count,
 
     for (int i = 0; i < count; i++) {
         const param *p = params[i];
-        sweep[i] = (adamw_args){.value = p->data, .m = p->m, .v = p->v, .grad = p->grad, .count = p->count,
-                                .step = p->updates, .lr = rate_of(q, p, lr), .beta1 = q->beta1, .beta2 = q->beta2,
-                                .eps = adam_eps(q, p), .weight_decay = decays(q, p) ? q->weight_decay : 0,
-                                .mask = p->mask, .decay_masked = p->decay_masked,
+        sweep[i] = (adamw_args){.value = p->data,
+                                .m = p->m,
+                                .v = p->v,
+                                .grad = p->grad,
+                                .count = p->count,
+                                .step = p->updates,
+                                .lr = rate_of(q, p, lr),
+                                .beta1 = q->beta1,
+                                .beta2 = q->beta2,
+                                .eps = adam_eps(q, p),
+                                .weight_decay = decays(q, p) ? q->weight_decay : 0,
+                                .mask = p->mask,
+                                .decay_masked = p->decay_masked,
                                 .decay_last = q->adam_rule == ADAM_TRANSFORMERS,
                                 .uncorrected = q->adam_rule == ADAM_BERT};
     }
@@ -49,9 +58,14 @@ static void sweep_sgd(const train_request *q, param *const *params, int count, d
 
     for (int i = 0; i < count; i++) {
         const param *p = params[i];
-        sweep[i] = (sgd_args){.value = p->data, .m = p->m, .grad = p->grad, .count = p->count,
-                              .lr = rate_of(q, p, lr), .momentum = q->momentum,
-                              .weight_decay = decays(q, p) ? q->weight_decay : 0, .mask = p->mask,
+        sweep[i] = (sgd_args){.value = p->data,
+                              .m = p->m,
+                              .grad = p->grad,
+                              .count = p->count,
+                              .lr = rate_of(q, p, lr),
+                              .momentum = q->momentum,
+                              .weight_decay = decays(q, p) ? q->weight_decay : 0,
+                              .mask = p->mask,
                               .decay_masked = p->decay_masked};
     }
     q->dev->k->sgd(&q->dev->c, sweep, count);
@@ -115,7 +129,7 @@ void train_update(const train_request *q, double lr)
     for (int i = 0; i < q->a->param_count; i++) {
         param *p = q->a->params[i].p;
         if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
-            continue; /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
+            continue;    /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
             q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
         p->updates++;

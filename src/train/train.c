@@ -15,25 +15,25 @@
 #include "train/cache.h"
 #include "train/checkpoint.h"
 
-/* A model and the program that runs it. There are several when layers are dropped at random: one for each number of layers, in the same memory, so that a
- * dropped layer costs nothing and the backward pass ends above it. */
-typedef struct plan {
+/* A model and the program that runs it. There are several when layers are dropped at random: one for each number of
+ * layers, in the same memory, so that a dropped layer costs nothing and the backward pass ends above it. */
+typedef struct variant {
     model m;
     program *p;
-} plan;
+} variant;
 
 typedef struct trainer {
     const train_request *q;
     train_result *result;
     arena *memory;
-    plan *plans;
-    int plan_count;
+    variant *variants;
+    int variant_count;
     feature_cache cache;
     bool cached;
-    predictor judge;
-    bool has_judge;
-    int *order;        /* sample indices of this epoch */
-    int usable_count;  /* how many: with a cache, those that could be read */
+    predictor evaluator;
+    bool has_evaluator;
+    int *order;       /* sample indices of this epoch */
+    int usable_count; /* how many: with a cache, those that could be read */
     int32_t *labels;
     int *indices;
     train_state state;
@@ -42,16 +42,16 @@ typedef struct trainer {
     events *board;
     const char *checkpoint;
     int64_t steps_per_epoch;
-    schedule rates; /* the request's, in its own unit */
+    schedule rates;      /* the request's, in its own unit */
     int64_t images_done; /* of this process's training */
 } trainer;
 
-enum { JUDGE_BATCH = 16, CACHE_BATCH = 16 }; /* images at a time, at most */
+enum { EVALUATION_BATCH = 16, CACHE_BATCH = 16 }; /* images at a time, at most */
 
-#define NOTIFY(t, event, ...)                                                   \
-    do {                                                                        \
-        if ((t)->q->observer.event)                                             \
-            (t)->q->observer.event((t)->q->observer.context, __VA_ARGS__);      \
+#define NOTIFY(t, event, ...)                                              \
+    do {                                                                   \
+        if ((t)->q->observer.event)                                        \
+            (t)->q->observer.event((t)->q->observer.context, __VA_ARGS__); \
     } while (0)
 
 static bool asked_to_stop(const trainer *t)
@@ -59,44 +59,44 @@ static bool asked_to_stop(const trainer *t)
     return t->q->observer.stop && t->q->observer.stop(t->q->observer.context);
 }
 
-/* ---- judging ---- */
+/* ---- evaluating ---- */
 
-/* Of what would be saved now. A merge is made, judged and given up; a model that is its own result is kept for the next
- * time. */
-static inlay_status open_judge(trainer *t, adapter **merged, inlay_error *err)
+/* Of what would be saved now. A merge is made, evaluated and given up; a model that is its own result is kept for the
+ * next time. */
+static inlay_status open_evaluator(trainer *t, adapter **merged, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
     inlay_status status;
 
-    status = adapter_merged(merged, q->a, q->dev, err);
+    status = adapter_conclude(merged, q->a, q->dev, err);
     if (status != INLAY_OK) {
         *merged = NULL;
         return status;
     }
     model_.a = *merged;
-    status = t->has_judge ? INLAY_OK : predictor_open(&t->judge, &model_, JUDGE_BATCH, err);
-    t->has_judge = true;
+    status = t->has_evaluator ? INLAY_OK : predictor_open(&t->evaluator, &model_, EVALUATION_BATCH, err);
+    t->has_evaluator = true;
     return status;
 }
 
-static void leave_judge(trainer *t, adapter *merged)
+static void close_evaluator(trainer *t, adapter *merged)
 {
     if (merged == t->q->a)
         return;
-    predictor_close(&t->judge);
-    t->has_judge = false;
+    predictor_close(&t->evaluator);
+    t->has_evaluator = false;
     adapter_free(merged, t->q->dev);
 }
 
-/* The memory that judging takes is asked for before the first step, not behind the last one. */
-static inlay_status try_judge(trainer *t, inlay_error *err)
+/* The memory that evaluating takes is asked for before the first step, not behind the last one. */
+static inlay_status try_evaluator(trainer *t, inlay_error *err)
 {
     adapter *merged = NULL;
-    inlay_status status = open_judge(t, &merged, err);
+    inlay_status status = open_evaluator(t, &merged, err);
 
     if (merged)
-        leave_judge(t, merged);
+        close_evaluator(t, merged);
     return status;
 }
 
@@ -104,9 +104,9 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
 {
     const train_request *q = t->q;
     evaluate_request request = {
-        .model = &t->judge, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
+        .model = &t->evaluator, .data = data, .prep = q->prep, .workers = q->workers, .context = q->observer.context};
     adapter *merged = NULL;
-    inlay_status status = open_judge(t, &merged, err);
+    inlay_status status = open_evaluator(t, &merged, err);
 
     if (data == q->eval_data) {
         request.progress = q->observer.progress;
@@ -115,7 +115,7 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
     if (status == INLAY_OK)
         status = evaluate(e, &request, err);
     if (merged)
-        leave_judge(t, merged);
+        close_evaluator(t, merged);
     return status;
 }
 
@@ -127,7 +127,7 @@ static size_t training_activations(const trainer *t, program_needs *needs, bool 
 {
     const train_request *q = t->q;
     value frontier[CACHE_VALUES];
-    int count = cached ? graph_fixed_frontier(t->plans[0].m.g, t->plans[0].m.loss, frontier, CACHE_VALUES) : 0;
+    int count = cached ? graph_fixed_frontier(t->variants[0].m.g, t->variants[0].m.loss, frontier, CACHE_VALUES) : 0;
     program_request filling = {.dev = q->dev,
                                .max_batch = q->batch < CACHE_BATCH ? q->batch : CACHE_BATCH,
                                .wanted = frontier,
@@ -138,28 +138,28 @@ static size_t training_activations(const trainer *t, program_needs *needs, bool 
                             .wanted_count = 1,
                             .given = frontier,
                             .given_count = count};
-    size_t most = count ? program_measure(needs, t->plans[0].m.g, &filling) : 0;
+    size_t most = count ? program_measure(needs, t->variants[0].m.g, &filling) : 0;
 
-    for (int i = 0; i < t->plan_count; i++) {
+    for (int i = 0; i < t->variant_count; i++) {
         size_t size;
-        step.wanted = &t->plans[i].m.loss;
-        size = program_measure(needs, t->plans[i].m.g, &step);
+        step.wanted = &t->variants[i].m.loss;
+        size = program_measure(needs, t->variants[i].m.g, &step);
         most = size > most ? size : most;
     }
     return most;
 }
 
-/* What is judged is a merge, where there is one. */
-static inlay_status judging_activations(const trainer *t, program_needs *needs, size_t *out, inlay_error *err)
+/* What is evaluated is a merge, where there is one. */
+static inlay_status evaluation_activations(const trainer *t, program_needs *needs, size_t *out, inlay_error *err)
 {
     const train_request *q = t->q;
     model_request request = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
-    program_request answers = {.dev = q->dev, .max_batch = JUDGE_BATCH, .wanted_count = 1};
+    program_request answers = {.dev = q->dev, .max_batch = EVALUATION_BATCH, .wanted_count = 1};
     adapter *merged;
     model m;
     inlay_status status;
 
-    TRY(adapter_merged(&merged, q->a, q->dev, err));
+    TRY(adapter_conclude(&merged, q->a, q->dev, err));
     request.a = merged;
     status = model_build(&m, &request, err);
     if (status == INLAY_OK) {
@@ -177,22 +177,23 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
 {
     const train_request *q = t->q;
     program_needs needs = {0};
-    size_t training, judging = 0;
-    int64_t trained = cached ? CACHE_BATCH : q->batch, ahead = 2 * (trained > JUDGE_BATCH ? trained : JUDGE_BATCH),
-            judged = q->eval_data ? q->eval_data->count : 1;
+    size_t training, evaluating = 0;
+    int64_t trained = cached ? CACHE_BATCH : q->batch,
+            ahead = 2 * (trained > EVALUATION_BATCH ? trained : EVALUATION_BATCH),
+            evaluated = q->eval_data ? q->eval_data->count : 1;
     inlay_status status;
 
     if (!q->room)
         return INLAY_OK;
     training = training_activations(t, &needs, cached);
-    status = judging_activations(t, &needs, &judging, err);
+    status = evaluation_activations(t, &needs, &evaluating, err);
     device_plan(q->dev, q->room);
     budget_set(q->room, "weights", needs.weights, NULL);
     budget_set(q->room, "gradients and optimiser", needs.training, NULL);
     budget_set(q->room, "a checkpoint being saved", needs.training, NULL); /* values and moments, copied */
     budget_set(q->room, "activations of training", training, "a smaller --batch-size");
-    budget_set(q->room, "activations of evaluation", judging, NULL);
-    loader_plan(q->room, q->prep, ahead, judged > q->data->count ? judged : q->data->count);
+    budget_set(q->room, "activations of evaluation", evaluating, NULL);
+    loader_plan(q->room, q->prep, ahead, evaluated > q->data->count ? evaluated : q->data->count);
     program_needs_free(&needs);
     return status == INLAY_OK ? budget_check(q->room, err) : status;
 }
@@ -200,7 +201,7 @@ static inlay_status plan_memory(trainer *t, bool cached, inlay_error *err)
 static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *err)
 {
     const train_request *q = t->q;
-    const model *m = &t->plans[0].m;
+    const model *m = &t->variants[0].m;
     cache_request request = {.g = m->g,
                              .wanted = m->loss,
                              .pixels = m->pixels,
@@ -228,7 +229,7 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
 static inlay_status fill_cache(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    size_t size = q->augment ? 0 : feature_cache_size(t->plans[0].m.g, t->plans[0].m.loss, q->data->count);
+    size_t size = q->augment ? 0 : feature_cache_size(t->variants[0].m.g, t->variants[0].m.loss, q->data->count);
     bool wanted = size > 0 && q->cache != CACHE_OFF, fits;
     inlay_status status;
 
@@ -236,7 +237,9 @@ static inlay_status fill_cache(trainer *t, inlay_error *err)
     fits = size <= q->cache_limit && (!q->room || size <= budget_left(q->room));
 
     if (size == 0 && (q->cache == CACHE_ON || (q->cache == CACHE_AUTO && q->cache_dir)))
-        NOTIFY(t, note, q->augment ? "no feature cache: the images are augmented" : "no feature cache: something trainable reads the pixels");
+        NOTIFY(t, note,
+               q->augment ? "no feature cache: the images are augmented"
+                          : "no feature cache: something trainable reads the pixels");
     if (!wanted)
         return INLAY_OK;
     status = fill_cache_at(t, q->cache_dir ? CACHE_IN_FOLDER : fits ? CACHE_IN_MEMORY : CACHE_IN_FILE, err);
@@ -265,7 +268,10 @@ static const char *cache_folder(const trainer *t)
 static inlay_status make_programs(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    program_request request = {.dev = q->dev, .max_batch = q->batch < q->data->count ? q->batch : q->data->count, .backward = true, .wanted_count = 1};
+    program_request request = {.dev = q->dev,
+                               .max_batch = q->batch < q->data->count ? q->batch : q->data->count,
+                               .backward = true,
+                               .wanted_count = 1};
 
     t->usable_count = q->data->count - t->cache.bad_count;
     if (t->cached) {
@@ -273,20 +279,27 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
         request.given_count = t->cache.count;
     }
     if (t->usable_count == 0)
-        FAIL(err, INLAY_ERR_IO, "none of the %d training images could be read; the first: %s", q->data->count, t->cache.bad_count ? t->cache.bad[0] : "?");
+        FAIL(err, INLAY_ERR_IO, "none of the %d training images could be read; the first: %s", q->data->count,
+             t->cache.bad_count ? t->cache.bad[0] : "?");
     t->steps_per_epoch = t->usable_count / q->batch;
     if (t->usable_count % q->batch && (!q->drop_last || t->steps_per_epoch == 0))
         t->steps_per_epoch++;
     t->rates = schedule_resolved(&q->lr, t->steps_per_epoch);
-    for (int i = 0; i < t->plan_count; i++) {
-        request.wanted = &t->plans[i].m.loss;
-        request.share = i ? t->plans[0].p : NULL;
-        TRY(program_new(&t->plans[i].p, t->plans[i].m.g, &request, err));
+    for (int i = 0; i < t->variant_count; i++) {
+        request.wanted = &t->variants[i].m.loss;
+        request.share = i ? t->variants[0].p : NULL;
+        TRY(program_new(&t->variants[i].p, t->variants[i].m.g, &request, err));
     }
-    t->result->activation_bytes = program_memory(t->plans[0].p);
-    NOTIFY(t, plan, &(train_plan){.activations = t->result->activation_bytes, .cache = t->result->cache_bytes, .cache_folder = cache_folder(t),
-                                  .cache_reused = t->cache.reused, .images = q->data->count, .steps = t->steps_per_epoch * q->epochs,
-                                  .flops = program_flops(t->plans[0].p, true), .room = q->room});
+    t->result->activation_bytes = program_memory(t->variants[0].p);
+    NOTIFY(t, plan,
+           &(train_estimate){.activations = t->result->activation_bytes,
+                             .cache = t->result->cache_bytes,
+                             .cache_folder = cache_folder(t),
+                             .cache_reused = t->cache.reused,
+                             .images = q->data->count,
+                             .steps = t->steps_per_epoch * q->epochs,
+                             .flops = program_flops(t->variants[0].p, true),
+                             .room = q->room});
     return INLAY_OK;
 }
 
@@ -369,46 +382,52 @@ static inlay_status resume(trainer *t, inlay_error *err)
 static inlay_status begin(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
-    model_request request = {.dev = q->dev, .b = q->b, .a = q->a, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep), .training = true,
-                             .drop_path = q->drop_path, .backbone_dropout = q->backbone_dropout,
+    model_request request = {.dev = q->dev,
+                             .b = q->b,
+                             .a = q->a,
+                             .prec = q->prec,
+                             .pixel_type = preprocess_pixel_type(q->prep),
+                             .training = true,
+                             .drop_path = q->drop_path,
+                             .backbone_dropout = q->backbone_dropout,
                              .label_smoothing = q->label_smoothing};
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
     t->labels = calloc((size_t)q->batch, sizeof *t->labels);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
-    t->plan_count = q->a->drop_random ? q->a->drop_high - q->a->drop_low + 1 : 1;
-    t->plans = calloc((size_t)t->plan_count, sizeof *t->plans);
-    if (!t->order || !t->labels || !t->indices || !t->plans)
+    t->variant_count = q->a->drop_random ? q->a->drop_high - q->a->drop_low + 1 : 1;
+    t->variants = calloc((size_t)t->variant_count, sizeof *t->variants);
+    if (!t->order || !t->labels || !t->indices || !t->variants)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
     TRY(image_records_new(&t->images, q->data, err));
     if (q->resume && file_exists(t->checkpoint))
         TRY(resume(t, err));
-    for (int i = 0; i < t->plan_count; i++) {
+    for (int i = 0; i < t->variant_count; i++) {
         request.skip_layers = q->a->drop_random ? q->a->drop_low + i : 0;
-        TRY(model_build(&t->plans[i].m, &request, err));
+        TRY(model_build(&t->variants[i].m, &request, err));
     }
     TRY(fill_cache(t, err));
     TRY(make_programs(t, err));
     if (q->eval_data)
-        TRY(try_judge(t, err));
+        TRY(try_evaluator(t, err));
     return open_log(t, err);
 }
 
 /* ---- steps ---- */
 
 /* The model that this step trains. */
-static const plan *draw_plan(const trainer *t)
+static const variant *draw_plan(const trainer *t)
 {
     rng_stream stream = {.seed = t->q->seed, .purpose = RNG_SKIP, .step = (uint32_t)t->state.step};
 
-    return &t->plans[t->plan_count > 1 ? rng_below(stream, 0, (uint32_t)t->plan_count) : 0];
+    return &t->variants[t->variant_count > 1 ? rng_below(stream, 0, (uint32_t)t->variant_count) : 0];
 }
 
 /* Brings the next batch into the program's inputs; *got = 0 at the end of the epoch. */
-static inlay_status next_batch(trainer *t, const plan *now, loader *l, int *got, inlay_error *err)
+static inlay_status next_batch(trainer *t, const variant *now, loader *l, int *got, inlay_error *err)
 {
     const train_request *q = t->q;
     int left = t->usable_count - t->state.position;
@@ -426,20 +445,23 @@ static inlay_status next_batch(trainer *t, const plan *now, loader *l, int *got,
         }
         t->state.position += *got;
     } else {
-        TRY(loader_next(l, q->batch, program_value(now->p, now->m.pixels, q->batch).data, t->labels, t->indices, got, err));
+        TRY(loader_next(l, q->batch, program_value(now->p, now->m.pixels, q->batch).data, t->labels, t->indices, got,
+                        err));
         if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
             *got = 0;
         while (*got > 0 && t->order[t->state.position] != t->indices[*got - 1])
             t->state.position++;
         t->state.position++;
     }
-    q->dev->k->copy_in(program_value(now->p, now->m.labels, q->batch).data, t->labels, (size_t)*got * sizeof *t->labels);
+    q->dev->k->copy_in(program_value(now->p, now->m.labels, q->batch).data, t->labels,
+                       (size_t)*got * sizeof *t->labels);
     return INLAY_OK;
 }
 
-static inlay_status one_step(trainer *t, const plan *now, int got, double lr, inlay_error *err)
+static inlay_status one_step(trainer *t, const variant *now, int got, double lr, inlay_error *err)
 {
-    step_info info = {.seed = t->q->seed, .step = (uint32_t)t->state.step, .epoch = t->state.epoch, .epochs = t->q->epochs};
+    step_info info = {
+        .seed = t->q->seed, .step = (uint32_t)t->state.step, .epoch = t->state.epoch, .epochs = t->q->epochs};
     float loss;
 
     for (int i = 0; i < t->q->a->param_count; i++)
@@ -449,7 +471,8 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
     t->state.step++;
     t->state.step_in_epoch++;
     if (!isfinite(loss))
-        FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help", t->state.step, t->state.epoch + 1);
+        FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help",
+             t->state.step, t->state.epoch + 1);
     train_update(t->q, lr);
     t->state.loss_sum += (double)loss;
     NOTIFY(t, step, t->state.epoch + 1, t->state.step, t->steps_per_epoch * t->q->epochs, got, (double)loss);
@@ -459,7 +482,8 @@ static inlay_status one_step(trainer *t, const plan *now, int got, double lr, in
 static inlay_status interrupted(trainer *t, inlay_error *err)
 {
     TRY(save_state(t, err));
-    FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it", t->state.step, t->checkpoint);
+    FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; '%s' holds the run, --resume continues it",
+         t->state.step, t->checkpoint);
 }
 
 /* A checkpoint with such weights could only be resumed into the same end: the one before it stays. */
@@ -478,7 +502,8 @@ static void shuffle(trainer *t)
 {
     int kept = 0;
 
-    rng_permutation(t->order, t->q->data->count, (rng_stream){.seed = t->q->seed, .purpose = RNG_SHUFFLE, .step = (uint32_t)t->state.epoch});
+    rng_permutation(t->order, t->q->data->count,
+                    (rng_stream){.seed = t->q->seed, .purpose = RNG_SHUFFLE, .step = (uint32_t)t->state.epoch});
     /* unreadable images are left out of the same order that the loader, without a cache, skips them in */
     for (int i = 0; t->cached && i < t->q->data->count; i++)
         if (t->cache.present[t->order[i]])
@@ -532,7 +557,7 @@ static double lr_now(const trainer *t)
 static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, inlay_error *err)
 {
     for (;;) {
-        const plan *now = draw_plan(t);
+        const variant *now = draw_plan(t);
         int got;
         TRY(next_batch(t, now, l, &got, err));
         if (got == 0)
@@ -548,7 +573,12 @@ static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, in
 static inlay_status report_epoch(trainer *t, double lr, int images, double seconds, inlay_error *err)
 {
     double loss = t->state.step_in_epoch ? t->state.loss_sum / t->state.step_in_epoch : 0;
-    train_epoch report = {.epoch = t->state.epoch + 1, .epochs = t->q->epochs, .step = t->state.step, .loss = loss, .lr = lr, .seconds = seconds,
+    train_epoch report = {.epoch = t->state.epoch + 1,
+                          .epochs = t->q->epochs,
+                          .step = t->state.step,
+                          .loss = loss,
+                          .lr = lr,
+                          .seconds = seconds,
                           .images_per_second = seconds > 0 ? images / seconds : 0};
 
     t->result->loss = loss;
@@ -577,7 +607,7 @@ static inlay_status diverged(inlay_status status, inlay_error *err, const char *
     FAIL(err, status, "%s: %s; a lower --lr may help", when, text);
 }
 
-static inlay_status judge(trainer *t, int epoch, inlay_error *err)
+static inlay_status evaluate_now(trainer *t, int epoch, inlay_error *err)
 {
     const train_request *q = t->q;
     evaluation e;
@@ -615,7 +645,8 @@ static inlay_status judge(trainer *t, int epoch, inlay_error *err)
 
 #define LOOKED_AT 32 /* images */
 
-/* Where nothing is judged, some training images from all over the set say whether what was trained can answer at all. */
+/* Where nothing is evaluated, some training images from all over the set say whether what was trained can answer at
+ * all. */
 static inlay_status look(trainer *t, inlay_error *err)
 {
     dataset some = *t->q->data;
@@ -680,7 +711,7 @@ static inlay_status save(trainer *t, const void *preprocessing, const void *reco
     adapter *merged;
     inlay_status status;
 
-    TRY(adapter_merged(&merged, q->a, q->dev, err));
+    TRY(adapter_conclude(&merged, q->a, q->dev, err));
     status = adapter_save(merged, q->dev, q->output, preprocessing, record, err);
     if (merged == q->a)
         return status;
@@ -707,7 +738,7 @@ static inlay_status finish(trainer *t, inlay_error *err)
     json_t *record = json_loads(q->run, 0, NULL);
     inlay_status status = INLAY_OK;
 
-    status = q->eval_data ? judge(t, q->epochs, err) : look(t, err);
+    status = q->eval_data ? evaluate_now(t, q->epochs, err) : look(t, err);
     if (status == INLAY_OK && q->eval_data && record)
         json_object_set_new(record, "result",
                             json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count,
@@ -727,7 +758,7 @@ static inlay_status finish(trainer *t, inlay_error *err)
     return status;
 }
 
-static bool judge_is_due(const trainer *t)
+static bool evaluation_is_due(const trainer *t)
 {
     const train_request *q = t->q;
     int done = t->state.epoch;
@@ -743,8 +774,8 @@ static inlay_status run(trainer *t, inlay_error *err)
     TRY(begin(t, err));
     NOTIFY(t, phase, "training", (int)(t->steps_per_epoch * t->q->epochs * t->q->batch), "img");
     while (t->state.epoch < t->q->epochs) {
-        if (judge_is_due(t))
-            TRY(judge(t, t->state.epoch, err));
+        if (evaluation_is_due(t))
+            TRY(evaluate_now(t, t->state.epoch, err));
         TRY(one_epoch(t, err));
         if (asked_to_stop(t) && t->state.epoch < t->q->epochs)
             return interrupted(t, err);
@@ -765,13 +796,13 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     if (t.log && fclose(t.log) != 0 && status == INLAY_OK)
         status = file_error(err, "write", path_join(t.memory, request->output, "metrics.jsonl"));
     events_close(t.board);
-    if (t.has_judge)
-        predictor_close(&t.judge);
-    for (int i = t.plans ? t.plan_count - 1 : -1; i >= 0; i--) {
-        program_free(t.plans[i].p);
-        model_free(&t.plans[i].m);
+    if (t.has_evaluator)
+        predictor_close(&t.evaluator);
+    for (int i = t.variants ? t.variant_count - 1 : -1; i >= 0; i--) {
+        program_free(t.variants[i].p);
+        model_free(&t.variants[i].m);
     }
-    free(t.plans);
+    free(t.variants);
     feature_cache_free(&t.cache);
     image_records_free(&t.images);
     free(t.order);

@@ -1,11 +1,11 @@
 /* The training loop.
  *
- * A run is a pure function of its settings: the same seed gives the same bits with any number of threads, with or without the feature cache, and when it was
- * interrupted and resumed at any point. */
+ * A run is a pure function of its settings: the same seed gives the same bits with any number of threads, with or
+ * without the feature cache, and when it was interrupted and resumed at any point. */
 #ifndef INLAY_TRAIN_TRAIN_H
 #define INLAY_TRAIN_TRAIN_H
 
-#include "train/evaluate.h"
+#include "infer/evaluate.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -16,14 +16,14 @@ typedef struct train_epoch {
 } train_epoch;
 
 /* What a run is going to take. */
-typedef struct train_plan {
+typedef struct train_estimate {
     size_t activations, cache; /* bytes */
     const char *cache_folder;  /* where the cache's file lies; NULL: it is in memory, or there is none */
     int cache_reused, images;  /* of the images, those whose features an earlier run had computed */
     int64_t steps;
-    double flops;              /* of an image and step */
-    const budget *room;        /* with all parts; NULL: nobody asked */
-} train_plan;
+    double flops;       /* of an image and step */
+    const budget *room; /* with all parts; NULL: nobody asked */
+} train_estimate;
 
 struct train_result;
 
@@ -35,7 +35,7 @@ typedef struct train_observer {
     void (*step)(void *context, int epoch, int64_t step, int64_t steps, int images, double loss);
     void (*epoch)(void *context, const train_epoch *report);
     void (*evaluated)(void *context, const char *split, int epoch, const evaluation *result);
-    void (*plan)(void *context, const train_plan *plan);
+    void (*plan)(void *context, const train_estimate *plan);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
     /* The adapter is written, the checkpoint still there: what else belongs to a complete run is written now. */
@@ -70,11 +70,13 @@ typedef struct train_request {
     double clip_norm; /* of all gradients together, at most; 0: any */
     uint64_t seed;
     cache_mode cache;
-    size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the run lasts */
+    size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the
+                              run lasts */
     const char *cache_dir; /* folder in which it is kept for later runs; NULL: none */
-    budget *room; /* what the run may take; NULL: any */
-    const char *output; /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
-    const char *run;    /* JSON text of all settings that decide the result */
+    budget *room;          /* what the run may take; NULL: any */
+    const char
+        *output;     /* folder: checkpoint.safetensors, metrics.jsonl, TensorBoard events, and at the end the adapter */
+    const char *run; /* JSON text of all settings that decide the result */
     bool resume;
     bool strict; /* an image that cannot be read ends the run with an error */
     bool tensorboard;
@@ -84,24 +86,25 @@ typedef struct train_request {
 
 typedef struct train_result {
     int64_t steps;
-    double loss;          /* mean of the last epoch */
+    double loss; /* mean of the last epoch */
     bool evaluated;
     double top1, top5, eval_loss;
     int eval_count;
-    double seconds;       /* of this process's training, evaluation apart */
+    double seconds; /* of this process's training, evaluation apart */
     double images_per_second;
     bool cached;
     size_t cache_bytes, activation_bytes, adapter_bytes;
-    int cache_reused;     /* images whose features an earlier run had computed */
-    int64_t parameters;   /* trained, the head not counted */
-    arena *memory;        /* owns the messages */
+    int cache_reused;   /* images whose features an earlier run had computed */
+    int64_t parameters; /* trained, the head not counted */
+    arena *memory;      /* owns the messages */
     int bad_count;
-    const char **bad;     /* unreadable images */
-    int cut_count;        /* training images whose grey of more than 8 bits was cut at 255 */
-    int eval_cut_count;   /* the same, of the images that were judged */
+    const char **bad;   /* unreadable images */
+    int cut_count;      /* training images whose grey of more than 8 bits was cut at 255 */
+    int eval_cut_count; /* the same, of the images that were evaluated */
 } train_result;
 
-/* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a checkpoint was written. */
+/* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a
+ * checkpoint was written. */
 inlay_status train(train_result *out, const train_request *request, inlay_error *err);
 void train_result_free(train_result *r);
 

@@ -8,14 +8,15 @@
 #include <math.h>
 
 #include "adapters/adapter.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define ORACLE TEST_DATA "/oracle/"
 #define BATCH 3
 
 extern const kernels kernels_reference;
 
-/* Relative to the tensor's norm: its largest value for f32; its Euclidean norm for bf16, where a ReLU near zero may switch. */
+/* Relative to the tensor's norm: its largest value for f32; its Euclidean norm for bf16, where a ReLU near zero may
+ * switch. */
 typedef struct tolerance {
     double logits, gradient;
     bool euclidean;
@@ -42,7 +43,8 @@ static inline double oracle_difference(const float *found, const tensor_view *ex
 }
 
 /* The tensor "<prefix><name>" of an oracle; a test fails without it. */
-static inline const tensor_view *oracle_tensor(const tensor_set *oracle, const char *prefix, const char *name, const char *where)
+static inline const tensor_view *oracle_tensor(const tensor_set *oracle, const char *prefix, const char *name,
+                                               const char *where)
 {
     const tensor_view *t;
     char full[256];
@@ -54,8 +56,8 @@ static inline const tensor_view *oracle_tensor(const tensor_set *oracle, const c
     return t;
 }
 
-static inline void expect_close(const device *d, const void *array, const tensor_set *oracle, const char *prefix, const char *name, double limit,
-                                bool euclidean, const char *where)
+static inline void expect_close(const device *d, const void *array, const tensor_set *oracle, const char *prefix,
+                                const char *name, double limit, bool euclidean, const char *where)
 {
     const tensor_view *t = oracle_tensor(oracle, prefix, name, where);
     float *found = malloc((size_t)t->count * sizeof *found);
@@ -64,7 +66,8 @@ static inline void expect_close(const device *d, const void *array, const tensor
     device_get_f32(d, found, array, t->count);
     apart = oracle_difference(found, t, euclidean);
     if (!(apart <= limit))
-        fail_msg("%s on %s: '%s%s' differs from PyTorch's by %.3g of its size, allowed %.3g", where, d->k->name, prefix, name, apart, limit);
+        fail_msg("%s on %s: '%s%s' differs from PyTorch's by %.3g of its size, allowed %.3g", where, d->k->name, prefix,
+                 name, apart, limit);
     free(found);
 }
 
@@ -83,7 +86,8 @@ static inline void set_step_inputs(program *p, const model *m, const tensor_set 
     size_t bytes = BATCH * 32 * 32 * 3;
 
     memcpy(program_value(p, m->pixels, BATCH).data, (const uint8_t *)pixels->data + (size_t)(s % 4) * bytes, bytes);
-    memcpy(program_value(p, m->labels, BATCH).data, (const int32_t *)labels->data + (s % 4) * BATCH, BATCH * sizeof(int32_t));
+    memcpy(program_value(p, m->labels, BATCH).data, (const int32_t *)labels->data + (s % 4) * BATCH,
+           BATCH * sizeof(int32_t));
 }
 
 /* The method's options as a row of cases.json, training.json or steps*.json has them. */
@@ -128,7 +132,8 @@ static inline void open_case(oracle_case *c, const json_t *item, const char *fil
     ASSERT_OK(backbone_open(&c->b, path, 0, &err));
     snprintf(path, sizeof path, ORACLE "%s", file);
     ASSERT_OK(tensor_set_open(&c->oracle, path, &err));
-    ASSERT_OK(adapter_new(&c->a, json_string_value(json_object_get(item, "method")), settings_of(item), c->b, 5, NULL, &err));
+    ASSERT_OK(
+        adapter_new(&c->a, json_string_value(json_object_get(item, "method")), settings_of(item), c->b, 5, NULL, &err));
     ASSERT_OK(adapter_initialise(c->a, &c->d, seed, &err));
     for (int i = 0; i < c->a->param_count; i++) {
         param *p = c->a->params[i].p;
@@ -151,11 +156,13 @@ static inline void close_case(oracle_case *c)
 static inline void expect_gradients(const oracle_case *c, tolerance limit)
 {
     for (int i = 0; i < c->a->param_count; i++)
-        expect_close(&c->d, c->a->params[i].p->grad, c->oracle, "grad.", c->a->params[i].p->name, limit.gradient, limit.euclidean, c->name);
+        expect_close(&c->d, c->a->params[i].p->grad, c->oracle, "grad.", c->a->params[i].p->name, limit.gradient,
+                     limit.euclidean, c->name);
 }
 
 /* Calls `check` for every device of this machine. */
-static inline void each_device(void (*check)(const kernels *k, precision prec, tolerance limit), precision prec, tolerance limit)
+static inline void each_device(void (*check)(const kernels *k, precision prec, tolerance limit), precision prec,
+                               tolerance limit)
 {
     for (int k = 0; kernels_table[k]; k++)
         if (kernels_table[k]->available())

@@ -1,5 +1,6 @@
-/* What the tests of what the methods' papers say have in common: an adapter for a backbone that is a shape only, whose edges run alone, and the small ViT with an
- * adapter. All in double precision: what is equal there is equal but for the order of sums. */
+/* What the tests of what the methods' papers say have in common: an adapter for a backbone that is a shape only, whose
+ * edges run alone, and the small ViT with an adapter. All in double precision: what is equal there is equal but for the
+ * order of sums. */
 #ifndef TESTS_ADAPTERS_SPECS_H
 #define TESTS_ADAPTERS_SPECS_H
 
@@ -57,7 +58,14 @@ static inline void toy_open(toy *t, int64_t width, int64_t hidden, const char *n
     inlay_error err;
 
     *t = (toy){.b = {.memory = arena_new(),
-                     .shape = {.width = width, .depth = 1, .heads = 1, .hidden = hidden, .patch = 1, .tokens = 5, .prefix_tokens = 1, .eps = 1e-6}}};
+                     .shape = {.width = width,
+                               .depth = 1,
+                               .heads = 1,
+                               .hidden = hidden,
+                               .patch = 1,
+                               .tokens = 5,
+                               .prefix_tokens = 1,
+                               .eps = 1e-6}}};
     ASSERT_OK(device_open(&t->d, &kernels_reference, 1, &err));
     t->a = new_adapter(&t->b, name, settings);
     ASSERT_OK(adapter_initialise(t->a, &t->d, 1, &err));
@@ -98,17 +106,22 @@ static inline void scramble(const device *d, const adapter *a)
     for (int i = 0; i < a->param_count; i++) {
         float *values = get(d, a->params[i].p);
         for (int64_t j = 0; j < a->params[i].p->count; j++)
-            values[j] = ((float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .site = (uint32_t)i}, (uint64_t)j, 257) - 128) / 256;
+            values[j] = ((float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i},
+                                          (uint64_t)j, 257) -
+                         128) /
+                        256;
         param_set(a->params[i].p, d, values);
         free(values);
     }
 }
 
 /* y [rows, width] = the adapter's function at one of its edges, of x [rows, cols]. */
-static inline void run_edge(device *d, const adapter *a, int index, const double *x, int rows, int cols, const step_info *step, double *y)
+static inline void run_edge(device *d, const adapter *a, int index, const double *x, int rows, int cols,
+                            const step_info *step, double *y)
 {
     graph *g = graph_new(d->k->real, d->k->real);
-    value in = graph_input(g, "x", d->k->real, rows, cols), out = a->edges[index].function(a, g, in, a->edges[index].context, false);
+    value in = graph_input(g, "x", d->k->real, rows, cols),
+          out = a->edges[index].function(a, g, in, a->edges[index].context, false);
     program_request plan = {.dev = d, .max_batch = 1, .wanted = &out, .wanted_count = 1};
     inlay_error err;
     program *p;
@@ -129,14 +142,15 @@ static inline step_info step_that_draws(int down, int i, int up, int j)
 
     for (;; step.step++) {
         rng_stream s = {.seed = step.seed, .purpose = RNG_CHOICE, .step = step.step}, t = s;
-        t.site = 1;
+        t.stream = 1;
         if (rng_below(s, 0, (uint32_t)down) == (uint32_t)i && rng_below(t, 0, (uint32_t)up) == (uint32_t)j)
             return step;
     }
 }
 
 /* The mean of an edge's result over all that can be drawn: `down` and `up` experts on the two sides. */
-static inline void mean_over_draws(device *d, const adapter *a, int down, int up, const double *x, int rows, int cols, double *mean)
+static inline void mean_over_draws(device *d, const adapter *a, int down, int up, const double *x, int rows, int cols,
+                                   double *mean)
 {
     int64_t count = rows * a->shape->width;
     double *y = malloc((size_t)count * sizeof *y);
@@ -198,16 +212,18 @@ static inline void vit_merge(tuned_vit *v)
     adapter *merged;
 
     vit_unbuild(v);
-    ASSERT_OK(adapter_merged(&merged, v->a, &v->d, &err));
+    ASSERT_OK(adapter_conclude(&merged, v->a, &v->d, &err));
     if (merged != v->a)
         adapter_free(v->a, &v->d);
     v->a = merged;
 }
 
-/* Builds the model as it is now; without dropout and stochastic depth of the backbone. keep_blocks: m.blocks can be read after vit_run. */
+/* Builds the model as it is now; without dropout and stochastic depth of the backbone. keep_blocks: m.blocks can be
+ * read after vit_run. */
 static inline void vit_build(tuned_vit *v, bool training, bool keep_blocks)
 {
-    model_request request = {.dev = &v->d, .b = v->b, .a = v->a, .pixel_type = DTYPE_U8, .training = training, .keep_blocks = keep_blocks};
+    model_request request = {
+        .dev = &v->d, .b = v->b, .a = v->a, .pixel_type = DTYPE_U8, .training = training, .keep_blocks = keep_blocks};
     value wanted[8];
     program_request plan = {.dev = &v->d, .max_batch = BATCH, .backward = true, .wanted = wanted};
     uint8_t *pixels;
@@ -265,7 +281,8 @@ static inline double frozen_logits(double logits[LOGITS])
 /* The optimiser's steps first .. first + count - 1. */
 static inline void vit_steps(tuned_vit *v, int first, int count, double lr, double decay)
 {
-    train_request q = {.dev = &v->d, .a = v->a, .lr = {.lr = lr}, .weight_decay = decay, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    train_request q = {
+        .dev = &v->d, .a = v->a, .lr = {.lr = lr}, .weight_decay = decay, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
     double logits[LOGITS];
 
     for (int s = first; s < first + count; s++) {

@@ -1,9 +1,10 @@
-/* AdapterDrop (arXiv 2010.11918): layers left out at run time, in training, and shared by several tasks on the same images. */
+/* AdapterDrop (arXiv 2010.11918): layers left out at run time, in training, and shared by several tasks on the same
+ * images. */
 #include "support.h"
 
 #include <math.h>
 
-#include "train/session.h"
+#include "infer/session.h"
 #include "train/train.h"
 
 #define VIT TEST_DATA "/oracle/vit"
@@ -61,7 +62,8 @@ static adapter *make_at(const char *which, const char *targets, const char *drop
         param *p = a->params[i].p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = seed, .purpose = RNG_TEST, .site = (uint32_t)i});
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
         for (int64_t j = 0; j < p->count; j++)
             values[j] += noise[j];
         param_set(p, &dev, values);
@@ -114,7 +116,8 @@ static void zero_up(adapter *a, int layers)
     }
 }
 
-/* n = 0 changes no bit; n = L is the frozen backbone with the head; n = l is a zero up-projection below l; n in the settings is n at run time. */
+/* n = 0 changes no bit; n = L is the frozen backbone with the head; n = l is a zero up-projection below l; n in the
+ * settings is n at run time. */
 static void test_skipped(void **state)
 {
     static const char *const methods[] = {"bottleneck", "adapter_plus", "parallel", "houlsby", "lora"};
@@ -142,7 +145,8 @@ static void test_skipped(void **state)
             answer(zero, 0, PRECISION_F32, other);
             for (int j = 0; j < BATCH * CLASSES && strcmp(methods[i], "lora") != 0; j++)
                 if (fabsf(plain[j] - other[j]) > 1e-6f * (1 + fabsf(plain[j])))
-                    fail_msg("%s: skipping %d layers gives %g, zero up-projections give %g", methods[i], n, (double)plain[j], (double)other[j]);
+                    fail_msg("%s: skipping %d layers gives %g, zero up-projections give %g", methods[i], n,
+                             (double)plain[j], (double)other[j]);
             adapter_free(fixed, &dev);
             adapter_free(zero, &dev);
         }
@@ -184,9 +188,11 @@ static void test_no_gradient_below(void **state)
         snprintf(drop, sizeof drop, "%d", n);
         a = make("bottleneck", drop, 3);
         assert_int_equal(adapter_trained_total(a, false), (DEPTH - n) * bn);
-        model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true, .drop_path = 0.1};
+        model_request request = {
+            .dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true, .drop_path = 0.1};
         ASSERT_OK(model_build(&m, &request, &err));
-        program_request plan = {.dev = &dev, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
+        program_request plan = {
+            .dev = &dev, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
         ASSERT_OK(program_new(&p, m.g, &plan, &err));
         count = program_params(p, with_gradient, 64);
         assert_int_equal(count, 4 * (DEPTH - n) + 2);
@@ -211,7 +217,8 @@ static double flops_until(const model_request *request, int block)
     double flops;
 
     ASSERT_OK(model_build(&m, request, &err));
-    program_request plan = {.dev = &dev, .max_batch = BATCH, .wanted = block < DEPTH ? &m.blocks[block] : &m.logits, .wanted_count = 1};
+    program_request plan = {
+        .dev = &dev, .max_batch = BATCH, .wanted = block < DEPTH ? &m.blocks[block] : &m.logits, .wanted_count = 1};
     if (block > DEPTH) {
         plan.wanted = m.task_logits;
         plan.wanted_count = m.task_count;
@@ -223,8 +230,8 @@ static double flops_until(const model_request *request, int block)
     return flops;
 }
 
-/* T tasks that share n layers cost (n + T (L - n)) / L of T passes' blocks, and T heads. An adapter behind a block leaves that block itself to all tasks, so n layers
- * without adapters are n + 1 shared blocks. */
+/* T tasks that share n layers cost (n + T (L - n)) / L of T passes' blocks, and T heads. An adapter behind a block
+ * leaves that block itself to all tasks, so n layers without adapters are n + 1 shared blocks. */
 static void test_tasks_cost(void **state)
 {
     const adapter *tasks[4];
@@ -232,14 +239,27 @@ static void test_tasks_cost(void **state)
     (void)state;
     for (int t = 0; t < 4; t++)
         tasks[t] = make("bottleneck", "0", 20 + (uint32_t)t);
-    model_request bare = {.dev = &dev, .b = b, .a = tasks[0], .pixel_type = DTYPE_U8, .keep_blocks = true, .skip_layers = DEPTH}, with = bare;
+    model_request bare = {.dev = &dev,
+                          .b = b,
+                          .a = tasks[0],
+                          .pixel_type = DTYPE_U8,
+                          .keep_blocks = true,
+                          .skip_layers = DEPTH},
+                  with = bare;
     with.skip_layers = 0;
-    double block = flops_until(&bare, 1) - flops_until(&bare, 0), embedding = flops_until(&bare, 0) - block, head = flops_until(&bare, DEPTH) - flops_until(&bare, DEPTH - 1);
+    double block = flops_until(&bare, 1) - flops_until(&bare, 0), embedding = flops_until(&bare, 0) - block,
+           head = flops_until(&bare, DEPTH) - flops_until(&bare, DEPTH - 1);
     double function = flops_until(&with, 1) - flops_until(&with, 0) - block;
     assert_true(block > 0 && head > 0 && function > 0);
     for (int count = 2; count <= 4; count++)
         for (int n = 0; n <= DEPTH; n++) {
-            model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = count, .pixel_type = DTYPE_U8, .keep_blocks = true, .skip_layers = n};
+            model_request request = {.dev = &dev,
+                                     .b = b,
+                                     .tasks = tasks,
+                                     .task_count = count,
+                                     .pixel_type = DTYPE_U8,
+                                     .keep_blocks = true,
+                                     .skip_layers = n};
             int shared = n < DEPTH ? n + 1 : DEPTH;
             double blocks = shared + count * (DEPTH - shared), functions = count * (DEPTH - n);
             double expected = embedding + blocks * block + functions * function + count * head;
@@ -251,10 +271,17 @@ static void test_tasks_cost(void **state)
         adapter_free((adapter *)(uintptr_t)tasks[t], &dev);
 }
 
-/* Each task answers as it does alone, bit for bit - also where one of them reads what others share as it is, and they take it rounded. */
+/* Each task answers as it does alone, bit for bit - also where one of them reads what others share as it is, and they
+ * take it rounded. */
 static void tasks_answer(const adapter *const *tasks, int count, int skip, precision prec)
 {
-    model_request request = {.dev = &dev, .b = b, .tasks = tasks, .task_count = count, .prec = prec, .pixel_type = DTYPE_U8, .skip_layers = skip};
+    model_request request = {.dev = &dev,
+                             .b = b,
+                             .tasks = tasks,
+                             .task_count = count,
+                             .prec = prec,
+                             .pixel_type = DTYPE_U8,
+                             .skip_layers = skip};
     predictor p;
     inlay_error err;
 
@@ -267,14 +294,16 @@ static void tasks_answer(const adapter *const *tasks, int count, int skip, preci
         predictor_logits(&p, t, BATCH, together);
         answer(tasks[t], skip, prec, alone);
         if (memcmp(together, alone, sizeof alone) != 0)
-            fail_msg("task %d in %s with %d layers skipped answers otherwise than alone", t, precision_name(prec), skip);
+            fail_msg("task %d in %s with %d layers skipped answers otherwise than alone", t, precision_name(prec),
+                     skip);
     }
     predictor_close(&p);
 }
 
 static void test_tasks_answers(void **state)
 {
-    const adapter *tasks[] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32), make_at("lora", "fc2", "0", 33)};
+    const adapter *tasks[] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32),
+                              make_at("lora", "fc2", "0", 33)};
 
     (void)state;
     for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)
@@ -371,9 +400,26 @@ static void robust_run(const char *name, int threads, int stop_after, bool resum
     assert_true(a->drop_random);
     ASSERT_OK(preprocess_for(&prep, own, NULL, &err));
     steps_left = stop_after;
-    train_request q = {.dev = &d, .b = own, .a = a, .data = data, .prep = &prep, .epochs = EPOCHS, .batch = 4, .workers = threads, .drop_last = true,
-                       .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 1, .epochs = EPOCHS}, .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-                       .drop_path = 0.2, .seed = 5, .cache_limit = (size_t)1 << 30, .output = output, .run = "{\"seed\": 5}", .resume = resume,
+    train_request q = {.dev = &d,
+                       .b = own,
+                       .a = a,
+                       .data = data,
+                       .prep = &prep,
+                       .epochs = EPOCHS,
+                       .batch = 4,
+                       .workers = threads,
+                       .drop_last = true,
+                       .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 1, .epochs = EPOCHS},
+                       .weight_decay = 1e-4,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-8,
+                       .drop_path = 0.2,
+                       .seed = 5,
+                       .cache_limit = (size_t)1 << 30,
+                       .output = output,
+                       .run = "{\"seed\": 5}",
+                       .resume = resume,
                        .observer = {.context = &stop_after, .step = count_step, .stop = ask_stop}};
     status = train(&result, &q, &err);
     if (status != (stop_after ? INLAY_ERR_INTERRUPTED : INLAY_OK))
@@ -421,8 +467,13 @@ static void test_robust(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_skipped), cmocka_unit_test(test_nothing_but_head), cmocka_unit_test(test_no_gradient_below), cmocka_unit_test(test_tasks_cost),
-        cmocka_unit_test(test_tasks_answers), cmocka_unit_test(test_session_refuses), cmocka_unit_test(test_robust),
+        cmocka_unit_test(test_skipped),
+        cmocka_unit_test(test_nothing_but_head),
+        cmocka_unit_test(test_no_gradient_below),
+        cmocka_unit_test(test_tasks_cost),
+        cmocka_unit_test(test_tasks_answers),
+        cmocka_unit_test(test_session_refuses),
+        cmocka_unit_test(test_robust),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

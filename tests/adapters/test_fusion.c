@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "adapters/fusion.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define VIT TEST_DATA "/oracle/vit"
 #define CLASSES 3
@@ -83,7 +83,8 @@ static adapter *make(const char *text, uint32_t seed)
         param *p = a->params[i].p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = seed, .purpose = RNG_TEST, .site = (uint32_t)i});
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
         for (int64_t j = 0; j < p->count && !a->params[i].fixed; j++)
             values[j] += noise[j];
         param_set(p, &dev, values);
@@ -125,7 +126,8 @@ static void answer(const adapter *a, float *logits)
 
     ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
     for (int64_t i = 0; i < BATCH * 32 * 32 * 3; i++)
-        ((uint8_t *)predictor_pixels(&p))[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+        ((uint8_t *)predictor_pixels(&p))[i] =
+            (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
     predictor_run(&p, BATCH, logits);
     predictor_close(&p);
 }
@@ -207,7 +209,8 @@ static void test_equal_parts(void **state)
     answer(single, one);
     for (int n = 2; n <= 3; n++) {
         char text[400];
-        snprintf(text, sizeof text, "fusion adapters=%s,%s%s%s", at("one"), at("one"), n > 2 ? "," : "", n > 2 ? at("one") : "");
+        snprintf(text, sizeof text, "fusion adapters=%s,%s%s%s", at("one"), at("one"), n > 2 ? "," : "",
+                 n > 2 ? at("one") : "");
         fusion = make(text, 20 + (uint32_t)n);
         assert_int_equal(fusion->part_count, n);
         identity_values(fusion);
@@ -215,7 +218,8 @@ static void test_equal_parts(void **state)
         answer(fusion, fused);
         for (int i = 0; i < BATCH * CLASSES; i++)
             if (fabsf(one[i] - fused[i]) > 1e-5f)
-                fail_msg("%d equal parts: logit %d is %g, the part alone gives %g", n, i, (double)fused[i], (double)one[i]);
+                fail_msg("%d equal parts: logit %d is %g, the part alone gives %g", n, i, (double)fused[i],
+                         (double)one[i]);
         adapter_free(fusion, &dev);
     }
     adapter_free(single, &dev);
@@ -283,8 +287,11 @@ static void test_nested(void **state)
 /* Whatever adds to one site can be a part; the mixture has the widths of that place. */
 static void test_other_parts(void **state)
 {
-    static const char *const made[][2] = {{"adaptable rank=2 switches=false", "32 32"}, {"lora targets=proj rank=2", "32 32"}, {"lora targets=fc1 rank=2", "128 32"},
-                                          {"lora targets=fc2 rank=2", "32 128"}, {"adapter_bias norms=none", "32 128"}};
+    static const char *const made[][2] = {{"adaptable rank=2 switches=false", "32 32"},
+                                          {"lora targets=proj rank=2", "32 32"},
+                                          {"lora targets=fc1 rank=2", "128 32"},
+                                          {"lora targets=fc2 rank=2", "32 128"},
+                                          {"adapter_bias norms=none", "32 128"}};
     char text[400], shape[32];
 
     (void)state;
@@ -306,7 +313,8 @@ static void test_other_parts(void **state)
             answer(fusion, fused);
             for (int j = 0; j < BATCH * CLASSES; j++)
                 if (fabsf(alone[j] - fused[j]) > 1e-4f * (1 + fabsf(alone[j])))
-                    fail_msg("%s: logit %d is %g, the part alone gives %g", made[i][0], j, (double)fused[j], (double)alone[j]);
+                    fail_msg("%s: logit %d is %g, the part alone gives %g", made[i][0], j, (double)fused[j],
+                             (double)alone[j]);
         }
         answer(fusion, fused);
         for (int j = 0; j < BATCH * CLASSES; j++)
@@ -369,18 +377,25 @@ static void refuse(const char *text, const char *part)
 
 static void test_refused(void **state)
 {
-    static const char *const made[][2] = {{"r-plain", "bottleneck rank=4"}, {"r-bitfit", "bitfit"}, {"r-vpt", "vpt prompts=2"}, {"r-houlsby", "houlsby rank=2"},
-                                          {"r-pre", "bottleneck position=pre rank=2"}, {"r-dropped", "bottleneck rank=2 drop_layers=1"}, {"r-linear", "linear"},
-                                          {"r-experts", "adamix position=post rank=2"}, {"r-switches", "adaptable rank=2"}};
-    static const char *const cases[][2] = {{"r-bitfit", "part 1 ('bitfit') transforms activations or trains weights of the backbone"},
-                                           {"r-vpt", "part 1 ('vpt') transforms activations"},
-                                           {"r-houlsby", "part 1 ('houlsby') has 2 adapters in layer 0"},
-                                           {"r-pre", "part 1 ('bottleneck') reads 'attn.residual'"},
-                                           {"r-dropped", "part 1 ('bottleneck') has 0 adapters in layer 0"},
-                                           {"r-linear", "part 1 ('linear') has 0 adapters"},
-                                           {"r-experts", "part 1 ('adamix') draws experts"},
-                                           {"r-switches", "part 1 ('adaptable') draws experts or switches"},
-                                           {"r-nothing", "part 1: '"}};
+    static const char *const made[][2] = {{"r-plain", "bottleneck rank=4"},
+                                          {"r-bitfit", "bitfit"},
+                                          {"r-vpt", "vpt prompts=2"},
+                                          {"r-houlsby", "houlsby rank=2"},
+                                          {"r-pre", "bottleneck position=pre rank=2"},
+                                          {"r-dropped", "bottleneck rank=2 drop_layers=1"},
+                                          {"r-linear", "linear"},
+                                          {"r-experts", "adamix position=post rank=2"},
+                                          {"r-switches", "adaptable rank=2"}};
+    static const char *const cases[][2] = {
+        {"r-bitfit", "part 1 ('bitfit') transforms activations or trains weights of the backbone"},
+        {"r-vpt", "part 1 ('vpt') transforms activations"},
+        {"r-houlsby", "part 1 ('houlsby') has 2 adapters in layer 0"},
+        {"r-pre", "part 1 ('bottleneck') reads 'attn.residual'"},
+        {"r-dropped", "part 1 ('bottleneck') has 0 adapters in layer 0"},
+        {"r-linear", "part 1 ('linear') has 0 adapters"},
+        {"r-experts", "part 1 ('adamix') draws experts"},
+        {"r-switches", "part 1 ('adaptable') draws experts or switches"},
+        {"r-nothing", "part 1: '"}};
     char text[600];
     inlay_error err;
     backbone *mine = b;
@@ -419,7 +434,11 @@ static void test_no_values(void **state)
     adapter *a;
 
     (void)state;
-    ASSERT_OK(try_new(&a, "fusion parts=[{\"method\":\"bottleneck\",\"options\":{}},{\"method\":\"bottleneck\",\"options\":{\"rank\":\"2\"}}]", &err));
+    ASSERT_OK(try_new(
+        &a,
+        "fusion "
+        "parts=[{\"method\":\"bottleneck\",\"options\":{}},{\"method\":\"bottleneck\",\"options\":{\"rank\":\"2\"}}]",
+        &err));
     assert_int_equal(adapter_initialise(a, &dev, 1, &err), INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "parts.0.blocks.0.adapter.down.weight"));
     adapter_free(a, &dev);
@@ -431,21 +450,29 @@ static void test_no_values(void **state)
 /* 12 (3 * 768^2 + 2 * 768) on BERT-base and ViT-B, the given adapters and the head not counted. */
 static void test_count(void **state)
 {
-    backbone base = {.memory = arena_new(), .shape = {.width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
+    backbone base = {
+        .memory = arena_new(),
+        .shape = {
+            .width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
     backbone *mine = b;
     inlay_error err;
     adapter *a;
 
     (void)state;
     b = &base;
-    ASSERT_OK(try_new(&a, "fusion parts=[{\"method\":\"pfeiffer\",\"options\":{\"rank\":\"48\"}},{\"method\":\"pfeiffer\",\"options\":{\"rank\":\"48\"}}]", &err));
+    ASSERT_OK(try_new(&a,
+                      "fusion "
+                      "parts=[{\"method\":\"pfeiffer\",\"options\":{\"rank\":\"48\"}},{\"method\":\"pfeiffer\","
+                      "\"options\":{\"rank\":\"48\"}}]",
+                      &err));
     assert_int_equal(adapter_trained_total(a, false), 21252096);
     adapter_free(a, NULL);
     b = mine;
     arena_free(base.memory);
 }
 
-/* The softmax over three scores, and over the two that are left; wanted of a program, it is there, also when its mixture is not. */
+/* The softmax over three scores, and over the two that are left; wanted of a program, it is there, also when its
+ * mixture is not. */
 static void test_weights(void **state)
 {
     static const float scores[] = {1, 0, -1}, three[] = {0.6652f, 0.2447f, 0.0900f}, two[] = {0.7311f, 0.2689f};
@@ -454,7 +481,8 @@ static void test_weights(void **state)
     (void)state;
     for (int parts = 3; parts >= 2; parts--) {
         graph *g = graph_new(DTYPE_F32, DTYPE_F32);
-        value q = graph_input(g, "q", DTYPE_F32, 1, 1), k = graph_input(g, "k", DTYPE_F32, parts, 1), v = graph_input(g, "v", DTYPE_F32, parts, 1);
+        value q = graph_input(g, "q", DTYPE_F32, 1, 1), k = graph_input(g, "k", DTYPE_F32, parts, 1),
+              v = graph_input(g, "v", DTYPE_F32, parts, 1);
         value weights = graph_mix_weights(g, graph_mix(g, q, k, v, parts));
         program_request request = {.dev = &dev, .max_batch = 1, .wanted = &weights, .wanted_count = 1};
         program *p;
@@ -495,7 +523,8 @@ static void test_marks(void **state)
         assert_int_equal(m.g->marks[layer].layer, layer);
         wanted[1 + layer] = m.g->marks[layer].v;
     }
-    program_request plan = {.dev = &dev, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + DEPTH};
+    program_request plan = {
+        .dev = &dev, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + DEPTH};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     memset(program_value(p, m.pixels, BATCH).data, 77, BATCH * 32 * 32 * 3);
     memset(program_value(p, m.labels, BATCH).data, 0, BATCH * sizeof(int32_t));
@@ -516,7 +545,8 @@ static void test_marks(void **state)
 
 static float loss_of(const adapter *a, int skip)
 {
-    model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true, .skip_layers = skip};
+    model_request request = {
+        .dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true, .skip_layers = skip};
     model m;
     program *p;
     inlay_error err;
@@ -559,7 +589,8 @@ static void test_regulariser(void **state)
         double expected = 0;
         for (int layer = skip; layer < DEPTH; layer++)
             expected += 0.5 * distance[layer];
-        assert_true(fabs((double)loss_of(with, skip) - (double)loss_of(without, skip) - expected) < 1e-5 * (1 + expected));
+        assert_true(fabs((double)loss_of(with, skip) - (double)loss_of(without, skip) - expected) <
+                    1e-5 * (1 + expected));
     }
     adapter_free(with, &dev);
     adapter_free(without, &dev);
@@ -568,9 +599,10 @@ static void test_regulariser(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested), cmocka_unit_test(test_other_parts),
-        cmocka_unit_test(test_keep), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_values), cmocka_unit_test(test_count), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_marks), cmocka_unit_test(test_without_value), cmocka_unit_test(test_regulariser),
+        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_self_contained), cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_other_parts), cmocka_unit_test(test_keep),           cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_values),   cmocka_unit_test(test_count),          cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_marks),       cmocka_unit_test(test_without_value),  cmocka_unit_test(test_regulariser),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -198,7 +198,10 @@ static void test_init_option(void **state)
         {"adaptformer", {UNIFORM, 0, BOUND}, {ZERO, 0, 0}, {ZERO, 0, 0}},
     };
     static const char *const methods[][2] = {
-        {"bottleneck", ""}, {"bottleneck", " position=houlsby"}, {"adamix", " share=none"}, {"adaptable", ""},
+        {"bottleneck", ""},
+        {"bottleneck", " position=houlsby"},
+        {"adamix", " share=none"},
+        {"adaptable", ""},
     };
     fixture f;
 
@@ -266,7 +269,9 @@ static void test_own_rules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head), cmocka_unit_test(test_init_option), cmocka_unit_test(test_own_rules),
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_init_option),
+        cmocka_unit_test(test_own_rules),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -173,7 +173,7 @@ static void logits_of(const char *name, const char *settings, int without, doubl
             hash = hash * 31 + (unsigned char)*c;
         for (int64_t j = 0; j < p->count; j++)
             values[j] =
-                (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .site = hash}, (uint64_t)j, 100) / 500;
+                (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = hash}, (uint64_t)j, 100) / 500;
         param_set(p, &v.d, values);
         free(values);
     }
@@ -382,7 +382,8 @@ int main(void)
         cmocka_unit_test(test_same_as_all_without_others),
         cmocka_unit_test(test_weights_of_the_backbone),
         cmocka_unit_test(test_lowest_layer),
-        cmocka_unit_test(test_skipped_list), cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_skipped_list),
+        cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_lora_scale),
         cmocka_unit_test(test_merged),
     };

@@ -65,9 +65,9 @@ static inlay_status fold_round(const char *settings, double before[LOGITS], doub
     for (int i = 0; i < v.a->param_count; i++) {
         float *values = get(&v.d, v.a->params[i].p);
         for (int64_t j = 0; j < v.a->params[i].p->count; j++)
-            values[j] +=
-                (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .site = (uint32_t)i}, (uint64_t)j, 100) /
-                1000;
+            values[j] += (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i},
+                                          (uint64_t)j, 100) /
+                         1000;
         param_set(v.a->params[i].p, &v.d, values);
         free(values);
     }
@@ -409,10 +409,11 @@ static void test_mosl(void **state)
 
 static void test_mosa_unused(void **state)
 {
-    static const char *const rows[][3] = {{"mosa", "targets=q", "--targets: of --style lora only; this run has adaptformer"},
-                                          {"mosl", "split_biases=true", "--split-biases: of --style"},
-                                          {"mosa", "scale=0.5", "--scale: of --scaling fixed or learned only; this run has style"},
-                                          {"mosa", "scaling=none scale=2", "this run has none"}};
+    static const char *const rows[][3] = {
+        {"mosa", "targets=q", "--targets: of --style lora only; this run has adaptformer"},
+        {"mosl", "split_biases=true", "--split-biases: of --style"},
+        {"mosa", "scale=0.5", "--scale: of --scaling fixed or learned only; this run has style"},
+        {"mosa", "scaling=none scale=2", "this run has none"}};
     backbone *b;
     inlay_error err;
 
@@ -524,12 +525,15 @@ int main(void)
         cmocka_unit_test(test_fold),
         cmocka_unit_test(test_lora_scale),
         cmocka_unit_test(test_dropout_at),
-        cmocka_unit_test(test_shared_prompts), cmocka_unit_test(test_prompt_bound),
+        cmocka_unit_test(test_shared_prompts),
+        cmocka_unit_test(test_prompt_bound),
         cmocka_unit_test(test_adamix_both),
         cmocka_unit_test(test_mosa_merges),
         cmocka_unit_test(test_mosa_sparse),
         cmocka_unit_test(test_mosa_scaling),
-        cmocka_unit_test(test_mosl), cmocka_unit_test(test_mosa_unused), cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_mosl),
+        cmocka_unit_test(test_mosa_unused),
+        cmocka_unit_test(test_starts),
         cmocka_unit_test(test_start_refused),
     };
 

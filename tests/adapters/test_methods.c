@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "adapters/adapter.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define CLASSES 3
 #define BATCH 3
@@ -52,12 +52,15 @@ static const char *name_of(const char *row)
     return name;
 }
 
-/* Settings that make a row small enough for a backbone of width 32, where it has such options. `smooth`: such that its loss has the gradient that is passed back; of
- * the divergence between two passes each target counts as constant, which no difference of losses shows. */
+/* Settings that make a row small enough for a backbone of width 32, where it has such options. `smooth`: such that its
+ * loss has the gradient that is passed back; of the divergence between two passes each target counts as constant, which
+ * no difference of losses shows. */
 static options *small_settings(const char *row, bool smooth)
 {
     const char *name = name_of(row);
-    const char *const pairs[][2] = {{"adapters", given}, {"rank", "4"}, {"prompts", "3"}, {"second_loss", "0.5"}, {"deep_regulariser", "true"}, {"consistency", "0"}};
+    const char *const pairs[][2] = {
+        {"adapters", given},          {"rank", "4"},       {"prompts", "3"}, {"second_loss", "0.5"},
+        {"deep_regulariser", "true"}, {"consistency", "0"}};
     inlay_error err;
     options *o;
 
@@ -87,7 +90,8 @@ static void shake(bench *s)
         param *p = s->a->params[i].p;
         float *values = malloc((size_t)p->count * sizeof *values), *noise = malloc((size_t)p->count * sizeof *noise);
         param_get(p, &s->dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = 3, .purpose = RNG_TEST, .site = (uint32_t)i});
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
+                        (rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i});
         for (int64_t j = 0; j < p->count; j++)
             values[j] += noise[j];
         param_set(p, &s->dev, values);
@@ -124,16 +128,26 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
     ASSERT_OK(adapter_initialise(s->a, &s->dev, 11, &err));
     shake(s);
     if (!training) {
-        ASSERT_OK(adapter_merged(&merged, s->a, &s->dev, &err));
+        ASSERT_OK(adapter_conclude(&merged, s->a, &s->dev, &err));
         if (merged != s->a)
             adapter_free(s->a, &s->dev);
         s->a = merged;
     }
-    model_request request = {.dev = &s->dev, .b = s->b, .a = s->a, .pixel_type = DTYPE_U8, .prec = frozen_type,
-                             .training = training, .drop_path = training ? 0.2 : 0,
+    model_request request = {.dev = &s->dev,
+                             .b = s->b,
+                             .a = s->a,
+                             .pixel_type = DTYPE_U8,
+                             .prec = frozen_type,
+                             .training = training,
+                             .drop_path = training ? 0.2 : 0,
                              .backbone_dropout = training ? 0.1 : 0};
     ASSERT_OK(model_build(&s->m, &request, &err));
-    program_request plan = {.dev = &s->dev, .max_batch = BATCH, .slice = slice_size, .backward = true, .wanted = (value[]){s->m.loss, s->m.logits}, .wanted_count = 2};
+    program_request plan = {.dev = &s->dev,
+                            .max_batch = BATCH,
+                            .slice = slice_size,
+                            .backward = true,
+                            .wanted = (value[]){s->m.loss, s->m.logits},
+                            .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
     fill_inputs(s, BATCH);
 }
@@ -187,7 +201,8 @@ static void check_gradient(bench *s, const char *name, param *p)
         p->version++;
         numeric = (up - down) / (2 * h);
         if (fabs(numeric - grad[i]) > 1e-6 * (1e-2 + fabs(numeric)))
-            fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", name, p->name, (long long)i, grad[i], numeric);
+            fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", name, p->name, (long long)i, grad[i],
+                     numeric);
     }
 }
 
@@ -225,15 +240,17 @@ static void row_slices(const char *name)
         assert_int_equal(program_slice(sliced.p), size);
         program_step(whole.p, BATCH, &step);
         program_step(sliced.p, BATCH, &step);
-        assert_memory_equal(program_value(whole.p, whole.m.logits, BATCH).data, program_value(sliced.p, sliced.m.logits, BATCH).data, BATCH * CLASSES * sizeof(double));
-        assert_true(fabs(*(double *)program_value(whole.p, whole.m.loss, BATCH).data - *(double *)program_value(sliced.p, sliced.m.loss, BATCH).data) < 1e-12);
+        assert_memory_equal(program_value(whole.p, whole.m.logits, BATCH).data,
+                            program_value(sliced.p, sliced.m.logits, BATCH).data, BATCH * CLASSES * sizeof(double));
+        assert_true(fabs(*(double *)program_value(whole.p, whole.m.loss, BATCH).data -
+                         *(double *)program_value(sliced.p, sliced.m.loss, BATCH).data) < 1e-12);
         for (int i = 0; i < whole.a->param_count; i++) {
             const param *p = whole.a->params[i].p, *q = sliced.a->params[i].p;
             assert_int_equal(p->touched, q->touched);
             for (int64_t j = 0; p->trainable && p->touched && j < p->count; j++)
                 if (fabs(((double *)p->grad)[j] - ((double *)q->grad)[j]) > 1e-12 * (1 + fabs(((double *)p->grad)[j])))
-                    fail_msg("%s: gradient of '%s'[%lld] is %.17g, in slices of %lld %.17g", name, p->name, (long long)j, ((double *)p->grad)[j], (long long)size,
-                             ((double *)q->grad)[j]);
+                    fail_msg("%s: gradient of '%s'[%lld] is %.17g, in slices of %lld %.17g", name, p->name,
+                             (long long)j, ((double *)p->grad)[j], (long long)size, ((double *)q->grad)[j]);
         }
         close_bench(&whole);
         close_bench(&sliced);
@@ -414,9 +431,11 @@ static void row_precision(const char *name)
             fail_msg("%s: the loss is %g with %s, %g with f32", name, (double)loss[prec], rounded, (double)loss[0]);
         for (int c = 0; c < CLASSES; c++)
             if (!(fabsf(grad[prec][c] - grad[0][c]) <= 0.05f))
-                fail_msg("%s: gradient %d of the head's bias is %g with %s, %g with f32", name, c, (double)grad[prec][c], rounded, (double)grad[0][c]);
+                fail_msg("%s: gradient %d of the head's bias is %g with %s, %g with f32", name, c,
+                         (double)grad[prec][c], rounded, (double)grad[0][c]);
         if (!(cosine(all[prec], all[0], count) >= least[prec]))
-            fail_msg("%s: the gradient with %s and that with f32 have a cosine of %g", name, rounded, cosine(all[prec], all[0], count));
+            fail_msg("%s: the gradient with %s and that with f32 have a cosine of %g", name, rounded,
+                     cosine(all[prec], all[0], count));
     }
     for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)
         free(all[prec]);
@@ -455,7 +474,8 @@ static void row_store(const char *name)
     s.m = again.m;
     s.p = again.p;
     for (int64_t i = 0; i < BATCH * 32 * 32 * 3; i++)
-        ((uint8_t *)predictor_pixels(&again))[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
+        ((uint8_t *)predictor_pixels(&again))[i] =
+            (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
     predictor_run(&again, BATCH, after);
     if (memcmp(before, after, sizeof before) != 0)
         fail_msg("%s: the loaded adapter gives other logits", name);
@@ -503,7 +523,10 @@ static void test_counts(void **state)
         const char *rank;
         int64_t count;
     } rows[] = {{"1", 36876}, {"2", 55320}, {"4", 92208}, {"8", 165984}, {"16", 313536}, {"32", 608640}};
-    backbone b = {.memory = arena_new(), .shape = {.width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
+    backbone b = {
+        .memory = arena_new(),
+        .shape = {
+            .width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
     inlay_error err;
 
     (void)state;
@@ -559,9 +582,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_slices), cmocka_unit_test(test_threads), cmocka_unit_test(test_batch), cmocka_unit_test(test_frozen), cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_store), cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts), cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_slices),         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_batch),     cmocka_unit_test(test_frozen),         cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_store),     cmocka_unit_test(test_other_backbone), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_unknown),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -24,7 +24,7 @@ static const char *any(const option_spec *spec)
 static const char *candidate(const option_spec *of, int n)
 {
     static const char *const flags[] = {"true", "false", NULL}, *const numbers[] = {"0", "0.5", NULL},
-                      *const texts[] = {"", "x", NULL};
+                             *const texts[] = {"", "x", NULL};
     static char choice[64];
     const char *at = of->choices;
 

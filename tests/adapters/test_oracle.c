@@ -1,4 +1,5 @@
-/* Logits, loss and every gradient against PyTorch (tests/data/oracle, made by tools/make_oracles.py), on every device. */
+/* Logits, loss and every gradient against PyTorch (tests/data/oracle, made by tools/make_oracles.py), on every device.
+ */
 #include "adapters/oracle.h"
 
 static void check_case(const json_t *item, const kernels *k, precision prec, tolerance limit)
@@ -15,12 +16,15 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     assert_int_equal(adapter_param_total(c.a, false), json_integer_value(json_object_get(item, "param_count")));
     model_request request = {.dev = &c.d, .b = c.b, .a = c.a, .prec = prec, .pixel_type = DTYPE_U8};
     ASSERT_OK(model_build(&m, &request, &err));
-    program_request plan = {.dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
+    program_request plan = {
+        .dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
     program_step(p, BATCH, &step);
-    expect_close(&c.d, program_value(p, m.logits, BATCH).data, c.oracle, "", "logits", limit.logits, limit.euclidean, c.name);
-    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean, c.name);
+    expect_close(&c.d, program_value(p, m.logits, BATCH).data, c.oracle, "", "logits", limit.logits, limit.euclidean,
+                 c.name);
+    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean,
+                 c.name);
     expect_gradients(&c, limit);
     program_free(p);
     model_free(&m);
@@ -87,7 +91,8 @@ static void test_full(void **state)
     param_set(a->head_bias, &d, backbone_param(b, "head.bias")->source);
     model_request request = {.dev = &d, .b = b, .a = a, .pixel_type = DTYPE_U8};
     ASSERT_OK(model_build(&m, &request, &err));
-    program_request plan = {.dev = &d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
+    program_request plan = {
+        .dev = &d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
     program_step(p, BATCH, &step);
@@ -108,7 +113,10 @@ static void test_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods_f64), cmocka_unit_test(test_methods_f32), cmocka_unit_test(test_methods_bf16), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_methods_f64),
+        cmocka_unit_test(test_methods_f32),
+        cmocka_unit_test(test_methods_bf16),
+        cmocka_unit_test(test_full),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,10 +27,14 @@ static schedule read_schedule(const json_t *about)
 {
     const json_t *s = json_object_get(about, "schedule");
 
-    return (schedule){.kind = (schedule_kind)choice(s, "schedule", schedule_names), .lr = number(about, "lr"),
-                      .start = number(s, "warmup_lr"), .end = number(s, "min_lr"),
-                      .warmup = (int64_t)number(s, "warmup_epochs"), .warmup_share = number(s, "warmup_share"),
-                      .epochs = STEPS / PER_EPOCH, .peak_behind = !json_is_true(json_object_get(s, "peak_in_warmup")),
+    return (schedule){.kind = (schedule_kind)choice(s, "schedule", schedule_names),
+                      .lr = number(about, "lr"),
+                      .start = number(s, "warmup_lr"),
+                      .end = number(s, "min_lr"),
+                      .warmup = (int64_t)number(s, "warmup_epochs"),
+                      .warmup_share = number(s, "warmup_share"),
+                      .epochs = STEPS / PER_EPOCH,
+                      .peak_behind = !json_is_true(json_object_get(s, "peak_in_warmup")),
                       .by_step = strcmp(json_string_value(json_object_get(s, "schedule_unit")), "step") == 0,
                       .from_first = json_is_true(json_object_get(s, "decay_from_start"))};
 }
@@ -39,13 +43,17 @@ static train_request read_request(const json_t *about, oracle_case *c)
 {
     const json_t *betas = json_object_get(about, "betas");
 
-    return (train_request){.dev = &c->d, .a = c->a, .lr = read_schedule(about),
+    return (train_request){.dev = &c->d,
+                           .a = c->a,
+                           .lr = read_schedule(about),
                            .optimizer = (optimizer_kind)choice(about, "optimizer", optimizer_names),
                            .adam_rule = (adam_rule)choice(about, "adam_rule", adam_rule_names),
                            .decay_on = (decay_reach)choice(about, "decay_on", decay_reach_names),
-                           .weight_decay = number(about, "weight_decay"), .momentum = number(about, "momentum"),
+                           .weight_decay = number(about, "weight_decay"),
+                           .momentum = number(about, "momentum"),
                            .beta1 = json_number_value(json_array_get(betas, 0)),
-                           .beta2 = json_number_value(json_array_get(betas, 1)), .eps = number(about, "adam_eps"),
+                           .beta2 = json_number_value(json_array_get(betas, 1)),
+                           .eps = number(about, "adam_eps"),
                            .clip_norm = number(about, "clip_grad_norm")};
 }
 

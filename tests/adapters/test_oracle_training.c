@@ -1,5 +1,6 @@
-/* Training steps against PyTorch, on every device: methods that draw in each pass - logits of every pass, loss, gradients - and ten steps of the
- * optimiser. The draws are those that Inlay makes for the seed and step of a row: tools/philox.py draws them once more. */
+/* Training steps against PyTorch, on every device: methods that draw in each pass - logits of every pass, loss,
+ * gradients - and ten steps of the optimiser. The draws are those that Inlay makes for the seed and step of a row:
+ * tools/philox.py draws them once more. */
 #include "adapters/oracle.h"
 
 #include "train/train.h"
@@ -9,8 +10,10 @@
 static void check_case(const json_t *item, const kernels *k, precision prec, tolerance limit)
 {
     const json_t *when = json_object_get(item, "when");
-    step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(when, "seed")), .step = (uint32_t)json_integer_value(json_object_get(when, "step")),
-                      .epoch = (int)json_integer_value(json_object_get(when, "epoch")), .epochs = (int)json_integer_value(json_object_get(when, "epochs"))};
+    step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(when, "seed")),
+                      .step = (uint32_t)json_integer_value(json_object_get(when, "step")),
+                      .epoch = (int)json_integer_value(json_object_get(when, "epoch")),
+                      .epochs = (int)json_integer_value(json_object_get(when, "epochs"))};
     value wanted[3];
     inlay_error err;
     oracle_case c;
@@ -21,19 +24,27 @@ static void check_case(const json_t *item, const kernels *k, precision prec, tol
     open_case(&c, item, json_string_value(json_object_get(item, "file")), k, step.seed);
     ASSERT_OK(tensor_set_open(&base, ORACLE "base.safetensors", &err));
     assert_int_equal(adapter_param_total(c.a, false), json_integer_value(json_object_get(item, "param_count")));
-    model_request request = {.dev = &c.d, .b = c.b, .a = c.a, .prec = prec, .pixel_type = DTYPE_U8, .training = json_is_true(json_object_get(item, "training")),
+    model_request request = {.dev = &c.d,
+                             .b = c.b,
+                             .a = c.a,
+                             .prec = prec,
+                             .pixel_type = DTYPE_U8,
+                             .training = json_is_true(json_object_get(item, "training")),
                              .label_smoothing = json_number_value(json_object_get(item, "label_smoothing"))};
     ASSERT_OK(model_build(&m, &request, &err));
     assert_true(m.passes >= 1 && m.passes <= 2 && m.pass_logits[0] == m.logits);
     wanted[0] = m.loss;
     memcpy(wanted + 1, m.pass_logits, (size_t)m.passes * sizeof *wanted);
-    program_request plan = {.dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + m.passes};
+    program_request plan = {
+        .dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + m.passes};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     set_inputs(p, &m, base);
     program_step(p, BATCH, &step);
     for (int i = 0; i < m.passes; i++)
-        expect_close(&c.d, program_value(p, m.pass_logits[i], BATCH).data, c.oracle, "logits.", i ? "1" : "0", limit.logits, limit.euclidean, c.name);
-    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean, c.name);
+        expect_close(&c.d, program_value(p, m.pass_logits[i], BATCH).data, c.oracle, "logits.", i ? "1" : "0",
+                     limit.logits, limit.euclidean, c.name);
+    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean,
+                 c.name);
     expect_gradients(&c, limit);
     program_free(p);
     model_free(&m);
@@ -99,7 +110,8 @@ static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
     const char *inputs_name = json_string_value(json_object_get(about, "inputs"));
     step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(about, "seed")),
                       .epochs = (int)json_integer_value(json_object_get(about, "epochs"))};
-    const float *losses = oracle_tensor(c->oracle, "", "losses", c->name)->data, *lr = oracle_tensor(c->oracle, "", "lr", c->name)->data;
+    const float *losses = oracle_tensor(c->oracle, "", "losses", c->name)->data,
+                *lr = oracle_tensor(c->oracle, "", "lr", c->name)->data;
     char path[256];
     inlay_error err;
     model m;
@@ -110,10 +122,19 @@ static void run_steps(oracle_case *c, const json_t *about, double loss_limit)
         snprintf(path, sizeof path, ORACLE "%s", inputs_name);
         ASSERT_OK(tensor_set_open(&inputs, path, &err));
     }
-    train_request q = {.dev = &c->d, .a = c->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .lr = {.lr = json_number_value(json_object_get(about, "lr"))},
+    train_request q = {.dev = &c->d,
+                       .a = c->a,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-8,
+                       .lr = {.lr = json_number_value(json_object_get(about, "lr"))},
                        .weight_decay = json_number_value(json_object_get(about, "weight_decay")),
                        .move_untouched = json_is_true(json_object_get(about, "move_untouched"))};
-    model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true,
+    model_request request = {.dev = &c->d,
+                             .b = c->b,
+                             .a = c->a,
+                             .pixel_type = DTYPE_U8,
+                             .training = true,
                              .drop_path = json_number_value(json_object_get(about, "backbone_drop_path")),
                              .backbone_dropout = json_number_value(json_object_get(about, "backbone_dropout"))};
     ASSERT_OK(model_build(&m, &request, &err));
@@ -162,9 +183,18 @@ static void ten_steps(const char *name, const kernels *k, double loss_limit, dou
 static void test_steps(void **state)
 {
     static const char *const names[] = {
-        "steps", "steps_decay", "steps_mosa", "steps_mosa_decay_masked", "steps_mosa_move_untouched", "steps_adaptable",
-        "steps_adamix_move_untouched", "steps_adamix_lora",
-        "steps_mosl", "steps_mosl_row", "steps_mosa_biases", "steps_mosa_sparse",
+        "steps",
+        "steps_decay",
+        "steps_mosa",
+        "steps_mosa_decay_masked",
+        "steps_mosa_move_untouched",
+        "steps_adaptable",
+        "steps_adamix_move_untouched",
+        "steps_adamix_lora",
+        "steps_mosl",
+        "steps_mosl_row",
+        "steps_mosa_biases",
+        "steps_mosa_sparse",
     };
 
     (void)state;
@@ -178,11 +208,10 @@ static void test_steps(void **state)
 static void test_steps_with_draws(void **state)
 {
     static const char *const names[] = {
-        "depth_post",     "depth_pre",      "depth_parallel",   "depth_intermediate", "depth_houlsby",
-        "depth_pfeiffer", "depth_pre_post", "depth_layerscale", "depth_adamix",       "depth_mosa_pfeiffer",
-        "depth_adapter_bias",
-        "dropout_post",   "dropout_houlsby", "dropout_avg",     "dropout_adamix",     "dropout_adamix_lora",
-        "dropout_mosa",   "dropout_adapter_bias",
+        "depth_post",          "depth_pre",      "depth_parallel",       "depth_intermediate", "depth_houlsby",
+        "depth_pfeiffer",      "depth_pre_post", "depth_layerscale",     "depth_adamix",       "depth_mosa_pfeiffer",
+        "depth_adapter_bias",  "dropout_post",   "dropout_houlsby",      "dropout_avg",        "dropout_adamix",
+        "dropout_adamix_lora", "dropout_mosa",   "dropout_adapter_bias",
     };
 
     (void)state;
@@ -197,7 +226,7 @@ static void test_steps_with_draws(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_step_f64), cmocka_unit_test(test_step_f32), cmocka_unit_test(test_step_bf16),
+        cmocka_unit_test(test_step_f64), cmocka_unit_test(test_step_f32),         cmocka_unit_test(test_step_bf16),
         cmocka_unit_test(test_steps),    cmocka_unit_test(test_steps_with_draws),
     };
 

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "adapters/adapter.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define CLASSES 3
 #define BATCH 2

@@ -1,15 +1,17 @@
-/* What the papers and codes of Adaptable Adapters (arXiv 2205.01549) and AdapterBias (arXiv 2205.00305) say that must hold, with their numbers; the
- * parameter counts of these two, AdaMix and MoSA; and what all of them have in common. */
+/* What the papers and codes of Adaptable Adapters (arXiv 2205.01549) and AdapterBias (arXiv 2205.00305) say that must
+ * hold, with their numbers; the parameter counts of these two, AdaMix and MoSA; and what all of them have in common. */
 #include "adapters/specs.h"
 
 /* ---- rational activations ---- */
 
 /* R(x) for `count` values. */
-static void rational(const float numerator[6], const float denominator[4], bool safe, const double *x, int count, double *y)
+static void rational(const float numerator[6], const float denominator[4], bool safe, const double *x, int count,
+                     double *y)
 {
     arena *memory = arena_new();
     graph *g = graph_new(DTYPE_F64, DTYPE_F64);
-    param *top = param_new(memory, "numerator", 1, (int64_t[]){6}), *low = param_new(memory, "denominator", 1, (int64_t[]){4});
+    param *top = param_new(memory, "numerator", 1, (int64_t[]){6}),
+          *low = param_new(memory, "denominator", 1, (int64_t[]){4});
     value in = graph_input(g, "x", DTYPE_F64, 1, count), out = graph_rational(g, in, top, low, safe);
     program_request plan = {.max_batch = 1, .wanted = &out, .wanted_count = 1};
     step_info step = {0};
@@ -70,7 +72,8 @@ static void test_rational_denominator(void **state)
         x[i] = -6 + 0.02 * i;
     for (int trial = 0; trial < 50; trial++) {
         float b[4];
-        rng_fill_normal(b, 4, 0, trial % 2 ? 1 : 0.01, (rng_stream){.seed = 1, .purpose = RNG_TEST, .step = (uint32_t)trial});
+        rng_fill_normal(b, 4, 0, trial % 2 ? 1 : 0.01,
+                        (rng_stream){.seed = 1, .purpose = RNG_TEST, .step = (uint32_t)trial});
         for (int safe = 0; safe < 2; safe++) {
             rational(one, b, safe, x, POINTS, y);
             for (int i = 0; i < POINTS; i++)
@@ -79,7 +82,8 @@ static void test_rational_denominator(void **state)
     }
 }
 
-/* Degrees 5 and 4 are enough for GELU on [-3, 3]: these coefficients are the best in the largest error, of each version with what its denominator can be. */
+/* Degrees 5 and 4 are enough for GELU on [-3, 3]: these coefficients are the best in the largest error, of each version
+ * with what its denominator can be. */
 static void test_rational_gelu(void **state)
 {
     static const struct {
@@ -87,7 +91,9 @@ static void test_rational_gelu(void **state)
         double bound;
     } rows[] = {
         {{-1.2737169e-3f, 0.5f, 0.40815290f, 0.10675765f, 8.5777614e-3f, 0}, {0, 0.21351530f, 0, 0}, 0.0041},
-        {{-4.4289652e-4f, 0.5f, 0.40284503f, 0.075362158f, -0.011765990f, -3.5235206e-3f}, {0, 0.15072432f, 0, -7.0470413e-3f}, 0.00095},
+        {{-4.4289652e-4f, 0.5f, 0.40284503f, 0.075362158f, -0.011765990f, -3.5235206e-3f},
+         {0, 0.15072432f, 0, -7.0470413e-3f},
+         0.00095},
     };
     double x[POINTS], y[POINTS];
 
@@ -112,7 +118,9 @@ static double gate(device *d, const float logits[2], const double noise[2], doub
     mat in = {.data = &x, .type = DTYPE_F64, .rows = 1, .cols = 1, .stride = 1}, out = in;
 
     out.data = &y;
-    d->k->gate(&d->c, &(gate_args){.y = out, .x = in, .logits = l, .noise = &difference, .temperature = temperature, .group = 1});
+    d->k->gate(
+        &d->c,
+        &(gate_args){.y = out, .x = in, .logits = l, .noise = &difference, .temperature = temperature, .group = 1});
     return y;
 }
 
@@ -128,7 +136,8 @@ static void test_switch_weights(void **state)
     w = gate(&d, half, (const double[]){0.3, 0.1}, 0.1);
     expect_near(w, 0.119203, 5e-7, "the adapter's weight");
     expect_near(1 - w, 0.880797, 5e-7, "the weight of skipping");
-    assert_true(gate(&d, half, (const double[]){0.3, 0.1}, 1e-4) == 0); /* towards temperature 0: the greater of logit and noise */
+    assert_true(gate(&d, half, (const double[]){0.3, 0.1}, 1e-4) ==
+                0); /* towards temperature 0: the greater of logit and noise */
     assert_true(gate(&d, half, (const double[]){0.1, 0.3}, 1e-4) == 1);
     assert_true(gate(&d, (const float[]){0.2f, 0.6f}, (const double[]){0.3, 0.1}, 1e-4) == 1);
     device_close(&d);
@@ -174,7 +183,8 @@ static void test_switch_probability(void **state)
     (void)state;
     for (int i = 0; i < 3; i++) {
         int chosen = 0, between = 0, steps = 40;
-        double p = 1 / (1 + exp((double)logits[i][0] - (double)logits[i][1])), deviation = sqrt(p * (1 - p) / (SAMPLES * steps));
+        double p = 1 / (1 + exp((double)logits[i][0] - (double)logits[i][1])),
+               deviation = sqrt(p * (1 - p) / (SAMPLES * steps));
         for (int s = 0; s < steps; s++) {
             draw_weights(logits[i], 1e-4, 1e-4, (step_info){.seed = 4, .step = (uint32_t)s}, w);
             for (int k = 0; k < SAMPLES; k++) {
@@ -218,7 +228,8 @@ static void set_switches(const tuned_vit *v, float skip, float keep)
     vit_set_head(v);
 }
 
-/* All switches skip: the frozen model, while training and in what is saved. All choose the adapter: the model without switches, adapters in all layers. */
+/* All switches skip: the frozen model, while training and in what is saved. All choose the adapter: the model without
+ * switches, adapters in all layers. */
 static void test_all_switches(void **state)
 {
     static const char *const rows[] = {"rank=4", "rank=4 version=A position=houlsby", "rank=4 position=pre_post"};
@@ -265,7 +276,8 @@ static void test_all_switches(void **state)
     }
 }
 
-/* What is saved has the layers whose adapter has the greater logit, and --focus makes a fresh adapter for just these. */
+/* What is saved has the layers whose adapter has the greater logit, and --focus makes a fresh adapter for just these.
+ */
 static void test_chosen_layers(void **state)
 {
     const char *folder = support_folder();
@@ -310,7 +322,8 @@ static void test_own_rates(void **state)
     (void)state;
     vit_open(&v, "adaptable", "rank=4 switch_lr=0.25 rational_lr=0.125");
     assert_true(find(v.a, "blocks.1.adapter.switch")->peak_lr == 0.25);
-    assert_true(find(v.a, "blocks.1.adapter.numerator")->peak_lr == 0.125 && find(v.a, "blocks.1.adapter.denominator")->peak_lr == 0.125);
+    assert_true(find(v.a, "blocks.1.adapter.numerator")->peak_lr == 0.125 &&
+                find(v.a, "blocks.1.adapter.denominator")->peak_lr == 0.125);
     assert_true(find(v.a, "blocks.1.adapter.down.weight")->peak_lr == 0);
     vit_close(&v);
 }
@@ -361,7 +374,8 @@ static void test_bias_start(void **state)
     }
 }
 
-/* w = 0 and c = 1 make v a constant bias: the feed-forward part's own, trained by BitFit. v = -2 b, so that b + v is exact. */
+/* w = 0 and c = 1 make v a constant bias: the feed-forward part's own, trained by BitFit. v = -2 b, so that b + v is
+ * exact. */
 static void test_bias_constant(void **state)
 {
     static const float zero[128] = {0}, one[1] = {1};
@@ -404,7 +418,7 @@ static void test_bias_constant(void **state)
 static void test_bias_rank(void **state)
 {
     enum { TOKENS = 17, WIDTH = 32 };
-    double (*shifted)[WIDTH] = malloc(2 * sizeof(double[TOKENS][WIDTH])), (*plain)[WIDTH] = shifted + TOKENS;
+    double(*shifted)[WIDTH] = malloc(2 * sizeof(double[TOKENS][WIDTH])), (*plain)[WIDTH] = shifted + TOKENS;
     double logits[LOGITS], most = 0, minor = 0;
 
     (void)state;
@@ -437,7 +451,13 @@ static void test_bias_rank(void **state)
 static backbone shape_of(int64_t width, int64_t depth, bool norms)
 {
     backbone b = {.memory = arena_new(),
-                  .shape = {.width = width, .depth = depth, .heads = width / 64, .hidden = 4 * width, .patch = 16, .tokens = 197, .prefix_tokens = 1}};
+                  .shape = {.width = width,
+                            .depth = depth,
+                            .heads = width / 64,
+                            .hidden = 4 * width,
+                            .patch = 16,
+                            .tokens = 197,
+                            .prefix_tokens = 1}};
 
     for (int layer = 0; norms && layer < depth; layer++)
         for (int i = 0; i < 4; i++) {
@@ -548,7 +568,7 @@ static void test_merged_counts(void **state)
         device d;
         ASSERT_OK(device_open(&d, NULL, 1, &err));
         ASSERT_OK(adapter_initialise(a, &d, 1, &err));
-        ASSERT_OK(adapter_merged(&merged, a, &d, &err));
+        ASSERT_OK(adapter_conclude(&merged, a, &d, &err));
         assert_int_equal(adapter_param_total(merged, false), rows[i].merged);
         adapter_free(merged, &d);
         adapter_free(a, &d);
@@ -563,11 +583,8 @@ static const struct row {
     const char *name, *settings;
     bool draws; /* a training step has something random */
 } rows[] = {
-    {"adamix", "rank=4 init=lora", true},
-    {"adamix", "rank=4 kind=lora", true},
-    {"mosa", "rank=4 dropout=0", true},
-    {"adaptable", "rank=4 init=lora", true},
-    {"adapter_bias", "norms=none", false},
+    {"adamix", "rank=4 init=lora", true},    {"adamix", "rank=4 kind=lora", true},  {"mosa", "rank=4 dropout=0", true},
+    {"adaptable", "rank=4 init=lora", true}, {"adapter_bias", "norms=none", false},
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
@@ -656,16 +673,24 @@ static void test_frozen_stays(void **state)
 static void test_defaults(void **state)
 {
     static const char *const choices[][3] = {
-        {"mosa", "merge", "average"}, {"mosa", "style", "adaptformer"}, {"mosa", "split", "up"}, {"adamix", "share", "up"}, {"adaptable", "version", "B"},
-        {"adapter_bias", "norms", "ffn"},
+        {"mosa", "merge", "average"}, {"mosa", "style", "adaptformer"}, {"mosa", "split", "up"},
+        {"adamix", "share", "up"},    {"adaptable", "version", "B"},    {"adapter_bias", "norms", "ffn"},
     };
     static const struct {
         const char *name, *option;
         double value;
     } numbers[] = {
-        {"mosa", "experts", 4}, {"mosa", "consistency", 1}, {"mosa", "second_loss", 0}, {"mosa", "dropout", 0.1}, {"adamix", "experts", 4},
-        {"adamix", "consistency", 1}, {"adaptable", "denominator_init", 1e-3}, {"adaptable", "temperature", 0.1}, {"adaptable", "min_temperature", 0.1},
-        {"adaptable", "switch_lr", 0.05}, {"adaptable", "rational_lr", 0.01},
+        {"mosa", "experts", 4},
+        {"mosa", "consistency", 1},
+        {"mosa", "second_loss", 0},
+        {"mosa", "dropout", 0.1},
+        {"adamix", "experts", 4},
+        {"adamix", "consistency", 1},
+        {"adaptable", "denominator_init", 1e-3},
+        {"adaptable", "temperature", 0.1},
+        {"adaptable", "min_temperature", 0.1},
+        {"adaptable", "switch_lr", 0.05},
+        {"adaptable", "rational_lr", 0.01},
     };
     inlay_error err;
     options *o;

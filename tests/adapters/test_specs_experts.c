@@ -1,4 +1,5 @@
-/* What the papers and codes of MoSA (arXiv 2312.02923) and AdaMix (arXiv 2205.12410) say that must hold, with their numbers. */
+/* What the papers and codes of MoSA (arXiv 2312.02923) and AdaMix (arXiv 2205.12410) say that must hold, with their
+ * numbers. */
 #include "adapters/specs.h"
 
 /* ---- MoSA ---- */
@@ -19,7 +20,8 @@ static int ones(const unsigned char *mask, int count, int stride)
     return sum;
 }
 
-/* The masks of one side with `experts`, [rows, cols]: each entry is in one of them, and each line that is divided is divided evenly. */
+/* The masks of one side with `experts`, [rows, cols]: each entry is in one of them, and each line that is divided is
+ * divided evenly. */
 static void check_partition(const toy *t, const char *side, const char *kind, int experts, int rows, int cols)
 {
     unsigned char mask[64 * 64], sum[64 * 64] = {0};
@@ -91,7 +93,8 @@ static void test_masks_differ(void **state)
 /* A fresh adapter changes nothing, in training and in what would be saved; its experts are equal. */
 static void test_mosa_start(void **state)
 {
-    static const char *const styles[] = {"style=adaptformer dropout=0", "style=pfeiffer split=down", "style=houlsby split=both dropout=0"};
+    static const char *const styles[] = {"style=adaptformer dropout=0", "style=pfeiffer split=down",
+                                         "style=houlsby split=both dropout=0"};
     double frozen[LOGITS], logits[LOGITS], loss = frozen_logits(frozen);
 
     (void)state;
@@ -142,7 +145,7 @@ static void test_mosa_merge_example(void **state)
     }
     mean_over_draws(&t.d, t.a, 1, 4, x, 1, 2, y);
     assert_true(y[0] == 1.25 && y[1] == 2.75);
-    ASSERT_OK(adapter_merged(&merged, t.a, &t.d, &err));
+    ASSERT_OK(adapter_conclude(&merged, t.a, &t.d, &err));
     up = get(&t.d, find(merged, "blocks.0.adapter.up.weight"));
     assert_memory_equal(up, merged_up, sizeof merged_up);
     run_edge(&t.d, merged, 0, x, 1, 2, &any, y);
@@ -153,7 +156,8 @@ static void test_mosa_merge_example(void **state)
 }
 
 /* Two methods with the same parameters by name give the same logits, and loss and gradients `times` as large. */
-static void expect_same_model(const char *name, const char *settings, double times, const char *plain, const char *plain_settings)
+static void expect_same_model(const char *name, const char *settings, double times, const char *plain,
+                              const char *plain_settings)
 {
     double logits[LOGITS], plain_logits[LOGITS], loss;
     tuned_vit v, w;
@@ -190,10 +194,13 @@ static void expect_same_model(const char *name, const char *settings, double tim
 static void test_mosa_of_one(void **state)
 {
     (void)state;
-    expect_same_model("mosa", "experts=1 rank=4 dropout=0", 1, "bottleneck", "position=parallel activation=gelu layernorm=true scaling=fixed scale=0.1 rank=4");
-    expect_same_model("mosa", "experts=1 rank=4 dropout=0 style=pfeiffer split=both second_loss=0.5 deep_regulariser=true", 1.5, "bottleneck",
-                      "position=intermediate activation=relu layernorm=true rank=4");
-    expect_same_model("mosa", "experts=1 rank=4 dropout=0 style=houlsby", 1, "bottleneck", "position=pre_post activation=silu rank=4");
+    expect_same_model("mosa", "experts=1 rank=4 dropout=0", 1, "bottleneck",
+                      "position=parallel activation=gelu layernorm=true scaling=fixed scale=0.1 rank=4");
+    expect_same_model("mosa",
+                      "experts=1 rank=4 dropout=0 style=pfeiffer split=both second_loss=0.5 deep_regulariser=true", 1.5,
+                      "bottleneck", "position=intermediate activation=relu layernorm=true rank=4");
+    expect_same_model("mosa", "experts=1 rank=4 dropout=0 style=houlsby", 1, "bottleneck",
+                      "position=pre_post activation=silu rank=4");
 }
 
 /* The mean over all draws against the merged adapter, on random values; returns how far they are apart. */
@@ -211,7 +218,7 @@ static double mean_against_merged(const char *name, const char *settings, int do
     toy_open(&t, WIDTH, 4 * WIDTH, name, settings);
     scramble(&t.d, t.a);
     mean_over_draws(&t.d, t.a, down, up, x, ROWS, WIDTH, mean);
-    ASSERT_OK(adapter_merged(&merged, t.a, &t.d, &err));
+    ASSERT_OK(adapter_conclude(&merged, t.a, &t.d, &err));
     run_edge(&t.d, merged, 0, x, ROWS, WIDTH, &any, y);
     far = apart(mean, y, ROWS * WIDTH);
     adapter_free(merged, &t.d);
@@ -219,7 +226,8 @@ static double mean_against_merged(const char *name, const char *settings, int do
     return far;
 }
 
-/* What is linear in the experts is merged exactly: up-projections behind a shared activation, and low-rank changes. Down-projections are not. */
+/* What is linear in the experts is merged exactly: up-projections behind a shared activation, and low-rank changes.
+ * Down-projections are not. */
 static void test_mean_is_merged(void **state)
 {
     (void)state;
@@ -229,7 +237,8 @@ static void test_mean_is_merged(void **state)
     assert_true(mean_against_merged("adamix", "share=down rank=4", 1, 4) < 1e-14);
     assert_true(mean_against_merged("adamix", "kind=lora share=down targets=v rank=4", 1, 4) < 1e-13);
     assert_true(mean_against_merged("adamix", "kind=lora share=up targets=v rank=4", 4, 1) < 1e-13);
-    assert_true(mean_against_merged("adamix", "kind=lora share=none targets=v rank=4", 4, 4) < 1e-13); /* the two sides are drawn independently */
+    assert_true(mean_against_merged("adamix", "kind=lora share=none targets=v rank=4", 4, 4) <
+                1e-13); /* the two sides are drawn independently */
     assert_true(mean_against_merged("adamix", "share=none rank=4 activation=none", 4, 4) < 1e-14);
     assert_true(mean_against_merged("mosa", "split=down rank=4 dropout=0", 4, 1) > 1e-3);
     assert_true(mean_against_merged("mosa", "split=both rank=4 dropout=0", 4, 4) > 1e-3);
@@ -277,7 +286,8 @@ static void free_side(side *s, tuned_vit *v)
     vit_close(v);
 }
 
-/* Where the mask is 0 the value is what it was times `shrink` for each of the expert's updates; where it is 1 it has moved once the expert was drawn. */
+/* Where the mask is 0 the value is what it was times `shrink` for each of the expert's updates; where it is 1 it has
+ * moved once the expert was drawn. */
 static void expect_masked(const side *s, double shrink)
 {
     int moved = 0;
@@ -303,9 +313,10 @@ static void test_mosa_off_mask(void **state)
     } rows[] = {
         {"split=up rank=8 dropout=0 second_loss=1", "up", 0, 1},
         {"split=down rank=8 dropout=0 second_loss=1", "down", 0, 1},
-        {"split=down rank=8 dropout=0 second_loss=1", "down", 0.5, 1},                          /* decay stays within the mask */
-        {"split=down rank=8 dropout=0 second_loss=1 decay_masked=true", "down", 0.5, 1 - 5e-3}, /* as in the authors' code */
-        {"split=up rank=8 dropout=0 second_loss=1 decay_masked=true", "up", 0.5, 1},            /* 0 stays 0 */
+        {"split=down rank=8 dropout=0 second_loss=1", "down", 0.5, 1}, /* decay stays within the mask */
+        {"split=down rank=8 dropout=0 second_loss=1 decay_masked=true", "down", 0.5,
+         1 - 5e-3},                                                                  /* as in the authors' code */
+        {"split=up rank=8 dropout=0 second_loss=1 decay_masked=true", "up", 0.5, 1}, /* 0 stays 0 */
     };
 
     (void)state;
@@ -343,7 +354,8 @@ static void test_mosa_merges(void **state)
             double delta = 0;
             for (int e = 0; e < EXPERTS; e++)
                 delta += s.mask[e][i] * ((double)s.after[e][i] - (double)s.before[e][i]);
-            expect_near((double)merged[i], (double)s.before[0][i] + (k ? delta : delta / EXPERTS), k ? 0 : 3e-8, kinds[k]);
+            expect_near((double)merged[i], (double)s.before[0][i] + (k ? delta : delta / EXPERTS), k ? 0 : 3e-8,
+                        kinds[k]);
         }
         for (int i = 0; i < 8; i++) {
             double sum = 0;
@@ -380,8 +392,8 @@ static void make_experts_equal(const tuned_vit *v)
 /* All experts equal: any routing is the merged model, and the divergence is 0. */
 static void test_equal_experts(void **state)
 {
-    static const char *const rows[] = {"share=up rank=4", "share=down rank=4 position=post experts=3", "share=none rank=4 position=houlsby",
-                                       "kind=lora share=none rank=4"};
+    static const char *const rows[] = {"share=up rank=4", "share=down rank=4 position=post experts=3",
+                                       "share=none rank=4 position=houlsby", "kind=lora share=none rank=4"};
     double logits[LOGITS], merged[LOGITS], loss;
 
     (void)state;
@@ -444,11 +456,13 @@ static void test_adamix_of_one(void **state)
 {
     (void)state;
     expect_same_model("adamix", "experts=1 rank=4", 1, "bottleneck", "position=intermediate rank=4");
-    expect_same_model("adamix", "experts=1 rank=4 share=none position=post activation=relu", 1, "bottleneck", "position=post activation=relu rank=4");
+    expect_same_model("adamix", "experts=1 rank=4 share=none position=post activation=relu", 1, "bottleneck",
+                      "position=post activation=relu rank=4");
     expect_same_model("adamix", "experts=1 rank=4 kind=lora", 1, "lora", "rank=4");
 }
 
-/* Two up-projections behind a shared down-projection: the mean of the results is the merged adapter's. Two down-projections: it is not. */
+/* Two up-projections behind a shared down-projection: the mean of the results is the merged adapter's. Two
+ * down-projections: it is not. */
 static void test_adamix_merge_examples(void **state)
 {
     static const struct {
@@ -458,8 +472,20 @@ static void test_adamix_merge_examples(void **state)
         float values[3][2];
         double mean[2], merged[2];
     } rows[] = {
-        {"experts=2 rank=1 share=down", 1, 2, {"down.weight", "up.0.weight", "up.1.weight"}, {{1, -1}, {1, 2}, {3, -2}}, {0.6914625, 0}, {0.6914625, 0}},
-        {"experts=2 rank=1 share=up", 2, 1, {"up.weight", "down.0.weight", "down.1.weight"}, {{1, 2}, {1, -1}, {-1, 1}}, {0.0957312, 0.1914625}, {0, 0}},
+        {"experts=2 rank=1 share=down",
+         1,
+         2,
+         {"down.weight", "up.0.weight", "up.1.weight"},
+         {{1, -1}, {1, 2}, {3, -2}},
+         {0.6914625, 0},
+         {0.6914625, 0}},
+        {"experts=2 rank=1 share=up",
+         2,
+         1,
+         {"up.weight", "down.0.weight", "down.1.weight"},
+         {{1, 2}, {1, -1}, {-1, 1}},
+         {0.0957312, 0.1914625},
+         {0, 0}},
     };
     static const double x[2] = {0.7, 0.2};
     const step_info any = {0};
@@ -478,7 +504,7 @@ static void test_adamix_merge_examples(void **state)
         }
         mean_over_draws(&t.d, t.a, rows[i].down, rows[i].up, x, 1, 2, y);
         assert_true(apart(y, rows[i].mean, 2) < 5e-8);
-        ASSERT_OK(adapter_merged(&merged, t.a, &t.d, &err));
+        ASSERT_OK(adapter_conclude(&merged, t.a, &t.d, &err));
         run_edge(&t.d, merged, 0, x, 1, 2, &any, y);
         assert_true(apart(y, rows[i].merged, 2) < 5e-8);
         adapter_free(merged, &t.d);
@@ -557,12 +583,14 @@ static void test_divergence_values(void **state)
     expect_near(p[0], 0.880797, 5e-7, "p");
     expect_near(divergence(p, q, 2), 0.327813, 5e-7, "KL(p || q)");
     expect_near(divergence(q, p, 2), 0.433781, 5e-7, "KL(q || p)");
-    expect_near(consistency((const float[]){2, 0}, (const float[]){0, 0}, 2, NULL, NULL), 0.380797, 5e-7, "half their sum");
+    expect_near(consistency((const float[]){2, 0}, (const float[]){0, 0}, 2, NULL, NULL), 0.380797, 5e-7,
+                "half their sum");
     assert_true(consistency((const float[]){5}, (const float[]){-3}, 1, NULL, NULL) == 0); /* one logit */
     assert_true(consistency((const float[]){1, 2, 3}, (const float[]){1, 2, 3}, 3, NULL, NULL) == 0);
 }
 
-/* The target of each divergence is constant: what reaches `a` is half the slope of KL(q || softmax(a)) at constant q, and not that of the whole. */
+/* The target of each divergence is constant: what reaches `a` is half the slope of KL(q || softmax(a)) at constant q,
+ * and not that of the whole. */
 static void test_divergence_targets(void **state)
 {
     static const float a[3] = {0.7f, -0.4f, 1.3f}, b[3] = {-0.2f, 0.9f, 0.1f};

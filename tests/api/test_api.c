@@ -102,7 +102,8 @@ static void test_refused(void **state)
 
     (void)state;
     assert_int_equal(inlay_model_open(&model, &(inlay_model_options){0}, &err), INLAY_ERR_USAGE);
-    assert_int_equal(inlay_model_open(&model, &(inlay_model_options){.backbone = VIT, .precision = "f16"}, &err), INLAY_ERR_USAGE);
+    assert_int_equal(inlay_model_open(&model, &(inlay_model_options){.backbone = VIT, .precision = "f16"}, &err),
+                     INLAY_ERR_USAGE);
     assert_int_equal(inlay_model_open(&model, &(inlay_model_options){.backbone = "/nowhere"}, &err), INLAY_ERR_IO);
     assert_null(model);
     assert_string_equal(inlay_version(), INLAY_VERSION_STRING);

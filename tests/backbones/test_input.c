@@ -8,7 +8,7 @@
 
 #include "backbones/labels.h"
 #include "patterns.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 #define ORACLE TEST_DATA "/oracle/"
 
@@ -39,14 +39,16 @@ static void write_json(const char *name, const json_t *root)
     free(text);
 }
 
-/* The tiny checkpoint of that name, with its config.json changed by `changes`; other files of an earlier one are removed. */
+/* The tiny checkpoint of that name, with its config.json changed by `changes`; other files of an earlier one are
+ * removed. */
 static void begin(const char *name, json_t *changes)
 {
     static const char *const others[] = {"preprocessor_config.json", "processor_config.json"};
     char command[500], path[300];
     json_t *config;
 
-    snprintf(command, sizeof command, "cp '" ORACLE "%s/model.safetensors' '" ORACLE "%s/config.json' '%s/'", name, name, folder);
+    snprintf(command, sizeof command, "cp '" ORACLE "%s/model.safetensors' '" ORACLE "%s/config.json' '%s/'", name,
+             name, folder);
     assert_int_equal(system(command), 0);
     for (size_t i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, others[i]);
@@ -76,15 +78,16 @@ static void lay_out(const json_t *line)
         begin("vit_hf", json_pack("{s:O}", "image_size", json_object_get(line, "size")));
         write_json("preprocessor_config.json", config);
     } else {
-        begin("vit", json_pack("{s:O, s:{s:i, s:i}}", "pretrained_cfg", config, "model_args", "num_heads", 2, "img_size",
-                               (int)json_integer_value(json_object_get(line, "size"))));
+        begin("vit", json_pack("{s:O, s:{s:i, s:i}}", "pretrained_cfg", config, "model_args", "num_heads", 2,
+                               "img_size", (int)json_integer_value(json_object_get(line, "size"))));
     }
 }
 
 static void compare_pixels(const json_t *line, const preprocess *p, const char *text)
 {
     const json_t *source = json_object_get(line, "source"), *values = json_object_get(line, "values");
-    image in = pattern((int)json_integer_value(json_array_get(source, 0)), (int)json_integer_value(json_array_get(source, 1)));
+    image in =
+        pattern((int)json_integer_value(json_array_get(source, 0)), (int)json_integer_value(json_array_get(source, 1)));
     uint8_t *pixels = malloc(preprocess_pixel_bytes(p));
     char found[20];
     inlay_error err;
@@ -94,7 +97,12 @@ static void compare_pixels(const json_t *line, const preprocess *p, const char *
     if (strcmp(found, json_string_value(json_object_get(line, "hash"))) != 0)
         fail_msg("other pixels: %s", text);
     for (int i = 0; i < 3; i++) {
-        int y = i == 0 ? 0 : i == 1 ? p->height / 2 : p->height - 1, x = i == 0 ? 0 : i == 1 ? p->width / 2 : p->width - 1;
+        int y = i == 0   ? 0
+                : i == 1 ? p->height / 2
+                         : p->height - 1,
+            x = i == 0   ? 0
+                : i == 1 ? p->width / 2
+                         : p->width - 1;
         for (int c = 0; c < 3; c++) {
             double wanted = json_number_value(json_array_get(values, (size_t)(3 * i + c)));
             double made = ((double)pixels[(y * p->width + x) * 3 + c] / 255 - (double)p->mean[c]) / (double)p->std[c];
@@ -120,7 +128,8 @@ static int check_line(const json_t *line)
     status = open_input(&b, &p, &err);
     if (status == INLAY_OK && refusal)
         fail_msg("was taken: %s", text);
-    if (status != INLAY_OK && !refusal && !(json_is_true(json_object_get(line, "may_refuse")) && status == INLAY_ERR_UNSUPPORTED))
+    if (status != INLAY_OK && !refusal &&
+        !(json_is_true(json_object_get(line, "may_refuse")) && status == INLAY_ERR_UNSUPPORTED))
         fail_msg("%s: %s", err.message, text);
     if (status == INLAY_OK)
         compare_pixels(line, &p, text);
@@ -209,9 +218,11 @@ static void test_unknown_keys_are_noted(void **state)
     assert_true(noted(b, "'sharpen' is not known and was not used"));
     assert_int_equal(b->notes.count, 1);
     backbone_close(b);
-    begin("vit", json_pack("{s:{s:[i,i,i], s:s, s:s}, s:i}", "pretrained_cfg", "input_size", 3, 32, 32, "tag", "x", "flavour", "y", "colour", 3));
+    begin("vit", json_pack("{s:{s:[i,i,i], s:s, s:s}, s:i}", "pretrained_cfg", "input_size", 3, 32, 32, "tag", "x",
+                           "flavour", "y", "colour", 3));
     b = opened();
-    assert_true(noted(b, "'flavour'") && noted(b, "'colour'") && noted(b, "'mean' is missing") && noted(b, "'crop_pct' is missing"));
+    assert_true(noted(b, "'flavour'") && noted(b, "'colour'") && noted(b, "'mean' is missing") &&
+                noted(b, "'crop_pct' is missing"));
     assert_false(noted(b, "'tag'"));
     backbone_close(b);
 }
@@ -224,7 +235,8 @@ static void test_processor_config(void **state)
     (void)state;
     begin("vit_hf", NULL);
     write_text("preprocessor_config.json", "{\"size\": 32, \"image_mean\": 0.25}");
-    write_text("processor_config.json", "{\"image_processor\": {\"size\": 32, \"image_mean\": 0.75}, \"processor_class\": \"X\"}");
+    write_text("processor_config.json",
+               "{\"image_processor\": {\"size\": 32, \"image_mean\": 0.75}, \"processor_class\": \"X\"}");
     b = opened();
     assert_float_equal(b->input.mean[0], 0.75f, 0);
     backbone_close(b);
@@ -263,7 +275,8 @@ static void expect_labels(const backbone *b, const char *const expected[5])
     assert_int_equal(b->shape.classes, 5);
     for (int i = 0; i < 5; i++)
         if (!expected[i] != !b->labels[i] || (expected[i] && strcmp(expected[i], b->labels[i]) != 0))
-            fail_msg("class %d is '%s', expected '%s'", i, b->labels[i] ? b->labels[i] : "-", expected[i] ? expected[i] : "-");
+            fail_msg("class %d is '%s', expected '%s'", i, b->labels[i] ? b->labels[i] : "-",
+                     expected[i] ? expected[i] : "-");
 }
 
 static void test_fewer_and_more_names(void **state)
@@ -272,13 +285,33 @@ static void test_fewer_and_more_names(void **state)
         const char *checkpoint, *key, *json, *expected[5], *note;
     } members[] = {
         {"vit_hf", "id2label", "{\"0\": \"A\", \"1\": \"B\"}", {"A", "B"}, "names for 2 classes, the head has 5"},
-        {"vit_hf", "id2label", "{\"4\": \"E\", \"1\": \"B\"}", {NULL, "B", NULL, NULL, "E"}, "names for 2 classes, the head has 5"},
-        {"vit_hf", "id2label", "{\"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": 7, \"4\": \"E\"}", {"A", "B", "C", "7", "E"}, NULL},
+        {"vit_hf",
+         "id2label",
+         "{\"4\": \"E\", \"1\": \"B\"}",
+         {NULL, "B", NULL, NULL, "E"},
+         "names for 2 classes, the head has 5"},
+        {"vit_hf",
+         "id2label",
+         "{\"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": 7, \"4\": \"E\"}",
+         {"A", "B", "C", "7", "E"},
+         NULL},
         {"vit_hf", "id2label", "{\"7\": \"H\", \"0\": \"A\"}", {"A"}, "names for 2 classes, the head has 5"},
         {"vit_hf", "id2label", "[\"A\", \"B\", \"C\", \"D\", \"E\"]", {"A", "B", "C", "D", "E"}, NULL},
-        {"vit_hf", "id2label", "{\"0\": \"A\", \"1\": null, \"2\": \"\"}", {"A"}, "names for 1 classes, the head has 5"},
-        {"vit", "label_names", "[\"A\", \"B\", \"C\", \"D\"]", {"A", "B", "C", "D"}, "names for 4 classes, the head has 5"},
-        {"vit", "label_names", "[\"A\", \"B\", \"C\", \"D\", \"E\", \"F\"]", {"A", "B", "C", "D", "E"}, "names for 6 classes, the head has 5"},
+        {"vit_hf",
+         "id2label",
+         "{\"0\": \"A\", \"1\": null, \"2\": \"\"}",
+         {"A"},
+         "names for 1 classes, the head has 5"},
+        {"vit",
+         "label_names",
+         "[\"A\", \"B\", \"C\", \"D\"]",
+         {"A", "B", "C", "D"},
+         "names for 4 classes, the head has 5"},
+        {"vit",
+         "label_names",
+         "[\"A\", \"B\", \"C\", \"D\", \"E\", \"F\"]",
+         {"A", "B", "C", "D", "E"},
+         "names for 6 classes, the head has 5"},
         {"vit", "label_names", "[\"A\", \"A\", \"A\", \"A\", \"A\"]", {"A", "A", "A", "A", "A"}, NULL},
         {"vit", "label_names", "{\"2\": \"C\"}", {NULL, NULL, "C"}, "names for 1 classes, the head has 5"},
     };
@@ -314,9 +347,14 @@ static void test_no_names(void **state)
 
 static void test_names_that_are_none(void **state)
 {
-    static const char *const members[][2] = {{"{\"A\": 0}", "has the key 'A'"}, {"{\"-1\": \"A\"}", "has the key '-1'"}, {"{\"1\": \"A\", \"01\": \"B\"}", "class 1 twice"},
-                                             {"{\"99999999999\": \"A\"}", "has the key"}, {"\"A\"", "expected a list of names"}, {"[[\"A\"]]", "the name of class 0"},
-                                             {"{\"1.0\": \"A\"}", "has the key"}, {"{\"\": \"A\"}", "has the key"}};
+    static const char *const members[][2] = {{"{\"A\": 0}", "has the key 'A'"},
+                                             {"{\"-1\": \"A\"}", "has the key '-1'"},
+                                             {"{\"1\": \"A\", \"01\": \"B\"}", "class 1 twice"},
+                                             {"{\"99999999999\": \"A\"}", "has the key"},
+                                             {"\"A\"", "expected a list of names"},
+                                             {"[[\"A\"]]", "the name of class 0"},
+                                             {"{\"1.0\": \"A\"}", "has the key"},
+                                             {"{\"\": \"A\"}", "has the key"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
@@ -324,19 +362,34 @@ static void test_names_that_are_none(void **state)
         expect_refused(members[i][1]);
     }
     begin("vit", NULL);
-    write_text("config.json", "{\"architecture\": \"x\", \"label_names\": [\"\xff\"], \"model_args\": {\"num_heads\": 2}}");
+    write_text("config.json",
+               "{\"architecture\": \"x\", \"label_names\": [\"\xff\"], \"model_args\": {\"num_heads\": 2}}");
     expect_refused("config.json: line 1");
-    write_text("config.json", "{\"architecture\": \"x\", \"label_names\": {\"0\": \"A\", \"0\": \"B\"}, \"model_args\": {\"num_heads\": 2}}");
+    write_text(
+        "config.json",
+        "{\"architecture\": \"x\", \"label_names\": {\"0\": \"A\", \"0\": \"B\"}, \"model_args\": {\"num_heads\": 2}}");
     expect_refused("config.json: line 1");
 }
 
 static void test_names_from_a_file(void **state)
 {
-    static const char *const good[] = {"A\nB\nC\nD\nE\n", "A\r\nB\r\nC\r\nD\r\nE", "\xEF\xBB\xBF" "A\n B\nC \nD\nE", " [\"A\", \"B\", \"C\", \"D\", \"E\"]",
-                                       "{\"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\", \"4\": \"E\"}", "{\"id2label\": {\"4\": \"E\", \"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\"}}",
-                                       "{\"label_names\": [\"A\", \"B\", \"C\", \"D\", \"E\"]}"};
-    static const char *const bad[][2] = {{"A\nB\n", "names 2 classes"}, {"A\nB\nC\nD\nE\nF\n", "names 6 classes"}, {"", "names 0 classes"}, {"A\n\nC\nD\nE\n", "line 2 is empty"},
-                                         {"A\nB\nC\nD\nE\xff\n", "line 5 is not text"}, {"[\"A\"", "line 1"}, {"{\"x\": 3}", "has the key 'x'"}, {"[1, 2, 3, 4]", "names 4 classes"}};
+    static const char *const good[] = {
+        "A\nB\nC\nD\nE\n",
+        "A\r\nB\r\nC\r\nD\r\nE",
+        "\xEF\xBB\xBF"
+        "A\n B\nC \nD\nE",
+        " [\"A\", \"B\", \"C\", \"D\", \"E\"]",
+        "{\"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\", \"4\": \"E\"}",
+        "{\"id2label\": {\"4\": \"E\", \"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\"}}",
+        "{\"label_names\": [\"A\", \"B\", \"C\", \"D\", \"E\"]}"};
+    static const char *const bad[][2] = {{"A\nB\n", "names 2 classes"},
+                                         {"A\nB\nC\nD\nE\nF\n", "names 6 classes"},
+                                         {"", "names 0 classes"},
+                                         {"A\n\nC\nD\nE\n", "line 2 is empty"},
+                                         {"A\nB\nC\nD\nE\xff\n", "line 5 is not text"},
+                                         {"[\"A\"", "line 1"},
+                                         {"{\"x\": 3}", "has the key 'x'"},
+                                         {"[1, 2, 3, 4]", "names 4 classes"}};
     char path[300];
     backbone *b;
     inlay_error err;
@@ -367,7 +420,14 @@ static void test_imagenet_names(void **state)
     static const struct {
         const char *tag;
         bool named;
-    } members[] = {{"augreg_in21k_ft_in1k", true}, {"in1k", true}, {"fb_dist_in1k", true}, {"augreg_in21k", false}, {"in1k_ft_in12k", false}, {"laion2b", false}, {"", false}, {"min1k", false}};
+    } members[] = {{"augreg_in21k_ft_in1k", true},
+                   {"in1k", true},
+                   {"fb_dist_in1k", true},
+                   {"augreg_in21k", false},
+                   {"in1k_ft_in12k", false},
+                   {"laion2b", false},
+                   {"", false},
+                   {"min1k", false}};
 
     (void)state;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
@@ -392,9 +452,15 @@ static void test_imagenet_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_pixels_as_the_libraries), cmocka_unit_test(test_unknown_keys_are_noted), cmocka_unit_test(test_processor_config),
-        cmocka_unit_test(test_without_a_processor),          cmocka_unit_test(test_fewer_and_more_names),   cmocka_unit_test(test_no_names),
-        cmocka_unit_test(test_names_that_are_none),          cmocka_unit_test(test_names_from_a_file),      cmocka_unit_test(test_imagenet_names),
+        cmocka_unit_test(test_same_pixels_as_the_libraries),
+        cmocka_unit_test(test_unknown_keys_are_noted),
+        cmocka_unit_test(test_processor_config),
+        cmocka_unit_test(test_without_a_processor),
+        cmocka_unit_test(test_fewer_and_more_names),
+        cmocka_unit_test(test_no_names),
+        cmocka_unit_test(test_names_that_are_none),
+        cmocka_unit_test(test_names_from_a_file),
+        cmocka_unit_test(test_imagenet_names),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

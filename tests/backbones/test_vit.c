@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "train/model.h"
+#include "infer/model.h"
 
 #define ORACLE TEST_DATA "/oracle/"
 #define TINY TEST_ASSETS "/backbones/vit_tiny_patch16_224"
@@ -23,7 +23,8 @@ static double largest(const float *found, const tensor_view *expected)
     return most;
 }
 
-static void compare(const device *d, program *p, value v, int64_t batch, const tensor_set *oracle, const char *name, double limit, const char *where)
+static void compare(const device *d, program *p, value v, int64_t batch, const tensor_set *oracle, const char *name,
+                    double limit, const char *where)
 {
     const tensor_view *t = tensor_set_find(oracle, name);
     float *found;
@@ -37,7 +38,8 @@ static void compare(const device *d, program *p, value v, int64_t batch, const t
 }
 
 /* Runs the checkpoint at `path` on the oracle's pixels and compares logits and every block's output. */
-static void check(const char *path, const char *oracle_path, int64_t image_size, const kernels *k, double limit, bool blocks)
+static void check(const char *path, const char *oracle_path, int64_t image_size, const kernels *k, double limit,
+                  bool blocks)
 {
     inlay_error err;
     device d;
@@ -80,14 +82,21 @@ static void check(const char *path, const char *oracle_path, int64_t image_size,
 
 static void test_namings(void **state)
 {
-    static const char *const paths[] = {"vit", "vit_hf", "vit_hf5", "vit_jax.npz", "vit_sharded", "vit_sharded/model.safetensors.index.json", "vit/model.safetensors"};
+    static const char *const paths[] = {"vit",
+                                        "vit_hf",
+                                        "vit_hf5",
+                                        "vit_jax.npz",
+                                        "vit_sharded",
+                                        "vit_sharded/model.safetensors.index.json",
+                                        "vit/model.safetensors"};
 
     (void)state;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         char path[256];
         snprintf(path, sizeof path, ORACLE "%s", paths[i]);
         check(path, ORACLE "base.safetensors", 0, &kernels_reference, 2e-6, true);
-        check(path, ORACLE "base.safetensors", 0, &kernels_reference, 2e-6, false); /* only the class token in the last block */
+        check(path, ORACLE "base.safetensors", 0, &kernels_reference, 2e-6,
+              false); /* only the class token in the last block */
         for (int k = 0; kernels_table[k]; k++)
             if (kernels_table[k]->available())
                 check(path, ORACLE "base.safetensors", 0, kernels_table[k], 5e-5, true);
@@ -102,7 +111,8 @@ static void test_variants(void **state)
     (void)state;
     for (size_t i = 0; i < json_array_size(variants); i++) {
         const json_t *item = json_array_get(variants, i);
-        json_int_t height = json_integer_value(json_object_get(item, "height")), width = json_integer_value(json_object_get(item, "width"));
+        json_int_t height = json_integer_value(json_object_get(item, "height")),
+                   width = json_integer_value(json_object_get(item, "width"));
         char path[256], expected[256];
         if (height != width) /* --image-size gives squares only */
             continue;
@@ -225,7 +235,8 @@ static void test_real(void **state)
     ASSERT_OK(predictor_open(&p, &request, 8, &err));
     for (size_t i = 0; i < 8; i++) {
         char path[512];
-        snprintf(path, sizeof path, TEST_ASSETS "/data/imagenet_sample/%s", json_string_value(json_object_get(json_array_get(images, i), "path")));
+        snprintf(path, sizeof path, TEST_ASSETS "/data/imagenet_sample/%s",
+                 json_string_value(json_object_get(json_array_get(images, i), "path")));
         ASSERT_OK(preprocess_file(&prep, path, false, (rng_stream){0},
                                   (uint8_t *)predictor_pixels(&p) + i * preprocess_pixel_bytes(&prep), NULL, &err));
     }

@@ -18,7 +18,8 @@ static bool is_zero(const unsigned char *bytes, size_t size)
     return true;
 }
 
-/* Blocks are zeroed, aligned and do not overlap: each is filled with its own byte, and all are looked at again at the end. */
+/* Blocks are zeroed, aligned and do not overlap: each is filled with its own byte, and all are looked at again at the
+ * end. */
 static void test_blocks_are_apart(void **state)
 {
     enum { COUNT = 3000 };

@@ -144,8 +144,9 @@ static void test_conversions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names_and_sizes), cmocka_unit_test(test_bf16_round_trip), cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_bf16_is_nearest), cmocka_unit_test(test_f16_all_values),  cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_names_and_sizes), cmocka_unit_test(test_bf16_round_trip),
+        cmocka_unit_test(test_bf16_rounding),   cmocka_unit_test(test_bf16_is_nearest),
+        cmocka_unit_test(test_f16_all_values),  cmocka_unit_test(test_conversions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

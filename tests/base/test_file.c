@@ -164,13 +164,15 @@ static void test_messages(void **state)
     char hex[65];
 
     assert_int_equal(file_map_open(&map, in(p, "none"), &err), INLAY_ERR_IO);
-    assert_string_equal(err.message, arena_printf(p->memory, "cannot open '%s/none': No such file or directory", p->folder));
+    assert_string_equal(err.message,
+                        arena_printf(p->memory, "cannot open '%s/none': No such file or directory", p->folder));
     assert_null(map.data);
     assert_int_equal(file_sha256(in(p, "none"), hex, &err), INLAY_ERR_IO);
     assert_int_equal(file_map_open(&map, p->folder, &err), INLAY_ERR_IO);
     assert_string_equal(err.message, arena_printf(p->memory, "'%s' is not a regular file", p->folder));
     assert_int_equal(file_write(in(p, "none/a"), "x", 1, &err), INLAY_ERR_IO);
-    assert_string_equal(err.message, arena_printf(p->memory, "cannot write '%s/none/a': No such file or directory", p->folder));
+    assert_string_equal(err.message,
+                        arena_printf(p->memory, "cannot write '%s/none/a': No such file or directory", p->folder));
     assert_int_equal(file_write(p->folder, "x", 1, &err), INLAY_ERR_IO); /* a folder is not replaced */
     assert_string_equal(err.message, arena_printf(p->memory, "cannot write '%s': Is a directory", p->folder));
     assert_false(file_exists(arena_printf(p->memory, "%s.tmp", p->folder)));

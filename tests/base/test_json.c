@@ -72,8 +72,7 @@ static void test_encode_and_read(void **state)
     assert_int_equal(json_read(&object, path, &err), INLAY_ERR_FORMAT);
     assert_non_null(strstr(err.message, "a.json: line 1, column 7"));
     snprintf(path, sizeof path, "%s/absent.json", folder);
-    assert_int_equal(json_read(&object, path, &err),
-                     INLAY_ERR_IO); /* why it cannot be read, not that it is no JSON */
+    assert_int_equal(json_read(&object, path, &err), INLAY_ERR_IO); /* why it cannot be read, not that it is no JSON */
     assert_non_null(strstr(err.message, "No such file"));
     assert_int_equal(json_read(&object, folder, &err), INLAY_ERR_IO);
     support_remove(folder);

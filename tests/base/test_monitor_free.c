@@ -27,7 +27,7 @@ static void put(const char *name, const char *text)
     fclose(out);
 }
 
-#define MEMINFO                                                                                                        \
+#define MEMINFO \
     "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nSwapFree: 99999999 kB\n"
 #define AVAILABLE ((uint64_t)8000000 * 1024)
 #define GROUP "sys/fs/cgroup/"
@@ -67,7 +67,7 @@ static void test_version_two(void **state)
     put(GROUP "a/b/memory.stat", "anon 1\ninactive_file 300000000\nactive_file 100000000\nfile 500000000\n");
     put(GROUP "a/b/memory.swap.max", "9000000000\n");
     assert_true(monitor_free(root) == 2400000000u); /* what files are cached in is taken back */
-    put(GROUP "a/memory.max", "2000000000\n"); /* the group above has less */
+    put(GROUP "a/memory.max", "2000000000\n");      /* the group above has less */
     put(GROUP "a/memory.current", "1500000000\n");
     assert_true(monitor_free(root) == 500000000u);
     put(GROUP "a/memory.current", "2500000000\n"); /* its limit was lowered: nothing, which is not unknown */
@@ -133,7 +133,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_machine_alone),   TEST(test_version_two),        TEST(test_version_one),
+        TEST(test_machine_alone),    TEST(test_version_two),        TEST(test_version_one),
         TEST(test_nothing_is_known), TEST(test_limit_of_addresses),
     };
 

@@ -11,22 +11,22 @@
 #include "base/options.h"
 
 static const option_spec adapter_table[] = {
-    {"rank", OPTION_INT, "8", NULL, 1, 65536, "N", "width of the bottleneck", false},
-    {"scale", OPTION_REAL, "1", NULL, -1e6, 1e6, "X", "factor on the adapter's output", false},
-    {"activation", OPTION_CHOICE, "gelu", "none|relu|gelu|gelu_tanh", 0, 0, NULL, "between the two projections", false},
-    {"bias", OPTION_FLAG, "true", NULL, 0, 0, NULL, "biases in both projections", false},
-    {"layernorm", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "a trained LayerNorm in front", false},
-    {"drop_path", OPTION_REAL, "0", NULL, 0, 0.95, "P", "stochastic depth on the adapter", false},
+    OPT_INT("rank", "8", 1, 65536, "N", "width of the bottleneck"),
+    OPT_REAL("scale", "1", -1e6, 1e6, "X", "factor on the adapter's output"),
+    OPT_CHOICE("activation", "gelu", "none|relu|gelu|gelu_tanh", "between the two projections"),
+    OPT_FLAG_ON("bias", "biases in both projections"),
+    OPT_FLAG("layernorm", "a trained LayerNorm in front"),
+    OPT_REAL("drop_path", "0", 0, 0.95, "P", "stochastic depth on the adapter"),
     {0},
 };
 
 static const option_spec training_table[] = {
-    {"data", OPTION_STRING, NULL, NULL, 0, 0, "DIR", "folder of images", false},
-    {"label", OPTION_STRING, NULL, NULL, 0, 0, NULL, "a class to use", true},
-    {"offset", OPTION_INT, NULL, NULL, 0, 0, NULL, "any whole number", false},
-    {"method", OPTION_STRING, "adapter_plus", NULL, 0, 0, "METHOD", "how to tune", false},
-    {"help", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "shows this text", false},
-    {"version", OPTION_FLAG, NULL, NULL, 0, 0, NULL, "shows the version", false},
+    OPT_TEXT("data", NULL, "DIR", "folder of images"),
+    OPT_LIST("label", NULL, NULL, "a class to use"),
+    OPT_INT("offset", NULL, 0, 0, NULL, "any whole number"),
+    OPT_TEXT("method", "adapter_plus", "METHOD", "how to tune"),
+    OPT_FLAG("help", "shows this text"),
+    OPT_FLAG("version", "shows the version"),
     {0},
 };
 
@@ -96,8 +96,8 @@ static void test_spellings(void **state)
 
     (void)state;
     assert_int_equal(parse(o, &err,
-                           WORDS("--rank", "16", "--scale=-0.5", "--drop-path", ".25", "--no-bias", "--layernorm", "--activation=gelu_tanh",
-                                 "--data", "pets", "-h")),
+                           WORDS("--rank", "16", "--scale=-0.5", "--drop-path", ".25", "--no-bias", "--layernorm",
+                                 "--activation=gelu_tanh", "--data", "pets", "-h")),
                      INLAY_OK);
     assert_int_equal(options_int(o, "rank"), 16);
     assert_true(options_real(o, "rank") == 16);
@@ -114,7 +114,9 @@ static void test_spellings(void **state)
     options_free(o);
 
     o = both_tables();
-    assert_int_equal(parse(o, &err, WORDS("--drop_path", "0.5", "--bias=off", "--layernorm=yes", "--no_bias", "--data=--odd=x")), INLAY_OK);
+    assert_int_equal(
+        parse(o, &err, WORDS("--drop_path", "0.5", "--bias=off", "--layernorm=yes", "--no_bias", "--data=--odd=x")),
+        INLAY_OK);
     assert_true(options_real(o, "drop_path") == 0.5);
     assert_false(options_flag(o, "bias"));
     assert_true(options_flag(o, "layernorm"));
@@ -191,7 +193,8 @@ static void test_unknown_names(void **state)
     refuses(WORDS("--droppath=0.1"), "unknown option '--droppath', did you mean '--drop-path'?");
     refuses(WORDS("--act", "relu"), "unknown option '--act', did you mean '--activation'?");
     refuses(WORDS("--no-bais"), "unknown option '--no-bais', did you mean '--no-bias'?");
-    refuses(WORDS("--emthdo", "x"), "unknown option '--emthdo', did you mean '--method'?"); /* an exchange is one slip, not two */
+    refuses(WORDS("--emthdo", "x"),
+            "unknown option '--emthdo', did you mean '--method'?"); /* an exchange is one slip, not two */
     refuses(WORDS("-rank", "4"), "unknown option '-rank', did you mean '--rank'?");
     refuses(WORDS("--zebra"), "unknown option '--zebra'");
     refuses(WORDS("-x"), "unknown option '-x'");
@@ -258,7 +261,8 @@ static void test_extreme_numbers_are_kept(void **state)
     assert_int_equal(parse(o, &err, WORDS("--offset", "+9007199254740993")), INLAY_OK);
     assert_true(options_int(o, "offset") == 9007199254740993); /* not through a double */
     assert_string_equal(options_string(o, "offset"), "9007199254740993");
-    assert_int_equal(parse(o, &err, WORDS("--rank", "65536", "--drop-path", "0.95")), INLAY_OK); /* ranges are inclusive */
+    assert_int_equal(parse(o, &err, WORDS("--rank", "65536", "--drop-path", "0.95")),
+                     INLAY_OK); /* ranges are inclusive */
     assert_int_equal(options_int(o, "rank"), 65536);
     assert_int_equal(parse(o, &err, WORDS("--rank", "65537")), INLAY_ERR_USAGE);
     options_free(o);
@@ -351,7 +355,8 @@ static void test_default(void **state)
 
 static void test_peek(void **state)
 {
-    char *argv[] = {"inlay", "train", "--unknown", "x", "--method", "lora", "--method=vpt", "--data", "--method", "--", "--method", "full"};
+    char *argv[] = {"inlay",        "train",  "--unknown", "x",  "--method", "lora",
+                    "--method=vpt", "--data", "--method",  "--", "--method", "full"};
     int argc = (int)(sizeof argv / sizeof *argv);
 
     (void)state;
@@ -386,15 +391,17 @@ static void test_each(void **state)
     assert_string_equal(all, "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 ");
     all[0] = '\0';
     options_each(o, NULL, write_down, all);
-    assert_string_equal(all, "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 label=a label=b method=adapter_plus "
-                             "help=false version=false ");
+    assert_string_equal(
+        all,
+        "rank=7 scale=2.50 activation=gelu bias=true layernorm=false drop_path=0 label=a label=b method=adapter_plus "
+        "help=false version=false ");
     options_free(o);
 }
 
 static const option_spec long_table[] = {
-    {"a_name_that_does_not_fit", OPTION_STRING, NULL, NULL, 0, 0, "SOMEWHERE",
-     "this sentence is long enough that it has to be continued on a second line of the help", true},
-    {"seed", OPTION_INT, "0", NULL, 0, 4294967295.0, NULL, ".5 begins like a request and has a \\ inside", false},
+    OPT_LIST("a_name_that_does_not_fit", NULL, "SOMEWHERE",
+             "this sentence is long enough that it has to be continued on a second line of the help"),
+    OPT_INT("seed", "0", 0, 4294967295.0, NULL, ".5 begins like a request and has a \\ inside"),
     {0},
 };
 
@@ -411,27 +418,28 @@ static void test_help(void **state)
     options_add_table(o, "More", long_table);
     options_help(o, out);
     fclose(out);
-    assert_string_equal(text, "Adapter:\n"
-                              "  --rank N                  width of the bottleneck (1 to 65536; default 64)\n"
-                              "  --scale X                 factor on the adapter's output (default 1)\n"
-                              "  --activation NAME         between the two projections (none, relu, gelu, gelu_tanh; default gelu)\n"
-                              "  --[no-]bias               biases in both projections (default on)\n"
-                              "  --layernorm               a trained LayerNorm in front\n"
-                              "  --drop-path P             stochastic depth on the adapter (0 to 0.95; default 0)\n"
-                              "\n"
-                              "Training:\n"
-                              "  --data DIR                folder of images\n"
-                              "  --label TEXT              a class to use (repeatable)\n"
-                              "  --offset N                any whole number\n"
-                              "  --method METHOD           how to tune (default adapter_plus)\n"
-                              "  -h, --help                shows this text\n"
-                              "  --version                 shows the version\n"
-                              "\n"
-                              "More:\n"
-                              "  --a-name-that-does-not-fit SOMEWHERE\n"
-                              "                            this sentence is long enough that it has to be continued on a second\n"
-                              "                            line of the help (repeatable)\n"
-                              "  --seed N                  .5 begins like a request and has a \\ inside (at least 0; default 0)\n");
+    assert_string_equal(
+        text, "Adapter:\n"
+              "  --rank N                  width of the bottleneck (1 to 65536; default 64)\n"
+              "  --scale X                 factor on the adapter's output (default 1)\n"
+              "  --activation NAME         between the two projections (none, relu, gelu, gelu_tanh; default gelu)\n"
+              "  --[no-]bias               biases in both projections (default on)\n"
+              "  --layernorm               a trained LayerNorm in front\n"
+              "  --drop-path P             stochastic depth on the adapter (0 to 0.95; default 0)\n"
+              "\n"
+              "Training:\n"
+              "  --data DIR                folder of images\n"
+              "  --label TEXT              a class to use (repeatable)\n"
+              "  --offset N                any whole number\n"
+              "  --method METHOD           how to tune (default adapter_plus)\n"
+              "  -h, --help                shows this text\n"
+              "  --version                 shows the version\n"
+              "\n"
+              "More:\n"
+              "  --a-name-that-does-not-fit SOMEWHERE\n"
+              "                            this sentence is long enough that it has to be continued on a second\n"
+              "                            line of the help (repeatable)\n"
+              "  --seed N                  .5 begins like a request and has a \\ inside (at least 0; default 0)\n");
     free(text);
     options_free(o);
 }
@@ -448,9 +456,8 @@ static void test_mdoc(void **state)
     options_add_table(o, "More", long_table);
     options_mdoc(o, out);
     fclose(out);
-    assert_non_null(strstr(
-        text,
-        ".Sh OPTIONS\n.Ss Adapter\n.Bl -tag -width Ds\n.It Fl -rank Ar \\&N\nWidth of the bottleneck.\n1 to 65536.\nThe default is 8.\n"));
+    assert_non_null(strstr(text, ".Sh OPTIONS\n.Ss Adapter\n.Bl -tag -width Ds\n.It Fl -rank Ar \\&N\nWidth of the "
+                                 "bottleneck.\n1 to 65536.\nThe default is 8.\n"));
     assert_non_null(strstr(text, "One of none, relu, gelu, gelu_tanh.\nThe default is gelu.\n"));
     assert_non_null(strstr(text, ".It Fl -no-bias\nBiases in both projections.\nOn unless switched off.\n"));
     assert_non_null(strstr(text, ".El\n.Ss More\n"));
@@ -473,7 +480,8 @@ int main(void)
         cmocka_unit_test(test_bad_values),
         cmocka_unit_test(test_extreme_numbers_are_kept),
         cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_set), cmocka_unit_test(test_default),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_default),
         cmocka_unit_test(test_peek),
         cmocka_unit_test(test_each),
         cmocka_unit_test(test_help),

@@ -5,7 +5,7 @@
 #include "base/options.h"
 
 static const option_spec table[] = {
-    {"memory", OPTION_SIZE, NULL, NULL, 0, 0, NULL, "what may be taken", false},
+    OPT_SIZE("memory", NULL, NULL, "what may be taken"),
     {0},
 };
 

@@ -216,9 +216,13 @@ static void test_pinned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_rounds), cmocka_unit_test(test_rounds_see_each_other), cmocka_unit_test(test_shares_cover_exactly),
-        cmocka_unit_test(test_bad_sizes),   cmocka_unit_test(test_short_lives),
-        cmocka_unit_test(test_more_threads_than_processors), cmocka_unit_test(test_pinned),
+        cmocka_unit_test(test_many_rounds),
+        cmocka_unit_test(test_rounds_see_each_other),
+        cmocka_unit_test(test_shares_cover_exactly),
+        cmocka_unit_test(test_bad_sizes),
+        cmocka_unit_test(test_short_lives),
+        cmocka_unit_test(test_more_threads_than_processors),
+        cmocka_unit_test(test_pinned),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Random numbers: the generator against known answers, the distributions against their moments, and independence of what else is drawn. */
+/* Random numbers: the generator against known answers, the distributions against their moments, and independence of
+ * what else is drawn. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,15 +15,17 @@
 
 #define COUNT 200000
 
-static const rng_stream stream = {.seed = 42, .purpose = RNG_TEST, .site = 3, .step = 7};
+static const rng_stream stream = {.seed = 42, .purpose = RNG_TEST, .stream = 3, .step = 7};
 
 /* The known answers of the Random123 distribution for philox4x32 with 10 rounds. */
 static void test_philox_known_answers(void **state)
 {
     static const uint32_t rows[][10] = {
         {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1},
+        {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6,
+         0x6d5451fd},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420,
+         0x24126ea1},
     };
     uint32_t out[4];
 
@@ -56,7 +59,7 @@ static void test_streams_differ(void **state)
     others[1].seed++;
     others[2].seed += 1ull << 32;
     others[3].purpose = RNG_INIT;
-    others[4].site++;
+    others[4].stream++;
     others[5].step++;
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < i; j++)

@@ -41,7 +41,9 @@ static void test_messages_are_one_clean_line(void **state)
     (void)state;
     error_set(&err, INLAY_ERR_IO, "cannot open '%s'", "a\033[2J\nb");
     assert_string_equal(err.message, "cannot open 'a\\x1b[2J\\x0ab'");
-    error_prefix(&err, "'%s'", "\x9b" "1m");
+    error_prefix(&err, "'%s'",
+                 "\x9b"
+                 "1m");
     assert_string_equal(err.message, "'\\x9b1m': cannot open 'a\\x1b[2J\\x0ab'");
 }
 

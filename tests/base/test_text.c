@@ -118,13 +118,13 @@ static void test_columns(void **state)
 }
 
 /* text = what the statement writes to `out`, for the caller to free. */
-#define WRITTEN(text, statement)                                                                                                           \
-    do {                                                                                                                                   \
-        size_t size_;                                                                                                                      \
-        FILE *out = open_memstream(&(text), &size_);                                                                                       \
-        assert_non_null(out);                                                                                                              \
-        statement;                                                                                                                         \
-        fclose(out);                                                                                                                       \
+#define WRITTEN(text, statement)                     \
+    do {                                             \
+        size_t size_;                                \
+        FILE *out = open_memstream(&(text), &size_); \
+        assert_non_null(out);                        \
+        statement;                                   \
+        fclose(out);                                 \
     } while (0)
 
 static void test_wrapping(void **state)

@@ -1,4 +1,5 @@
-/* The command, used as a person would: every subcommand on a tiny checkpoint, wrong input, interruption, exit statuses. */
+/* The command, used as a person would: every subcommand on a tiny checkpoint, wrong input, interruption, exit statuses.
+ */
 #include "command.h"
 
 #include "formats/image.h"
@@ -13,7 +14,8 @@
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"train", "eval", "predict", "inspect", "methods", "fold", "prune", "pretrain", "unpack", "bench"};
+    static const char *const commands[] = {"train", "eval",  "predict",  "inspect", "methods",
+                                           "fold",  "prune", "pretrain", "unpack",  "bench"};
 
     (void)state;
     expect(inlay("--help"), 0);
@@ -36,7 +38,9 @@ static void test_train_eval_predict(void **state)
     (void)state;
     expect(inlay(TRAIN "--method adapter_plus --rank 4 --output run --train-on train+val"), 0);
     assert_non_null(strstr(text_of("out.txt"), "top-1"));
-    expect(inlay("eval --backbone " VIT " --adapter run --data data --split test --json --quiet --confusion confusion.csv"), 0);
+    expect(inlay("eval --backbone " VIT
+                 " --adapter run --data data --split test --json --quiet --confusion confusion.csv"),
+           0);
     root = json_of("out.txt");
     assert_int_equal(json_integer_value(json_object_get(root, "count")), 9);
     assert_true(json_number_value(json_object_get(root, "top1")) > 0.9);
@@ -50,7 +54,8 @@ static void test_train_eval_predict(void **state)
     const json_t *first = json_array_get(json_object_get(root, "results"), 0);
     assert_int_equal(json_array_size(json_object_get(first, "logits")), 3);
     assert_int_equal(json_array_size(json_object_get(first, "top")), 2);
-    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(first, "top"), 0), "label")), "class1");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(first, "top"), 0), "label")),
+                        "class1");
     json_decref(root);
     expect(inlay("inspect run --json"), 0);
     root = json_of("out.txt");
@@ -94,7 +99,9 @@ static void test_fold(void **state)
         const char *text;
         double difference;
         expect(inlay(TRAIN "--method %s --output run-%s", methods[i], methods[i]), 0);
-        expect(inlay("fold --backbone " VIT " --adapter run-%s --output folded-%s --precision f32", methods[i], methods[i]), 0);
+        expect(inlay("fold --backbone " VIT " --adapter run-%s --output folded-%s --precision f32", methods[i],
+                     methods[i]),
+               0);
         text = strstr(text_of("out.txt"), "largest difference of the logits ");
         assert_non_null(text);
         difference = strtod(text + strlen("largest difference of the logits "), NULL);
@@ -111,19 +118,24 @@ static void test_bench_profile(void)
 {
     json_t *root;
 
-    expect(inlay("bench --backbone " VIT " --runs 2 --batch-size 3 --threads 1 --precision f32 --json --quiet --profile"), 0);
+    expect(
+        inlay("bench --backbone " VIT " --runs 2 --batch-size 3 --threads 1 --precision f32 --json --quiet --profile"),
+        0);
     root = json_of("out.txt");
     for (int pass = 0; pass < 2; pass++) {
-        const json_t *one = json_object_get(json_array_get(json_object_get(root, "results"), 0), pass ? "training" : "inference");
+        const json_t *one =
+            json_object_get(json_array_get(json_object_get(root, "results"), 0), pass ? "training" : "inference");
         const json_t *times = json_object_get(one, "operations_for_each_image");
-        double rate = json_number_value(json_object_get(one, "images_per_second")), counted = json_number_value(json_object_get(one, "gflops")) / rate * 1e9, sum = 0;
+        double rate = json_number_value(json_object_get(one, "images_per_second")),
+               counted = json_number_value(json_object_get(one, "gflops")) / rate * 1e9, sum = 0;
         assert_true(json_array_size(times) > 5);
         for (size_t i = 0; i < json_array_size(times); i++) {
             const json_t *time = json_array_get(times, i);
             double backward = json_number_value(json_object_get(time, "backward_seconds"));
             assert_true(json_number_value(json_object_get(time, "forward_seconds")) >= 0);
             assert_true(pass ? backward >= 0 : backward == 0);
-            sum += json_number_value(json_object_get(time, "forward_operations")) + json_number_value(json_object_get(time, "backward_operations"));
+            sum += json_number_value(json_object_get(time, "forward_operations")) +
+                   json_number_value(json_object_get(time, "backward_operations"));
         }
         /* dropped samples do nothing in a frozen branch */
         assert_true(pass ? sum > 0.5 * counted && sum < counted * 1.001 : fabs(sum / counted - 1) < 1e-6);
@@ -136,7 +148,9 @@ static void test_bench(void **state)
     json_t *root;
 
     (void)state;
-    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 3 --threads 1,2,1 --precision f32,bf16 --json --quiet"), 0);
+    expect(
+        inlay("bench --backbone " VIT " --runs 1 --batch-size 3 --threads 1,2,1 --precision f32,bf16 --json --quiet"),
+        0);
     root = json_of("out.txt");
     assert_true(json_string_length(json_object_get(root, "processor")) > 0);
     assert_true(json_string_length(json_object_get(root, "kernels")) > 0);
@@ -158,16 +172,20 @@ static void test_bench(void **state)
     }
     json_decref(root);
     test_bench_profile();
-    expect(inlay("bench --backbone " VIT " --runs 1 --batch-size 2 --threads 1 --precision auto --method lora --rank 2 --profile"), 0);
+    expect(inlay("bench --backbone " VIT
+                 " --runs 1 --batch-size 2 --threads 1 --precision auto --method lora --rank 2 --profile"),
+           0);
     assert_non_null(strstr(text_of("out.txt"), "lora, batch 2, best of 1"));
     assert_non_null(strstr(text_of("out.txt"), "training, for each image"));
     assert_non_null(strstr(text_of("out.txt"), "% of time"));
     assert_non_null(strstr(text_of("out.txt"), "% of peak"));
     assert_non_null(strstr(text_of("err.txt"), "measuring"));
     expect_error(inlay("bench"), 2, "--backbone is missing");
-    expect_error(inlay("bench --backbone " VIT " --threads 1,many"), 2, "--threads: 'many' is no number from 0 to 1024");
+    expect_error(inlay("bench --backbone " VIT " --threads 1,many"), 2,
+                 "--threads: 'many' is no number from 0 to 1024");
     expect_error(inlay("bench --backbone " VIT " --precision f32,f16"), 2, "--precision: 'f16' is none of");
-    expect_error(inlay("bench --backbone " VIT " --threads 1024 --pin-threads --quiet"), 2, "1024 threads cannot be pinned");
+    expect_error(inlay("bench --backbone " VIT " --threads 1024 --pin-threads --quiet"), 2,
+                 "1024 threads cannot be pinned");
     expect_error(inlay("bench --backbone data --runs 1"), 1, "data");
 }
 
@@ -186,7 +204,9 @@ static void test_cache_dir(void **state)
 
     (void)state;
     for (int run = 0; run < 2; run++) {
-        expect(inlay("train --backbone " VIT " --data data --epochs 2 --batch-size 4 --overwrite --output cached --cache-dir kept --backbone-drop-path 0"), 0);
+        expect(inlay("train --backbone " VIT " --data data --epochs 2 --batch-size 4 --overwrite --output cached "
+                     "--cache-dir kept --backbone-drop-path 0"),
+               0);
         assert_non_null(strstr(text_of("err.txt"), "of cached features in 'kept'"));
         assert_int_equal(strstr(text_of("err.txt"), "(of 18 of 18 images from an earlier run)") != NULL, run);
         root = json_of("cached/results.json");
@@ -202,7 +222,9 @@ static void test_cache_dir(void **state)
 static void test_pretrain(void **state)
 {
     (void)state;
-    expect(inlay("pretrain --data data --output scratch --width 16 --depth 2 --heads 2 --patch 4 --image-size 16 --epochs 3 --batch-size 6 --warmup-epochs 1 --quiet"), 0);
+    expect(inlay("pretrain --data data --output scratch --width 16 --depth 2 --heads 2 --patch 4 --image-size 16 "
+                 "--epochs 3 --batch-size 6 --warmup-epochs 1 --quiet"),
+           0);
     expect(inlay("eval --backbone scratch --data data --quiet --json"), 0);
     expect(inlay("train --backbone scratch --data data --output on-scratch --epochs 2 --batch-size 6 --quiet"), 0);
 }
@@ -240,14 +262,17 @@ static void test_wrong_input(void **state)
     ASSERT_OK(file_make_folder(path, &err));
     assert_int_equal(system("true"), 0);
     char command[800];
-    snprintf(command, sizeof command, "head -c 5000 " VIT "/model.safetensors > '%s/model.safetensors' && cp " VIT "/config.json '%s/'", path, path);
+    snprintf(command, sizeof command,
+             "head -c 5000 " VIT "/model.safetensors > '%s/model.safetensors' && cp " VIT "/config.json '%s/'", path,
+             path);
     assert_int_equal(system(command), 0);
     expect_error(inlay("inspect cut"), 1, "cut/model.safetensors");
     path_in(path, "list.csv");
     ASSERT_OK(file_write(path, "file,label\na.jpg,1\n", 19, &err));
     expect_error(inlay("eval --backbone " VIT " --data list.csv"), 1, "path");
     expect(inlay(TRAIN "--output other"), 0);
-    expect_error(inlay("eval --backbone " TEST_DATA "/oracle/variants/layerscale --adapter other --data data --quiet"), 1, "another backbone");
+    expect_error(inlay("eval --backbone " TEST_DATA "/oracle/variants/layerscale --adapter other --data data --quiet"),
+                 1, "another backbone");
     expect_error(inlay(TRAIN "--output other"), 2, "--resume");
     expect(inlay(TRAIN "--output other --resume"), 0);
     assert_non_null(strstr(text_of("out.txt"), "complete"));
@@ -261,7 +286,9 @@ static void test_full_disk(void **state)
     int status;
 
     (void)state;
-    snprintf(command, sizeof command, "cd '%s' && (ulimit -f 8; trap '' XFSZ; '%s' " TRAIN "--method full --output small >out.txt 2>err.txt)", folder, INLAY_BINARY);
+    snprintf(command, sizeof command,
+             "cd '%s' && (ulimit -f 8; trap '' XFSZ; '%s' " TRAIN "--method full --output small >out.txt 2>err.txt)",
+             folder, INLAY_BINARY);
     status = system(command);
     assert_int_equal(WEXITSTATUS(status), 1);
     assert_non_null(strstr(text_of("err.txt"), "cannot write"));
@@ -277,13 +304,19 @@ static void test_interrupt(void **state)
     (void)state;
     path_in(pid_path, "pid");
     expect(inlay(TRAIN "--epochs 300 --output whole"), 0);
-    snprintf(command, sizeof command, "cd '%s' && { '%s' " TRAIN "--epochs 300 --output stopped >out.txt 2>err.txt & echo $! > pid; }", folder, INLAY_BINARY);
+    snprintf(command, sizeof command,
+             "cd '%s' && { '%s' " TRAIN "--epochs 300 --output stopped >out.txt 2>err.txt & echo $! > pid; }", folder,
+             INLAY_BINARY);
     assert_int_equal(system(command), 0);
     nanosleep(&moment, NULL);
-    snprintf(command, sizeof command, "kill -TERM $(cat '%s'); while kill -0 $(cat '%s') 2>/dev/null; do sleep 0.05; done", pid_path, pid_path);
+    snprintf(command, sizeof command,
+             "kill -TERM $(cat '%s'); while kill -0 $(cat '%s') 2>/dev/null; do sleep 0.05; done", pid_path, pid_path);
     (void)!system(command);
     expect(inlay(TRAIN "--epochs 300 --output stopped --resume"), 0);
-    snprintf(command, sizeof command, "cd '%s' && cmp whole/adapter.safetensors stopped/adapter.safetensors && cmp whole/adapter.json stopped/adapter.json", folder);
+    snprintf(command, sizeof command,
+             "cd '%s' && cmp whole/adapter.safetensors stopped/adapter.safetensors && cmp whole/adapter.json "
+             "stopped/adapter.json",
+             folder);
     assert_int_equal(system(command), 0);
 }
 
@@ -358,7 +391,8 @@ static void test_fusion(void **state)
     expect(inlay("inspect fused --json"), 0);
     root = json_of("out.txt");
     assert_string_equal(json_string_value(json_object_get(json_object_get(root, "options"), "adapters")), "");
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "parameters"), "adapter")), 3 * (3 * 32 * 32 + 2 * 32));
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "parameters"), "adapter")),
+                     3 * (3 * 32 * 32 + 2 * 32));
     json_decref(root);
     before = eval_text("--adapter fused");
     snprintf(command, sizeof command, "cd '%s' && mkdir away && mv part0 part1 part2 away/", folder);
@@ -367,13 +401,20 @@ static void test_fusion(void **state)
     assert_string_equal(before, after);
     free(before);
     free(after);
-    snprintf(command, sizeof command, "cd '%s' && mv away/* . && { '%s' " TRAIN "--method fusion --adapters part0,part1 --epochs 3000 --output begun "
-             ">out.txt 2>err.txt & echo $! > pid; }", folder, INLAY_BINARY);
+    snprintf(command, sizeof command,
+             "cd '%s' && mv away/* . && { '%s' " TRAIN
+             "--method fusion --adapters part0,part1 --epochs 3000 --output begun "
+             ">out.txt 2>err.txt & echo $! > pid; }",
+             folder, INLAY_BINARY);
     assert_int_equal(system(command), 0);
-    snprintf(command, sizeof command, "cd '%s'; for i in $(seq 600); do [ -f begun/checkpoint.safetensors ] && break; sleep 0.1; done; kill -TERM $(cat pid); "
-             "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done", folder);
+    snprintf(command, sizeof command,
+             "cd '%s'; for i in $(seq 600); do [ -f begun/checkpoint.safetensors ] && break; sleep 0.1; done; kill "
+             "-TERM $(cat pid); "
+             "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done",
+             folder);
     (void)!system(command);
-    expect_error(inlay(TRAIN "--method fusion --adapters part0,part2 --epochs 3000 --output begun --resume"), 1, "'options.parts' was ...");
+    expect_error(inlay(TRAIN "--method fusion --adapters part0,part2 --epochs 3000 --output begun --resume"), 1,
+                 "'options.parts' was ...");
 }
 
 static void test_prune(void **state)
@@ -391,18 +432,22 @@ static void test_prune(void **state)
     layers = json_object_get(root, "layers");
     assert_int_equal(json_array_size(layers), 3);
     for (size_t i = 0; i < 3; i++) {
-        json_t *weights = json_object_get(json_array_get(layers, i), "weights"), *kept = json_object_get(json_array_get(layers, i), "kept");
+        json_t *weights = json_object_get(json_array_get(layers, i), "weights"),
+               *kept = json_object_get(json_array_get(layers, i), "kept");
         double best = 0;
         assert_int_equal(json_array_size(kept), 1);
         for (size_t n = 0; n < 3; n++)
             best = fmax(best, json_real_value(json_array_get(weights, n)));
-        assert_true(json_real_value(json_array_get(weights, (size_t)json_integer_value(json_array_get(kept, 0)))) == best);
+        assert_true(json_real_value(json_array_get(weights, (size_t)json_integer_value(json_array_get(kept, 0)))) ==
+                    best);
     }
     json_decref(root);
     expect(inlay("eval --backbone " VIT " --adapter pruned --data data --quiet"), 0);
-    expect(inlay("prune --backbone " VIT " --adapter pruned --data data --keep 1 --output again --quiet"), 0); /* what is left can be pruned again */
+    expect(inlay("prune --backbone " VIT " --adapter pruned --data data --keep 1 --output again --quiet"),
+           0); /* what is left can be pruned again */
     same_eval("--adapter pruned", "--adapter again");
-    expect_error(inlay("prune --backbone " VIT " --adapter fused --data data --keep 4 --output x --quiet"), 2, "has 3 parts");
+    expect_error(inlay("prune --backbone " VIT " --adapter fused --data data --keep 4 --output x --quiet"), 2,
+                 "has 3 parts");
     expect_error(inlay("prune --backbone " VIT " --adapter part0 --data data --output x --quiet"), 2, "only a fusion");
     expect_error(inlay("prune --backbone " VIT " --adapter fused --data data --quiet"), 2, "--output is missing");
 }
@@ -413,7 +458,8 @@ static void test_skip_layers(void **state)
     same_eval("--adapter part0", "--adapter part0 --skip-layers 0");
     expect(inlay("predict --backbone " VIT " --adapter part0 data/test/class1 --json --logits --skip-layers 1"), 0);
     expect(inlay("eval --backbone " VIT " --adapter fused --data data --quiet --skip-layers 3"), 0);
-    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 4"), 2, "has 3 layers, 4 cannot be skipped");
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --data data --skip-layers 4"), 2,
+                 "has 3 layers, 4 cannot be skipped");
     expect_error(inlay("eval --backbone " VIT " --data data --skip-layers 1"), 2, "there is no adapter");
     same_eval("--adapter part0 --skip-layers 0-1", "--adapter part0 --skip-layers 2");
     same_eval("--adapter part0 --skip-layers 0,1,2", "--adapter part0 --skip-layers 3");
@@ -425,7 +471,8 @@ static void test_skip_layers(void **state)
                  "cannot be skipped");
     expect_error(inlay("eval --backbone " VIT " --data data --skip-layers 0,1"), 2, "there is no adapter");
     expect(inlay(TRAIN "--method vpt --prompts 2 --output prompts"), 0);
-    expect_error(inlay("predict --backbone " VIT " --adapter prompts data/test --skip-layers 1"), 2, "a 'vpt' adapter transforms");
+    expect_error(inlay("predict --backbone " VIT " --adapter prompts data/test --skip-layers 1"), 2,
+                 "a 'vpt' adapter transforms");
 }
 
 /* Several answer as each does alone. */
@@ -439,7 +486,9 @@ static void test_several_adapters(void **state)
         expect(inlay("predict --backbone " VIT " --adapter %s data/test --json --logits --top-k 2", folders[t]), 0);
         alone[t] = json_of("out.txt");
     }
-    expect(inlay("predict --backbone " VIT " --adapter part0 --adapter prompts --adapter part1 data/test --json --logits --top-k 2"), 0);
+    expect(inlay("predict --backbone " VIT
+                 " --adapter part0 --adapter prompts --adapter part1 data/test --json --logits --top-k 2"),
+           0);
     root = json_of("out.txt");
     assert_int_equal(json_array_size(json_object_get(root, "results")), 9);
     for (size_t i = 0; i < 9; i++) {
@@ -447,9 +496,11 @@ static void test_several_adapters(void **state)
         tasks = json_object_get(answers, "tasks");
         assert_int_equal(json_array_size(tasks), 3);
         for (size_t t = 0; t < 3; t++) {
-            const json_t *one = json_array_get(json_object_get(alone[t], "results"), i), *task = json_array_get(tasks, t);
+            const json_t *one = json_array_get(json_object_get(alone[t], "results"), i),
+                         *task = json_array_get(tasks, t);
             assert_string_equal(json_string_value(json_object_get(task, "adapter")), folders[t]);
-            assert_string_equal(json_string_value(json_object_get(answers, "path")), json_string_value(json_object_get(one, "path")));
+            assert_string_equal(json_string_value(json_object_get(answers, "path")),
+                                json_string_value(json_object_get(one, "path")));
             assert_true(json_equal(json_object_get(one, "top"), json_object_get(task, "top")));
             assert_true(json_equal(json_object_get(one, "logits"), json_object_get(task, "logits")));
         }
@@ -480,18 +531,25 @@ static void test_several_refused(void **state)
 
     (void)state;
     expect(inlay(TRAIN "--method bottleneck --crop-mode squash --output squashed"), 0);
-    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter squashed data/test"), 2, "'part0' and 'squashed' were trained with different preprocessing");
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter squashed data/test"), 2,
+                 "'part0' and 'squashed' were trained with different preprocessing");
     assert_non_null(strstr(text_of("err.txt"), "crop_mode"));
     expect(inlay(TRAIN "--method bottleneck --image-size 48 --output larger"), 0);
-    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter larger data/test"), 2, "images of 32 and 48 pixels");
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter larger data/test"), 2,
+                 "images of 32 and 48 pixels");
     expect(inlay(TRAIN "--method bitfit --output biases"), 0);
-    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter biases data/test"), 2, "'biases' ('bitfit') has weights of the backbone");
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter biases data/test"), 2,
+                 "'biases' ('bitfit') has weights of the backbone");
     path_in(path, "two");
     support_images(path, "train", 2, 4, 40);
-    expect(inlay("train --backbone " VIT " --data two --epochs 1 --batch-size 4 --quiet --output two-classes --method bottleneck"), 0);
-    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter two-classes --data data --quiet"), 2, "they have 3 and 2 classes");
+    expect(inlay("train --backbone " VIT
+                 " --data two --epochs 1 --batch-size 4 --quiet --output two-classes --method bottleneck"),
+           0);
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter two-classes --data data --quiet"), 2,
+                 "they have 3 and 2 classes");
     expect(inlay("predict --backbone " VIT " --adapter part0 --adapter two-classes data/test/class0 --json"), 0);
-    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter part1 --data data --quiet --confusion c.csv"), 2, "--confusion");
+    expect_error(inlay("eval --backbone " VIT " --adapter part0 --adapter part1 --data data --quiet --confusion c.csv"),
+                 2, "--confusion");
 }
 
 static void test_heatmap(void **state)
@@ -510,17 +568,26 @@ static void test_heatmap(void **state)
     assert_int_equal(picture.width, 2 * 256 + 8);
     assert_int_equal(picture.height, 256);
     image_free(&picture);
-    expect(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap last.png --heatmap-layer 2 --json"), 0);
+    expect(inlay("predict --backbone " VIT
+                 " --adapter weights data/test/class1/00.ppm --heatmap last.png --heatmap-layer 2 --json"),
+           0);
     root = json_of("out.txt");
     assert_int_equal(json_integer_value(json_object_get(json_object_get(root, "heatmap"), "layers")), 1);
-    assert_true(json_real_value(json_object_get(json_object_get(root, "heatmap"), "high")) > json_real_value(json_object_get(json_object_get(root, "heatmap"), "low")));
+    assert_true(json_real_value(json_object_get(json_object_get(root, "heatmap"), "high")) >
+                json_real_value(json_object_get(json_object_get(root, "heatmap"), "low")));
     json_decref(root);
-    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1 --heatmap x.png"), 2, "draws one image, 3 are given");
-    expect_error(inlay("predict --backbone " VIT " --adapter part0 data/test/class1/00.ppm --heatmap x.png"), 2, "a 'bottleneck' adapter has no token weights");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1 --heatmap x.png"), 2,
+                 "draws one image, 3 are given");
+    expect_error(inlay("predict --backbone " VIT " --adapter part0 data/test/class1/00.ppm --heatmap x.png"), 2,
+                 "a 'bottleneck' adapter has no token weights");
     expect_error(inlay("predict --backbone " VIT " data/test/class1/00.ppm --heatmap x.png"), 2, "there is no adapter");
-    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap x.png --heatmap-layer 3"), 2, "layer 3 has no token weights");
-    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap-layer 1"), 2, "--heatmap-layer: with --heatmap only");
-    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap nowhere/x.png"), 1, "cannot write 'nowhere/x.png'");
+    expect_error(
+        inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap x.png --heatmap-layer 3"),
+        2, "layer 3 has no token weights");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap-layer 1"), 2,
+                 "--heatmap-layer: with --heatmap only");
+    expect_error(inlay("predict --backbone " VIT " --adapter weights data/test/class1/00.ppm --heatmap nowhere/x.png"),
+                 1, "cannot write 'nowhere/x.png'");
     path_in(path, "x.png");
     assert_false(file_exists(path));
 }
@@ -531,12 +598,16 @@ static int first_classes(const char *precision, int *classes, int room)
     json_t *root, *results;
     int count;
 
-    expect(inlay("predict --backbone " TINY " " TEST_ASSETS "/data/imagenet_sample/images --top-k 1 --json --quiet --precision %s", precision), 0);
+    expect(inlay("predict --backbone " TINY " " TEST_ASSETS
+                 "/data/imagenet_sample/images --top-k 1 --json --quiet --precision %s",
+                 precision),
+           0);
     root = json_of("out.txt");
     results = json_object_get(root, "results");
     count = (int)json_array_size(results);
     for (int i = 0; i < count && i < room; i++)
-        classes[i] = (int)json_integer_value(json_object_get(json_array_get(json_object_get(json_array_get(results, (size_t)i), "top"), 0), "index"));
+        classes[i] = (int)json_integer_value(
+            json_object_get(json_array_get(json_object_get(json_array_get(results, (size_t)i), "top"), 0), "index"));
     json_decref(root);
     return count;
 }
@@ -561,13 +632,17 @@ static void test_real_checkpoint(void **state)
         print_message("skipped: %s is not there\n", TINY);
         skip();
     }
-    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS "/data/imagenet_sample/labels.csv --json --quiet --precision f32"), 0);
+    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS
+                 "/data/imagenet_sample/labels.csv --json --quiet --precision f32"),
+           0);
     root = json_of("out.txt");
     assert_int_equal(json_integer_value(json_object_get(root, "count")), 100);
     assert_true(fabs(json_number_value(json_object_get(root, "top1")) - 0.86) < 1e-9);
     assert_true(fabs(json_number_value(json_object_get(root, "top5")) - 0.99) < 1e-9);
     json_decref(root);
-    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS "/data/imagenet_sample/labels.csv --json --quiet --precision bf16"), 0);
+    expect(inlay("eval --backbone " TINY " --data " TEST_ASSETS
+                 "/data/imagenet_sample/labels.csv --json --quiet --precision bf16"),
+           0);
     root = json_of("out.txt");
     assert_true(json_number_value(json_object_get(root, "top1")) > 0.849);
     json_decref(root);
@@ -577,12 +652,26 @@ static void test_real_checkpoint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_help), cmocka_unit_test(test_train_eval_predict), cmocka_unit_test(test_inspect), cmocka_unit_test(test_fold),
-        cmocka_unit_test(test_bench), cmocka_unit_test(test_pinned), cmocka_unit_test(test_cache_dir), cmocka_unit_test(test_pretrain),
-        cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_wrong_input), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_train_eval_predict),
+        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_pinned),
+        cmocka_unit_test(test_cache_dir),
+        cmocka_unit_test(test_pretrain),
+        cmocka_unit_test(test_wrong_options),
+        cmocka_unit_test(test_wrong_input),
+        cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_backbone_dropout),
-        cmocka_unit_test(test_interrupt), cmocka_unit_test(test_fusion), cmocka_unit_test(test_prune), cmocka_unit_test(test_skip_layers),
-        cmocka_unit_test(test_several_adapters), cmocka_unit_test(test_several_refused), cmocka_unit_test(test_heatmap), cmocka_unit_test(test_real_checkpoint),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_fusion),
+        cmocka_unit_test(test_prune),
+        cmocka_unit_test(test_skip_layers),
+        cmocka_unit_test(test_several_adapters),
+        cmocka_unit_test(test_several_refused),
+        cmocka_unit_test(test_heatmap),
+        cmocka_unit_test(test_real_checkpoint),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,5 +1,5 @@
-/* What a checkpoint says of itself, from end to end: adapters on another configuration of the same weights, records of earlier versions,
- * folded checkpoints, and names of classes. */
+/* What a checkpoint says of itself, from end to end: adapters on another configuration of the same weights, records of
+ * earlier versions, folded checkpoints, and names of classes. */
 #include "command.h"
 
 #include <math.h>
@@ -122,7 +122,8 @@ static void test_other_configurations_are_refused(void **state)
     before = logits_said(&count);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         copy_backbone("other");
-        change("other/config.json", members[i].inside, members[i].key, json_loads(members[i].json, JSON_DECODE_ANY, NULL));
+        change("other/config.json", members[i].inside, members[i].key,
+               json_loads(members[i].json, JSON_DECODE_ANY, NULL));
         expect_error(inlay(ASK "--backbone other --adapter lora"), 1, members[i].named);
         expect(inlay(ASK "--backbone other --adapter lora --force-backbone"), 0);
         assert_true(distance(before, count) > 1e-6);
@@ -180,13 +181,22 @@ static void test_records_of_earlier_versions(void **state)
 
 static void test_nonsense_in_a_record(void **state)
 {
-    static const char *const members[][3] = {
-        {"crop_pct", "-1", "preprocessing.crop_pct"}, {"crop_pct", "\"0.9\"", "preprocessing.crop_pct"}, {"crop_pct", "7", "preprocessing.crop_pct"},
-        {"std", "[0, 1, 1]", "'std' has 0"},          {"std", "[-1, 1, 1]", "'std' has -1"},              {"std", "[1e-45, 1, 1]", "'std' has"},
-        {"std", "[1, 1]", "preprocessing.std"},       {"mean", "[1e300, 0, 0]", "'mean' has inf"},        {"mean", "\"x\"", "preprocessing.mean"},
-        {"size", "[64, 64]", "preprocessing.size"},   {"size", "32", "preprocessing.size"},               {"crop_mode", "\"stretch\"", "crop_mode 'stretch'"},
-        {"crop_mode", "1", "preprocessing.crop_mode"}, {"interpolation", "\"sinc\"", "interpolation 'sinc'"}, {"exif_orientation", "1", "preprocessing.exif_orientation"},
-        {"crop_down", "\"no\"", "preprocessing.crop_down"}};
+    static const char *const members[][3] = {{"crop_pct", "-1", "preprocessing.crop_pct"},
+                                             {"crop_pct", "\"0.9\"", "preprocessing.crop_pct"},
+                                             {"crop_pct", "7", "preprocessing.crop_pct"},
+                                             {"std", "[0, 1, 1]", "'std' has 0"},
+                                             {"std", "[-1, 1, 1]", "'std' has -1"},
+                                             {"std", "[1e-45, 1, 1]", "'std' has"},
+                                             {"std", "[1, 1]", "preprocessing.std"},
+                                             {"mean", "[1e300, 0, 0]", "'mean' has inf"},
+                                             {"mean", "\"x\"", "preprocessing.mean"},
+                                             {"size", "[64, 64]", "preprocessing.size"},
+                                             {"size", "32", "preprocessing.size"},
+                                             {"crop_mode", "\"stretch\"", "crop_mode 'stretch'"},
+                                             {"crop_mode", "1", "preprocessing.crop_mode"},
+                                             {"interpolation", "\"sinc\"", "interpolation 'sinc'"},
+                                             {"exif_orientation", "1", "preprocessing.exif_orientation"},
+                                             {"crop_down", "\"no\"", "preprocessing.crop_down"}};
 
     (void)state;
     copy_backbone("base");
@@ -207,7 +217,9 @@ static void test_resume_with_another_configuration(void **state)
 {
     (void)state;
     copy_backbone("base");
-    must_run("'%s' " TRAIN LONG "& p=$!; while [ ! -f run/checkpoint.safetensors ]; do sleep 0.02; done; kill -TERM $p; wait $p || true", INLAY_BINARY);
+    must_run("'%s' " TRAIN LONG
+             "& p=$!; while [ ! -f run/checkpoint.safetensors ]; do sleep 0.02; done; kill -TERM $p; wait $p || true",
+             INLAY_BINARY);
     change("base/config.json", "model_args", "num_heads", json_integer(4));
     expect_error(inlay(TRAIN LONG "--resume"), 1, "'model.heads' was 2, now 4");
 }
@@ -220,10 +232,13 @@ static void test_fold_replaces_nothing_unasked(void **state)
     copy_backbone("base");
     expect(inlay(TRAIN "--backbone base --method lora --overwrite --output lora"), 0);
     expect_error(inlay("fold --backbone base --adapter lora --output base"), 2, "is the folder of --backbone");
-    expect_error(inlay("fold --backbone base/model.safetensors --adapter lora --output ./base/."), 2, "is the folder of --backbone");
-    expect_error(inlay("fold --backbone base --adapter lora --output lora --overwrite"), 2, "is the folder of --adapter");
+    expect_error(inlay("fold --backbone base/model.safetensors --adapter lora --output ./base/."), 2,
+                 "is the folder of --backbone");
+    expect_error(inlay("fold --backbone base --adapter lora --output lora --overwrite"), 2,
+                 "is the folder of --adapter");
     must_run("ln -sfn base alias");
-    expect_error(inlay("fold --backbone alias --adapter lora --output base --overwrite"), 2, "is the folder of --backbone");
+    expect_error(inlay("fold --backbone alias --adapter lora --output base --overwrite"), 2,
+                 "is the folder of --backbone");
     expect(inlay("fold --backbone base --adapter lora --output folded"), 0);
     expect_error(inlay("fold --backbone base --adapter lora --output folded"), 2, "--overwrite");
     expect(inlay("fold --backbone base --adapter lora --output folded --overwrite"), 0);
@@ -233,8 +248,18 @@ static void test_fold_replaces_nothing_unasked(void **state)
 /* Every kind of checkpoint, folded, answers as before: what timm has no key for is kept. */
 static void test_folded_checkpoints_answer_as_before(void **state)
 {
-    static const char *const members[] = {"vit", "vit_hf", "vit_hf5", "vit_jax.npz", "vit_sharded", "hf/CLIPForImageClassification", "hf/SiglipModel", "hf/DeiTForImageClassification",
-                                          "hf/Dinov2WithRegistersModel", "hf/IJepaModel", "hf/ViTOblong", "hf/ViTRemainder"};
+    static const char *const members[] = {"vit",
+                                          "vit_hf",
+                                          "vit_hf5",
+                                          "vit_jax.npz",
+                                          "vit_sharded",
+                                          "hf/CLIPForImageClassification",
+                                          "hf/SiglipModel",
+                                          "hf/DeiTForImageClassification",
+                                          "hf/Dinov2WithRegistersModel",
+                                          "hf/IJepaModel",
+                                          "hf/ViTOblong",
+                                          "hf/ViTRemainder"};
 
     (void)state;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
@@ -296,7 +321,8 @@ static void test_names_on_the_command_line(void **state)
     assert_null(strstr(text_of("err.txt"), "does not name"));
     assert_non_null(strstr(text_of("out.txt"), "eel"));
     must_run("printf 'ant\\nbee\\n' >short.txt");
-    expect_error(inlay("predict --backbone base data/test --labels short.txt"), 2, "short.txt names 2 classes, the head of 'base' has 5");
+    expect_error(inlay("predict --backbone base data/test --labels short.txt"), 2,
+                 "short.txt names 2 classes, the head of 'base' has 5");
     expect(inlay(TRAIN "--backbone base --method linear --output l"), 0);
     expect_error(inlay("predict --backbone base --adapter l data/test --labels names.txt"), 2, "--labels");
     change("base/config.json", "", "label_names", json_pack("[s,s]", "first", "second"));

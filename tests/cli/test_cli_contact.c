@@ -85,7 +85,7 @@ static void test_not_finite(void **state)
     damaged_backbone("nan", "blocks.0.norm1.weight", NAN);
     expect_error(inlay("bench --backbone nan --runs 1 --batch-size 2 --threads 1 --precision f32 --quiet"), 1,
                  "not finite");
-    /* an adapter, judged, asked, and folded */
+    /* an adapter, evaluated, asked, and folded */
     expect(inlay(RUN "--method lora --epochs 1 --output low"), 0);
     assert_int_equal(shell("cp -r low bad"), 0);
     path_in(path, "low/adapter.safetensors");
@@ -106,7 +106,7 @@ static void test_diverged(void **state)
     for (int i = 0; i < 2; i++) {
         for (int again = 0; again < 2; again++) {
             expect(inlay("train --backbone " VIT " --data data --epochs 1 --batch-size 18 --quiet --no-tensorboard "
-                                                 "--output diverged%d --warmup-epochs 0 --repeat-first "
+                         "--output diverged%d --warmup-epochs 0 --repeat-first "
                          "--lr 100 --beta1 0 --beta2 0 --adam-eps 0 --weight-decay 10 --method full --eval-split %s%s",
                          i, i ? "none" : "val", again ? " --resume" : ""),
                    1);
@@ -433,7 +433,7 @@ static void test_resume_complete(void **state)
 static int struck(const char *arguments, const char *file, const char *name)
 {
     return shell("{ $INLAY " RUN "%s >out.txt 2>err.txt & p=$!; for i in $(seq 600); do [ -s %s ] && break; sleep "
-                                 "0.05; done; kill -%s $p; wait $p; }",
+                 "0.05; done; kill -%s $p; wait $p; }",
                  arguments, file, name);
 }
 
@@ -476,18 +476,18 @@ static void test_evaluation_interrupted(void **state)
               "--data data --data data --epochs 2 --output unbroken --eval-every 1 --method linear >out.txt 2>err.txt"),
         0);
     expect(shell("{ $INLAY train --backbone " VIT " --data long --batch-size 4 --warmup-epochs 0 --threads 1 --workers "
-                                                  "1 --quiet --epochs 2 --output broken --eval-every 1 "
+                 "1 --quiet --epochs 2 --output broken --eval-every 1 "
                  "--method linear >out.txt 2>err.txt & p=$!; for i in $(seq 600); do [ -s broken/metrics.jsonl ] && "
                  "break; sleep 0.01; done; kill -TERM $p; wait $p; }"),
            128 + SIGTERM);
     expect_text("err.txt", "interrupted");
     assert_int_equal(shell("[ -e broken/checkpoint.safetensors ]"), 0);
     expect(inlay("train --backbone " VIT " --data long --batch-size 4 --warmup-epochs 0 --threads 1 --workers 1 "
-                                         "--quiet --epochs 2 --output broken --eval-every 1 --method linear "
+                 "--quiet --epochs 2 --output broken --eval-every 1 --method linear "
                  "--resume"),
            0);
     expect(inlay("train --backbone " VIT " --data long --batch-size 4 --warmup-epochs 0 --threads 1 --workers 1 "
-                                         "--quiet --epochs 2 --output whole-long --eval-every 1 "
+                 "--quiet --epochs 2 --output whole-long --eval-every 1 "
                  "--method linear"),
            0);
     assert_int_equal(shell("%s broken/metrics.jsonl > a.txt; %s whole-long/metrics.jsonl > b.txt; cmp a.txt b.txt && [ "

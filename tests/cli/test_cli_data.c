@@ -1,8 +1,8 @@
 /* What the commands say about their data: notes that stand on standard error, errors with --strict, splits that are
- * judged on, images that change. */
+ * evaluated on, images that change. */
 #include "cli/command.h"
 
-#define TRAIN                                                                                                          \
+#define TRAIN \
     "train --backbone " VIT " --method linear --epochs 2 --batch-size 4 --warmup-epochs 0 --quiet --overwrite "
 
 static int prepare(void **state)
@@ -163,8 +163,8 @@ static void test_changed_image(void **state)
 {
     (void)state;
     images("moving", "train", 2);
-#define LONG                                                                                                           \
-    "train --backbone " VIT " --method adapter_plus --rank 4 --epochs 100000 --batch-size 4 --quiet --data moving "    \
+#define LONG                                                                                                        \
+    "train --backbone " VIT " --method adapter_plus --rank 4 --epochs 100000 --batch-size 4 --quiet --data moving " \
     "--output moved "
     /* in the background once the first command has gone to the folder; stopped as soon as there is a checkpoint */
     expect(inlay("--version >said.txt; '%s' " LONG
@@ -180,12 +180,9 @@ static void test_changed_image(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_passed_over),
-        cmocka_unit_test(test_control_characters),
-        cmocka_unit_test(test_split_names),
-        cmocka_unit_test(test_split_with_a_mistake),
-        cmocka_unit_test(test_class_of_one_split),
-        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_passed_over),        cmocka_unit_test(test_control_characters),
+        cmocka_unit_test(test_split_names),        cmocka_unit_test(test_split_with_a_mistake),
+        cmocka_unit_test(test_class_of_one_split), cmocka_unit_test(test_lists),
         cmocka_unit_test(test_changed_image),
     };
 

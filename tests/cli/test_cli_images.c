@@ -99,9 +99,9 @@ static void place_classes(const char *const fixtures[2][3])
         }
 }
 
-#define TRAIN                                                                                                          \
-    "train --backbone " VIT " --data set --method linear --epochs 2 --batch-size 2 --quiet --no-tensorboard "          \
-                            "--overwrite"
+#define TRAIN                                                                                                 \
+    "train --backbone " VIT " --data set --method linear --epochs 2 --batch-size 2 --quiet --no-tensorboard " \
+    "--overwrite"
 
 /* The adapter says how its images were read, and is used so; runs of both kinds do not go on from each other, and share
  * no cached features. */

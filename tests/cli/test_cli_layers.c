@@ -39,7 +39,8 @@ static void test_trained(void **state)
     expect(inlay(TRAIN "--method houlsby --unfreeze norm --output norms"), 0);
     expect_option("norms", "unfreeze", "norm");
     expect(inlay("predict --backbone " VIT " --adapter norms data/test/class1"), 0);
-    expect_error(inlay("eval --backbone " VIT " --adapter norms --data data --skip-layers 0,1"), 2, "cannot be skipped");
+    expect_error(inlay("eval --backbone " VIT " --adapter norms --data data --skip-layers 0,1"), 2,
+                 "cannot be skipped");
 }
 
 static void test_resume_compares(void **state)

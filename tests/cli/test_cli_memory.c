@@ -134,15 +134,15 @@ static void test_a_cache_that_does_not_fit_is_a_file(void **state)
 static void test_the_other_commands_are_refused(void **state)
 {
     (void)state;
-    expect(inlay(TRAIN "--output judged"), 0);
-    expect_error(inlay("eval --backbone " VIT " --data data --adapter judged --memory 50K"), 1, "activations ");
-    expect_error(inlay("predict --backbone " VIT " --adapter judged data --memory 50K"), 1, "--memory is 50.0 kB");
+    expect(inlay(TRAIN "--output evaluated"), 0);
+    expect_error(inlay("eval --backbone " VIT " --data data --adapter evaluated --memory 50K"), 1, "activations ");
+    expect_error(inlay("predict --backbone " VIT " --adapter evaluated data --memory 50K"), 1, "--memory is 50.0 kB");
     expect_error(inlay("bench --backbone " VIT " --threads 1 --precision f32 --memory 50K"), 1,
                  "gradients and optimiser ");
     expect_error(inlay("pretrain --data data --output fresh --epochs 1 --image-size 28 --memory 100K"), 1,
                  "gradients and optimiser ");
     expect_error(inlay("predict --backbone " VIT " data --memory lots"), 2, "expected a size such as 512");
-    expect(inlay("eval --backbone " VIT " --threads 1 --data data --adapter judged --memory 60M"), 0);
+    expect(inlay("eval --backbone " VIT " --threads 1 --data data --adapter evaluated --memory 60M"), 0);
     expect(inlay("bench --backbone " VIT " --threads 1 --precision f32 --runs 1 --memory 100M"), 0);
 }
 
@@ -193,7 +193,7 @@ static void test_large_images_are_left_out(void **state)
     unlink("data/test/hostile.jpg");
 }
 
-/* A run goes on without the image, cached or not, and is judged without it. */
+/* A run goes on without the image, cached or not, and is evaluated without it. */
 static void test_runs_leave_large_images_out(void **state)
 {
     static const char *const caches[] = {"auto", "off"};

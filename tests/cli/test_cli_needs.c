@@ -14,7 +14,8 @@ static const option_need needs[] = {
 /* A value of each option that is needed, with which what needs it is not read. */
 static const char *against(const option_need *need)
 {
-    static const char *const rows[][3] = {{"optimizer", "sgd", "adamw"},      {"optimizer", "adamw", "sgd"},
+    static const char *const rows[][3] = {{"optimizer", "sgd", "adamw"},
+                                          {"optimizer", "adamw", "sgd"},
                                           {"schedule", "cosine|linear", "constant"},
                                           {"eval_split", "auto|val|test", "none"},
                                           {"feature_cache", "auto|on", "off"}};
@@ -27,8 +28,11 @@ static const char *against(const option_need *need)
 
 static const char *some(const char *option)
 {
-    static const char *const rows[][2] = {{"adam_rule", "bert"}, {"decay_from_start", ""}, {"eval_every", "1"},
-                                          {"cache_limit", "2048"}, {"cache_dir", "cached"}};
+    static const char *const rows[][2] = {{"adam_rule", "bert"},
+                                          {"decay_from_start", ""},
+                                          {"eval_every", "1"},
+                                          {"cache_limit", "2048"},
+                                          {"cache_dir", "cached"}};
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strcmp(rows[i][0], option) == 0)
@@ -52,7 +56,10 @@ static void test_training(void **state)
         char option[80], of[80], set[100];
         outer(option, need->option);
         outer(of, need->of);
-        snprintf(set, sizeof set, value ? "%s %s" : "--%s%s", value ? of : strcmp(need->values, "true") ? "" : "no-",
+        snprintf(set, sizeof set, value ? "%s %s" : "--%s%s",
+                 value                          ? of
+                 : strcmp(need->values, "true") ? ""
+                                                : "no-",
                  value ? value : of + 2);
         expect_error(inlay(TRAIN "%s %s %s", set, option, some(need->option)), 2, option);
         if (!strstr(text_of("err.txt"), of))
@@ -71,11 +78,13 @@ static void test_others(void **state)
     refuses(TRAIN "--flip 0.5", "--flip: with --augment only"); /* its default is given all the same */
     refuses(TRAIN "--val-split 0.5", "--val-split: 'data' has splits of its own");
     refuses(TRAIN "--save-trained", "--save-trained: 'adapter_plus' has no merge");
-    refuses("train --backbone " VIT " --data data/train --output run --train-on train+val", "'data/train' has no splits");
-    refuses("train --backbone " VIT " --data data/train --output run --eval-every 1", "has no split to judge on");
+    refuses("train --backbone " VIT " --data data/train --output run --train-on train+val",
+            "'data/train' has no splits");
+    refuses("train --backbone " VIT " --data data/train --output run --eval-every 1", "has no split to evaluate on");
     refuses(TRAIN "--method bottleneck --scale 2", "--scale: of --scaling fixed, learned or channel only");
     refuses(TRAIN "--method lora --scale 2 --alpha 4", "--alpha: of --scale 0 only; this run has 2");
-    refuses("bench --backbone " VIT " --method adaptable --no-switches --temperature 2", "--temperature: with --switches");
+    refuses("bench --backbone " VIT " --method adaptable --no-switches --temperature 2",
+            "--temperature: with --switches");
     refuses("predict --backbone " VIT " data/test --logits", "--logits: with --json only");
     refuses("predict --backbone " VIT " data/test --heatmap-layer 1", "--heatmap-layer: with --heatmap only");
     refuses("eval --backbone " VIT " --data data --skip-layers 1", "there is no adapter");
@@ -128,8 +137,8 @@ static void test_pretrain_keeps(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_others), cmocka_unit_test(test_words),
-                                       cmocka_unit_test(test_pretrain_keeps)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_others),
+                                       cmocka_unit_test(test_words), cmocka_unit_test(test_pretrain_keeps)};
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -185,10 +185,10 @@ static double sums_of(const char *run, double *squares)
 /* At learning rate 0 nothing moves, whatever has a rate of its own or decays: more epochs leave the same values. */
 static void test_rate_zero(void **state)
 {
-    static const char *const names[] = {
-        "linear", "bottleneck", "lora",         "vpt",     "ssf",          "bitfit",   "layernorm", "full",
-        "adamix", "mosa",       "adaptable",    "houlsby", "adapter_plus", "parallel", "pfeiffer",  "adaptformer",
-        "adapter_bias"};
+    static const char *const names[] = {"linear",      "bottleneck",  "lora",         "vpt",      "ssf",
+                                        "bitfit",      "layernorm",   "full",         "adamix",   "mosa",
+                                        "adaptable",   "houlsby",     "adapter_plus", "parallel", "pfeiffer",
+                                        "adaptformer", "adapter_bias"};
     static const char *const optimizers[] = {"", "--recipe adapter_plus --weight-decay 0.1",
                                              "--optimizer sgd --weight-decay 0.1 --clip-grad-norm 0.1"};
 
@@ -237,8 +237,8 @@ static void test_methods(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_record),    cmocka_unit_test(test_side_rates),      cmocka_unit_test(test_all_recipes),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_resume_compares), cmocka_unit_test(test_rate_zero),
+        cmocka_unit_test(test_record),   cmocka_unit_test(test_side_rates),      cmocka_unit_test(test_all_recipes),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_resume_compares), cmocka_unit_test(test_rate_zero),
         cmocka_unit_test(test_methods),
     };
 

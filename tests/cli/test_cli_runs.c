@@ -186,7 +186,8 @@ static void test_log_is_cut(void **state)
 /* The shared cache stays mapped as long as the run goes on, and every step reads it. */
 static void test_cut_while_mapped(void **state)
 {
-    pid_t run = start("train --backbone " VIT " --data data --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
+    pid_t run = start("train --backbone " VIT
+                      " --data data --method linear --epochs 100000 --batch-size 4 --threads 1 --workers 1 --quiet "
                       "--feature-cache on --cache-dir cache --output out");
 
     (void)state;
@@ -278,7 +279,8 @@ static void test_unaligned_tensors(void **state)
     expect(inlay("predict --backbone odd --json --logits data/test/class0/00.ppm"), 0);
     assert_int_equal(shell("cmp even.txt out.txt"), 0);
     expect(inlay("train --backbone odd --data data --method full --epochs 1 --precision f32 --threads 1 --quiet "
-                 "--output full"), 0);
+                 "--output full"),
+           0);
 }
 
 int main(void)

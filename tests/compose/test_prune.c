@@ -42,7 +42,8 @@ static void make_saved(const char *name, const char *which, const char *option, 
         param *p = a->params[i].p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &d, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1, (rng_stream){.seed = seed, .purpose = RNG_TEST, .site = (uint32_t)i});
+        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
         for (int64_t j = 0; j < p->count && !a->params[i].fixed; j++)
             values[j] += noise[j];
         param_set(p, &d, values);
@@ -139,7 +140,8 @@ static void test_measured(void **state)
     assert_int_equal(first.layers, DEPTH);
     assert_int_equal(first.parts, PARTS);
     for (int layer = 0; layer < DEPTH; layer++)
-        assert_true(fabs(first.mean[layer * PARTS] + first.mean[layer * PARTS + 1] + first.mean[layer * PARTS + 2] - 1) < 1e-6);
+        assert_true(
+            fabs(first.mean[layer * PARTS] + first.mean[layer * PARTS + 1] + first.mean[layer * PARTS + 2] - 1) < 1e-6);
     measure("fusion", 2, 4, &other);
     assert_memory_equal(first.mean, other.mean, DEPTH * PARTS * sizeof *first.mean);
     prune_free(&first);
@@ -185,7 +187,8 @@ static void test_pruned(void **state)
     (void)state;
     prune_to("fusion", "two", 2);
     prune_to("two", "one", 1);
-    assert_true(file_size(at("fusion/adapter.safetensors"), &whole) && file_size(at("two/adapter.safetensors"), &two) && file_size(at("one/adapter.safetensors"), &one));
+    assert_true(file_size(at("fusion/adapter.safetensors"), &whole) && file_size(at("two/adapter.safetensors"), &two) &&
+                file_size(at("one/adapter.safetensors"), &one));
     assert_true(whole > two && two > one);
     measure("two", 1, 4, &u);
     for (int layer = 0; layer < DEPTH; layer++) {
@@ -245,8 +248,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_measured), cmocka_unit_test(test_choice), cmocka_unit_test(test_all_kept), cmocka_unit_test(test_pruned),
-        cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_measured), cmocka_unit_test(test_choice),      cmocka_unit_test(test_all_kept),
+        cmocka_unit_test(test_pruned),   cmocka_unit_test(test_equal_parts), cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

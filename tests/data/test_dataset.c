@@ -1,4 +1,5 @@
-/* Class folders, splits, shares and CSV lists; the images of these sets are empty files, a data set only knows their names. */
+/* Class folders, splits, shares and CSV lists; the images of these sets are empty files, a data set only knows their
+ * names. */
 #define _XOPEN_SOURCE 700 /* nftw */
 #include <ftw.h>
 #include <setjmp.h>
@@ -167,8 +168,10 @@ static void test_splits(void **state)
     assert_sample(set, 2, "train/c/1.png", 2);
     assert_sample(set, 4, "validation/c/0.png", 2);
     dataset_free(set);
-    assert_refused("split", (dataset_request){.split = "test"}, INLAY_ERR_USAGE, "has no split 'test': found train, val");
-    assert_refused("split", (dataset_request){.split = "train+test"}, INLAY_ERR_USAGE, "has no split 'train+test': found train, val");
+    assert_refused("split", (dataset_request){.split = "test"}, INLAY_ERR_USAGE,
+                   "has no split 'test': found train, val");
+    assert_refused("split", (dataset_request){.split = "train+test"}, INLAY_ERR_USAGE,
+                   "has no split 'train+test': found train, val");
     assert_refused("split", (dataset_request){.split = "rest"}, INLAY_ERR_USAGE, "unknown split 'rest'");
     assert_refused("split", (dataset_request){.split = "train+"}, INLAY_ERR_USAGE, "unknown split ''");
     assert_refused("split", (dataset_request){0}, INLAY_ERR_USAGE, "train, val");
@@ -241,7 +244,8 @@ static void test_given_classes(void **state)
     assert_sample(set, 3, "train/b/1.png", 1);
     assert_sample(set, 4, "validation/a/1.png", 3);
     dataset_free(set);
-    assert_refused("split", (dataset_request){.split = "val", .classes = fewer, .class_count = 2}, INLAY_ERR_MISMATCH, "validation/a");
+    assert_refused("split", (dataset_request){.split = "val", .classes = fewer, .class_count = 2}, INLAY_ERR_MISMATCH,
+                   "validation/a");
 }
 
 static void test_folder_refusals(void **state)
@@ -272,7 +276,8 @@ static void test_csv_lists(void **state)
     dataset *set;
 
     (void)state;
-    put("lists/numbers.csv", "\xEF\xBB\xBFlabel,ignored, path \r\n2,x,b.png\r\n\r\n10,\"y\r\nz\",\"sub/a, b.png\"\r\n0,,/abs/c.png");
+    put("lists/numbers.csv",
+        "\xEF\xBB\xBFlabel,ignored, path \r\n2,x,b.png\r\n\r\n10,\"y\r\nz\",\"sub/a, b.png\"\r\n0,,/abs/c.png");
     set = open_set("lists/numbers.csv", (dataset_request){.split = "test", .class_count = 11});
     assert_true(set->numeric_labels);
     assert_int_equal(set->count, 3);
@@ -316,7 +321,8 @@ static void test_csv_refusals(void **state)
     put("bad/empty.csv", "");
     assert_refused("bad/empty.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "is empty");
     put("bad/column.csv", "file,label\nx.png,1\n");
-    assert_refused("bad/column.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "line 1: no column 'path', found file, label");
+    assert_refused("bad/column.csv", (dataset_request){0}, INLAY_ERR_FORMAT,
+                   "line 1: no column 'path', found file, label");
     put("bad/label.csv", "path,class\nx.png,1\n");
     assert_refused("bad/label.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "no column 'label'");
     put("bad/short.csv", "path,x,label\na.png,1,2\n\nb.png,1\n");
@@ -330,7 +336,8 @@ static void test_csv_refusals(void **state)
     put("bad/none.csv", "path,label\n");
     assert_refused("bad/none.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "lists no images");
     put("bad/name.csv", "path,label\na.png,cat\n");
-    assert_refused("bad/name.csv", (dataset_request){.classes = classes, .class_count = 1}, INLAY_ERR_MISMATCH, "line 2: the label 'cat'");
+    assert_refused("bad/name.csv", (dataset_request){.classes = classes, .class_count = 1}, INLAY_ERR_MISMATCH,
+                   "line 2: the label 'cat'");
 }
 
 static void test_csv_zero_byte(void **state)
@@ -390,7 +397,9 @@ static void test_assets(void **state)
     assert_int_equal(set->samples[1].label, 10);
     assert_true(file_exists(set->samples[99].path));
     dataset_free(set);
-    assert_int_equal(dataset_open(&set, &(dataset_request){.path = TEST_ASSETS "/data/caltech101", .split = "train+val"}, &err), INLAY_OK);
+    assert_int_equal(
+        dataset_open(&set, &(dataset_request){.path = TEST_ASSETS "/data/caltech101", .split = "train+val"}, &err),
+        INLAY_OK);
     assert_int_equal(set->count, 1010);
     assert_int_equal(set->class_count, 101);
     dataset_free(set);

@@ -87,7 +87,8 @@ static uint64_t read_all(const loader_request *request, int batch)
 
 static void test_same_pixels_whatever_the_workers(void **state)
 {
-    static const int shapes[][3] = {{1, 1, 7}, {1, 8, 32}, {3, 2, 1}, {4, 16, 32}, {8, 5, 300}, {2, 1000, 13}}; /* workers, ahead, batch */
+    static const int shapes[][3] = {{1, 1, 7},   {1, 8, 32},  {3, 2, 1},
+                                    {4, 16, 32}, {8, 5, 300}, {2, 1000, 13}}; /* workers, ahead, batch */
     dataset *set = make_set();
     int order[COUNT];
     loader_request request = {.data = set, .prep = &prep, .order = order, .count = COUNT, .seed = 3, .epoch = 2};
@@ -119,8 +120,15 @@ static void test_pixels_are_those_of_preprocess_file(void **state)
 {
     dataset *set = make_set();
     const int order[] = {3, 0};
-    loader_request request = {
-        .data = set, .prep = &prep, .order = order, .count = 2, .workers = 2, .ahead = 4, .augment = true, .seed = 11, .epoch = 5};
+    loader_request request = {.data = set,
+                              .prep = &prep,
+                              .order = order,
+                              .count = 2,
+                              .workers = 2,
+                              .ahead = 4,
+                              .augment = true,
+                              .seed = 11,
+                              .epoch = 5};
     unsigned char pixels[2 * BYTES], expected[BYTES];
     int32_t labels[2];
     int indices[2], got;
@@ -132,7 +140,7 @@ static void test_pixels_are_those_of_preprocess_file(void **state)
     assert_int_equal(loader_next(l, 2, pixels, labels, indices, &got, &err), INLAY_OK);
     assert_int_equal(got, 2);
     for (int i = 0; i < 2; i++) {
-        rng_stream stream = {.seed = 11, .purpose = RNG_AUGMENT, .site = (uint32_t)order[i], .step = 5};
+        rng_stream stream = {.seed = 11, .purpose = RNG_AUGMENT, .stream = (uint32_t)order[i], .step = 5};
         assert_int_equal(preprocess_file(&prep, set->samples[order[i]].path, true, stream, expected, NULL, &err),
                          INLAY_OK);
         assert_memory_equal(pixels + i * BYTES, expected, BYTES);

@@ -1,4 +1,5 @@
-/* Preprocessing against hashes of what timm's evaluation transforms make (tests/data/images/preprocess.txt), and the random crops. */
+/* Preprocessing against hashes of what timm's evaluation transforms make (tests/data/images/preprocess.txt), and the
+ * random crops. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,18 +22,22 @@ static void test_same_pixels_as_timm(void **state)
 
     (void)state;
     assert_non_null(list);
-    while (fscanf(list, "%d %d %d %d %lf %19s %19s %19s", &w, &h, &p.height, &p.width, &p.crop_pct, mode, filter, hash) == 8) {
+    while (fscanf(list, "%d %d %d %d %lf %19s %19s %19s", &w, &h, &p.height, &p.width, &p.crop_pct, mode, filter,
+                  hash) == 8) {
         image in = pattern(w, h);
         size_t bytes = preprocess_pixel_bytes(&p);
         uint8_t *pixels = malloc(bytes);
         inlay_error err;
-        p.mode = strcmp(mode, "crop") == 0 ? PREPROCESS_CROP : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH : PREPROCESS_BORDER;
+        p.mode = strcmp(mode, "crop") == 0     ? PREPROCESS_CROP
+                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
+                                               : PREPROCESS_BORDER;
         assert_true(resample_from_name(filter, &p.interpolation));
         assert_int_equal(bytes, (size_t)p.height * (size_t)p.width * 3);
         assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, pixels, &err), INLAY_OK);
         snprintf(found, sizeof found, "%016llx", (unsigned long long)fnv(pixels, bytes));
         if (strcmp(found, hash) != 0)
-            fail_msg("%d x %d to %d x %d, crop_pct %g, %s, %s differs from timm", w, h, p.height, p.width, p.crop_pct, mode, filter);
+            fail_msg("%d x %d to %d x %d, crop_pct %g, %s, %s differs from timm", w, h, p.height, p.width, p.crop_pct,
+                     mode, filter);
         free(pixels);
         image_free(&in);
         cases++;
@@ -43,8 +48,12 @@ static void test_same_pixels_as_timm(void **state)
 
 static void test_too_small_images_are_padded_with_zeros(void **state)
 {
-    preprocess p = {
-        .height = 8, .width = 8, .mode = PREPROCESS_CROP, .crop_pct = 2.0, .interpolation = RESAMPLE_BILINEAR, .mean = {0.5f, 0.5f, 0.5f}};
+    preprocess p = {.height = 8,
+                    .width = 8,
+                    .mode = PREPROCESS_CROP,
+                    .crop_pct = 2.0,
+                    .interpolation = RESAMPLE_BILINEAR,
+                    .mean = {0.5f, 0.5f, 0.5f}};
     image in = pattern(16, 16);
     uint8_t pixels[8 * 8 * 3];
     inlay_error err;
@@ -61,7 +70,8 @@ static void test_too_small_images_are_padded_with_zeros(void **state)
 
 static void test_tf_bilinear_makes_floats(void **state)
 {
-    preprocess p = {.height = 24, .width = 24, .mode = PREPROCESS_SQUASH, .crop_pct = 1.0, .interpolation = RESAMPLE_TF_BILINEAR};
+    preprocess p = {
+        .height = 24, .width = 24, .mode = PREPROCESS_SQUASH, .crop_pct = 1.0, .interpolation = RESAMPLE_TF_BILINEAR};
     image in = pattern(37, 50);
     float squashed[24 * 24 * 3], cropped[24 * 24 * 3], whole[24 * 32 * 3];
     inlay_error err;
@@ -112,7 +122,7 @@ static void test_random_crops(void **state)
 
     (void)state;
     for (int i = 0; i < draws; i++) {
-        rng_stream stream = {.seed = 7, .purpose = RNG_AUGMENT, .site = (uint32_t)i, .step = 3};
+        rng_stream stream = {.seed = 7, .purpose = RNG_AUGMENT, .stream = (uint32_t)i, .step = 3};
         const uint8_t *last = pixels + (15 * 16 + 15) * 3;
         double width, height, share, ratio;
         assert_int_equal(preprocess_image(&p, &in, true, stream, pixels, &err), INLAY_OK);
@@ -150,7 +160,8 @@ static void test_random_crop_falls_back_to_the_centre(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 1, .purpose = RNG_AUGMENT}, pixels, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 1, .purpose = RNG_AUGMENT}, pixels, &err),
+                     INLAY_OK);
     assert_int_equal(pixels[0], 105); /* 40 columns from 100 on, 10 for each pixel */
     assert_int_equal(pixels[3], 115);
     assert_int_equal(pixels[1], 3);
@@ -166,7 +177,8 @@ static void test_without_augmentation_the_stream_is_not_used(void **state)
 
     (void)state;
     assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, plain, &err), INLAY_OK);
-    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 9}, other, &err), INLAY_OK); /* scale_low is 0 */
+    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 9}, other, &err),
+                     INLAY_OK); /* scale_low is 0 */
     assert_memory_equal(plain, other, sizeof plain);
     p.scale_low = p.scale_high = 1.0;
     p.ratio_low = p.ratio_high = 1.0;

@@ -335,7 +335,8 @@ static void test_links(void **state)
     (void)state;
     gethostname(host, sizeof host - 1);
     for (int i = 0; i < 30; i++) {
-        snprintf(path, sizeof path, "%s/events.out.tfevents.%lld.%s.%ld.0", folder, (long long)begin + i, host, (long)getpid());
+        snprintf(path, sizeof path, "%s/events.out.tfevents.%lld.%s.%ld.0", folder, (long long)begin + i, host,
+                 (long)getpid());
         assert_int_equal(symlink("victim", path), 0);
     }
     assert_int_equal(events_open(&e, folder, &err), INLAY_ERR_IO);

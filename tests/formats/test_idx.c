@@ -10,7 +10,10 @@ static const unsigned char whole[] = {0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 
 /* The file's bytes, gzipped; *size is the room and becomes the length. */
 static void pack(unsigned char *out, size_t *size, const unsigned char *bytes, size_t count)
 {
-    z_stream z = {.next_in = (unsigned char *)(uintptr_t)bytes, .avail_in = (unsigned)count, .next_out = out, .avail_out = (unsigned)*size};
+    z_stream z = {.next_in = (unsigned char *)(uintptr_t)bytes,
+                  .avail_in = (unsigned)count,
+                  .next_out = out,
+                  .avail_out = (unsigned)*size};
 
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);

@@ -1,5 +1,5 @@
-/* Decoding against the pixels that Pillow gives (tests/data/images, made by tools/make_image_fixtures.py), damaged files, cropping and
- * flipping. */
+/* Decoding against the pixels that Pillow gives (tests/data/images, made by tools/make_image_fixtures.py), damaged
+ * files, cropping and flipping. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,8 +50,8 @@ static void assert_pixels(const char *name, const image *img, const int size[2],
     assert_int_equal(bytes, (size_t)size[0] * (size_t)size[1] * 3);
     for (size_t i = 0; i < bytes; i++)
         if (img->rgb[i] != (uint8_t)expected[i])
-            fail_msg("%s%s: channel %zu of pixel (%zu, %zu) is %d, expected %d", name, suffix, i % 3, i / 3 % (size_t)size[0],
-                     i / 3 / (size_t)size[0], img->rgb[i], (uint8_t)expected[i]);
+            fail_msg("%s%s: channel %zu of pixel (%zu, %zu) is %d, expected %d", name, suffix, i % 3,
+                     i / 3 % (size_t)size[0], i / 3 / (size_t)size[0], img->rgb[i], (uint8_t)expected[i]);
     free(expected);
 }
 
@@ -85,7 +85,8 @@ static size_t pace(const char *name, size_t usual)
     return strstr(name, ".jxl") || strstr(name, ".avif") ? 37 : usual;
 }
 
-/* Cut anywhere, a file is refused with its name or, where only what follows the pixels is gone, read to the same pixels. */
+/* Cut anywhere, a file is refused with its name or, where only what follows the pixels is gone, read to the same
+ * pixels. */
 static void check_truncated(const char *name, const int size[2], const int upright[2])
 {
     char path[300], *bytes;
@@ -343,7 +344,8 @@ static void test_flip(void **state)
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] = (uint8_t)i;
     image_flip_horizontal(&img);
-    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}), sizeof pixels);
+    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}),
+                        sizeof pixels);
 }
 
 /* What was written is read back; what cannot be written leaves nothing behind. */

@@ -1,4 +1,5 @@
-/* Resampling against hashes of what Pillow makes (tests/data/images/resize.txt), and TensorFlow's bilinear against its definition. */
+/* Resampling against hashes of what Pillow makes (tests/data/images/resize.txt), and TensorFlow's bilinear against its
+ * definition. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,7 +81,8 @@ static void test_window_is_a_crop_of_the_whole(void **state)
             image_free(&crop);
         }
     /* axes that are only copied */
-    assert_int_equal(image_resize_window(&part, &in, 97, 61, RESAMPLE_BICUBIC, NULL, (int[]){90, 2, 7, 59}, &err), INLAY_OK);
+    assert_int_equal(image_resize_window(&part, &in, 97, 61, RESAMPLE_BICUBIC, NULL, (int[]){90, 2, 7, 59}, &err),
+                     INLAY_OK);
     assert_int_equal(image_crop(&crop, &in, 90, 2, 7, 59, &err), INLAY_OK);
     assert_memory_equal(part.rgb, crop.rgb, 7 * 59 * 3);
     image_free(&part);
@@ -102,7 +104,8 @@ static void test_refusals(void **state)
     assert_non_null(strstr(err.message, "not inside the image of 8 x 8"));
     assert_int_equal(image_resize(&out, &in, 4, 4, RESAMPLE_NEAREST, empty, &err), INLAY_ERR_USAGE);
     assert_int_equal(image_resize(&out, &in, 4, 4, RESAMPLE_BOX, not_a_number, &err), INLAY_ERR_USAGE);
-    assert_int_equal(image_resize_window(&out, &in, 4, 4, RESAMPLE_BOX, NULL, (int[]){2, 0, 3, 4}, &err), INLAY_ERR_USAGE);
+    assert_int_equal(image_resize_window(&out, &in, 4, 4, RESAMPLE_BOX, NULL, (int[]){2, 0, 3, 4}, &err),
+                     INLAY_ERR_USAGE);
     assert_null(out.rgb);
     image_free(&in);
 }
@@ -116,7 +119,8 @@ static double tf_expected(const image *in, int width, int height, int x, int y, 
         for (int dx = 0; dx < 2; dx++) {
             double weight_x = dx ? at_x - floor(at_x) : 1 - (at_x - floor(at_x)),
                    weight_y = dy ? at_y - floor(at_y) : 1 - (at_y - floor(at_y));
-            int sx = (int)fmin(fmax(floor(at_x) + dx, 0), in->width - 1), sy = (int)fmin(fmax(floor(at_y) + dy, 0), in->height - 1);
+            int sx = (int)fmin(fmax(floor(at_x) + dx, 0), in->width - 1),
+                sy = (int)fmin(fmax(floor(at_y) + dy, 0), in->height - 1);
             value += weight_x * weight_y * in->rgb[(sy * in->width + sx) * 3 + c];
         }
     return value;

@@ -33,16 +33,22 @@ static void test_rules(void **state)
     inlay_error err;
 
     (void)state;
-    ASSERT_OK(parse("{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 8, &err));
-    ASSERT_OK(parse("{\"a\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[0,0]},\"__metadata__\":{\"k\":\"v\"}}", 0, &err));
-    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "'a'");                                                        /* hole */
-    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "'b'"); /* overlap */
-    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "describes 4");                                                 /* rest */
+    ASSERT_OK(parse("{\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]},\"a\":{\"dtype\":\"F32\","
+                    "\"shape\":[],\"data_offsets\":[0,4]}}",
+                    8, &err));
+    ASSERT_OK(parse("{\"a\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[0,0]},\"__metadata__\":{\"k\":\"v\"}}",
+                    0, &err));
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "'a'"); /* hole */
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
+            "\"data_offsets\":[4,8]}}",
+            8, "'b'");                                                                             /* overlap */
+    refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "describes 4"); /* rest */
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4, "truncated");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, "12 bytes");
     refused("{\"a\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "F31");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,8]}}", 8, "'a'");
-    refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904,4611686018427387904],\"data_offsets\":[0,8]}}", 8, "overflows");
+    refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904,4611686018427387904],\"data_offsets\":[0,8]}}", 8,
+            "overflows");
     /* as many values as take a multiple of 2^64 bits, and many of nothing */
     refused("{\"a\":{\"dtype\":\"F64\",\"shape\":[288230376151711744],\"data_offsets\":[0,0]}}", 0, "overflows");
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2251799813685248,128],\"data_offsets\":[0,0]}}", 0, "overflows");
@@ -59,7 +65,8 @@ static void test_truncation(void **state)
 {
     const char *folder = support_folder();
     float values[6] = {1, 2, 3, 4, 5, 6};
-    tensor_view views[2] = {{.name = "one", .type = DTYPE_F32, .ndim = 2, .dims = {2, 2}, .data = values}, {.name = "two", .type = DTYPE_BF16, .ndim = 1, .dims = {3}, .data = values}};
+    tensor_view views[2] = {{.name = "one", .type = DTYPE_F32, .ndim = 2, .dims = {2, 2}, .data = values},
+                            {.name = "two", .type = DTYPE_BF16, .ndim = 1, .dims = {3}, .data = values}};
     const char *metadata[] = {"key", "text", NULL};
     char path[300], *bytes;
     size_t size;
@@ -117,7 +124,8 @@ static void test_real(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rules), cmocka_unit_test(test_truncation), cmocka_unit_test(test_real)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rules), cmocka_unit_test(test_truncation),
+                                       cmocka_unit_test(test_real)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

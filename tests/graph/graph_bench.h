@@ -49,19 +49,21 @@ static inline void close_bench(bench *s)
 /* rows 0: a vector */
 static inline param *make_param(bench *s, int64_t rows, int64_t cols)
 {
-    param *p =
-        param_new(s->memory, arena_printf(s->memory, "param%d", s->param_count), rows ? 2 : 1, rows ? (int64_t[]){rows, cols} : &cols);
+    param *p = param_new(s->memory, arena_printf(s->memory, "param%d", s->param_count), rows ? 2 : 1,
+                         rows ? (int64_t[]){rows, cols} : &cols);
     float *values = ARENA_ARRAY(s->memory, float, p->count);
 
     assert_true(s->param_count < MAX_PARAMS);
-    rng_fill_normal(values, (uint64_t)p->count, 0, 0.3, (rng_stream){.purpose = RNG_TEST, .site = (uint32_t)s->param_count});
+    rng_fill_normal(values, (uint64_t)p->count, 0, 0.3,
+                    (rng_stream){.purpose = RNG_TEST, .stream = (uint32_t)s->param_count});
     p->source = values;
     p->source_type = DTYPE_F32;
     p->trainable = s->trained >> s->param_count & 1;
     return s->params[s->param_count++] = p;
 }
 
-static inline program *make_program(bench *s, bool backward, const value *wanted, int wanted_count, const value *given, int given_count)
+static inline program *make_program(bench *s, bool backward, const value *wanted, int wanted_count, const value *given,
+                                    int given_count)
 {
     program_request request = {.dev = &s->dev,
                                .max_batch = BATCH,
@@ -106,7 +108,8 @@ static inline value to_loss(bench *s, value x)
 {
     value features = graph_mean_tokens(s->g, x, 0, s->g->values[x].rows);
 
-    return graph_cross_entropy(s->g, graph_linear(s->g, features, make_param(s, CLASSES, s->g->values[x].cols), NULL, 0, 0), s->labels, 0);
+    return graph_cross_entropy(
+        s->g, graph_linear(s->g, features, make_param(s, CLASSES, s->g->values[x].cols), NULL, 0, 0), s->labels, 0);
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* consistency: of its two divergences each has a target that counts as constant, so that differences of the loss would show another gradient: checked against its
- * formula. */
+/* consistency: of its two divergences each has a target that counts as constant, so that differences of the loss would
+ * show another gradient: checked against its formula. */
 #include "kernels/kernel_sets.h"
 
 #include "graph/op.h"
@@ -19,7 +19,8 @@ static void softmax(double *p, const double *z, int count)
 static void test_consistency(void **state)
 {
     enum { SAMPLES = 2, WIDE = 4 };
-    static const double a[SAMPLES][WIDE] = {{0.3, -1.2, 2, 0}, {1, 1, -0.5, 0.25}}, b[SAMPLES][WIDE] = {{0, 0.7, 1, -2}, {0.5, 3, 0, 0}};
+    static const double a[SAMPLES][WIDE] = {{0.3, -1.2, 2, 0}, {1, 1, -0.5, 0.25}},
+                        b[SAMPLES][WIDE] = {{0, 0.7, 1, -2}, {0.5, 3, 0, 0}};
     arena *memory = arena_new();
     graph *g = graph_new(DTYPE_F64, DTYPE_F64);
     param *scale[2];

@@ -1,5 +1,6 @@
-/* The backward pass of every operation against central differences, in double precision. A case builds one operation over values that the
- * test gives; what follows makes its gradient another one for each element. A row of ops.def without a case fails. */
+/* The backward pass of every operation against central differences, in double precision. A case builds one operation
+ * over values that the test gives; what follows makes its gradient another one for each element. A row of ops.def
+ * without a case fails. */
 #include "kernels/kernel_sets.h"
 
 #include "graph/op.h"
@@ -14,8 +15,8 @@ typedef struct shape {
 
 static const shape shapes[] = {{2, 2, 3, 5}, {3, 4, 5, 7}, {2, 3, 1, 1}, {3, 3, 13, 19}};
 
-/* Whether something else reads what the operation reads. Backward passes run in reverse: behind the operation, that reader leaves a
- * gradient which the operation has to add to. */
+/* Whether something else reads what the operation reads. Backward passes run in reverse: behind the operation, that
+ * reader leaves a gradient which the operation has to add to. */
 typedef enum others { OTHERS_NONE, OTHERS_BEFORE, OTHERS_AFTER, OTHERS_COUNT } others;
 
 typedef struct op_case op_case;
@@ -26,12 +27,14 @@ typedef struct setup {
     shape s;
     int only; /* the one item that wants a gradient, -1: all do */
     others readers;
-    bool live; /* what the operation reads is computed, and its memory is given away as soon as may be; else the test supplies it */
+    bool live; /* what the operation reads is computed, and its memory is given away as soon as may be; else the test
+                  supplies it */
     int items;
     arena *memory;
     graph *g;
     param *params[MAX_ITEMS];
-    value filled[MAX_ITEMS], given[MAX_ITEMS], side[MAX_ITEMS]; /* what the test fills, what the operation reads, who reads that before */
+    value filled[MAX_ITEMS], given[MAX_ITEMS],
+        side[MAX_ITEMS]; /* what the test fills, what the operation reads, who reads that before */
     int param_count, given_count;
     uint32_t drawn; /* random arrays handed out */
     value tested, pixels, labels, loss;
@@ -52,7 +55,8 @@ static float *draw(setup *s, int64_t count)
 {
     float *values = ARENA_ARRAY(s->memory, float, count);
 
-    rng_fill_normal(values, (uint64_t)count, 0, 0.6, (rng_stream){.seed = 9, .purpose = RNG_TEST, .site = s->drawn++});
+    rng_fill_normal(values, (uint64_t)count, 0, 0.6,
+                    (rng_stream){.seed = 9, .purpose = RNG_TEST, .stream = s->drawn++});
     return values;
 }
 
@@ -66,7 +70,8 @@ static bool wanted(setup *s)
 /* rows 0: a vector */
 static param *make_param(setup *s, int64_t rows, int64_t cols)
 {
-    param *p = param_new(s->memory, arena_printf(s->memory, "param%u", s->drawn), rows ? 2 : 1, rows ? (int64_t[]){rows, cols} : &cols);
+    param *p = param_new(s->memory, arena_printf(s->memory, "param%u", s->drawn), rows ? 2 : 1,
+                         rows ? (int64_t[]){rows, cols} : &cols);
 
     p->source = draw(s, p->count);
     p->source_type = DTYPE_F32;
@@ -82,8 +87,8 @@ static param *trained(setup *s, int64_t rows, int64_t cols)
     return s->params[s->param_count++] = p;
 }
 
-/* A value that the operation reads. It wants a gradient when something trained lies below it; that never runs where the test supplies the
- * value. */
+/* A value that the operation reads. It wants a gradient when something trained lies below it; that never runs where the
+ * test supplies the value. */
 static value given(setup *s, int64_t rows, int64_t cols)
 {
     value input = graph_input(s->g, "given", DTYPE_F64, rows, cols), v = input;
@@ -128,7 +133,8 @@ static value build_linear(setup *s, int variant)
 {
     int64_t k = s->s.cols, n = variant & SELF ? k : k + 2, first = variant & ROWS ? 3 : 0;
     value x = given(s, s->s.rows, k), y;
-    param *w = trained(s, variant & (ROWS | SHARED) ? n + 4 : n, k), *b = variant & BIAS ? trained(s, 0, w->dims[0]) : NULL;
+    param *w = trained(s, variant & (ROWS | SHARED) ? n + 4 : n, k),
+          *b = variant & BIAS ? trained(s, 0, w->dims[0]) : NULL;
 
     y = graph_linear(s->g, x, w, b, first, variant & (ROWS | SHARED) ? n : 0);
     if (variant & SHARED) /* another, overlapping part of the same matrix */
@@ -150,7 +156,8 @@ static param *own(setup *s, int64_t rows, int64_t cols)
 static value build_bottleneck(setup *s, int variant)
 {
     int64_t k = s->s.cols, n = variant & SELF ? k : k + 2, r = variant & ROWS ? 21 : 3;
-    value x = given(s, s->s.rows, k), y = graph_linear(s->g, x, own(s, r, k), variant & BIAS ? own(s, 0, r) : NULL, 0, 0);
+    value x = given(s, s->s.rows, k),
+          y = graph_linear(s->g, x, own(s, r, k), variant & BIAS ? own(s, 0, r) : NULL, 0, 0);
 
     if (variant & ACT)
         y = graph_activation(s->g, y, ACT_GELU);
@@ -169,7 +176,8 @@ static value build_layernorm(setup *s, int variant)
 {
     int64_t width = s->s.cols + 2, groups = variant & NORM_GROUPS ? 3 : 1, offset = variant & NORM_OFFSET ? 2 : 0;
     value x = given(s, s->s.rows, offset + groups * width + (offset ? 1 : 0));
-    param *w = variant & NORM_PLAIN ? NULL : trained(s, 0, width), *b = variant & (NORM_PLAIN | NORM_WEIGHT) ? NULL : trained(s, 0, width);
+    param *w = variant & NORM_PLAIN ? NULL : trained(s, 0, width),
+          *b = variant & (NORM_PLAIN | NORM_WEIGHT) ? NULL : trained(s, 0, width);
 
     if (variant & (NORM_GROUPS | NORM_OFFSET))
         return graph_layernorm_groups(s->g, x, w, b, 1e-3, offset, groups, width);
@@ -382,7 +390,8 @@ static const op_case cases[] = {
     {OP_linear, "linear, drop path", build_linear, BIAS | DROP},
     {OP_linear, "linear, residual", build_linear, BIAS | RESIDUAL},
     {OP_linear, "linear, its own input as residual", build_linear, BIAS | SELF},
-    {OP_linear, "linear, its own input as residual behind all else", build_linear, BIAS | ACT | GAMMA | DROP | ROWS | SELF},
+    {OP_linear, "linear, its own input as residual behind all else", build_linear,
+     BIAS | ACT | GAMMA | DROP | ROWS | SELF},
     {OP_linear, "linear, activation, drop path, residual", build_linear, BIAS | ACT | DROP | RESIDUAL},
     {OP_linear, "linear, activation, factor, drop path", build_linear, ACT | FACTOR | DROP},
     {OP_linear, "linear, factor, drop path, residual", build_linear, BIAS | FACTOR | DROP | RESIDUAL},
@@ -393,7 +402,8 @@ static const op_case cases[] = {
     {OP_bottleneck, "bottleneck, gamma without biases, residual", build_bottleneck, GAMMA | RESIDUAL},
     {OP_bottleneck, "bottleneck, factor, drop path", build_bottleneck, ACT | FACTOR | DROP},
     {OP_bottleneck, "bottleneck, everything, residual", build_bottleneck, BIAS | ACT | GAMMA | DROP | RESIDUAL},
-    {OP_bottleneck, "bottleneck, everything, its own input as residual", build_bottleneck, BIAS | ACT | GAMMA | DROP | SELF},
+    {OP_bottleneck, "bottleneck, everything, its own input as residual", build_bottleneck,
+     BIAS | ACT | GAMMA | DROP | SELF},
     {OP_bottleneck, "bottleneck, wide", build_bottleneck, BIAS | ACT | GAMMA | SELF | ROWS},
     {OP_activation, "relu", build_activation, ACT_RELU},
     {OP_activation, "gelu", build_activation, ACT_GELU},
@@ -465,13 +475,14 @@ static const op_case cases[] = {
 static value add_logits(setup *s, value logits, value x)
 {
     const value_info *info = &s->g->values[x];
-    value more = graph_linear(s->g, graph_mean_tokens(s->g, x, 0, info->rows), make_param(s, CLASSES, info->cols), NULL, 0, 0);
+    value more =
+        graph_linear(s->g, graph_mean_tokens(s->g, x, 0, info->rows), make_param(s, CLASSES, info->cols), NULL, 0, 0);
 
     return logits == NO_VALUE ? more : graph_add(s->g, logits, more);
 }
 
-/* A table and tanh let the mean's gradient, the same for all rows, become another one for each element; and no product takes an add_table
- * over. */
+/* A table and tanh let the mean's gradient, the same for all rows, become another one for each element; and no product
+ * takes an add_table over. */
 static value to_loss(setup *s, value y)
 {
     const value_info *info = &s->g->values[y];
@@ -480,7 +491,8 @@ static value to_loss(setup *s, value y)
     y = graph_add_table(s->g, y, make_param(s, info->rows, info->cols));
     logits = add_logits(s, NO_VALUE, graph_activation(s->g, y, ACT_TANH));
     for (int i = 0; i < s->given_count && s->readers != OTHERS_NONE; i++)
-        logits = add_logits(s, logits, s->readers == OTHERS_BEFORE ? s->side[i] : graph_activation(s->g, s->given[i], ACT_TANH));
+        logits = add_logits(s, logits,
+                            s->readers == OTHERS_BEFORE ? s->side[i] : graph_activation(s->g, s->given[i], ACT_TANH));
     return graph_cross_entropy(s->g, logits, s->labels, 0);
 }
 
@@ -560,7 +572,8 @@ static double loss_of(setup *s)
 }
 
 /* p: the parameter whose values these are, NULL: a given value's */
-static void check_differences(setup *s, const char *what, int index, double *x, const double *grad, int64_t count, param *p)
+static void check_differences(setup *s, const char *what, int index, double *x, const double *grad, int64_t count,
+                              param *p)
 {
     int64_t stride = count / 20 + 1;
     double largest = 0;
@@ -576,15 +589,17 @@ static void check_differences(setup *s, const char *what, int index, double *x, 
         x[i] = kept;
         numeric = (at[0] - at[1]) / (2 * h);
         if (!(fabs(numeric - grad[i]) <= 1e-6 * (1e-3 + fabs(numeric))))
-            fail_msg("%s (%lld x %lld, others %d, only %d, live %d): gradient of %s %d [%lld] is %.9g, differences give %.9g", s->row->name,
-                     (long long)s->s.rows, (long long)s->s.cols, (int)s->readers, s->only, (int)s->live, what, index, (long long)i, grad[i],
-                     numeric);
+            fail_msg("%s (%lld x %lld, others %d, only %d, live %d): gradient of %s %d [%lld] is %.9g, differences "
+                     "give %.9g",
+                     s->row->name, (long long)s->s.rows, (long long)s->s.cols, (int)s->readers, s->only, (int)s->live,
+                     what, index, (long long)i, grad[i], numeric);
         largest = fabs(numeric) > largest ? fabs(numeric) : largest;
     }
     if (p)
         p->version++;
     if (largest < 1e-6)
-        fail_msg("%s (%lld x %lld): no gradient reaches %s %d", s->row->name, (long long)s->s.rows, (long long)s->s.cols, what, index);
+        fail_msg("%s (%lld x %lld): no gradient reaches %s %d", s->row->name, (long long)s->s.rows,
+                 (long long)s->s.cols, what, index);
 }
 
 static void check_params(setup *s)
@@ -676,8 +691,8 @@ static void test_gradients(void **state)
         }
 }
 
-/* Differences agree with whatever the forward pass computes; here the builder may choose among several forms, so the values are checked as
- * well. */
+/* Differences agree with whatever the forward pass computes; here the builder may choose among several forms, so the
+ * values are checked as well. */
 static void test_affine(void **state)
 {
     static const int variants[] = {CHANNEL,        CHANNEL | BETA, CHANNEL | BETA | FIXED, BETA, BETA | FIXED, SINGLE,
@@ -705,7 +720,8 @@ static void test_affine(void **state)
                 double scale = gamma ? (double)gamma[variant & SINGLE ? 0 : c] : 1,
                        right = get(&x, r, c) * scale * (variant & FIXED ? -1.3 : 1) + (beta ? (double)beta[c] : 0);
                 if (fabs(get(&y, r, c) - right) > 1e-12)
-                    fail_msg("affine %d at %lld, %lld: %.9g instead of %.9g", variant, (long long)r, (long long)c, get(&y, r, c), right);
+                    fail_msg("affine %d at %lld, %lld: %.9g instead of %.9g", variant, (long long)r, (long long)c,
+                             get(&y, r, c), right);
             }
         program_free(p);
         close_setup(&s);
@@ -716,7 +732,8 @@ static void test_affine(void **state)
 
 static void test_every_row(void **state)
 {
-    bool covered[OP_COUNT] = {[OP_consistency] = true /* test_consistency.c */}, activations[ACT_COUNT] = {[ACT_NONE] = true};
+    bool covered[OP_COUNT] = {[OP_consistency] = true /* test_consistency.c */},
+         activations[ACT_COUNT] = {[ACT_NONE] = true};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -735,7 +752,7 @@ static void test_every_row(void **state)
 /* The cases with drop path are worth something only when one sample is dropped and another is not. */
 static void test_masks(void **state)
 {
-    rng_stream stream = {.seed = step.seed, .purpose = RNG_DROP_PATH, .site = 0, .step = step.step};
+    rng_stream stream = {.seed = step.seed, .purpose = RNG_DROP_PATH, .stream = 0, .step = step.step};
 
     (void)state;
     assert_int_not_equal(rng_uniform(stream, 0) < RATE, rng_uniform(stream, 1) < RATE);

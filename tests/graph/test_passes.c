@@ -1,5 +1,5 @@
-/* What happens to a graph while it is built and when it is finished: equal operations become one, products take over what follows them
- * unless it is kept, and what is fixed can be given from outside. */
+/* What happens to a graph while it is built and when it is finished: equal operations become one, products take over
+ * what follows them unless it is kept, and what is fixed can be given from outside. */
 #include "graph/graph_bench.h"
 
 /* ---- equal operations ---- */
@@ -315,7 +315,8 @@ static patched run_patches(const kernels *k, dtype weight_type, uint64_t trained
     return r;
 }
 
-/* A frozen product makes its patches itself, with the same bits. Where it has something to train, and where somebody else reads them, the patches are stored. */
+/* A frozen product makes its patches itself, with the same bits. Where it has something to train, and where somebody
+ * else reads them, the patches are stored. */
 static void test_patches(void **state)
 {
     const kernels *sets[8];
@@ -324,17 +325,20 @@ static void test_patches(void **state)
     (void)state;
     for (int i = 0; i < count; i++)
         for (int bf16 = 0; bf16 < 2; bf16++)
-            for (unsigned trained = 0; trained < 4; trained++) { /* of the product: nothing, weights, bias, both; of what comes behind it, all */
+            for (unsigned trained = 0; trained < 4;
+                 trained++) { /* of the product: nothing, weights, bias, both; of what comes behind it, all */
                 dtype type = bf16 ? DTYPE_BF16 : sets[i]->real;
                 uint64_t mask = EVERYTHING << 2 | trained;
-                patched found = run_patches(sets[i], type, mask, false, false), stored = run_patches(sets[i], type, mask, true, false);
+                patched found = run_patches(sets[i], type, mask, false, false),
+                        stored = run_patches(sets[i], type, mask, true, false);
                 assert_int_equal(found.fused, trained == 0);
                 assert_false(stored.fused);
                 assert_int_equal(found.frontier, 1);
                 assert_int_equal(stored.frontier, 1);
                 assert_true(found.flops == stored.flops && found.flops >= 2.0 * PATCHES * 20 * 3 * PATCH * PATCH);
                 if (!(found.loss == stored.loss && found.gradients == stored.gradients))
-                    fail_msg("%s, %s weights, trained %u: loss %.9g and %.9g", sets[i]->name, dtype_name(type), trained, found.loss, stored.loss);
+                    fail_msg("%s, %s weights, trained %u: loss %.9g and %.9g", sets[i]->name, dtype_name(type), trained,
+                             found.loss, stored.loss);
                 assert_true(found.gradients != 0);
                 assert_false(run_patches(sets[i], type, mask, false, true).fused);
             }
@@ -359,12 +363,14 @@ static normalised run_normalised(const kernels *k, int variant)
     open_bench(&s, k, 2, DTYPE_I8, 1 | (variant & CODES_TRAINED ? 2 : 0) | EVERYTHING << 5);
     s.slice = 2;
     input = graph_input(s.g, "input", k->real, ROWS, WIDTH);
-    first = graph_linear(s.g, input, make_param(&s, WIDTH, WIDTH), NULL, 0, 0); /* trained: a gradient passes what follows */
+    first = graph_linear(s.g, input, make_param(&s, WIDTH, WIDTH), NULL, 0,
+                         0); /* trained: a gradient passes what follows */
     w[0] = make_param(&s, WIDTH, WIDTH);
     w[1] = make_param(&s, WIDTH, WIDTH);
     w[0]->quantised = w[1]->quantised = !(variant & CODES_BF16_WEIGHTS);
     x = graph_layernorm(s.g, first, make_param(&s, 0, WIDTH), make_param(&s, 0, WIDTH), 1e-6);
-    y = graph_add(s.g, graph_linear(s.g, x, w[0], NULL, 0, 0), graph_activation(s.g, graph_linear(s.g, x, w[1], NULL, 0, 0), ACT_GELU));
+    y = graph_add(s.g, graph_linear(s.g, x, w[0], NULL, 0, 0),
+                  graph_activation(s.g, graph_linear(s.g, x, w[1], NULL, 0, 0), ACT_GELU));
     if (variant & CODES_OTHER_READER)
         (void)graph_activation(s.g, x, ACT_GELU);
     if (variant & CODES_KEPT)
@@ -389,14 +395,17 @@ static void test_codes(void **state)
 
     (void)state;
     for (int i = 0; i < count; i++) {
-        normalised coded = run_normalised(sets[i], 0), read = run_normalised(sets[i], CODES_OTHER_READER), kept = run_normalised(sets[i], CODES_KEPT);
+        normalised coded = run_normalised(sets[i], 0), read = run_normalised(sets[i], CODES_OTHER_READER),
+                   kept = run_normalised(sets[i], CODES_KEPT);
         assert_int_equal(coded.type, DTYPE_U8);
         assert_int_not_equal(read.type, DTYPE_U8);
         assert_int_equal(kept.type, sets[i]->real);
         assert_int_not_equal(run_normalised(sets[i], CODES_TRAINED).type, DTYPE_U8);
         assert_int_equal(run_normalised(sets[i], CODES_BF16_WEIGHTS).type, DTYPE_BF16);
-        if (!(coded.loss == read.loss && coded.gradients == read.gradients && coded.loss == kept.loss && coded.gradients == kept.gradients))
-            fail_msg("%s: loss %.9g and %.9g, gradients %.9g and %.9g", sets[i]->name, coded.loss, read.loss, coded.gradients, read.gradients);
+        if (!(coded.loss == read.loss && coded.gradients == read.gradients && coded.loss == kept.loss &&
+              coded.gradients == kept.gradients))
+            fail_msg("%s: loss %.9g and %.9g, gradients %.9g and %.9g", sets[i]->name, coded.loss, read.loss,
+                     coded.gradients, read.gradients);
         assert_true(coded.gradients != 0);
     }
 }
@@ -405,7 +414,8 @@ static void test_codes(void **state)
 
 enum { TRAIN_LATE = 1, TRAIN_NOTHING = 2, TRAIN_FIRST = 4, EARLY_DROPOUT = 8, READ_INPUT = 16 };
 
-/* Two frozen products, then one that may be trained, with a residual from the first or from the input. at: the frozen products' results. */
+/* Two frozen products, then one that may be trained, with a residual from the first or from the input. at: the frozen
+ * products' results. */
 typedef struct late {
     value input, at[2], loss;
 } late;
@@ -459,15 +469,18 @@ static void test_frontier(void **state)
 
     open_bench(&s, &kernels_reference, 1, DTYPE_F64, 0);
     l = build_late(&s, TRAIN_LATE);
-    assert_int_equal(graph_fixed_frontier(s.g, l.loss, frontier, 4), 2); /* in the order of the product's inputs: x, residual */
+    assert_int_equal(graph_fixed_frontier(s.g, l.loss, frontier, 4),
+                     2); /* in the order of the product's inputs: x, residual */
     assert_int_equal(frontier[0], l.at[1]);
     assert_int_equal(frontier[1], l.at[0]);
-    assert_int_equal(graph_fixed_frontier(s.g, l.loss, one, 1), 2); /* the number is the whole one, with room for less */
+    assert_int_equal(graph_fixed_frontier(s.g, l.loss, one, 1),
+                     2); /* the number is the whole one, with room for less */
     assert_int_equal(one[0], l.at[1]);
     assert_int_equal(one[1], NO_VALUE);
     assert_int_equal(graph_fixed_frontier(s.g, l.at[1], frontier, 4), 0);
 
-    /* the values themselves, given to a program, are as good as what lies below them; they are still there after a step */
+    /* the values themselves, given to a program, are as good as what lies below them; they are still there after a step
+     */
     whole = make_program(&s, false, (value[]){l.loss, frontier[0], frontier[1]}, 3, NULL, 0);
     fill_labels(&s, whole);
     fill_reals(&s, whole, l.input);
@@ -553,9 +566,9 @@ static void test_described(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merged), cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
-        cmocka_unit_test(test_keep),   cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
-        cmocka_unit_test(test_patches), cmocka_unit_test(test_codes), cmocka_unit_test(test_described),
+        cmocka_unit_test(test_merged),  cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_backward),
+        cmocka_unit_test(test_keep),    cmocka_unit_test(test_not_fused), cmocka_unit_test(test_frontier),
+        cmocka_unit_test(test_patches), cmocka_unit_test(test_codes),     cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* The planner: what is frozen costs nothing, running allocates nothing, rounding stays rounding, buffers do not overlap, and memory is
- * shared. The build lets the linker send this program's allocations through the counters below. */
+/* The planner: what is frozen costs nothing, running allocates nothing, rounding stays rounding, buffers do not
+ * overlap, and memory is shared. The build lets the linker send this program's allocations through the counters below.
+ */
 #include "graph/graph_bench.h"
 
 #include <stdatomic.h>
@@ -90,7 +91,8 @@ static void test_frozen(void **state)
         while (!(trained >> lowest & 1))
             lowest++;
         count = program_params(s.p, listed, MAX_PARAMS);
-        for (int i = 0; i < 4; i++) { /* a product for its own weights when they are trained, and one for what lies below it */
+        for (int i = 0; i < 4;
+             i++) { /* a product for its own weights when they are trained, and one for what lies below it */
             double flops = i < 3 ? product : head;
             bool ours = trained >> i & 1;
             backward += (ours ? flops : 0) + (i > lowest ? flops : 0);
@@ -187,18 +189,24 @@ static vit build_vit(bench *s)
     x = graph_add(g, x, graph_affine(g, y, make_param(s, 0, 1), NULL, 1));
     x = graph_add_columns(g, x, product(s, x, 7, false), 5);
     y = graph_activation(g, graph_linear(g, x, own(make_param(s, 5, 24)), own(make_param(s, 0, 5)), 0, 0), ACT_GELU);
-    x = graph_add(g, x, graph_drop_path(g, graph_affine(g, graph_linear(g, y, own(make_param(s, 24, 5)), NULL, 0, 0), own(make_param(s, 0, 24)), NULL, 1), 0.2));
+    x = graph_add(g, x,
+                  graph_drop_path(g,
+                                  graph_affine(g, graph_linear(g, y, own(make_param(s, 24, 5)), NULL, 0, 0),
+                                               own(make_param(s, 0, 24)), NULL, 1),
+                                  0.2));
     x = graph_drop_path(g, graph_activation(g, x, ACT_TANH), 0.2);
     y = graph_rational(g, x, make_param(s, 0, 6), make_param(s, 0, 4), true);
     k = graph_stack(g, graph_stack(g, NO_VALUE, x, 0, 2), y, 1, 2);
     x = graph_add_scaled(g, x, graph_gate(g, graph_mix(g, x, k, k, 2), make_param(s, 0, 2), 1, 0.5), 0.1);
     m.loss = to_loss(s, graph_select_tokens(g, x, 1, 4));
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, y), 0.1);
-    m.loss = graph_add_scaled(g, m.loss, graph_consistency(g, graph_mean_tokens(g, x, 0, 4), graph_mean_tokens(g, y, 0, 4)), 0.1);
+    m.loss = graph_add_scaled(g, m.loss,
+                              graph_consistency(g, graph_mean_tokens(g, x, 0, 4), graph_mean_tokens(g, y, 0, 4)), 0.1);
     m.loss = graph_add_scaled(g, m.loss, graph_identity_distance(g, make_param(s, 3, 3)), 0.1);
     y = graph_patchify(g, m.pixels, SIDE, SIDE, 3, 6, mean, std);
     graph_keep(g, y); /* no product takes these patches over */
-    m.loss = graph_add_scaled(g, m.loss, graph_distance(g, graph_select_tokens(g, x, 2, 4), product(s, y, 24, false)), 0.1);
+    m.loss =
+        graph_add_scaled(g, m.loss, graph_distance(g, graph_select_tokens(g, x, 2, 4), product(s, y, 24, false)), 0.1);
     graph_finish(g);
     return m;
 }
@@ -255,7 +263,8 @@ static void check_allocations(const kernels *k, dtype weight_type, uint64_t trai
     for (int64_t i = 1; i <= 3; i++)
         train_step(&s, i);
     if (allocations != before)
-        fail_msg("%s, %s weights: three training steps allocate %ld times", k->name, dtype_name(weight_type), allocations - before);
+        fail_msg("%s, %s weights: three training steps allocate %ld times", k->name, dtype_name(weight_type),
+                 allocations - before);
     close_bench(&s);
 }
 
@@ -275,7 +284,8 @@ static void test_no_allocation(void **state)
 
 /* ---- slices ---- */
 
-/* What a training step of the whole transformer leaves: the loss, and the gradients of all parameters one behind the other. */
+/* What a training step of the whole transformer leaves: the loss, and the gradients of all parameters one behind the
+ * other. */
 static double *step_in_slices(int64_t slice, double *loss, int64_t *count)
 {
     double *all = NULL;
@@ -288,7 +298,8 @@ static double *step_in_slices(int64_t slice, double *loss, int64_t *count)
     s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
     fill_labels(&s, s.p);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
-        ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
+        ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] =
+            (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
     program_step(s.p, BATCH, &step);
     *loss = *(double *)program_value(s.p, m.loss, BATCH).data;
     *count = 0;
@@ -339,7 +350,8 @@ static void test_slices_outside(void **state)
     }
     assert_true(loss_of(&s[0], s[0].p, t[0].loss) > 0);
     assert_memory_equal(kept[0], kept[1], sizeof kept[0]);
-    assert_memory_equal(program_value(s[0].p, t[0].at[2], BATCH).data, program_value(s[1].p, t[1].at[2], BATCH).data, sizeof kept[0]);
+    assert_memory_equal(program_value(s[0].p, t[0].at[2], BATCH).data, program_value(s[1].p, t[1].at[2], BATCH).data,
+                        sizeof kept[0]);
     for (int i = 0; i < BATCH * ROWS * WIDTH; i += ROWS * WIDTH) /* of each sample */
         assert_true(kept[0][i] != 0);
     close_bench(&s[0]);
@@ -360,7 +372,8 @@ static double *gradients_of(const kernels *k, dtype weight_type, uint64_t traine
     s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
     fill_labels(&s, s.p);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
-        ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
+        ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] =
+            (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
     program_step(s.p, BATCH, &step);
     *count = 0;
     for (int i = 0; i < s.param_count; i++)
@@ -374,7 +387,8 @@ static double *gradients_of(const kernels *k, dtype weight_type, uint64_t traine
     return all;
 }
 
-/* With bf16 for what is frozen, stored activations and some of their gradients are rounded: to 8 bits, not to something else. */
+/* With bf16 for what is frozen, stored activations and some of their gradients are rounded: to 8 bits, not to something
+ * else. */
 static void test_bf16(void **state)
 {
     static const unsigned masks[] = {1u << 1, 0x25a5au, 0x1000u, 0x5a5a5u};
@@ -398,16 +412,19 @@ static void test_bf16(void **state)
             free(exact);
             free(rounded);
             if (!(far < 0.015 * 0.015 * size) || far == 0)
-                fail_msg("%s, trained %x: gradients with bf16 weights are %.3g away, in all", sets[i]->name, masks[j], sqrt(far / size));
+                fail_msg("%s, trained %x: gradients with bf16 weights are %.3g away, in all", sets[i]->name, masks[j],
+                         sqrt(far / size));
         }
 }
 
-/* ---- branches: a sample that drop path drops does not enter, and the bits are those of computing it and multiplying by 0 ---- */
+/* ---- branches: a sample that drop path drops does not enter, and the bits are those of computing it and multiplying
+ * by 0 ---- */
 
 #define DROPPED 0.5
 #define MANY 7
 
-/* Two frozen blocks with trained parts before, between and behind them; the last one, like a ViT's, goes on with the first token only. */
+/* Two frozen blocks with trained parts before, between and behind them; the last one, like a ViT's, goes on with the
+ * first token only. */
 static value build_dropping(bench *s)
 {
     graph *g = s->g;
@@ -417,7 +434,8 @@ static value build_dropping(bench *s)
     for (int block = 0; block < 2; block++) {
         value norm_ = norm(s, x), first = block ? graph_select_tokens(g, norm_, 0, 1) : norm_;
         y = product(s, first, 16, false);
-        y = graph_attention(g, y, 0, product(s, norm_, 32, false), 0, graph_select_tokens(g, product(s, norm_, 16, false), 0, 5), 0, 2, 8, 0.4);
+        y = graph_attention(g, y, 0, product(s, norm_, 32, false), 0,
+                            graph_select_tokens(g, product(s, norm_, 16, false), 0, 5), 0, 2, 8, 0.4);
         x = block ? graph_select_tokens(g, x, 0, 1) : x;
         x = graph_add(g, x, graph_drop_path(g, product(s, y, 16, false), DROPPED));
         y = graph_activation(g, product(s, norm(s, x), 40, false), ACT_GELU);
@@ -446,8 +464,8 @@ static double *bits_of(const kernels *k, dtype weight_type, bool masked, uint32_
     for (value v = 0; v < s.g->value_count; v++)
         if (s.g->values[v].kind == VALUE_INPUT && v != s.labels) {
             x = program_value(s.p, v, MANY);
-            float *values = ARENA_ARRAY(s.memory, float, x.rows * x.cols);
-            rng_fill_normal(values, (uint64_t)(x.rows * x.cols), 0, 1, (rng_stream){.purpose = RNG_TEST, .site = 99});
+            float *values = ARENA_ARRAY(s.memory, float, x.rows *x.cols);
+            rng_fill_normal(values, (uint64_t)(x.rows * x.cols), 0, 1, (rng_stream){.purpose = RNG_TEST, .stream = 99});
             device_set_f32(&s.dev, x.data, values, x.rows * x.cols);
         }
     for (int i = 0; i < MANY; i++)
@@ -457,11 +475,13 @@ static double *bits_of(const kernels *k, dtype weight_type, bool masked, uint32_
     for (int i = 0; i < s.param_count; i++)
         *count += s.params[i]->trainable ? (size_t)s.params[i]->count : 0;
     bits = calloc(*count, sizeof *bits);
-    bits[0] = k->real == DTYPE_F64 ? *(double *)program_value(s.p, loss, MANY).data : (double)*(float *)program_value(s.p, loss, MANY).data;
+    bits[0] = k->real == DTYPE_F64 ? *(double *)program_value(s.p, loss, MANY).data
+                                   : (double)*(float *)program_value(s.p, loss, MANY).data;
     size_t next = 1;
     for (int i = 0; i < s.param_count; i++)
         for (int64_t j = 0; s.params[i]->trainable && j < s.params[i]->count; j++)
-            bits[next++] = k->real == DTYPE_F64 ? ((double *)s.params[i]->grad)[j] : (double)((float *)s.params[i]->grad)[j];
+            bits[next++] =
+                k->real == DTYPE_F64 ? ((double *)s.params[i]->grad)[j] : (double)((float *)s.params[i]->grad)[j];
     close_bench(&s);
     return bits;
 }
@@ -477,12 +497,14 @@ static void test_branches(void **state)
             for (uint32_t at = 0; at < 6; at++) {
                 dtype type = bf16 ? DTYPE_BF16 : sets[i]->real;
                 size_t count, same;
-                double *left_out = bits_of(sets[i], type, false, at, &count), *multiplied = bits_of(sets[i], type, true, at, &same), norm_ = 0;
+                double *left_out = bits_of(sets[i], type, false, at, &count),
+                       *multiplied = bits_of(sets[i], type, true, at, &same), norm_ = 0;
                 assert_int_equal(count, same);
                 for (size_t n = 0; n < count; n++) {
                     norm_ += fabs(left_out[n]);
                     if (left_out[n] != multiplied[n])
-                        fail_msg("%s, %s, step %u: value %zu is %.9g, with masks %.9g", sets[i]->name, dtype_name(type), at, n, left_out[n], multiplied[n]);
+                        fail_msg("%s, %s, step %u: value %zu is %.9g, with masks %.9g", sets[i]->name, dtype_name(type),
+                                 at, n, left_out[n], multiplied[n]);
                 }
                 assert_true(norm_ > 0);
                 free(left_out);
@@ -509,9 +531,10 @@ static void test_layout(void **state)
         for (int i = 0; i < count; i++) {
             uint64_t at = 4 * (uint64_t)i + 1;
             int start = (int)below(round, at, MOMENTS);
-            buffers[i] = (layout_buffer){.size = below(round, at + 1, 8) ? below(round, at + 2, round % 2 ? 3000 : 130) : 0,
-                                         .start = start,
-                                         .end = start + (int)below(round, at + 3, MOMENTS / 2) - 1}; /* some end before they start */
+            buffers[i] = (layout_buffer){
+                .size = below(round, at + 1, 8) ? below(round, at + 2, round % 2 ? 3000 : 130) : 0,
+                .start = start,
+                .end = start + (int)below(round, at + 3, MOMENTS / 2) - 1}; /* some end before they start */
         }
         total = layout_assign(buffers, count);
         for (int moment = 0; moment < 2 * MOMENTS; moment++) {
@@ -565,7 +588,8 @@ static void test_share(void **state)
     t = build_tower(&s);
     small = make_program(&s, false, &t.loss, 1, NULL, 0);
     alone = program_memory(small);
-    program_request request = {.dev = &s.dev, .max_batch = BATCH, .backward = true, .wanted = &t.loss, .wanted_count = 1, .share = small};
+    program_request request = {
+        .dev = &s.dev, .max_batch = BATCH, .backward = true, .wanted = &t.loss, .wanted_count = 1, .share = small};
     ASSERT_OK(program_new(&s.p, s.g, &request, &err)); /* needs more: the memory of both grows */
     assert_int_equal(program_memory(small), alone);
     for (int i = 0; i < 2; i++) {
@@ -588,9 +612,10 @@ static void test_share(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frozen),   cmocka_unit_test(test_memory), cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_slices),   cmocka_unit_test(test_slices_outside),
-        cmocka_unit_test(test_branches), cmocka_unit_test(test_layout), cmocka_unit_test(test_layout_reuse),  cmocka_unit_test(test_share),
+        cmocka_unit_test(test_frozen),   cmocka_unit_test(test_memory), cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_bf16),     cmocka_unit_test(test_slices), cmocka_unit_test(test_slices_outside),
+        cmocka_unit_test(test_branches), cmocka_unit_test(test_layout), cmocka_unit_test(test_layout_reuse),
+        cmocka_unit_test(test_share),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Every kernel set that can run here: those of the processor, the reference in double precision, and the emulated AVX-512 ones. */
+/* Every kernel set that can run here: those of the processor, the reference in double precision, and the emulated
+ * AVX-512 ones. */
 #ifndef TESTS_KERNELS_KERNEL_SETS_H
 #define TESTS_KERNELS_KERNEL_SETS_H
 
@@ -31,7 +32,8 @@ static inline int kernel_sets(const kernels *sets[8])
     return count;
 }
 
-/* A matrix of the device with values in about [-1, 1], drawn from `seed`; `extra` columns of padding behind each row. */
+/* A matrix of the device with values in about [-1, 1], drawn from `seed`; `extra` columns of padding behind each row.
+ */
 static inline mat random_mat(const kernels *k, int64_t rows, int64_t cols, dtype type, int64_t extra, uint32_t seed)
 {
     mat m = {.type = type, .rows = rows, .cols = cols, .stride = cols + extra};
@@ -53,7 +55,9 @@ static inline double get(const mat *m, int64_t r, int64_t c)
 {
     int64_t i = r * m->stride + c;
 
-    return m->type == DTYPE_BF16 ? (double)bf16_to_f32(((uint16_t *)m->data)[i]) : m->type == DTYPE_F64 ? ((double *)m->data)[i] : (double)((float *)m->data)[i];
+    return m->type == DTYPE_BF16  ? (double)bf16_to_f32(((uint16_t *)m->data)[i])
+           : m->type == DTYPE_F64 ? ((double *)m->data)[i]
+                                  : (double)((float *)m->data)[i];
 }
 
 static inline double real_at(const kernels *k, const void *array, int64_t i)

@@ -3,11 +3,12 @@
 
 static const struct {
     int64_t m, n, k;
-} shapes[] = {{1, 1, 1}, {5, 7, 3}, {6, 16, 8}, {13, 33, 17}, {12, 32, 64}, {40, 70, 31}, {197, 24, 48}, {3, 100, 65}, {64, 5, 130}};
+} shapes[] = {{1, 1, 1},    {5, 7, 3},     {6, 16, 8},   {13, 33, 17}, {12, 32, 64},
+              {40, 70, 31}, {197, 24, 48}, {3, 100, 65}, {64, 5, 130}};
 
 typedef struct problem {
     device d;
-    mat x, w, y, slope, residual, in_slope;
+    mat x, w, y, act_grad, residual, in_slope;
     packed panels;
     void *bias, *scale, *in_scale;
     float factors[256];
@@ -20,7 +21,8 @@ static double weight(const problem *p, dtype type, int64_t n, int64_t k)
     return type == DTYPE_BF16 ? (double)bf16_to_f32(f32_to_bf16((float)w)) : w;
 }
 
-static void open_problem(problem *p, const kernels *k, int threads, int64_t m, int64_t n, int64_t depth, dtype w_type, dtype x_type, dtype y_type, bool transposed)
+static void open_problem(problem *p, const kernels *k, int threads, int64_t m, int64_t n, int64_t depth, dtype w_type,
+                         dtype x_type, dtype y_type, bool transposed)
 {
     inlay_error err;
 
@@ -32,7 +34,7 @@ static void open_problem(problem *p, const kernels *k, int threads, int64_t m, i
     p->x = random_mat(k, m, transposed ? n : depth, x_type, 3, 2);
     p->in_slope = random_mat(k, m, transposed ? n : depth, y_type, 1, 3);
     p->y = random_mat(k, m, transposed ? depth : n, y_type, 5, 4);
-    p->slope = random_mat(k, m, transposed ? depth : n, y_type, 0, 5);
+    p->act_grad = random_mat(k, m, transposed ? depth : n, y_type, 0, 5);
     p->residual = random_mat(k, m, transposed ? depth : n, k->real, 2, 6);
     p->bias = random_mat(k, 1, 256, k->real, 0, 7).data;
     p->scale = random_mat(k, 1, 256, k->real, 0, 8).data;
@@ -50,7 +52,7 @@ static void close_problem(problem *p)
     k->release(p->x.data);
     k->release(p->in_slope.data);
     k->release(p->y.data);
-    k->release(p->slope.data);
+    k->release(p->act_grad.data);
     k->release(p->residual.data);
     k->release(p->bias);
     k->release(p->scale);
@@ -58,8 +60,9 @@ static void close_problem(problem *p)
     device_close(&p->d);
 }
 
-/* The product for one element, in double, with every part of prologue and epilogue that `args` has. *slope gets the activation's slope. */
-static double expected(const problem *p, const gemm_args *args, int64_t r, int64_t c, double *slope)
+/* The product for one element, in double, with every part of prologue and epilogue that `args` has. *act_grad gets the
+ * activation's act_grad. */
+static double expected(const problem *p, const gemm_args *args, int64_t r, int64_t c, double *act_grad)
 {
     const kernels *k = p->d.k;
     dtype type = p->panels.type;
@@ -71,15 +74,15 @@ static double expected(const problem *p, const gemm_args *args, int64_t r, int64
             x *= (double)args->in.row_scale[r / args->in.row_group];
         if (args->in.col_scale)
             x *= real_at(k, args->in.col_scale, i);
-        if (args->in.slope.data)
-            x *= get(&args->in.slope, r, i);
+        if (args->in.act_grad.data)
+            x *= get(&args->in.act_grad, r, i);
         if (type == DTYPE_BF16)
             x = (double)bf16_to_f32(f32_to_bf16((float)x));
         sum += x * (args->transposed ? weight(p, type, i, c) : weight(p, type, c, i));
     }
     if (args->out.bias)
         sum += real_at(k, args->out.bias, c);
-    *slope = act_slope(args->out.act, sum);
+    *act_grad = act_slope(args->out.act, sum);
     y = act_plain(args->out.act, sum);
     if (args->out.col_scale)
         y *= real_at(k, args->out.col_scale, c);
@@ -97,7 +100,7 @@ static gemm_args arguments(problem *p, int features, bool transposed, activation
         args.out.bias = p->bias;
     if (features & 2) {
         args.out.act = act;
-        args.out.slope = p->slope;
+        args.out.act_grad = p->act_grad;
     }
     if (features & 4)
         args.out.col_scale = p->scale;
@@ -113,7 +116,7 @@ static gemm_args arguments(problem *p, int features, bool transposed, activation
         args.in.row_group = 3;
     }
     if (features & 64)
-        args.in.slope = p->in_slope;
+        args.in.act_grad = p->in_slope;
     return args;
 }
 
@@ -121,19 +124,23 @@ static void check(problem *p, const gemm_args *args)
 {
     const kernels *k = p->d.k;
     /* bf16: a prologue's f32 rounding may tip a value to the next bf16 */
-    double product = p->panels.type == DTYPE_BF16 ? (args->in.slope.data || args->in.row_scale ? 0.02 : 1e-5) : 0;
+    double product = p->panels.type == DTYPE_BF16 ? (args->in.act_grad.data || args->in.row_scale ? 0.02 : 1e-5) : 0;
 
     k->gemm(&p->d.c, args);
     for (int64_t r = 0; r < args->y.rows; r++)
         for (int64_t c = 0; c < args->y.cols; c++) {
-            double slope, e = expected(p, args, r, c, &slope), found = get(&args->y, r, c), limit = (double)args->x.cols * (product + slack(k, &p->residual, 1)) + slack(k, &args->y, e);
+            double act_grad,
+                e = expected(p, args, r, c, &act_grad), found = get(&args->y, r, c),
+                limit = (double)args->x.cols * (product + slack(k, &p->residual, 1)) + slack(k, &args->y, e);
             if (!(fabs(found - e) <= limit))
-                fail_msg("%s: element (%d, %d) of %d x %d x %d is %.9g, expected %.9g", k->name, (int)r, (int)c, (int)args->y.rows, (int)args->y.cols,
-                         (int)args->x.cols, found, e);
-            /* a product's error moves the slope by at most as much again; it is a difference itself in `expected` */
-            limit = 2 * (double)args->x.cols * (product + slack(k, &p->residual, 1)) + slack(k, &args->out.slope, slope) + 1e-7;
-            if (args->out.slope.data && !(fabs(get(&args->out.slope, r, c) - slope) <= limit))
-                fail_msg("%s: the kept slope (%d, %d) is %.9g, expected %.9g", k->name, (int)r, (int)c, get(&args->out.slope, r, c), slope);
+                fail_msg("%s: element (%d, %d) of %d x %d x %d is %.9g, expected %.9g", k->name, (int)r, (int)c,
+                         (int)args->y.rows, (int)args->y.cols, (int)args->x.cols, found, e);
+            /* a product's error moves the act_grad by at most as much again; it is a difference itself in `expected` */
+            limit = 2 * (double)args->x.cols * (product + slack(k, &p->residual, 1)) +
+                    slack(k, &args->out.act_grad, act_grad) + 1e-7;
+            if (args->out.act_grad.data && !(fabs(get(&args->out.act_grad, r, c) - act_grad) <= limit))
+                fail_msg("%s: the kept act_grad (%d, %d) is %.9g, expected %.9g", k->name, (int)r, (int)c,
+                         get(&args->out.act_grad, r, c), act_grad);
         }
 }
 
@@ -150,15 +157,18 @@ static void test_products(void **state)
                 dtype w = variant & 8 ? DTYPE_BF16 : sets[s]->real, y = i % 2 ? DTYPE_BF16 : sets[s]->real;
                 problem p;
                 for (int transposed = 0; transposed < 2; transposed++) {
-                    open_problem(&p, sets[s], 2, shapes[i].m, shapes[i].n, shapes[i].k, w, variant & 1 ? DTYPE_BF16 : sets[s]->real, y, transposed);
-                    gemm_args args = arguments(&p, features[variant & 7], transposed, variant & 1 ? ACT_GELU : ACT_SILU);
+                    open_problem(&p, sets[s], 2, shapes[i].m, shapes[i].n, shapes[i].k, w,
+                                 variant & 1 ? DTYPE_BF16 : sets[s]->real, y, transposed);
+                    gemm_args args =
+                        arguments(&p, features[variant & 7], transposed, variant & 1 ? ACT_GELU : ACT_SILU);
                     check(&p, &args);
                     close_problem(&p);
                 }
             }
 }
 
-/* The bits depend neither on the threads nor on the other rows; in f32 not on the kernel set either. Forward and transposed. */
+/* The bits depend neither on the threads nor on the other rows; in f32 not on the kernel set either. Forward and
+ * transposed. */
 static void test_bits(void **state)
 {
     const kernels *sets[8];
@@ -212,14 +222,23 @@ typedef struct image {
     int64_t height, width, channels, patch;
 } image;
 
-static void check_pixels(const kernels *k, int threads, const image *at, int64_t samples, int64_t n, dtype w_type, dtype pixel_type)
+static void check_pixels(const kernels *k, int threads, const image *at, int64_t samples, int64_t n, dtype w_type,
+                         dtype pixel_type)
 {
     float means[4] = {0.5f, 0.45f, 0.4f, 0.3f}, stds[4] = {0.25f, 0.2f, 0.3f, 0.7f};
-    int64_t rows = samples * (at->height / at->patch) * (at->width / at->patch), depth = at->channels * at->patch * at->patch;
+    int64_t rows = samples * (at->height / at->patch) * (at->width / at->patch),
+            depth = at->channels * at->patch * at->patch;
     int64_t count = samples * at->height * at->width * at->channels;
-    mat w = random_mat(k, n, depth, DTYPE_F32, 0, 1), y = random_mat(k, rows, n, k->real, 3, 2), bias = random_mat(k, 1, n, k->real, 0, 3);
-    patch_rows x = {.pixels = malloc((size_t)count * dtype_size(pixel_type)), .type = pixel_type, .height = at->height, .width = at->width, .channels = at->channels,
-                    .patch = at->patch, .mean = means, .std = stds}; /* of their exact size: nothing reads beyond them */
+    mat w = random_mat(k, n, depth, DTYPE_F32, 0, 1), y = random_mat(k, rows, n, k->real, 3, 2),
+        bias = random_mat(k, 1, n, k->real, 0, 3);
+    patch_rows x = {.pixels = malloc((size_t)count * dtype_size(pixel_type)),
+                    .type = pixel_type,
+                    .height = at->height,
+                    .width = at->width,
+                    .channels = at->channels,
+                    .patch = at->patch,
+                    .mean = means,
+                    .std = stds}; /* of their exact size: nothing reads beyond them */
     packed panels = {n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
     inlay_error err;
     device d;
@@ -235,14 +254,18 @@ static void check_pixels(const kernels *k, int threads, const image *at, int64_t
             ((float *)(uintptr_t)x.pixels)[i] = (float)byte * 0.75f;
     }
     k->pack(&d.c, &panels, w.data, DTYPE_F32);
-    k->gemm(&d.c, &(gemm_args){.y = y, .x = {.rows = rows, .cols = depth}, .pixels = &x, .w = &panels, .out.bias = bias.data});
+    k->gemm(&d.c, &(gemm_args){
+                      .y = y, .x = {.rows = rows, .cols = depth}, .pixels = &x, .w = &panels, .out.bias = bias.data});
     for (int bf16 = 0; bf16 < (w_type == k->real ? 1 : 2); bf16++) {
-        mat patches = random_mat(k, rows, depth, bf16 ? DTYPE_BF16 : k->real, 0, 5), stored = random_mat(k, rows, n, k->real, 3, 2);
+        mat patches = random_mat(k, rows, depth, bf16 ? DTYPE_BF16 : k->real, 0, 5),
+            stored = random_mat(k, rows, n, k->real, 3, 2);
         k->patchify(&d.c, &patches, &x);
         k->gemm(&d.c, &(gemm_args){.y = stored, .x = patches, .w = &panels, .out.bias = bias.data});
         if (memcmp(y.data, stored.data, (size_t)(rows * y.stride) * dtype_size(k->real)) != 0)
-            fail_msg("%s, %d threads: %d x %d x %d of patches of %d, %s pixels and %s weights, has other bits than of stored patches (%s)", k->name, threads,
-                     (int)rows, (int)n, (int)depth, (int)at->patch, dtype_name(pixel_type), dtype_name(w_type), dtype_name(patches.type));
+            fail_msg("%s, %d threads: %d x %d x %d of patches of %d, %s pixels and %s weights, has other bits than of "
+                     "stored patches (%s)",
+                     k->name, threads, (int)rows, (int)n, (int)depth, (int)at->patch, dtype_name(pixel_type),
+                     dtype_name(w_type), dtype_name(patches.type));
         k->release(patches.data);
         k->release(stored.data);
     }
@@ -256,7 +279,8 @@ static void check_pixels(const kernels *k, int threads, const image *at, int64_t
 
 static void test_pixels(void **state)
 {
-    static const image images[] = {{32, 60, 3, 2}, {3, 5, 3, 1}, {9, 6, 1, 3}, {10, 15, 4, 5}, {14, 21, 3, 7}, {28, 42, 3, 14}, {48, 32, 3, 16}};
+    static const image images[] = {{32, 60, 3, 2}, {3, 5, 3, 1},    {9, 6, 1, 3},   {10, 15, 4, 5},
+                                   {14, 21, 3, 7}, {28, 42, 3, 14}, {48, 32, 3, 16}};
     const kernels *sets[8];
     int count = kernel_sets(sets);
 
@@ -266,7 +290,8 @@ static void test_pixels(void **state)
             for (int threads = 1; threads <= 3; threads++)
                 for (int variant = 0; variant < 6; variant++) {
                     dtype type = variant % 3 == 0 ? sets[s]->real : variant % 3 == 1 ? DTYPE_BF16 : DTYPE_I8;
-                    check_pixels(sets[s], threads, &images[i], i % 2 ? 1 : 2, i % 3 ? 70 : 33, type, variant < 3 ? DTYPE_U8 : DTYPE_F32);
+                    check_pixels(sets[s], threads, &images[i], i % 2 ? 1 : 2, i % 3 ? 70 : 33, type,
+                                 variant < 3 ? DTYPE_U8 : DTYPE_F32);
                 }
 }
 
@@ -287,8 +312,10 @@ static void test_outer(void **state)
             for (int threads = 1; threads <= 3; threads++) {
                 inlay_error err;
                 device d;
-                mat dy = random_mat(k, outer[i].rows, outer[i].n, k->real, 2, 1), x = random_mat(k, outer[i].rows, outer[i].k, i % 2 ? DTYPE_BF16 : k->real, 0, 2);
-                mat dw = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3), before = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3);
+                mat dy = random_mat(k, outer[i].rows, outer[i].n, k->real, 2, 1),
+                    x = random_mat(k, outer[i].rows, outer[i].k, i % 2 ? DTYPE_BF16 : k->real, 0, 2);
+                mat dw = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3),
+                    before = random_mat(k, outer[i].n, outer[i].k, k->real, 0, 3);
                 ASSERT_OK(device_open(&d, k, threads, &err));
                 k->gemm_outer(&d.c, &(gemm_outer_args){.dw = dw.data, .dy = dy, .x = x, .accumulate = true});
                 for (int64_t n = 0; n < outer[i].n; n++)
@@ -297,7 +324,8 @@ static void test_outer(void **state)
                         for (int64_t r = 0; r < outer[i].rows; r++)
                             e += get(&dy, r, n) * get(&x, r, c);
                         if (!(fabs(get(&dw, n, c) - e) <= (double)outer[i].rows * slack(k, &dw, 1)))
-                            fail_msg("%s: dw(%d, %d) is %.9g, expected %.9g", k->name, (int)n, (int)c, get(&dw, n, c), e);
+                            fail_msg("%s: dw(%d, %d) is %.9g, expected %.9g", k->name, (int)n, (int)c, get(&dw, n, c),
+                                     e);
                     }
                 if (!first) {
                     first = malloc(size);
@@ -337,11 +365,8 @@ static void test_unpack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),
-        cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_pixels),
-        cmocka_unit_test(test_outer),
-        cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_bits),   cmocka_unit_test(test_pixels),
+        cmocka_unit_test(test_outer),    cmocka_unit_test(test_unpack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

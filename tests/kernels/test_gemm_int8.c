@@ -1,4 +1,5 @@
-/* Products with int8 weights of every kernel set against plain loops: the whole numbers and their scales exactly, the epilogue in double precision. */
+/* Products with int8 weights of every kernel set against plain loops: the whole numbers and their scales exactly, the
+ * epilogue in double precision. */
 #include "kernel_sets.h"
 
 #define MOST_ROWS 70
@@ -56,7 +57,8 @@ static void fill_rows(const mat *x)
         }
 }
 
-static void open_problem(problem *p, const kernels *k, int threads, int64_t m, int64_t n, int64_t depth, dtype x_type, dtype y_type)
+static void open_problem(problem *p, const kernels *k, int threads, int64_t m, int64_t n, int64_t depth, dtype x_type,
+                         dtype y_type)
 {
     inlay_error err;
 
@@ -128,7 +130,8 @@ static double expected(const kernels *k, const int *x, float x_scale, const int 
 
     for (int64_t c = 0; c < depth; c++)
         sum += x[c] * w[c];
-    return k->real == DTYPE_F64 ? (double)sum * ((double)x_scale * (double)w_scale) : (double)((float)sum * (x_scale * w_scale));
+    return k->real == DTYPE_F64 ? (double)sum * ((double)x_scale * (double)w_scale)
+                                : (double)((float)sum * (x_scale * w_scale));
 }
 
 static void check_products(problem *p)
@@ -144,9 +147,11 @@ static void check_products(problem *p)
     p->d.k->gemm(&p->d.c, &(gemm_args){.y = p->y, .x = p->x, .w = &p->panels});
     for (int64_t r = 0; r < m; r++)
         for (int64_t c = 0; c < n; c++) {
-            double e = expected(p->d.k, x + r * depth, x_scale[r], w + c * depth, w_scale[c], depth), found = get(&p->y, r, c);
+            double e = expected(p->d.k, x + r * depth, x_scale[r], w + c * depth, w_scale[c], depth),
+                   found = get(&p->y, r, c);
             if (!(found == e))
-                fail_msg("%s: element (%d, %d) of %d x %d x %d is %.9g, expected %.9g", p->d.k->name, (int)r, (int)c, (int)m, (int)n, (int)depth, found, e);
+                fail_msg("%s: element (%d, %d) of %d x %d x %d is %.9g, expected %.9g", p->d.k->name, (int)r, (int)c,
+                         (int)m, (int)n, (int)depth, found, e);
         }
     free(x);
     free(w);
@@ -167,7 +172,8 @@ static void test_products(void **state)
             for (int64_t m = 1; m <= MOST_ROWS; m += m < 14 ? 1 : 14)
                 for (int bf16 = 0; bf16 < 2; bf16++) {
                     problem p;
-                    open_problem(&p, sets[s], 2, m, shapes[i].n, shapes[i].k, bf16 ? DTYPE_BF16 : sets[s]->real, sets[s]->real);
+                    open_problem(&p, sets[s], 2, m, shapes[i].n, shapes[i].k, bf16 ? DTYPE_BF16 : sets[s]->real,
+                                 sets[s]->real);
                     check_products(&p);
                     close_problem(&p);
                 }
@@ -219,7 +225,7 @@ static void test_not_a_number(void **state)
 static void check_epilogue(const kernels *k, int features, dtype y_type)
 {
     problem p;
-    mat bare, slope, residual, bias, scale;
+    mat bare, act_grad, residual, bias, scale;
     float factors[MOST_ROWS];
 
     open_problem(&p, k, 2, 29, 70, 37, DTYPE_BF16, y_type);
@@ -229,30 +235,38 @@ static void check_epilogue(const kernels *k, int features, dtype y_type)
     for (int i = 0; i < MOST_ROWS; i++)
         factors[i] = i % 3 == 0 ? 0.0f : 1.25f;
     bare = random_mat(k, 29, 70, k->real, 0, 5);
-    slope = random_mat(k, 29, 70, y_type, 0, 6);
+    act_grad = random_mat(k, 29, 70, y_type, 0, 6);
     residual = random_mat(k, 29, 70, features & 32 ? DTYPE_BF16 : k->real, 2, 7);
     bias = random_mat(k, 1, 70, k->real, 0, 8);
     scale = random_mat(k, 1, 70, k->real, 0, 9);
     gemm_args args = {.y = bare, .x = p.x, .w = &p.panels};
     k->gemm(&p.d.c, &args);
     args.y = p.y;
-    args.out = (gemm_epilogue){.bias = features & 1 ? bias.data : NULL, .act = features & 2 ? ACT_GELU : ACT_NONE, .col_scale = features & 4 ? scale.data : NULL,
-                               .row_scale = features & 8 ? factors : NULL, .row_group = 2, .slope = features & 64 ? slope : (mat){0},
+    args.out = (gemm_epilogue){.bias = features & 1 ? bias.data : NULL,
+                               .act = features & 2 ? ACT_GELU : ACT_NONE,
+                               .col_scale = features & 4 ? scale.data : NULL,
+                               .row_scale = features & 8 ? factors : NULL,
+                               .row_group = 2,
+                               .act_grad = features & 64 ? act_grad : (mat){0},
                                .residual = features & 16 ? residual : (mat){0}};
     k->gemm(&p.d.c, &args);
     for (int64_t r = 0; r < 29; r++)
         for (int64_t c = 0; c < 70; c++) {
-            double sum = get(&bare, r, c) + (features & 1 ? get(&bias, 0, c) : 0), e = act_plain(args.out.act, sum), found = get(&p.y, r, c);
+            double sum = get(&bare, r, c) + (features & 1 ? get(&bias, 0, c) : 0), e = act_plain(args.out.act, sum),
+                   found = get(&p.y, r, c);
             e *= features & 4 ? get(&scale, 0, c) : 1;
             e *= features & 8 ? (double)factors[r / 2] : 1;
             e += features & 16 ? get(&residual, r, c) : 0;
             if (!(fabs(found - e) <= slack(k, &p.y, e)))
-                fail_msg("%s: with parts %d, element (%d, %d) is %.9g, expected %.9g", k->name, features, (int)r, (int)c, found, e);
-            if (features & 64 && !(fabs(get(&slope, r, c) - act_slope(args.out.act, sum)) <= slack(k, &slope, 1) + (k->real == DTYPE_F32 ? 1e-5 : 1e-7)))
-                fail_msg("%s: with parts %d, the slope (%d, %d) is %.9g", k->name, features, (int)r, (int)c, get(&slope, r, c));
+                fail_msg("%s: with parts %d, element (%d, %d) is %.9g, expected %.9g", k->name, features, (int)r,
+                         (int)c, found, e);
+            if (features & 64 && !(fabs(get(&act_grad, r, c) - act_slope(args.out.act, sum)) <=
+                                   slack(k, &act_grad, 1) + (k->real == DTYPE_F32 ? 1e-5 : 1e-7)))
+                fail_msg("%s: with parts %d, the act_grad (%d, %d) is %.9g", k->name, features, (int)r, (int)c,
+                         get(&act_grad, r, c));
         }
     k->release(bare.data);
-    k->release(slope.data);
+    k->release(act_grad.data);
     k->release(residual.data);
     k->release(bias.data);
     k->release(scale.data);
@@ -326,7 +340,7 @@ static void check_prologue(const kernels *k, int features, dtype x_type)
     enum { ROWS = 29, COLS = 37, DEPTH = 70 };
     float factors[ROWS];
     problem p;
-    mat ready, slope, scale, y;
+    mat ready, act_grad, scale, y;
 
     open_problem(&p, k, 2, ROWS, COLS, DEPTH, x_type, k->real);
     for (int64_t r = 0; r < ROWS; r++)
@@ -335,19 +349,23 @@ static void check_prologue(const kernels *k, int features, dtype x_type)
     for (int i = 0; i < ROWS; i++)
         factors[i] = i % 3 == 0 ? 0.0f : 1.25f;
     ready = random_mat(k, ROWS, DEPTH, DTYPE_BF16, 0, 5);
-    slope = random_mat(k, ROWS, DEPTH, DTYPE_BF16, 3, 6);
+    act_grad = random_mat(k, ROWS, DEPTH, DTYPE_BF16, 3, 6);
     scale = random_mat(k, 1, DEPTH, k->real, 0, 7);
     y = random_mat(k, ROWS, COLS, k->real, 5, 8);
-    gemm_prologue in = {.col_scale = features & 1 ? scale.data : NULL, .row_scale = features & 2 ? factors : NULL, .row_group = 1, .slope = features & 4 ? slope : (mat){0}};
+    gemm_prologue in = {.col_scale = features & 1 ? scale.data : NULL,
+                        .row_scale = features & 2 ? factors : NULL,
+                        .row_group = 1,
+                        .act_grad = features & 4 ? act_grad : (mat){0}};
     k->apply_prologue(&p.d.c, &ready, &p.x, &in);
     k->gemm(&p.d.c, &(gemm_args){.y = p.y, .x = ready, .w = &p.panels});
     k->gemm(&p.d.c, &(gemm_args){.y = y, .x = p.x, .w = &p.panels, .in = in});
     for (int64_t r = 0; r < ROWS; r++)
         for (int64_t c = 0; c < COLS; c++)
             if (get(&y, r, c) != get(&p.y, r, c))
-                fail_msg("%s: with parts %d of the prologue, element (%d, %d) is %.9g, expected %.9g", k->name, features, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
+                fail_msg("%s: with parts %d of the prologue, element (%d, %d) is %.9g, expected %.9g", k->name,
+                         features, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
     k->release(ready.data);
-    k->release(slope.data);
+    k->release(act_grad.data);
     k->release(scale.data);
     k->release(y.data);
     close_problem(&p);
@@ -369,9 +387,11 @@ static void test_prologue(void **state)
 static void check_coded(const kernels *k, int threads, int64_t rows, int64_t depth)
 {
     enum { COLS = 37 };
-    int64_t stride = coded_stride(depth);
+    int64_t stride = quantised_stride(depth);
     problem p;
-    mat from, y, coded = {.data = k->alloc((size_t)(rows * stride)), .type = DTYPE_U8, .rows = rows, .cols = depth, .stride = stride};
+    mat from, y,
+        coded = {
+            .data = k->alloc((size_t)(rows * stride)), .type = DTYPE_U8, .rows = rows, .cols = depth, .stride = stride};
     const int32_t chosen[] = {2, 0};
 
     open_problem(&p, k, threads, rows, COLS, depth, DTYPE_BF16, k->real);
@@ -393,7 +413,8 @@ static void check_coded(const kernels *k, int threads, int64_t rows, int64_t dep
         for (int64_t r = 0; r < wide.y.rows; r++)
             for (int64_t c = 0; c < COLS; c++)
                 if (get(&y, r, c) != get(&p.y, r, c))
-                    fail_msg("%s: %d rows of %d, element (%d, %d) is %.9g, expected %.9g", k->name, (int)rows, (int)depth, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
+                    fail_msg("%s: %d rows of %d, element (%d, %d) is %.9g, expected %.9g", k->name, (int)rows,
+                             (int)depth, (int)r, (int)c, get(&y, r, c), get(&p.y, r, c));
     }
     k->release(from.data);
     k->release(y.data);
@@ -407,10 +428,10 @@ static void test_coded(void **state)
     int count = kernel_sets(sets);
 
     (void)state;
-    assert_int_equal(coded_stride(192), 256);
-    assert_int_equal(coded_stride(56), 64);
-    assert_int_equal(coded_stride(57), 128);
-    assert_int_equal(coded_stride(4088), 4160);
+    assert_int_equal(quantised_stride(192), 256);
+    assert_int_equal(quantised_stride(56), 64);
+    assert_int_equal(quantised_stride(57), 128);
+    assert_int_equal(quantised_stride(4088), 4160);
     for (int s = 0; s < count; s++)
         for (int threads = 1; threads <= 3; threads++) {
             check_coded(sets[s], threads, 3, 192);
@@ -442,8 +463,8 @@ static void test_unpack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_deep),  cmocka_unit_test(test_not_a_number),
-        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits), cmocka_unit_test(test_prologue),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_deep),   cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_epilogue), cmocka_unit_test(test_bits),   cmocka_unit_test(test_prologue),
         cmocka_unit_test(test_coded),    cmocka_unit_test(test_unpack),
     };
 

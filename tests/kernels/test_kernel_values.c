@@ -1,5 +1,5 @@
-/* The kernels that move, scale and sum rows, and the loss, of every kernel set against plain loops in double precision: odd shapes, columns of wider
- * buffers, bf16, sums into what is there. Scratch memory begins as NaN. */
+/* The kernels that move, scale and sum rows, and the loss, of every kernel set against plain loops in double precision:
+ * odd shapes, columns of wider buffers, bf16, sums into what is there. Scratch memory begins as NaN. */
 #include "kernel_sets.h"
 
 static struct {
@@ -59,14 +59,26 @@ static void beside_untouched(const kernels *k, const mat *m, uint32_t seed)
 static void check_affine(const kernels *k, compute *c, dtype type)
 {
     int64_t rows = 131, cols = 37;
-    mat x = make(k, rows, cols, type, 1, 1), gamma = make(k, 1, cols, k->real, 0, 2), beta = make(k, 1, cols, k->real, 0, 3), dy = make(k, rows, cols, k->real, 0, 4);
+    mat x = make(k, rows, cols, type, 1, 1), gamma = make(k, 1, cols, k->real, 0, 2),
+        beta = make(k, 1, cols, k->real, 0, 3), dy = make(k, rows, cols, k->real, 0, 4);
 
     for (int variant = 0; variant < 4; variant++) {
         bool with_gamma = variant & 1, with_beta = variant & 2;
-        mat y = make(k, rows, cols, type, 2, 5), dx = make(k, rows, cols, k->real, 3, 6), dgamma = make(k, 1, cols, k->real, 0, 7), dbeta = make(k, 1, cols, k->real, 0, 8);
+        mat y = make(k, rows, cols, type, 2, 5), dx = make(k, rows, cols, k->real, 3, 6),
+            dgamma = make(k, 1, cols, k->real, 0, 7), dbeta = make(k, 1, cols, k->real, 0, 8);
         mat old_dx = make(k, rows, cols, k->real, 3, 6), old_dgamma = make(k, 1, cols, k->real, 0, 7);
-        affine_args a = {.y = y, .x = x, .gamma = with_gamma ? gamma.data : NULL, .beta = with_beta ? beta.data : NULL, .factor = 0.75, .dy = dy, .dx = dx,
-                         .accumulate = with_beta, .need_dx = true, .dgamma = dgamma.data, .dbeta = dbeta.data, .accumulate_params = with_gamma};
+        affine_args a = {.y = y,
+                         .x = x,
+                         .gamma = with_gamma ? gamma.data : NULL,
+                         .beta = with_beta ? beta.data : NULL,
+                         .factor = 0.75,
+                         .dy = dy,
+                         .dx = dx,
+                         .accumulate = with_beta,
+                         .need_dx = true,
+                         .dgamma = dgamma.data,
+                         .dbeta = dbeta.data,
+                         .accumulate_params = with_gamma};
         k->affine(c, &a);
         k->affine_backward(c, &a);
         for (int64_t j = 0; j < cols; j++) {
@@ -98,16 +110,21 @@ static void check_add(const kernels *k, compute *c, dtype type)
 {
     int64_t rows = 42, cols = 29;
     const float factors[3] = {1.25f, 0, 2};
-    mat a = make(k, rows, cols, type, 1, 1), b = make(k, rows, cols, type, 2, 2), narrow = make(k, rows, 9, k->real, 1, 3), table = make(k, 7, cols, k->real, 0, 4);
-    mat y = make(k, rows, cols, type, 4, 5), place = make(k, rows, cols, type, 2, 6), before = make(k, rows, cols, type, 2, 6), only = make(k, rows, cols, type, 0, 7);
+    mat a = make(k, rows, cols, type, 1, 1), b = make(k, rows, cols, type, 2, 2),
+        narrow = make(k, rows, 9, k->real, 1, 3), table = make(k, 7, cols, k->real, 0, 4);
+    mat y = make(k, rows, cols, type, 4, 5), place = make(k, rows, cols, type, 2, 6),
+        before = make(k, rows, cols, type, 2, 6), only = make(k, rows, cols, type, 0, 7);
 
-    k->add(c, &(add_args){.y = y, .a = a, .b = b, .row_scale = factors, .row_group = 14, .table = table.data, .table_rows = 7});
+    k->add(c, &(add_args){
+                  .y = y, .a = a, .b = b, .row_scale = factors, .row_group = 14, .table = table.data, .table_rows = 7});
     k->add(c, &(add_args){.y = place, .a = place, .b = narrow, .offset = 13, .row_group = 1});
     k->add(c, &(add_args){.y = only, .a = a, .table = table.data, .table_rows = 7});
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < cols; j++) {
-            near(k, &y, r, j, get(&a, r, j) + (double)factors[r / 14] * get(&b, r, j) + get(&table, r % 7, j), 1, "add");
-            near(k, &place, r, j, get(&before, r, j) + (j >= 13 && j < 22 ? get(&narrow, r, j - 13) : 0), 1, "add at columns");
+            near(k, &y, r, j, get(&a, r, j) + (double)factors[r / 14] * get(&b, r, j) + get(&table, r % 7, j), 1,
+                 "add");
+            near(k, &place, r, j, get(&before, r, j) + (j >= 13 && j < 22 ? get(&narrow, r, j - 13) : 0), 1,
+                 "add at columns");
             near(k, &only, r, j, get(&a, r, j) + get(&table, r % 7, j), 1, "add table");
         }
     beside_untouched(k, &y, 5);
@@ -125,8 +142,9 @@ static void test_add(void **state)
 static void check_dropout(const kernels *k, compute *c, dtype type)
 {
     int64_t rows = 23, cols = 31;
-    rng_stream stream = {.seed = 8, .purpose = RNG_DROPOUT, .site = 3, .step = 5};
-    mat x = make(k, rows, cols, type, 1, 1), y = make(k, rows, cols, type, 2, 2), dx = make(k, rows, cols, k->real, 2, 3), old = make(k, rows, cols, k->real, 2, 3);
+    rng_stream stream = {.seed = 8, .purpose = RNG_DROPOUT, .stream = 3, .step = 5};
+    mat x = make(k, rows, cols, type, 1, 1), y = make(k, rows, cols, type, 2, 2),
+        dx = make(k, rows, cols, k->real, 2, 3), old = make(k, rows, cols, k->real, 2, 3);
 
     k->dropout(c, &(dropout_args){.y = y, .x = x, .rate = 0.4, .stream = stream});
     k->dropout(c, &(dropout_args){.y = dx, .x = x, .rate = 0.4, .stream = stream, .accumulate = true});
@@ -161,7 +179,7 @@ static void check_map(const kernels *k, compute *c, dtype type)
             for (int64_t j = 0; j < 21; j++) {
                 double at = get(&x, r, j), e = get(&old, r, j) + get(&dy, r, j) * act_slope((activation)act, at);
                 near(k, &y, r, j, act_plain((activation)act, at), 2, activation_name((activation)act));
-                assert_true(fabs(get(&dx, r, j) - e) <= 4e-6); /* the slope is a difference quotient */
+                assert_true(fabs(get(&dx, r, j) - e) <= 4e-6); /* the act_grad is a difference quotient */
             }
         beside_untouched(k, &y, 2);
         while (held.count)
@@ -187,7 +205,13 @@ static void check_column_sum(const kernels *k, compute *c, dtype type)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             int64_t slots = modulo ? modulo : 1;
             mat out = make(k, slots, cols, k->real, 0, 3), old = make(k, slots, cols, k->real, 0, 3);
-            k->column_sum(c, &(column_sum_args){.out = out.data, .dy = dy, .other = other, .row_scale = factors, .row_group = 83, .modulo = modulo, .accumulate = accumulate});
+            k->column_sum(c, &(column_sum_args){.out = out.data,
+                                                .dy = dy,
+                                                .other = other,
+                                                .row_scale = factors,
+                                                .row_group = 83,
+                                                .modulo = modulo,
+                                                .accumulate = accumulate});
             for (int64_t slot = 0; slot < slots; slot++)
                 for (int64_t j = 0; j < cols; j++) {
                     double e = accumulate ? get(&old, slot, j) : 0;
@@ -208,22 +232,46 @@ static void test_column_sum(void **state)
 
 static void check_rows(const kernels *k, compute *c, dtype type)
 {
-    mat x = make(k, 5 * 9, 11, type, 1, 1), y = make(k, 5 * 12, 11, k->real, 2, 2), old = make(k, 5 * 12, 11, k->real, 2, 2);
-    mat narrow = make(k, 5 * 12, 11, type, 2, 3), was = make(k, 5 * 12, 11, type, 2, 3), shared = make(k, 4, 11, k->real, 0, 4);
-    mat mean = make(k, 5, 11, type, 0, 5), dy = make(k, 5, 11, k->real, 0, 6), dx = make(k, 5 * 9, 11, k->real, 1, 7), sum = make(k, 5 * 9, 11, k->real, 1, 8);
+    mat x = make(k, 5 * 9, 11, type, 1, 1), y = make(k, 5 * 12, 11, k->real, 2, 2),
+        old = make(k, 5 * 12, 11, k->real, 2, 2);
+    mat narrow = make(k, 5 * 12, 11, type, 2, 3), was = make(k, 5 * 12, 11, type, 2, 3),
+        shared = make(k, 4, 11, k->real, 0, 4);
+    mat mean = make(k, 5, 11, type, 0, 5), dy = make(k, 5, 11, k->real, 0, 6), dx = make(k, 5 * 9, 11, k->real, 1, 7),
+        sum = make(k, 5 * 9, 11, k->real, 1, 8);
     mat before = make(k, 5 * 9, 11, k->real, 1, 8);
 
-    k->copy_rows(c, &(copy_rows_args){.y = y, .x = x, .samples = 5, .y_group = 12, .y_first = 2, .x_group = 9, .x_first = 1, .count = 7, .accumulate = true});
-    k->copy_rows(c, &(copy_rows_args){.y = narrow, .x = shared, .samples = 5, .y_group = 12, .y_first = 1, .x_group = 0, .x_first = 1, .count = 3});
+    k->copy_rows(c, &(copy_rows_args){.y = y,
+                                      .x = x,
+                                      .samples = 5,
+                                      .y_group = 12,
+                                      .y_first = 2,
+                                      .x_group = 9,
+                                      .x_first = 1,
+                                      .count = 7,
+                                      .accumulate = true});
+    k->copy_rows(c, &(copy_rows_args){.y = narrow,
+                                      .x = shared,
+                                      .samples = 5,
+                                      .y_group = 12,
+                                      .y_first = 1,
+                                      .x_group = 0,
+                                      .x_first = 1,
+                                      .count = 3});
     k->mean_rows(c, &(mean_rows_args){.y = mean, .x = x, .samples = 5, .group = 9, .first = 1, .count = 8});
-    k->mean_rows(c, &(mean_rows_args){.y = dx, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true});
-    k->mean_rows(c, &(mean_rows_args){.y = sum, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true, .accumulate = true});
+    k->mean_rows(
+        c, &(mean_rows_args){.y = dx, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true});
+    k->mean_rows(
+        c,
+        &(mean_rows_args){
+            .y = sum, .x = dy, .samples = 5, .group = 9, .first = 1, .count = 8, .backward = true, .accumulate = true});
     for (int64_t s = 0; s < 5; s++)
         for (int64_t j = 0; j < 11; j++) {
             double e = 0;
             for (int64_t r = 0; r < 12; r++) {
-                near(k, &y, s * 12 + r, j, get(&old, s * 12 + r, j) + (r >= 2 && r < 9 ? get(&x, s * 9 + r - 1, j) : 0), 1, "copy added");
-                near(k, &narrow, s * 12 + r, j, r >= 1 && r < 4 ? get(&shared, r, j) : get(&was, s * 12 + r, j), 1, "shared rows copied");
+                near(k, &y, s * 12 + r, j, get(&old, s * 12 + r, j) + (r >= 2 && r < 9 ? get(&x, s * 9 + r - 1, j) : 0),
+                     1, "copy added");
+                near(k, &narrow, s * 12 + r, j, r >= 1 && r < 4 ? get(&shared, r, j) : get(&was, s * 12 + r, j), 1,
+                     "shared rows copied");
             }
             for (int64_t r = 0; r < 9; r++) {
                 double share = r >= 1 ? get(&dy, s, j) / 8 : 0;
@@ -253,8 +301,16 @@ static void check_patches(const kernels *k, compute *c, dtype type, int channels
     uint8_t bytes[MOST];
     float floats[MOST];
     int height = DOWN * patch, width = ACROSS * patch;
-    mat y = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 1, 1), z = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 0, 2);
-    patch_rows x = {.pixels = bytes, .type = DTYPE_U8, .height = height, .width = width, .channels = channels, .patch = patch, .mean = mean, .std = std};
+    mat y = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 1, 1),
+        z = make(k, SAMPLES * DOWN * ACROSS, channels * patch * patch, type, 0, 2);
+    patch_rows x = {.pixels = bytes,
+                    .type = DTYPE_U8,
+                    .height = height,
+                    .width = width,
+                    .channels = channels,
+                    .patch = patch,
+                    .mean = mean,
+                    .std = std};
 
     for (int i = 0; i < MOST; i++) {
         bytes[i] = (uint8_t)(i * 37 % 256);
@@ -269,9 +325,12 @@ static void check_patches(const kernels *k, compute *c, dtype type, int channels
             for (int px = 0; px < width; px++)
                 for (int ch = 0; ch < channels; ch++) {
                     int at = ((s * height + py) * width + px) * channels + ch;
-                    int64_t row = (s * DOWN + py / patch) * ACROSS + px / patch, col = (ch * patch + py % patch) * patch + px % patch;
-                    near(k, &y, row, col, ((double)bytes[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of bytes");
-                    near(k, &z, row, col, ((double)floats[at] / 255 - (double)mean[ch]) / (double)std[ch], 1, "patch of floats");
+                    int64_t row = (s * DOWN + py / patch) * ACROSS + px / patch,
+                            col = (ch * patch + py % patch) * patch + px % patch;
+                    near(k, &y, row, col, ((double)bytes[at] / 255 - (double)mean[ch]) / (double)std[ch], 1,
+                         "patch of bytes");
+                    near(k, &z, row, col, ((double)floats[at] / 255 - (double)mean[ch]) / (double)std[ch], 1,
+                         "patch of floats");
                 }
     beside_untouched(k, &y, 1);
 }
@@ -295,7 +354,8 @@ static void check_cross_entropy(const kernels *k, compute *c, dtype type)
 {
     enum { ROWS = 21, CLASSES = 13 };
     int32_t labels[ROWS];
-    mat z = make(k, ROWS, CLASSES, type, 2, 1), d = make(k, ROWS, CLASSES, k->real, 1, 2), loss = make(k, 1, 1, k->real, 0, 3), losses = make(k, 1, ROWS, k->real, 0, 4);
+    mat z = make(k, ROWS, CLASSES, type, 2, 1), d = make(k, ROWS, CLASSES, k->real, 1, 2),
+        loss = make(k, 1, 1, k->real, 0, 3), losses = make(k, 1, ROWS, k->real, 0, 4);
     mat dloss = make(k, 1, 1, k->real, 0, 5);
 
     for (int r = 0; r < ROWS; r++)
@@ -310,7 +370,14 @@ static void check_cross_entropy(const kernels *k, compute *c, dtype type)
     }
     for (double smoothing = 0; smoothing < 0.2; smoothing += 0.1) {
         double total = 0;
-        cross_entropy_args a = {.logits = z, .labels = labels, .smoothing = smoothing, .count = z.rows, .loss = loss.data, .losses = losses.data, .dlogits = d, .dloss = dloss.data};
+        cross_entropy_args a = {.logits = z,
+                                .labels = labels,
+                                .smoothing = smoothing,
+                                .count = z.rows,
+                                .loss = loss.data,
+                                .losses = losses.data,
+                                .dlogits = d,
+                                .dloss = dloss.data};
         k->cross_entropy(c, &a);
         for (int64_t r = 0; r < ROWS; r++) {
             double top = -1e300, sum = 0, e = 0;
@@ -319,7 +386,8 @@ static void check_cross_entropy(const kernels *k, compute *c, dtype type)
             for (int64_t j = 0; j < CLASSES; j++)
                 sum += exp(get(&z, r, j) - top);
             for (int64_t j = 0; j < CLASSES; j++) {
-                double log_p = get(&z, r, j) - top - log(sum), target = smoothing / CLASSES + (j == labels[r] ? 1 - smoothing : 0);
+                double log_p = get(&z, r, j) - top - log(sum),
+                       target = smoothing / CLASSES + (j == labels[r] ? 1 - smoothing : 0);
                 e -= target * log_p;
                 near(k, &d, r, j, get(&dloss, 0, 0) / ROWS * (exp(log_p) - target), 1, "dlogits");
             }
@@ -344,8 +412,9 @@ static void test_cross_entropy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_affine), cmocka_unit_test(test_add), cmocka_unit_test(test_dropout_mask), cmocka_unit_test(test_map),
-        cmocka_unit_test(test_column_sum), cmocka_unit_test(test_rows), cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
+        cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,11 @@
 
 static mat zeros(const kernels *k, int64_t rows, int64_t cols)
 {
-    return (mat){.data = k->alloc((size_t)(rows * cols) * dtype_size(k->real)), .type = k->real, .rows = rows, .cols = cols, .stride = cols};
+    return (mat){.data = k->alloc((size_t)(rows * cols) * dtype_size(k->real)),
+                 .type = k->real,
+                 .rows = rows,
+                 .cols = cols,
+                 .stride = cols};
 }
 
 static mat part(mat m, int64_t first, int64_t cols)
@@ -82,15 +86,22 @@ static void close_to(const kernels *k, const mat *m, const double *expected, dou
         }
 }
 
-static void check_attention(const kernels *k, int64_t samples, int64_t q_rows, int64_t k_rows, int64_t heads, int64_t dim, dtype type)
+static void check_attention(const kernels *k, int64_t samples, int64_t q_rows, int64_t k_rows, int64_t heads,
+                            int64_t dim, dtype type)
 {
     int64_t width = heads * dim;
     /* queries in one buffer, keys and values side by side in another, with columns of others around them */
-    mat q = random_mat(k, samples * q_rows, width + 3, type, 1, 1), kv = random_mat(k, samples * k_rows, 2 * width + 2, type, 0, 2), dout = random_mat(k, samples * q_rows, width, k->real, 0, 3);
-    mat dq = random_mat(k, samples * q_rows, width, k->real, 2, 4), dkv = random_mat(k, samples * k_rows, 2 * width, k->real, 0, 5);
-    double *out = calloc((size_t)(samples * q_rows * width), sizeof *out), *eq = calloc((size_t)(samples * q_rows * width), sizeof *eq);
-    double *ek = calloc((size_t)(samples * k_rows * width), sizeof *ek), *ev = calloc((size_t)(samples * k_rows * width), sizeof *ev);
-    /* then gradients, and where pairs of bf16 are multiplied probabilities as well, are rounded to 8 bits in front of their products */
+    mat q = random_mat(k, samples * q_rows, width + 3, type, 1, 1),
+        kv = random_mat(k, samples * k_rows, 2 * width + 2, type, 0, 2),
+        dout = random_mat(k, samples * q_rows, width, k->real, 0, 3);
+    mat dq = random_mat(k, samples * q_rows, width, k->real, 2, 4),
+        dkv = random_mat(k, samples * k_rows, 2 * width, k->real, 0, 5);
+    double *out = calloc((size_t)(samples * q_rows * width), sizeof *out),
+           *eq = calloc((size_t)(samples * q_rows * width), sizeof *eq);
+    double *ek = calloc((size_t)(samples * k_rows * width), sizeof *ek),
+           *ev = calloc((size_t)(samples * k_rows * width), sizeof *ev);
+    /* then gradients, and where pairs of bf16 are multiplied probabilities as well, are rounded to 8 bits in front of
+     * their products */
     bool rounded = type == DTYPE_BF16 && k->real == DTYPE_F32;
     double limit = k->real == DTYPE_F64 ? 1e-12 : rounded ? 1e-3 : 2e-5;
     unsigned char *first = NULL;
@@ -99,8 +110,18 @@ static void check_attention(const kernels *k, int64_t samples, int64_t q_rows, i
     for (int threads = 1; threads <= 3; threads++) {
         device d = open_device(k, threads);
         mat result = zeros(k, samples * q_rows, width), lse = zeros(k, samples * heads, q_rows);
-        attention_args a = {.out = result, .q = part(q, 3, width), .k = part(kv, 1, width), .v = part(kv, width + 2, width), .samples = samples, .q_rows = q_rows,
-                            .k_rows = k_rows, .heads = heads, .head_dim = dim, .scale = 1 / sqrt((double)dim), .rounded = rounded, .lse = lse.data};
+        attention_args a = {.out = result,
+                            .q = part(q, 3, width),
+                            .k = part(kv, 1, width),
+                            .v = part(kv, width + 2, width),
+                            .samples = samples,
+                            .q_rows = q_rows,
+                            .k_rows = k_rows,
+                            .heads = heads,
+                            .head_dim = dim,
+                            .scale = 1 / sqrt((double)dim),
+                            .rounded = rounded,
+                            .lse = lse.data};
         k->attention(&d.c, &a);
         if (threads == 1) {
             plain_attention(&a, out, &dout, eq, ek, ev);
@@ -166,13 +187,30 @@ static void test_attention(void **state)
 static void check_layernorm(const kernels *k, int64_t rows, int64_t groups, int64_t width, dtype type)
 {
     device d = open_device(k, 3);
-    mat x = random_mat(k, rows, groups * width, type, 2, 1), w = random_mat(k, 1, width, k->real, 0, 2), b = random_mat(k, 1, width, k->real, 0, 3);
-    mat y = zeros(k, rows, groups * width), dy = random_mat(k, rows, groups * width, k->real, 0, 4), dx = random_mat(k, rows, groups * width, k->real, 1, 5);
+    mat x = random_mat(k, rows, groups * width, type, 2, 1), w = random_mat(k, 1, width, k->real, 0, 2),
+        b = random_mat(k, 1, width, k->real, 0, 3);
+    mat y = zeros(k, rows, groups * width), dy = random_mat(k, rows, groups * width, k->real, 0, 4),
+        dx = random_mat(k, rows, groups * width, k->real, 1, 5);
     mat mean = zeros(k, rows, groups), rstd = zeros(k, rows, groups), dw = zeros(k, 1, width), db = zeros(k, 1, width);
-    double *ey = calloc((size_t)(rows * groups * width), sizeof *ey), *ex = calloc((size_t)(rows * groups * width), sizeof *ex);
-    double *ew = calloc((size_t)width, sizeof *ew), *eb = calloc((size_t)width, sizeof *eb), limit = k->real == DTYPE_F64 ? 1e-11 : 3e-5;
-    layernorm_args a = {.y = y, .x = x, .weight = w.data, .bias = b.data, .eps = 1e-6, .groups = groups, .width = width, .mean = mean.data, .rstd = rstd.data,
-                        .dy = dy, .dx = dx, .accumulate = true, .need_dx = true, .dweight = dw.data, .dbias = db.data};
+    double *ey = calloc((size_t)(rows * groups * width), sizeof *ey),
+           *ex = calloc((size_t)(rows * groups * width), sizeof *ex);
+    double *ew = calloc((size_t)width, sizeof *ew), *eb = calloc((size_t)width, sizeof *eb),
+           limit = k->real == DTYPE_F64 ? 1e-11 : 3e-5;
+    layernorm_args a = {.y = y,
+                        .x = x,
+                        .weight = w.data,
+                        .bias = b.data,
+                        .eps = 1e-6,
+                        .groups = groups,
+                        .width = width,
+                        .mean = mean.data,
+                        .rstd = rstd.data,
+                        .dy = dy,
+                        .dx = dx,
+                        .accumulate = true,
+                        .need_dx = true,
+                        .dweight = dw.data,
+                        .dbias = db.data};
 
     for (int64_t r = 0; r < rows; r++)
         for (int64_t g = 0; g < groups; g++) {
@@ -226,7 +264,7 @@ static void test_layernorm(void **state)
     }
 }
 
-/* ---- activations: value to 2e-7, slope to 1e-6 of its size in f32 ---- */
+/* ---- activations: value to 2e-7, act_grad to 1e-6 of its size in f32 ---- */
 
 static void test_activations(void **state)
 {
@@ -238,7 +276,8 @@ static void test_activations(void **state)
         for (int act = 1; act < ACT_COUNT; act++) {
             const kernels *k = sets[s];
             device d = open_device(k, 2);
-            mat x = random_mat(k, 50, 101, k->real, 0, 1), y = zeros(k, 50, 101), dy = zeros(k, 50, 101), dx = zeros(k, 50, 101);
+            mat x = random_mat(k, 50, 101, k->real, 0, 1), y = zeros(k, 50, 101), dy = zeros(k, 50, 101),
+                dx = zeros(k, 50, 101);
             double limit = k->real == DTYPE_F64 ? 1e-12 : 4e-7;
             for (int64_t i = 0; i < 50 * 101; i++) { /* values in [-12, 12], and far out */
                 double value_ = real_at(k, x.data, i) * (i % 11 == 0 ? 100 : 12);
@@ -253,11 +292,14 @@ static void test_activations(void **state)
             k->map(&d.c, &(map_args){.y = y, .x = x, .act = (activation)act});
             k->map_backward(&d.c, &(map_args){.x = x, .act = (activation)act, .dy = dy, .dx = dx});
             for (int64_t i = 0; i < 50 * 101; i++) {
-                double at = real_at(k, x.data, i), e = act_plain((activation)act, at), slope = act_slope((activation)act, at);
+                double at = real_at(k, x.data, i), e = act_plain((activation)act, at),
+                       act_grad = act_slope((activation)act, at);
                 if (!(fabs(real_at(k, y.data, i) - e) <= limit * (1 + fabs(at))))
-                    fail_msg("%s: %s(%.9g) is %.9g, expected %.9g", k->name, activation_name((activation)act), at, real_at(k, y.data, i), e);
-                if (!(fabs(real_at(k, dx.data, i) - slope) <= 1e-6 + limit * 4 * (1 + fabs(at))) && fabs(at) > 1e-5)
-                    fail_msg("%s: slope of %s at %.9g is %.9g, expected %.9g", k->name, activation_name((activation)act), at, real_at(k, dx.data, i), slope);
+                    fail_msg("%s: %s(%.9g) is %.9g, expected %.9g", k->name, activation_name((activation)act), at,
+                             real_at(k, y.data, i), e);
+                if (!(fabs(real_at(k, dx.data, i) - act_grad) <= 1e-6 + limit * 4 * (1 + fabs(at))) && fabs(at) > 1e-5)
+                    fail_msg("%s: act_grad of %s at %.9g is %.9g, expected %.9g", k->name,
+                             activation_name((activation)act), at, real_at(k, dx.data, i), act_grad);
             }
             k->release(x.data);
             k->release(y.data);
@@ -278,7 +320,7 @@ static void test_dropout(void **state)
     for (int s = 0; s < count; s++) {
         const kernels *k = sets[s];
         mat x = random_mat(k, 90, 111, k->real, 0, 1), y1 = zeros(k, 90, 111), y3 = zeros(k, 90, 111);
-        dropout_args a = {.x = x, .rate = 0.3, .stream = {.seed = 4, .purpose = RNG_DROPOUT, .site = 2, .step = 9}};
+        dropout_args a = {.x = x, .rate = 0.3, .stream = {.seed = 4, .purpose = RNG_DROPOUT, .stream = 2, .step = 9}};
         device one = open_device(k, 1), three = open_device(k, 3);
         int kept = 0;
         a.y = y1;
@@ -325,8 +367,17 @@ static void test_adamw(void **state)
             mat g = random_mat(k, 1, 77, k->real, 0, (uint32_t)step + 10);
             adamw_args sweep[3]; /* three tensors of one array */
             for (int i = 0; i < 3; i++)
-                sweep[i] = (adamw_args){.value = at(&value_, begins[i]), .m = at(&m, begins[i]), .v = at(&v, begins[i]), .grad = at(&g, begins[i]),
-                                        .count = begins[i + 1] - begins[i], .step = step, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1};
+                sweep[i] = (adamw_args){.value = at(&value_, begins[i]),
+                                        .m = at(&m, begins[i]),
+                                        .v = at(&v, begins[i]),
+                                        .grad = at(&g, begins[i]),
+                                        .count = begins[i + 1] - begins[i],
+                                        .step = step,
+                                        .lr = 0.01,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.999,
+                                        .eps = 1e-8,
+                                        .weight_decay = 0.1};
             k->adamw(&d.c, sweep, 3);
             for (int i = 0; i < 77; i++) {
                 double grad = get(&g, 0, i);
@@ -350,8 +401,11 @@ static void test_adamw_fields(void **state)
 {
     static const struct {
         bool decay_last, uncorrected, masked, decay_masked;
-    } cases[] = {{true, false, false, false}, {false, true, false, false}, {true, true, true, false},
-                 {true, false, true, true}, {false, false, true, false}};
+    } cases[] = {{true, false, false, false},
+                 {false, true, false, false},
+                 {true, true, true, false},
+                 {true, false, true, true},
+                 {false, false, true, false}};
     enum { COUNT = 21 };
     const kernels *sets[8];
     int count = kernel_sets(sets);
@@ -366,10 +420,21 @@ static void test_adamw_fields(void **state)
             device d = open_device(k, 2);
             mat p = random_mat(k, 1, COUNT, k->real, 0, 1), g = random_mat(k, 1, COUNT, k->real, 0, 2);
             mat m = zeros(k, 1, COUNT), v = zeros(k, 1, COUNT);
-            adamw_args args = {.value = p.data, .m = m.data, .v = v.data, .grad = g.data, .count = COUNT, .step = 1,
-                               .lr = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-3, .weight_decay = 0.5,
-                               .mask = cases[i].masked ? mask : NULL, .decay_masked = cases[i].decay_masked,
-                               .decay_last = cases[i].decay_last, .uncorrected = cases[i].uncorrected};
+            adamw_args args = {.value = p.data,
+                               .m = m.data,
+                               .v = v.data,
+                               .grad = g.data,
+                               .count = COUNT,
+                               .step = 1,
+                               .lr = 0.1,
+                               .beta1 = 0.9,
+                               .beta2 = 0.99,
+                               .eps = 1e-3,
+                               .weight_decay = 0.5,
+                               .mask = cases[i].masked ? mask : NULL,
+                               .decay_masked = cases[i].decay_masked,
+                               .decay_last = cases[i].decay_last,
+                               .uncorrected = cases[i].uncorrected};
             double want[COUNT];
             for (int j = 0; j < COUNT; j++) {
                 bool open = !cases[i].masked || mask[j];
@@ -410,8 +475,14 @@ static void test_sgd(void **state)
                 p[i] = get(&value_, 0, i);
             for (int step = 1; step <= 5; step++) {
                 mat g = random_mat(k, 1, COUNT, k->real, 0, (uint32_t)step + 10);
-                sgd_args args = {.value = value_.data, .m = m.data, .grad = g.data, .count = COUNT, .lr = 0.1,
-                                 .momentum = 0.9, .weight_decay = 0.2, .mask = masked ? mask : NULL,
+                sgd_args args = {.value = value_.data,
+                                 .m = m.data,
+                                 .grad = g.data,
+                                 .count = COUNT,
+                                 .lr = 0.1,
+                                 .momentum = 0.9,
+                                 .weight_decay = 0.2,
+                                 .mask = masked ? mask : NULL,
                                  .decay_masked = masked == 2};
                 k->sgd(&d.c, &args, 1);
                 for (int i = 0; i < COUNT; i++) {
@@ -449,8 +520,8 @@ static void test_clip(void **state)
         double sums[3], want[COUNT];
         for (int i = 0, begin = 0; i < 3; begin += (int)counts[i], i++) {
             double sum = 0;
-            args[i] = (gradient_args){.grad = at(&g, begin), .count = counts[i], .mask = i == 1 ? mask : NULL,
-                                      .factor = 0.5 + i};
+            args[i] = (gradient_args){
+                .grad = at(&g, begin), .count = counts[i], .mask = i == 1 ? mask : NULL, .factor = 0.5 + i};
             k->square_sums(&d.c, sums + i, args + i, 1);
             for (int j = 0; j < counts[i]; j++) {
                 double x = get(&g, 0, begin + j);
@@ -476,7 +547,8 @@ static void test_rows(void **state)
     (void)state;
     for (int s = 0; s < count; s++) {
         const kernels *k = sets[s];
-        mat dy = random_mat(k, 6 * 70, 13, k->real, 3, 1), other = random_mat(k, 6 * 70, 13, DTYPE_BF16, 0, 2), total = zeros(k, 1, 13), table = zeros(k, 70, 13);
+        mat dy = random_mat(k, 6 * 70, 13, k->real, 3, 1), other = random_mat(k, 6 * 70, 13, DTYPE_BF16, 0, 2),
+            total = zeros(k, 1, 13), table = zeros(k, 70, 13);
         float factors[6] = {0, 1, 2, 0.5f, 0, 3};
         double e[13] = {0}, et[70 * 13] = {0}, mean[6 * 13] = {0}, limit = k->real == DTYPE_F64 ? 1e-12 : 1e-5;
         mat averages = zeros(k, 6, 13), moved = zeros(k, 6 * 4, 13);
@@ -487,16 +559,26 @@ static void test_rows(void **state)
                 et[r % 70 * 13 + c] += get(&dy, r, c);
                 mean[r / 70 * 13 + c] += r % 70 >= 5 && r % 70 < 45 ? get(&dy, r, c) / 40 : 0;
             }
-        k->column_sum(&d.c, &(column_sum_args){.out = total.data, .dy = dy, .other = other, .row_scale = factors, .row_group = 70});
+        k->column_sum(&d.c, &(column_sum_args){
+                                .out = total.data, .dy = dy, .other = other, .row_scale = factors, .row_group = 70});
         close_to(k, &total, e, limit * 10, "column sum");
         k->column_sum(&d.c, &(column_sum_args){.out = table.data, .dy = dy, .row_group = 1, .modulo = 70});
         close_to(k, &table, et, limit, "table sum");
-        k->mean_rows(&d.c, &(mean_rows_args){.y = averages, .x = dy, .samples = 6, .group = 70, .first = 5, .count = 40});
+        k->mean_rows(&d.c,
+                     &(mean_rows_args){.y = averages, .x = dy, .samples = 6, .group = 70, .first = 5, .count = 40});
         close_to(k, &averages, mean, limit, "mean");
-        k->copy_rows(&d.c, &(copy_rows_args){.y = moved, .x = dy, .samples = 6, .y_group = 4, .y_first = 1, .x_group = 70, .x_first = 8, .count = 2});
+        k->copy_rows(&d.c, &(copy_rows_args){.y = moved,
+                                             .x = dy,
+                                             .samples = 6,
+                                             .y_group = 4,
+                                             .y_first = 1,
+                                             .x_group = 70,
+                                             .x_first = 8,
+                                             .count = 2});
         for (int64_t r = 0; r < 24; r++)
             for (int64_t c = 0; c < 13; c++)
-                assert_true(get(&moved, r, c) == (r % 4 == 1 || r % 4 == 2 ? get(&dy, r / 4 * 70 + 8 + r % 4 - 1, c) : 0));
+                assert_true(get(&moved, r, c) ==
+                            (r % 4 == 1 || r % 4 == 2 ? get(&dy, r / 4 * 70 + 8 + r % 4 - 1, c) : 0));
         void *blocks[] = {dy.data, other.data, total.data, table.data, averages.data, moved.data};
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
             k->release(blocks[i]);
@@ -523,9 +605,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_dropout), cmocka_unit_test(test_adamw), 
-        cmocka_unit_test(test_adamw_fields), cmocka_unit_test(test_sgd), cmocka_unit_test(test_clip),
-        cmocka_unit_test(test_rows), cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_dropout),   cmocka_unit_test(test_adamw),     cmocka_unit_test(test_adamw_fields),
+        cmocka_unit_test(test_sgd),       cmocka_unit_test(test_clip),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

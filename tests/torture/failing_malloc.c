@@ -1,5 +1,6 @@
-/* Preloaded into a program under torture: the allocation of number FAIL_MALLOC_AT (counted from 1 over all threads), and with FAIL_MALLOC_ALL=1 every later one,
- * finds no memory. Without that variable it only counts, and writes the count into the file that COUNT_MALLOC names. */
+/* Preloaded into a program under torture: the allocation of number FAIL_MALLOC_AT (counted from 1 over all threads),
+ * and with FAIL_MALLOC_ALL=1 every later one, finds no memory. Without that variable it only counts, and writes the
+ * count into the file that COUNT_MALLOC names. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -14,7 +14,7 @@ static const char *backbone_path = TEST_DATA "/oracle/vit";
 
 typedef struct setup {
     const char *method;
-    const char *settings; /* "option=value option=value", may be NULL */
+    const char *settings;             /* "option=value option=value", may be NULL */
     int threads, workers, stop_after; /* steps after which the run is asked to stop; 0: never */
     cache_mode cache;
     double dropout; /* of the backbone */
@@ -62,18 +62,19 @@ static inline bool ask_stop(void *context)
     return *(const int *)context > 0 && steps_left == 0;
 }
 
-#define MUST(expression)                                        \
-    do {                                                        \
-        if ((expression) != INLAY_OK)                           \
+#define MUST(expression)                                   \
+    do {                                                   \
+        if ((expression) != INLAY_OK)                      \
             fail_msg("%s: %s", #expression, err->message); \
     } while (0)
 
-static inline inlay_status train_once(const char *data_folder, const char *output, setup s, train_result *result, inlay_error *err)
+static inline inlay_status train_once(const char *data_folder, const char *output, setup s, train_result *result,
+                                      inlay_error *err)
 {
     device d;
     backbone *b;
     adapter *a;
-    dataset *data, *judged;
+    dataset *data, *evaluated;
     options *o;
     preprocess prep;
     dataset_request request = {.path = data_folder, .split = "train"}, val = {.path = data_folder, .split = "val"};
@@ -83,7 +84,7 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
     MUST(backbone_open(&b, backbone_path, 0, err));
     MUST(backbone_identify(b, err));
     MUST(dataset_open(&data, &request, err));
-    MUST(dataset_open(&judged, &val, err));
+    MUST(dataset_open(&evaluated, &val, err));
     MUST(adapter_settings(&o, s.method, err));
     support_settings(o, s.settings);
     MUST(adapter_new(&a, s.method, o, b, data->class_count, data->classes, err));
@@ -96,13 +97,37 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
         prep.flip = 0.5;
     }
     steps_left = s.stop_after;
-    train_request q = {.dev = &d, .b = b, .a = a, .data = data, .eval_data = judged, .eval_split = "val", .eval_every = 2, .prep = &prep, .augment = s.augment,
-                       .epochs = EPOCHS, .batch = 4, .workers = s.workers, .drop_last = true, .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
-                       .weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .drop_path = 0.2,
-                       .backbone_dropout = s.dropout, .seed = 5, .cache = s.cache, .prec = s.prec,
-                       .cache_limit = s.cache_limit ? s.cache_limit : (size_t)1 << 30, .cache_dir = s.cache_dir,
-                       .output = output, .run = "{\"seed\": 5}", .resume = s.resume, .tensorboard = true,
-                       .move_untouched = s.move_untouched, .save_trained = s.save_trained,
+    train_request q = {.dev = &d,
+                       .b = b,
+                       .a = a,
+                       .data = data,
+                       .eval_data = evaluated,
+                       .eval_split = "val",
+                       .eval_every = 2,
+                       .prep = &prep,
+                       .augment = s.augment,
+                       .epochs = EPOCHS,
+                       .batch = 4,
+                       .workers = s.workers,
+                       .drop_last = true,
+                       .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
+                       .weight_decay = 1e-4,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-8,
+                       .drop_path = 0.2,
+                       .backbone_dropout = s.dropout,
+                       .seed = 5,
+                       .cache = s.cache,
+                       .prec = s.prec,
+                       .cache_limit = s.cache_limit ? s.cache_limit : (size_t)1 << 30,
+                       .cache_dir = s.cache_dir,
+                       .output = output,
+                       .run = "{\"seed\": 5}",
+                       .resume = s.resume,
+                       .tensorboard = true,
+                       .move_untouched = s.move_untouched,
+                       .save_trained = s.save_trained,
                        .observer = {.context = &s.stop_after, .step = count_step, .note = keep_note, .stop = ask_stop}};
     running = a;
     running_on = &d;
@@ -117,7 +142,7 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
         param_release(b->params[i], &d);
     adapter_free(a, &d);
     dataset_free(data);
-    dataset_free(judged);
+    dataset_free(evaluated);
     backbone_close(b);
     device_close(&d);
     return status;

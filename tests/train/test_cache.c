@@ -1,4 +1,5 @@
-/* The feature cache: wherever it lies and whatever was done to it, a run has the bits of one without it; and what is there is used again. */
+/* The feature cache: wherever it lies and whatever was done to it, a run has the bits of one without it; and what is
+ * there is used again. */
 #include "train/runs.h"
 
 #include <dirent.h>
@@ -128,7 +129,8 @@ static void test_places(void **state)
     }
 }
 
-/* The same frozen part below other adapters, another seed's order, another split of the same images: one file. Other values: another one, and the right bits. */
+/* The same frozen part below other adapters, another seed's order, another split of the same images: one file. Other
+ * values: another one, and the right bits. */
 static void test_shared(void **state)
 {
     setup s = with_folder();
@@ -192,7 +194,8 @@ static void test_truncated(void **state)
     reused_by("short", s, "data");
     file_of_cache(path);
     record = record_size(path);
-    const size_t sizes[] = {0, 100, 4096, 4096 + record / 2, 4096 + record, 4096 + 6 * record + 64, 4096 + IMAGES * record - 1};
+    const size_t sizes[] = {
+        0, 100, 4096, 4096 + record / 2, 4096 + record, 4096 + 6 * record + 64, 4096 + IMAGES * record - 1};
     const int left[] = {0, 0, 0, 0, 1, 6, IMAGES - 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         assert_int_equal(truncate(path, (off_t)sizes[i]), 0);
@@ -253,7 +256,8 @@ static void test_changed_checkpoint(void **state)
     backbone_path = kept;
 }
 
-/* An image that cannot be read is tried again, named again, and left out again; copies of an image are images of their own. */
+/* An image that cannot be read is tried again, named again, and left out again; copies of an image are images of their
+ * own. */
 static void test_bad_and_equal_images(void **state)
 {
     setup s = with_folder();
@@ -457,12 +461,18 @@ static void test_unusable_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CACHE_TEST(test_places),         CACHE_TEST(test_shared),
-        CACHE_TEST(test_corrupted),      CACHE_TEST(test_truncated),
-        CACHE_TEST(test_changed_image),  CACHE_TEST(test_changed_checkpoint),
-        CACHE_TEST(test_bad_and_equal_images), CACHE_TEST(test_killed),
-        CACHE_TEST(test_at_once),        CACHE_TEST(test_changed_meanwhile),
-        CACHE_TEST(test_full_disk),      CACHE_TEST(test_unusable_folder),
+        CACHE_TEST(test_places),
+        CACHE_TEST(test_shared),
+        CACHE_TEST(test_corrupted),
+        CACHE_TEST(test_truncated),
+        CACHE_TEST(test_changed_image),
+        CACHE_TEST(test_changed_checkpoint),
+        CACHE_TEST(test_bad_and_equal_images),
+        CACHE_TEST(test_killed),
+        CACHE_TEST(test_at_once),
+        CACHE_TEST(test_changed_meanwhile),
+        CACHE_TEST(test_full_disk),
+        CACHE_TEST(test_unusable_folder),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

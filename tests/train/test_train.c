@@ -1,4 +1,5 @@
-/* The training loop: what must not change a bit of the result - cache, threads, interruption - and what it leaves behind. */
+/* The training loop: what must not change a bit of the result - cache, threads, interruption - and what it leaves
+ * behind. */
 #include "train/runs.h"
 
 #include <signal.h>
@@ -190,8 +191,9 @@ static void test_other_settings(void **state)
     ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
     ASSERT_OK(adapter_new(&a, "adapter_plus", o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &d, 5, &err));
-    assert_int_equal(checkpoint_load(checkpoint, a, &d, &where, &(train_extent){EPOCHS, CLASSES * PER_CLASS, 4}, "{\"seed\": 6}", NULL, NULL,
-                                     &err), INLAY_ERR_MISMATCH);
+    assert_int_equal(checkpoint_load(checkpoint, a, &d, &where, &(train_extent){EPOCHS, CLASSES * PER_CLASS, 4},
+                                     "{\"seed\": 6}", NULL, NULL, &err),
+                     INLAY_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "'seed' was 5, now 6"));
     adapter_free(a, &d);
     backbone_close(b);
@@ -214,8 +216,9 @@ static void test_schedule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedule), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_int8), cmocka_unit_test(test_learns), cmocka_unit_test(test_bad_images), cmocka_unit_test(test_other_settings),
+        cmocka_unit_test(test_schedule), cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_killed),   cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_int8),
+        cmocka_unit_test(test_learns),   cmocka_unit_test(test_bad_images),     cmocka_unit_test(test_other_settings),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

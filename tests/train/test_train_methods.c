@@ -1,5 +1,6 @@
-/* Methods that draw while they train - experts, noise, the layers that take part: the same seed gives the same bits with any number of threads, with and without the
- * feature cache, and when the run was stopped at any step and resumed. What is compared is what is evaluated and saved, what was trained, and the loss. */
+/* Methods that draw while they train - experts, noise, the layers that take part: the same seed gives the same bits
+ * with any number of threads, with and without the feature cache, and when the run was stopped at any step and resumed.
+ * What is compared is what is evaluated and saved, what was trained, and the loss. */
 #include "train/runs.h"
 
 static struct row {
@@ -7,11 +8,16 @@ static struct row {
     setup s;
     double loss; /* of the whole run, once it was made */
 } rows[] = {
-#define ROW(label, ...) {.name = label, .s = {.threads = 2, .workers = 2, .cache = CACHE_AUTO, .save_trained = true, __VA_ARGS__}}
+#define ROW(label, ...)                                                                                           \
+    {                                                                                                             \
+        .name = label, .s = {.threads = 2, .workers = 2, .cache = CACHE_AUTO, .save_trained = true, __VA_ARGS__ } \
+    }
     ROW("adamix", .method = "adamix"),
     ROW("adamix-lora", .method = "adamix", .settings = "kind=lora share=none dropout=0.1"),
     ROW("mosa", .method = "mosa", .settings = "rank=8"),
-    ROW("mosa-both", .method = "mosa", .settings = "rank=4 style=houlsby split=both experts=3 second_loss=0.5 deep_regulariser=true decay_masked=true"),
+    ROW("mosa-both", .method = "mosa",
+        .settings =
+            "rank=4 style=houlsby split=both experts=3 second_loss=0.5 deep_regulariser=true decay_masked=true"),
     ROW("adaptable", .method = "adaptable", .settings = "temperature=2 dropout=0.1"),
     ROW("adapter-bias", .method = "adapter_bias", .settings = "norms=all share_alpha=true"),
     ROW("adapter-plus-dropout", .method = "adapter_plus", .dropout = 0.1),

@@ -258,9 +258,10 @@ static void test_recipes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_resume),     cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_clip_untouched), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_recipes), cmocka_unit_test(test_last_step_not_finite),
+        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_killed),     cmocka_unit_test(test_clip_untouched),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_recipes),    cmocka_unit_test(test_last_step_not_finite),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

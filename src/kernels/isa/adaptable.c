@@ -61,17 +61,20 @@ void KERNEL(rational)(compute *c, const rational_args *args)
     pool_run(c->threads, forward_task, &job);
 }
 
-/* Each row's share of the coefficients' gradients goes to `terms`; they are summed over the rows afterwards, in one order. */
+/* Each row's share of the coefficients' gradients goes to `terms`; they are summed over the rows afterwards, in one
+ * order. */
 static void backward_task(void *argument, int thread, int threads)
 {
     const rational_job *job = argument;
     const rational_args *a = job->a;
-    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_dy = in + a->x.cols, *out = in_dy + a->x.cols, *room = out + a->x.cols;
+    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_dy = in + a->x.cols, *out = in_dy + a->x.cols,
+         *room = out + a->x.cols;
     int64_t begin, end;
 
     pool_share(a->x.rows, thread, threads, &begin, &end);
     for (int64_t r = begin; r < end; r++) {
-        const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy), *old = a->accumulate && a->dx.data ? row_real(&a->dx, r, room) : NULL;
+        const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy),
+                   *old = a->accumulate && a->dx.data ? row_real(&a->dx, r, room) : NULL;
         REAL *terms = (REAL *)a->terms + r * 10;
         memset(terms, 0, 10 * sizeof *terms);
         for (int64_t c = 0; c < a->x.cols; c++) {
@@ -98,9 +101,11 @@ void KERNEL(rational_backward)(compute *c, const rational_args *args)
     lower.data = (REAL *)args->terms + 6;
     lower.cols = 4;
     if (args->dnumerator)
-        KERNEL(column_sum)(c, &(column_sum_args){.out = args->dnumerator, .dy = terms, .row_group = 1, .accumulate = true});
+        KERNEL(column_sum)
+    (c, &(column_sum_args){.out = args->dnumerator, .dy = terms, .row_group = 1, .accumulate = true});
     if (args->ddenominator)
-        KERNEL(column_sum)(c, &(column_sum_args){.out = args->ddenominator, .dy = lower, .row_group = 1, .accumulate = true});
+        KERNEL(column_sum)
+    (c, &(column_sum_args){.out = args->ddenominator, .dy = lower, .row_group = 1, .accumulate = true});
 }
 
 /* ---- gate ---- */
@@ -145,14 +150,16 @@ static void gate_backward_task(void *argument, int thread, int threads)
 {
     const gate_job *job = argument;
     const gate_args *a = job->a;
-    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_dy = in + a->x.cols, *out = in_dy + a->x.cols, *room = out + a->x.cols;
+    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_dy = in + a->x.cols, *out = in_dy + a->x.cols,
+         *room = out + a->x.cols;
     int64_t begin, end;
 
     pool_share(a->x.rows / a->group, thread, threads, &begin, &end);
     for (int64_t s = begin; s < end; s++) {
         REAL w = (REAL)gate_of(a, s), sum = 0;
         for (int64_t r = s * a->group; r < (s + 1) * a->group; r++) {
-            const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy), *old = a->accumulate && a->dx.data ? row_real(&a->dx, r, room) : NULL;
+            const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy),
+                       *old = a->accumulate && a->dx.data ? row_real(&a->dx, r, room) : NULL;
             for (int64_t c = 0; c < a->x.cols; c++) {
                 sum += dy[c] * x[c];
                 out[c] = w * dy[c] + (old ? old[c] : 0);

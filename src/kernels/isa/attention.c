@@ -1,34 +1,41 @@
-/* Attention, one head at a time, in blocks of query rows: the scores of a block live in the thread's scratch, the whole matrix nowhere. All products run
- * through the micro kernel of the matrix product; keys and values are packed once for each head. Queries, keys and values that count as rounded to bf16 are
- * multiplied in pairs where the processor can: probabilities and gradients are then rounded to bf16 in front of their products, and every sum is f32 as ever. */
+/* Attention, one head at a time, in blocks of query rows: the scores of a block live in the thread's scratch, the whole
+ * matrix nowhere. All products run through the micro kernel of the matrix product; keys and values are packed once for
+ * each head. Queries, keys and values that count as rounded to bf16 are multiplied in pairs where the processor can:
+ * probabilities and gradients are then rounded to bf16 in front of their products, and every sum is f32 as ever. */
 #include <assert.h>
 
 #include "kernels/isa/gemm_micro.h"
 
-#define BLOCK_ROWS (24 / MR * MR)      /* query rows whose scores are computed at a time */
-#define SPAN_BYTES ((size_t)512 << 10) /* probabilities and gradients of scores that are kept for the products with their transposes */
+#define BLOCK_ROWS (24 / MR * MR) /* query rows whose scores are computed at a time */
+#define SPAN_BYTES                                                                                                    \
+    ((size_t)512 << 10) /* probabilities and gradients of scores that are kept for the products with their transposes \
+                         */
 
 typedef struct attention_job {
     compute *c;
     const attention_args *a;
 } attention_job;
 
-/* Scratch of a thread, in steps of the micro kernel: a real, or a pair of bf16. Where steps are reals, some operands are one another and need no room. */
+/* Scratch of a thread, in steps of the micro kernel: a real, or a pair of bf16. Where steps are reals, some operands
+ * are one another and need no room. */
 typedef struct rooms {
     bool pairs, rounded;
-    int64_t keys, dims;          /* columns, padded to whole panels */
-    int64_t head, depth;         /* steps along a row of one head, and along a row of scores */
-    int64_t row;                 /* from row to row of one head, >= head */
-    int64_t stride;              /* from row to row of scores: an odd number of cache lines, so that a column of them spreads over the cache */
-    int64_t span;                /* query rows that the backward pass takes at a time, a multiple of BLOCK_ROWS */
-    step *k, *v, *q, *dout;      /* room for rows of one head, filled with zeros to whole panels and tiles, where they cannot be read in place */
+    int64_t keys, dims;  /* columns, padded to whole panels */
+    int64_t head, depth; /* steps along a row of one head, and along a row of scores */
+    int64_t row;         /* from row to row of one head, >= head */
+    int64_t stride; /* from row to row of scores: an odd number of cache lines, so that a column of them spreads over
+                       the cache */
+    int64_t span;   /* query rows that the backward pass takes at a time, a multiple of BLOCK_ROWS */
+    step *k, *v, *q, *dout; /* room for rows of one head, filled with zeros to whole panels and tiles, where they cannot
+                               be read in place */
     step *k_columns, *v_columns; /* right operands of products with k^T, v^T: [keys / NR][head][NR] */
     step *k_depth, *v_depth;     /* ... with k, v: [depth][dims] */
     step *q_depth, *dout_depth;
-    step *scores, *dscores;      /* reals; of a block, or of a span where they are operands themselves */
-    step *weights;               /* a block's probabilities, or gradients of scores, as left operand: `stride` apart */
-    step *p_turned, *ds_turned;  /* ... of a span, as left operands of products with their transposes: [steps along the rows][stride] */
-    step *out, *dk, *dv;         /* reals, [rows][dims]: a block's result; of a head */
+    step *scores, *dscores; /* reals; of a block, or of a span where they are operands themselves */
+    step *weights;          /* a block's probabilities, or gradients of scores, as left operand: `stride` apart */
+    step *p_transposed, *ds_transposed; /* ... of a span, as left operands of products with their transposes: [steps
+                                           along the rows][stride] */
+    step *out, *dk, *dv;                /* reals, [rows][dims]: a block's result; of a head */
 } rooms;
 
 static void lay_out(rooms *m, const compute *c, int thread, const attention_args *a, bool backward)
@@ -37,10 +44,16 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
     bool pairs = HAVE_PAIRS && a->rounded;
     int64_t n = a->k_rows, d = a->head_dim, fit, score_rows, rows;
 
-    *m = (rooms){.pairs = pairs, .rounded = a->rounded, .keys = round_up(n, NR), .dims = round_up(d, NR), .head = pairs ? (d + 1) / 2 : d, .depth = pairs ? (n + 1) / 2 : n};
+    *m = (rooms){.pairs = pairs,
+                 .rounded = a->rounded,
+                 .keys = round_up(n, NR),
+                 .dims = round_up(d, NR),
+                 .head = pairs ? (d + 1) / 2 : d,
+                 .depth = pairs ? (n + 1) / 2 : n};
     m->row = pairs ? round_up(m->head, 16) : m->dims;
     m->stride = round_up(m->keys + MR, 16) | 16;
-    fit = (int64_t)(SPAN_BYTES / (size_t)m->stride / (pairs ? sizeof(step) : 2 * sizeof(step))) / BLOCK_ROWS * BLOCK_ROWS;
+    fit =
+        (int64_t)(SPAN_BYTES / (size_t)m->stride / (pairs ? sizeof(step) : 2 * sizeof(step))) / BLOCK_ROWS * BLOCK_ROWS;
     rows = round_up(a->q_rows, BLOCK_ROWS);
     m->span = !backward || fit < BLOCK_ROWS ? BLOCK_ROWS : fit < rows ? fit : rows;
     score_rows = pairs ? BLOCK_ROWS : m->span;
@@ -65,13 +78,13 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
         TAKE(dscores, score_rows * m->stride);
         TAKE(dk, round_up(n, MR) * m->dims);
         TAKE(dv, round_up(n, MR) * m->dims);
-        m->p_turned = m->scores;
-        m->ds_turned = m->dscores;
+        m->p_transposed = m->scores;
+        m->ds_transposed = m->dscores;
         m->q_depth = m->q;
         m->dout_depth = m->dout;
         if (pairs) {
-            TAKE(p_turned, m->span / 2 * m->stride);
-            TAKE(ds_turned, m->span / 2 * m->stride);
+            TAKE(p_transposed, m->span / 2 * m->stride);
+            TAKE(ds_transposed, m->span / 2 * m->stride);
             TAKE(q_depth, m->span / 2 * m->dims);
             TAKE(dout_depth, m->span / 2 * m->dims);
         } else {
@@ -86,7 +99,8 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
 /* ---- operands ---- */
 
 /* Rows [first, first + count) of one head's part of `from`, in steps; zero rows follow up to `all`. */
-static void take_rows(step *out, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all, int64_t head, int64_t dim)
+static void take_rows(step *out, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all,
+                      int64_t head, int64_t dim)
 {
     mat part = *from;
 
@@ -120,11 +134,14 @@ typedef struct head_rows {
     int64_t stride;
 } head_rows;
 
-/* Rows [first, first + count) of one head's part of `from`, of which the next `all` can be read: where they lie when they are steps already, else in `room`. What
- * follows the last is zero in the room and another sample's row in place. */
-static head_rows find_rows(step *room, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all, int64_t head, int64_t dim)
+/* Rows [first, first + count) of one head's part of `from`, of which the next `all` can be read: where they lie when
+ * they are steps already, else in `room`. What follows the last is zero in the room and another sample's row in place.
+ */
+static head_rows find_rows(step *room, const rooms *m, const mat *from, int64_t first, int64_t count, int64_t all,
+                           int64_t head, int64_t dim)
 {
-    if (m->pairs && from->type == DTYPE_BF16 && dim % 2 == 0 && from->stride % 2 == 0 && (uintptr_t)from->data % sizeof(step) == 0 && first + all <= from->rows)
+    if (m->pairs && from->type == DTYPE_BF16 && dim % 2 == 0 && from->stride % 2 == 0 &&
+        (uintptr_t)from->data % sizeof(step) == 0 && first + all <= from->rows)
         return (head_rows){(const step *)from->data + (first * from->stride + head * dim) / 2, from->stride / 2};
     take_rows(room, m, from, first, count, all, head, dim);
     return (head_rows){room, m->row};
@@ -192,8 +209,9 @@ typedef struct right {
     int64_t panel, next;
 } right;
 
-static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *out, int64_t out_stride, const step *left, int64_t left_stride, right r, int64_t count,
-                                                              int64_t cols, int64_t steps)
+static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *out, int64_t out_stride,
+                                                              const step *left, int64_t left_stride, right r,
+                                                              int64_t count, int64_t cols, int64_t steps)
 {
     for (int64_t q = 0; q * NR < cols; q++)
         for (int64_t p = 0; p < count; p += MR) {
@@ -207,7 +225,8 @@ static inline __attribute__((always_inline)) void multiply_as(bool pairs, step *
 }
 
 /* out[count][cols] = left[count][steps] * right; whole tiles of rows are read and written */
-static void multiply(const rooms *m, step *out, int64_t out_stride, const step *left, int64_t left_stride, right r, int64_t count, int64_t cols, int64_t steps)
+static void multiply(const rooms *m, step *out, int64_t out_stride, const step *left, int64_t left_stride, right r,
+                     int64_t count, int64_t cols, int64_t steps)
 {
     if (m->pairs && HAVE_PAIRS)
         multiply_as(true, out, out_stride, left, left_stride, r, count, cols, steps);
@@ -215,20 +234,25 @@ static void multiply(const rooms *m, step *out, int64_t out_stride, const step *
         multiply_as(false, out, out_stride, left, left_stride, r, count, cols, steps);
 }
 
-static inline __attribute__((always_inline)) void add_transposed_as(bool pairs, step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t steps)
+static inline __attribute__((always_inline)) void add_transposed_as(bool pairs, step *total, const step *transposed,
+                                                                    const step *rows, const rooms *m, int64_t n,
+                                                                    int64_t steps)
 {
     for (int64_t q = 0; q < m->dims; q += NR)
         for (int64_t p = 0; p < n; p += MR)
-            micro_rows((REAL *)(total + p * m->dims + q), m->dims, turned + p, 1, m->stride, rows + q, m->dims, steps, n - p, NV, pairs, true);
+            micro_rows((REAL *)(total + p * m->dims + q), m->dims, transposed + p, 1, m->stride, rows + q, m->dims,
+                       steps, n - p, NV, pairs, true);
 }
 
-/* total[n][dims] += turned^T rows over the rows of a span. The last tile may reach beyond column n of the scores: that lands in rows of `total` that nobody reads. */
-static void add_transposed(step *total, const step *turned, const step *rows, const rooms *m, int64_t n, int64_t count)
+/* total[n][dims] += transposed^T rows over the rows of a span. The last tile may reach beyond column n of the scores:
+ * that lands in rows of `total` that nobody reads. */
+static void add_transposed(step *total, const step *transposed, const step *rows, const rooms *m, int64_t n,
+                           int64_t count)
 {
     if (m->pairs && HAVE_PAIRS)
-        add_transposed_as(true, total, turned, rows, m, n, (count + 1) / 2);
+        add_transposed_as(true, total, transposed, rows, m, n, (count + 1) / 2);
     else
-        add_transposed_as(false, total, turned, rows, m, n, count);
+        add_transposed_as(false, total, transposed, rows, m, n, count);
 }
 
 /* Values of one vector, as reals or as bf16, at column c of a left operand's row. */
@@ -252,7 +276,8 @@ static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v
 }
 
 /* Rows [first, first + count) of one head's part of `target` (+)= rows, each times its factor. */
-static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head, int64_t dim, const REAL *factors, int64_t next_factor, bool add)
+static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head,
+                int64_t dim, const REAL *factors, int64_t next_factor, bool add)
 {
     const mat to = *target;
 
@@ -270,9 +295,9 @@ static void put(const mat *target, const step *rows, int64_t stride, int64_t fir
 }
 
 /* Rows [first, first + count) of one head's part of a matrix come nearer. */
-static void expect_head(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
+static void prefetch_head(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
 {
-    expect_part(m, first, count, head * dim, dim, false);
+    prefetch_part(m, first, count, head * dim, dim, false);
 }
 
 /* ---- forward ---- */
@@ -288,14 +313,15 @@ static REAL factor_of(const attention_args *a)
     return (REAL)(a->scale * 1.44269504088896340736);
 }
 
-/* Scores of `count` rows become weights 2^(factor * (score - largest)), columns from n up to a whole vector nearly 0. inverse: of what each row adds up to, lse: the
- * binary logarithm of the sum of 2^(factor * score). */
+/* Scores of `count` rows become weights 2^(factor * (score - largest)), columns from n up to a whole vector nearly 0.
+ * inverse: of what each row adds up to, lse: the binary logarithm of the sum of 2^(factor * score). */
 static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, REAL *inverse, REAL *lse)
 {
     int64_t width = round_up(n, VW);
     vec factor = v_set1(scale);
 
-    for (int64_t i = 0; i < count; i++) { /* a pass of its own: rows wait for one another no longer than for their own largest */
+    for (int64_t i = 0; i < count;
+         i++) { /* a pass of its own: rows wait for one another no longer than for their own largest */
         REAL *s = (REAL *)(m->scores + i * m->stride);
         vec largest, other;
         for (int64_t c = n; c < width; c++)
@@ -336,7 +362,7 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
     head_rows q = find_rows(m->q, m, &a->q, row, count, round_up(count, MR_HALF), h, d);
 
     multiply(m, m->scores, m->stride, q.at, q.stride, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
-    expect_head(&a->out, row, count, h, d);
+    prefetch_head(&a->out, row, count, h, d);
     exponentials(m, count, n, factor_of(a), inverse, lse);
     if (a->lse)
         memcpy((REAL *)a->lse + (s * a->heads + h) * a->q_rows + first, lse, (size_t)count * sizeof *lse);
@@ -355,17 +381,18 @@ static head_rows find_values(const attention_args *a, const rooms *m, int64_t s,
 }
 
 /* Rows of the next head of all that will be read, a part of them while a part of this one is at work. */
-static void expect_next(const attention_args *a, int64_t next, int64_t first, int64_t count)
+static void prefetch_next(const attention_args *a, int64_t next, int64_t first, int64_t count)
 {
     int64_t s = next / a->heads, h = next % a->heads;
 
-    expect_head(&a->q, s * a->q_rows + first, count, h, a->head_dim);
-    expect_head(&a->k, s * a->k_rows + first, count, h, a->head_dim);
-    expect_head(&a->v, s * a->k_rows + first, count, h, a->head_dim);
-    expect_head(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
+    prefetch_head(&a->q, s * a->q_rows + first, count, h, a->head_dim);
+    prefetch_head(&a->k, s * a->k_rows + first, count, h, a->head_dim);
+    prefetch_head(&a->v, s * a->k_rows + first, count, h, a->head_dim);
+    prefetch_head(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
 }
 
-/* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of it. */
+/* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of
+ * it. */
 static void forward_task(void *argument, int thread, int threads)
 {
     const attention_job *job = argument;
@@ -382,7 +409,7 @@ static void forward_task(void *argument, int thread, int threads)
             zip_rows(m.v_depth, &m, find_values(a, &m, s, h), a->k_rows);
             packed_for = i / blocks;
         }
-        expect_next(a, i / blocks + 1, first, BLOCK_ROWS);
+        prefetch_next(a, i / blocks + 1, first, BLOCK_ROWS);
         forward_block(a, &m, s, h, first, a->q_rows - first < BLOCK_ROWS ? a->q_rows - first : BLOCK_ROWS);
     }
 }
@@ -396,7 +423,8 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 
 /* ---- backward ---- */
 
-/* Of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)). P goes to p_turned, dS to ds_turned and weights. */
+/* Of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)). P goes to
+ * p_transposed, dS to ds_transposed and weights. */
 static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t first, int64_t count)
 {
     int64_t n = a->k_rows, width = round_up(n, VW), at = m->pairs ? 0 : first; /* where the scores of `first` lie */
@@ -419,12 +447,14 @@ static void backward_rows(const attention_args *a, const rooms *m, const REAL *l
 #if defined(KERNEL_BF16)
     for (int64_t i = 0; m->pairs && i < count; i += 2) {
         const REAL *p = (const REAL *)(m->scores + i * m->stride), *dp = (const REAL *)(m->dscores + i * m->stride);
-        step *weights = m->weights + i * m->stride, *p_to = m->p_turned + (first + i) / 2 * m->stride, *ds_to = m->ds_turned + (first + i) / 2 * m->stride;
+        step *weights = m->weights + i * m->stride, *p_to = m->p_transposed + (first + i) / 2 * m->stride,
+             *ds_to = m->ds_transposed + (first + i) / 2 * m->stride;
         bool two = i + 1 < count;
         vec sum = v_set1(sums[i]), sum2 = v_set1(two ? sums[i + 1] : 0);
         for (int64_t c = 0; c < width; c += VW) {
             vec w = v_load(p + c), w2 = two ? v_load(p + m->stride + c) : v_zero();
-            vec ds = v_mul(w, v_sub(v_load(dp + c), sum)), ds2 = two ? v_mul(w2, v_sub(v_load(dp + m->stride + c), sum2)) : v_zero();
+            vec ds = v_mul(w, v_sub(v_load(dp + c), sum)),
+                ds2 = two ? v_mul(w2, v_sub(v_load(dp + m->stride + c), sum2)) : v_zero();
             put_weights(m, weights, c, ds);
             if (two)
                 put_weights(m, weights + m->stride, c, ds2);
@@ -453,25 +483,28 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
 
     for (int64_t i = 0; i < count; i += BLOCK_ROWS) {
         int64_t rows = count - i < BLOCK_ROWS ? count - i : BLOCK_ROWS, at = m->pairs ? 0 : i * m->stride;
-        multiply(m, m->scores + at, m->stride, q.at + i * q.stride, q.stride, (right){m->k_columns, NR * m->head, NR}, rows, n, m->head);
-        expect_next(a, s * a->heads + h + 1, first + i, rows);
-        expect_head(&a->dq, row + i, rows, h, d);
-        expect_head(&a->dk, s * n + first + i, rows, h, d);
-        expect_head(&a->dv, s * n + first + i, rows, h, d);
-        multiply(m, m->dscores + at, m->stride, dout.at + i * dout.stride, dout.stride, (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
+        multiply(m, m->scores + at, m->stride, q.at + i * q.stride, q.stride, (right){m->k_columns, NR * m->head, NR},
+                 rows, n, m->head);
+        prefetch_next(a, s * a->heads + h + 1, first + i, rows);
+        prefetch_head(&a->dq, row + i, rows, h, d);
+        prefetch_head(&a->dk, s * n + first + i, rows, h, d);
+        prefetch_head(&a->dv, s * n + first + i, rows, h, d);
+        multiply(m, m->dscores + at, m->stride, dout.at + i * dout.stride, dout.stride,
+                 (right){m->v_columns, NR * m->head, NR}, rows, n, m->head);
         backward_rows(a, m, lse + i, i, rows);
         if (a->dq.data) {
-            multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d, m->depth);
+            multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d,
+                     m->depth);
             put(&a->dq, m->out, m->dims, row + i, rows, h, d, &scale, 0, a->accumulate_q);
         }
     }
     if (a->dv.data) {
         zip_rows(m->dout_depth, m, dout, count);
-        add_transposed(m->dv, m->p_turned, m->dout_depth, m, n, count);
+        add_transposed(m->dv, m->p_transposed, m->dout_depth, m, n, count);
     }
     if (a->dk.data) {
         zip_rows(m->q_depth, m, q, count);
-        add_transposed(m->dk, m->ds_turned, m->q_depth, m, n, count);
+        add_transposed(m->dk, m->ds_transposed, m->q_depth, m, n, count);
     }
 }
 

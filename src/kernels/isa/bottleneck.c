@@ -1,10 +1,12 @@
-/* A bottleneck in one pass over its rows: y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), and its gradients.
+/* A bottleneck in one pass over its rows: y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), and its
+ * gradients.
  *
- * Forward, a tile of rows goes through both products while it is in the first cache. Backward, so does a block of rows through all that its gradients take. With
- * S[j, c] = sum over rows of row_scale * dy[c] * h[j] and T[c] = sum of row_scale * dy[c], the gradients of what scales the result come from sums over rows alone:
- *     dWu[c, j] = col_scale[c] S[j, c],   dbu[c] = col_scale[c] T[c],   dcol_scale[c] = sum over j of Wu[c, j] S[j, c] + bu[c] T[c].
- * Sums run over the rows of a chunk, whose length depends on the shape only; the chunks' sums are added in their order, by columns. So the bits do not depend on how
- * many threads there are. */
+ * Forward, a tile of rows goes through both products while it is in the first cache. Backward, so does a block of rows
+ * through all that its gradients take. With S[j, c] = sum over rows of row_scale * dy[c] * h[j] and T[c] = sum of
+ * row_scale * dy[c], the gradients of what scales the result come from sums over rows alone: dWu[c, j] = col_scale[c]
+ * S[j, c],   dbu[c] = col_scale[c] T[c],   dcol_scale[c] = sum over j of Wu[c, j] S[j, c] + bu[c] T[c]. Sums run over
+ * the rows of a chunk, whose length depends on the shape only; the chunks' sums are added in their order, by columns.
+ * So the bits do not depend on how many threads there are. */
 #include <assert.h>
 
 #include "kernels/isa/gemm_direct.h"
@@ -28,14 +30,15 @@ typedef struct rows_at {
     int64_t stride;
 } rows_at;
 
-/* Rows [first, first + count) of a matrix: where they lie if `wanted` of them can be read there in whole panels, else in `room`, with zeros up to a whole panel and
- * `wanted` rows. */
+/* Rows [first, first + count) of a matrix: where they lie if `wanted` of them can be read there in whole panels, else
+ * in `room`, with zeros up to a whole panel and `wanted` rows. */
 static rows_at find_rows(REAL *room, const mat *m, int64_t first, int64_t count, int64_t wanted, int64_t unit)
 {
     int64_t width = round_up(m->cols, unit);
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    if (m->type == REAL_TYPE && !m->samples && width == m->cols && first + wanted <= m->rows && (size_t)m->stride * sizeof(REAL) % 4096)
+    if (m->type == REAL_TYPE && !m->samples && width == m->cols && first + wanted <= m->rows &&
+        (size_t)m->stride * sizeof(REAL) % 4096)
         return (rows_at){(const REAL *)m->data + first * m->stride, m->stride};
     for (int64_t i = 0; i < wanted; i++) {
         REAL *to = room + i * width;
@@ -51,18 +54,22 @@ static rows_at find_rows(REAL *room, const mat *m, int64_t first, int64_t count,
 }
 
 /* out[MR][r] = left times panels whose rows are `next` apart, panel after panel `skip` further */
-static void multiply(REAL *out, int64_t out_stride, rows_at left, const REAL *panels, int64_t next, int64_t skip, int64_t steps, int64_t cols)
+static void multiply(REAL *out, int64_t out_stride, rows_at left, const REAL *panels, int64_t next, int64_t skip,
+                     int64_t steps, int64_t cols)
 {
     for (int64_t q = 0; q * NR < cols; q++)
         if (cols - q * NR <= VW)
-            micro(out + q * NR, out_stride, (const step *)left.at, left.stride, 1, (const step *)(panels + q * skip), next, steps, MR, 1, false, false);
+            micro(out + q * NR, out_stride, (const step *)left.at, left.stride, 1, (const step *)(panels + q * skip),
+                  next, steps, MR, 1, false, false);
         else
-            micro(out + q * NR, out_stride, (const step *)left.at, left.stride, 1, (const step *)(panels + q * skip), next, steps, MR, NV, false, false);
+            micro(out + q * NR, out_stride, (const step *)left.at, left.stride, 1, (const step *)(panels + q * skip),
+                  next, steps, MR, NV, false, false);
 }
 
 /* ---- forward ---- */
 
-/* hidden[MR][r], of which `count` rows are kept, becomes act(hidden + bd); its slope is kept where that is wanted. */
+/* hidden[MR][r], of which `count` rows are kept, becomes act(hidden + bd); its act_grad is kept where that is wanted.
+ */
 static void activate(const bottleneck_args *a, REAL *hidden, int64_t stride, int64_t first, int64_t count)
 {
     int64_t r = a->down->n;
@@ -71,12 +78,12 @@ static void activate(const bottleneck_args *a, REAL *hidden, int64_t stride, int
     for (int64_t i = 0; i < count; i++)
         for (int64_t c = 0; c < r; c += VW) {
             int n = r - c < VW ? (int)(r - c) : VW;
-            vec v = v_load(hidden + i * stride + c), slope;
+            vec v = v_load(hidden + i * stride + c), act_grad;
             if (bias)
                 v = v_add(v, v_load_n(bias + c, n));
-            v = a->slope.data ? v_activate_slope(a->act, v, &slope) : v_activate(a->act, v);
-            if (a->slope.data)
-                v_store_mat(&a->slope, first + i, c, slope, n);
+            v = a->act_grad.data ? v_activate_and_grad(a->act, v, &act_grad) : v_activate(a->act, v);
+            if (a->act_grad.data)
+                v_store_mat(&a->act_grad, first + i, c, act_grad, n);
             if (a->hidden.data)
                 v_store_mat(&a->hidden, first + i, c, v, n);
             v_store(hidden + i * stride + c, v);
@@ -104,7 +111,13 @@ static void forward_task(void *argument, int thread, int threads)
 {
     const bottleneck_job *job = argument;
     const bottleneck_args *a = job->a;
-    const gemm_args up = {.y = a->y, .w = a->up, .out = {.bias = a->up_bias, .col_scale = a->col_scale, .row_scale = a->row_scale, .row_group = a->row_group, .residual = a->residual}};
+    const gemm_args up = {.y = a->y,
+                          .w = a->up,
+                          .out = {.bias = a->up_bias,
+                                  .col_scale = a->col_scale,
+                                  .row_scale = a->row_scale,
+                                  .row_group = a->row_group,
+                                  .residual = a->residual}};
     int64_t r = a->down->n, lanes = lanes_of(r), begin, end;
     REAL *hidden = KERNEL_SCRATCH(job->c, thread), *room = hidden + MR * lanes;
     direct how = direct_of(&up);
@@ -112,7 +125,8 @@ static void forward_task(void *argument, int thread, int threads)
     pool_share(ceil_div(a->x.rows, MR), thread, threads, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
         int64_t first = t * MR, count = a->x.rows - first < MR ? a->x.rows - first : MR;
-        multiply(hidden, lanes, find_rows(room, &a->x, first, count, MR, 1), a->down->data, NR, a->down->k * NR, a->down->k, r);
+        multiply(hidden, lanes, find_rows(room, &a->x, first, count, MR, 1), a->down->data, NR, a->down->k * NR,
+                 a->down->k, r);
         activate(a, hidden, lanes, first, count);
         for (int64_t q = 0; q * NR < a->y.cols; q++)
             run_up(&up, hidden, lanes, tile_at(first, q, count), how);
@@ -129,7 +143,8 @@ void KERNEL(bottleneck)(compute *c, const bottleneck_args *args)
 
 /* ---- backward ---- */
 
-/* Sums over the rows of a chunk, as they lie in the room for all chunks: S [r][n] and T [n]; the gradients of Wd [r][k] and bd [r]. */
+/* Sums over the rows of a chunk, as they lie in the room for all chunks: S [r][n] and T [n]; the gradients of Wd [r][k]
+ * and bd [r]. */
 typedef struct chunk_sums {
     REAL *s, *t, *down, *down_bias;
 } chunk_sums;
@@ -144,12 +159,14 @@ static chunk_sums sums_of(const bottleneck_args *a, int64_t chunk)
 
 /* Scratch of a thread, in reals. */
 typedef struct rooms {
-    int64_t r, lanes, turned, n, k; /* turned: from row to row of what products take columns of; n, k: padded to whole panels */
-    REAL *up, *down;                /* Wu with col_scale, [n][lanes]; Wd [r][k] */
-    REAL *x, *dy;                   /* rows of a block, where they are not read in place */
-    REAL *dh;                       /* [BLOCK][lanes] */
-    REAL *h, *dz;                   /* [BLOCK][turned]: row_scale * h and, in column r, row_scale; the gradient in front of the activation */
-    REAL *s, *dwd;                  /* [turned][n], [turned][k]: sums of a chunk */
+    int64_t r, lanes, transposed, n,
+        k;           /* transposed: from row to row of what products take columns of; n, k: padded to whole panels */
+    REAL *up, *down; /* Wu with col_scale, [n][lanes]; Wd [r][k] */
+    REAL *x, *dy;    /* rows of a block, where they are not read in place */
+    REAL *dh;        /* [BLOCK][lanes] */
+    REAL *h, *dz;    /* [BLOCK][transposed]: row_scale * h and, in column r, row_scale; the gradient in front of the
+                        activation */
+    REAL *s, *dwd;   /* [transposed][n], [transposed][k]: sums of a chunk */
 } rooms;
 
 static void lay_out(rooms *m, const compute *c, int thread, const bottleneck_args *a)
@@ -157,17 +174,21 @@ static void lay_out(rooms *m, const compute *c, int thread, const bottleneck_arg
     REAL *begin = KERNEL_SCRATCH(c, thread), *at = begin;
     int64_t r = a->down->n;
 
-    *m = (rooms){.r = r, .lanes = lanes_of(r), .turned = round_up(round_up(r + 1, MR), VW), .n = round_up(a->dy.cols, NR), .k = round_up(a->x.cols, NR)};
+    *m = (rooms){.r = r,
+                 .lanes = lanes_of(r),
+                 .transposed = round_up(round_up(r + 1, MR), VW),
+                 .n = round_up(a->dy.cols, NR),
+                 .k = round_up(a->x.cols, NR)};
 #define TAKE(field, count) (m->field = at, at += round_up(count, 16))
     TAKE(up, m->n * m->lanes);
     TAKE(down, r * m->k);
     TAKE(x, BLOCK * m->k);
     TAKE(dy, BLOCK * m->n);
     TAKE(dh, BLOCK * m->lanes);
-    TAKE(h, BLOCK * m->turned);
-    TAKE(dz, BLOCK * m->turned);
-    TAKE(s, m->turned * m->n);
-    TAKE(dwd, m->turned * m->k);
+    TAKE(h, BLOCK * m->transposed);
+    TAKE(dz, BLOCK * m->transposed);
+    TAKE(s, m->transposed * m->n);
+    TAKE(dwd, m->transposed * m->k);
 #undef TAKE
     assert((size_t)(at - begin) * sizeof *at <= c->scratch_size);
     (void)begin;
@@ -189,23 +210,26 @@ static void take_weights(const rooms *m, const bottleneck_args *a)
 /* What the rows of a block have in front of the products over rows: m->h and m->dz. */
 static void block_hidden(const rooms *m, const bottleneck_args *a, int64_t first, int64_t count)
 {
-    const REAL *slopes = a->slope.data, *hidden = a->hidden.data;
+    const REAL *act_grads = a->act_grad.data, *hidden = a->hidden.data;
 
     for (int64_t i = 0; i < count; i++) {
-        REAL *h = m->h + i * m->turned, *dz = m->dz + i * m->turned, factor = a->row_scale ? (REAL)a->row_scale[(first + i) / a->row_group] : 1;
-        const REAL *dh = m->dh + i * m->lanes, *slope = slopes ? slopes + (first + i) * m->r : NULL, *kept = hidden + (first + i) * m->r;
+        REAL *h = m->h + i * m->transposed, *dz = m->dz + i * m->transposed,
+             factor = a->row_scale ? (REAL)a->row_scale[(first + i) / a->row_group] : 1;
+        const REAL *dh = m->dh + i * m->lanes, *act_grad = act_grads ? act_grads + (first + i) * m->r : NULL,
+                   *kept = hidden + (first + i) * m->r;
         for (int64_t j = 0; j < m->r; j++) {
             h[j] = kept[j] * factor;
-            dz[j] = slope ? dh[j] * factor * slope[j] : dh[j] * factor;
+            dz[j] = act_grad ? dh[j] * factor * act_grad[j] : dh[j] * factor;
         }
-        for (int64_t j = m->r; j < m->turned; j++)
+        for (int64_t j = m->r; j < m->transposed; j++)
             h[j] = dz[j] = 0;
         h[m->r] = factor;
     }
 }
 
 /* total[height][width] (+)= columns of left times rows of right, over `count` rows */
-static void add_outer(REAL *total, int64_t height, int64_t width, const REAL *left, int64_t left_stride, rows_at right, int64_t count, bool add)
+static void add_outer(REAL *total, int64_t height, int64_t width, const REAL *left, int64_t left_stride, rows_at right,
+                      int64_t count, bool add)
 {
     for (int64_t q = 0; q < width; q += NR)
         for (int64_t p = 0; p < height; p += MR) {
@@ -225,7 +249,7 @@ static void block_dx(const rooms *m, const bottleneck_args *a, int64_t first, in
 
     for (int64_t p = 0; p < count; p += MR)
         for (int64_t c = 0; c < a->x.cols; c += NR) {
-            multiply(tile, NR, (rows_at){m->dz + p * m->turned, m->turned}, m->down + c, m->k, 0, m->r, NR);
+            multiply(tile, NR, (rows_at){m->dz + p * m->transposed, m->transposed}, m->down + c, m->k, 0, m->r, NR);
             for (int64_t i = 0; i < MR && p + i < count; i++)
                 for (int64_t j = 0; j < NR && c + j < a->x.cols; j += VW) {
                     int64_t row = first + p + i;
@@ -283,15 +307,17 @@ static void chunks_task(void *argument, int thread, int threads)
             int64_t count = last - first < BLOCK ? last - first : BLOCK;
             rows_at dy = find_rows(m.dy, &a->dy, first, count, BLOCK, NR);
             for (int64_t p = 0; p < count; p += MR)
-                multiply(m.dh + p * m.lanes, m.lanes, (rows_at){dy.at + p * dy.stride, dy.stride}, m.up, m.lanes, NR, a->dy.cols, m.r);
+                multiply(m.dh + p * m.lanes, m.lanes, (rows_at){dy.at + p * dy.stride, dy.stride}, m.up, m.lanes, NR,
+                         a->dy.cols, m.r);
             block_hidden(&m, a, first, count);
             if (trains_up(a))
-                add_outer(m.s, m.r + 1, m.n, m.h, m.turned, dy, count, first > chunk * length);
+                add_outer(m.s, m.r + 1, m.n, m.h, m.transposed, dy, count, first > chunk * length);
             if (a->ddown)
-                add_outer(m.dwd, m.r, m.k, m.dz, m.turned, find_rows(m.x, &a->x, first, count, BLOCK, NR), count, first > chunk * length);
+                add_outer(m.dwd, m.r, m.k, m.dz, m.transposed, find_rows(m.x, &a->x, first, count, BLOCK, NR), count,
+                          first > chunk * length);
             for (int64_t i = 0; i < count && a->ddown_bias; i++)
                 for (int64_t j = 0; j < m.r; j++)
-                    down_bias[j] += m.dz[i * m.turned + j];
+                    down_bias[j] += m.dz[i * m.transposed + j];
             if (a->dx.data)
                 block_dx(&m, a, first, count);
         }

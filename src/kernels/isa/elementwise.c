@@ -3,8 +3,8 @@
 
 #define CHUNK 64 /* rows that are summed before they are added to a column's total */
 
-#define FOR_VECTORS(c, n, count)                                       \
-    for (int64_t c = 0; (c) < (count); (c) += VW)                      \
+#define FOR_VECTORS(c, n, count)                  \
+    for (int64_t c = 0; (c) < (count); (c) += VW) \
         for (int32_t n = (count) - (c) < VW ? (int)((count) - (c)) : VW; n; (n) = 0)
 
 /* ---- map ---- */
@@ -25,8 +25,8 @@ static void map_task(void *argument, int thread, int threads)
     for (int64_t r = begin; r < end; r++) {
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
-        FOR_VECTORS (c, n, a->x.cols)
-            v_store_n(y + c, v_activate(a->act, v_load_n(x + c, n)), n);
+        FOR_VECTORS(c, n, a->x.cols)
+        v_store_n(y + c, v_activate(a->act, v_load_n(x + c, n)), n);
         row_store(&a->y, r, y);
     }
 }
@@ -49,7 +49,8 @@ static void map_backward_task(void *argument, int thread, int threads)
     for (int64_t r = begin; r < end; r++) {
         const REAL *x = row_real(&a->x, r, in), *dy = row_real(&a->dy, r, in_dy);
         REAL *dx = (REAL *)a->dx.data + r * a->dx.stride;
-        FOR_VECTORS (c, n, a->x.cols) {
+        FOR_VECTORS(c, n, a->x.cols)
+        {
             vec v = v_mul(v_load_n(dy + c, n), v_activate_grad(a->act, v_load_n(x + c, n)));
             v_store_n(dx + c, a->accumulate ? v_add(v_load_n(dx + c, n), v) : v, n);
         }
@@ -83,7 +84,8 @@ static void affine_task(void *argument, int thread, int threads)
     for (int64_t r = begin; r < end; r++) {
         const REAL *x = row_real(&a->x, r, in);
         REAL *y = row_begin(&a->y, r, out);
-        FOR_VECTORS (c, n, a->x.cols) {
+        FOR_VECTORS(c, n, a->x.cols)
+        {
             vec v = v_mul(v_load_n(x + c, n), factor);
             if (gamma)
                 v = v_mul(v, v_load_n(gamma + c, n));
@@ -114,7 +116,8 @@ static void affine_backward_task(void *argument, int thread, int threads)
     for (int64_t r = begin; r < end; r++) {
         const REAL *dy = row_real(&a->dy, r, KERNEL_SCRATCH(job->c, thread));
         REAL *dx = (REAL *)a->dx.data + r * a->dx.stride;
-        FOR_VECTORS (c, n, a->dy.cols) {
+        FOR_VECTORS(c, n, a->dy.cols)
+        {
             vec v = v_mul(v_load_n(dy + c, n), factor);
             if (gamma)
                 v = v_mul(v, v_load_n(gamma + c, n));
@@ -146,11 +149,16 @@ static void column_task(void *argument, int thread, int threads)
             bool add = a->accumulate || first > slot;
             memset(sum + begin, 0, (size_t)(end - begin) * sizeof *sum);
             for (int64_t r = first; r < a->dy.rows && r < first + CHUNK * step; r += step) {
-                const REAL *dy = row_real(&a->dy, r, in), *other = a->other.data ? row_real(&a->other, r, in_other) : NULL;
+                const REAL *dy = row_real(&a->dy, r, in),
+                           *other = a->other.data ? row_real(&a->other, r, in_other) : NULL;
                 vec scale = v_set1((REAL)job->factor * (a->row_scale ? (REAL)a->row_scale[r / a->row_group] : 1));
-                FOR_VECTORS (c, n, end - begin) {
+                FOR_VECTORS(c, n, end - begin)
+                {
                     vec v = v_mul(v_load_n(dy + begin + c, n), scale);
-                    v_store_n(sum + begin + c, other ? v_fma(v, v_load_n(other + begin + c, n), v_load_n(sum + begin + c, n)) : v_add(v, v_load_n(sum + begin + c, n)), n);
+                    v_store_n(sum + begin + c,
+                              other ? v_fma(v, v_load_n(other + begin + c, n), v_load_n(sum + begin + c, n))
+                                    : v_add(v, v_load_n(sum + begin + c, n)),
+                              n);
                 }
             }
             for (int64_t c = begin; c < end; c++)
@@ -169,7 +177,8 @@ void KERNEL(column_sum)(compute *c, const column_sum_args *args)
 void KERNEL(affine_backward)(compute *c, const affine_args *args)
 {
     affine_job job = {c, args};
-    column_sum_args gamma = {.out = args->dgamma, .dy = args->dy, .other = args->x, .row_group = 1, .accumulate = args->accumulate_params};
+    column_sum_args gamma = {
+        .out = args->dgamma, .dy = args->dy, .other = args->x, .row_group = 1, .accumulate = args->accumulate_params};
     column_sum_args beta = {.out = args->dbeta, .dy = args->dy, .row_group = 1, .accumulate = args->accumulate_params};
     column_job gamma_job = {c, &gamma, args->factor};
 
@@ -204,11 +213,11 @@ static void add_task(void *argument, int thread, int threads)
         if (y != x)
             memcpy(y, x, (size_t)a->a.cols * sizeof *y);
         if (b)
-            FOR_VECTORS (c, n, a->b.cols)
-                v_store_n(y + a->offset + c, v_fma(v_load_n(b + c, n), scale, v_load_n(y + a->offset + c, n)), n);
+            FOR_VECTORS(c, n, a->b.cols)
+        v_store_n(y + a->offset + c, v_fma(v_load_n(b + c, n), scale, v_load_n(y + a->offset + c, n)), n);
         if (table)
-            FOR_VECTORS (c, n, a->a.cols)
-                v_store_n(y + c, v_add(v_load_n(y + c, n), v_load_n(table + c, n)), n);
+            FOR_VECTORS(c, n, a->a.cols)
+        v_store_n(y + c, v_add(v_load_n(y + c, n), v_load_n(table + c, n)), n);
         row_store(&a->y, r, y);
     }
 }

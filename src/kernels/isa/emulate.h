@@ -1,4 +1,5 @@
-/* AVX-512 on processors without it, for tests: SIMDe's emulation, and the few instructions that its version 0.7.4 lacks. */
+/* AVX-512 on processors without it, for tests: SIMDe's emulation, and the few instructions that its version 0.7.4
+ * lacks. */
 #ifndef INLAY_KERNELS_ISA_EMULATE_H
 #define INLAY_KERNELS_ISA_EMULATE_H
 

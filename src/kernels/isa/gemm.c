@@ -1,9 +1,11 @@
 /* Matrix products with packed weights.
  *
- * A thread takes a block of rows of the left operand, small enough to stay in L2 together with its part of the result, and runs every panel of weights over
- * it. The left operand is read where it lies when it has the product's type already; else its rows are converted into scratch memory on the way, prologue
- * included, or made there of pixels. y = x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs
- * one pass over the weights, little beside the rows that use them, and no second copy is kept but of int8 weights (graph/param.c). */
+ * A thread takes a block of rows of the left operand, small enough to stay in L2 together with its part of the result,
+ * and runs every panel of weights over it. The left operand is read where it lies when it has the product's type
+ * already; else its rows are converted into scratch memory on the way, prologue included, or made there of pixels. y =
+ * x W takes its panels transposed from the same packed weights, group by group in the thread's scratch: that costs one
+ * pass over the weights, little beside the rows that use them, and no second copy is kept but of int8 weights
+ * (graph/param.c). */
 #include <assert.h>
 
 #include "kernels/isa/gemm_direct.h"
@@ -29,12 +31,15 @@ static left find_left(const gemm_args *args, unsigned char *scratch)
     const mat *x = &args->x;
     bool bf16 = args->w->type == DTYPE_BF16, pairs = bf16 && HAVE_PAIRS;
     int64_t depth = x->cols, steps = pairs ? ceil_div(depth, 2) : bf16 ? ceil_div(depth, 2) * 2 : depth;
-    bool lies = !args->pixels && !has_prologue(&args->in) && !x->samples; /* ... in memory as it is multiplied, but for its type */
+    bool lies = !args->pixels && !has_prologue(&args->in) &&
+                !x->samples; /* ... in memory as it is multiplied, but for its type */
     left l = {.steps = steps, .pairs = pairs, .room = (step *)(void *)scratch};
 
     /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    l.in_place = lies && (size_t)x->stride * dtype_size(x->type) % 4096 &&
-                 (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 && (uintptr_t)x->data % sizeof(step) == 0 : !bf16 && x->type == REAL_TYPE);
+    l.in_place =
+        lies && (size_t)x->stride * dtype_size(x->type) % 4096 &&
+        (pairs ? x->type == DTYPE_BF16 && depth % 2 == 0 && x->stride % 2 == 0 && (uintptr_t)x->data % sizeof(step) == 0
+               : !bf16 && x->type == REAL_TYPE);
     if (l.in_place) {
         l.rows = x->data;
         l.stride = pairs ? x->stride / 2 : x->stride;
@@ -61,8 +66,8 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
         memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof(uint16_t));
         return;
     }
-    if (l->pairs && slopes_bf16(x, &args->in) && depth % 2 == 0) {
-        slope_row((uint16_t *)(void *)out, x, r, &args->in.slope);
+    if (l->pairs && act_grads_bf16(x, &args->in) && depth % 2 == 0) {
+        act_grad_row((uint16_t *)(void *)out, x, r, &args->in.act_grad);
         return;
     }
     if (has_prologue(&args->in)) {
@@ -95,23 +100,24 @@ static void convert_row(step *out, const gemm_args *args, int64_t r, const left 
 
 /* One row of a tile: where it lies in each matrix, and its factor. */
 typedef struct tile_row {
-    int64_t y, slope, residual;
+    int64_t y, act_grad, residual;
     vec factor;
 } tile_row;
 
 /* n columns (at most VW) of one row, from the sums to the result */
-static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v, const tile_row *at, int64_t col, int n, bool coarse)
+static inline __attribute__((always_inline)) void finish_vector(const gemm_epilogue *e, const mat *y, vec v,
+                                                                const tile_row *at, int64_t col, int n, bool coarse)
 {
-    vec slope;
+    vec act_grad;
 
     if (e->bias)
         v = v_add(v, v_load_n((const REAL *)e->bias + col, n));
     if (e->act == ACT_GELU && coarse)
-        v = e->slope.data ? v_gelu_slope_bf16(v, &slope) : v_gelu_bf16(v);
+        v = e->act_grad.data ? v_gelu_and_grad_bf16(v, &act_grad) : v_gelu_bf16(v);
     else
-        v = e->slope.data ? v_activate_slope(e->act, v, &slope) : v_activate(e->act, v);
-    if (e->slope.data)
-        v_store_mat(&e->slope, at->slope, col, slope, n);
+        v = e->act_grad.data ? v_activate_and_grad(e->act, v, &act_grad) : v_activate(e->act, v);
+    if (e->act_grad.data)
+        v_store_mat(&e->act_grad, at->act_grad, col, act_grad, n);
     if (e->col_scale)
         v = v_mul(v, v_load_n((const REAL *)e->col_scale + col, n));
     if (e->row_scale)
@@ -121,42 +127,51 @@ static inline __attribute__((always_inline)) void finish_vector(const gemm_epilo
     v_store_mat(y, at->y, col, v, n);
 }
 
-static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile, tile_place at, bool coarse)
+static inline __attribute__((always_inline)) void finish_rows(const gemm_epilogue e, const mat y, const REAL *tile,
+                                                              tile_place at, bool coarse)
 {
     const float *scale = e.row_scale;
     int64_t cols = y.cols - at.col;
-    row_walk to = walk_rows(&y, at.row), from = walk_rows(&e.residual, at.row), factor = walk_begin(NULL, scale ? e.row_group : 0, at.row);
+    row_walk to = walk_rows(&y, at.row), from = walk_rows(&e.residual, at.row),
+             factor = walk_begin(NULL, scale ? e.row_group : 0, at.row);
 
     for (int64_t i = 0; i < at.rows; i++, walk_next(&to), walk_next(&from), walk_next(&factor)) {
         tile_row row = {walk_place(&to), at.row + i, walk_place(&from), v_set1(scale ? (REAL)scale[factor.sample] : 1)};
         if (cols >= NR) {
-UNROLL(4)
+            UNROLL(4)
             for (int j = 0; j < NV; j++)
                 finish_vector(&e, &y, v_load(tile + i * NR + j * VW), &row, at.col + j * VW, VW, coarse);
         } else {
             for (int64_t j = 0; j < cols; j += VW)
-                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j, VW > 1 && cols - j < VW ? (int)(cols - j) : VW, coarse);
+                finish_vector(&e, &y, v_load(tile + i * NR + j), &row, at.col + j,
+                              VW > 1 && cols - j < VW ? (int)(cols - j) : VW, coarse);
         }
     }
 }
 
-/* That of a bottleneck is written out, so that what it lacks costs no tests in front of every vector; others are in gemm_direct.h. */
+/* That of a bottleneck is written out, so that what it lacks costs no tests in front of every vector; others are in
+ * gemm_direct.h. */
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at)
 {
     const gemm_epilogue e = args->out; /* copies, which no store through a pointer can change */
     const mat y = args->y;
 
-    if (e.act == ACT_NONE && !e.slope.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
-        finish_rows((gemm_epilogue){.bias = e.bias, .col_scale = e.col_scale, .row_scale = e.row_scale, .row_group = e.row_group, .residual = e.residual}, y, tile, at, false);
+    if (e.act == ACT_NONE && !e.act_grad.data && e.residual.data && e.residual.type == REAL_TYPE && y.type == REAL_TYPE)
+        finish_rows((gemm_epilogue){.bias = e.bias,
+                                    .col_scale = e.col_scale,
+                                    .row_scale = e.row_scale,
+                                    .row_group = e.row_group,
+                                    .residual = e.residual},
+                    y, tile, at, false);
     else
         finish_rows(e, y, tile, at, coarse_gelu(args->w));
 }
 
-void KERNEL(expect_tile)(const gemm_args *args, tile_place at)
+void KERNEL(prefetch_tile)(const gemm_args *args, tile_place at)
 {
-    expect_part(&args->y, at.row, at.rows, at.col, NR, true);
+    prefetch_part(&args->y, at.row, at.rows, at.col, NR, true);
     if (args->out.residual.data != args->y.data)
-        expect_part(&args->out.residual, at.row, at.rows, at.col, NR, false);
+        prefetch_part(&args->out.residual, at.row, at.rows, at.col, NR, false);
 }
 
 /* ---- the product ---- */
@@ -166,7 +181,8 @@ typedef struct gemm_job {
     const gemm_args *args;
 } gemm_job;
 
-static inline __attribute__((always_inline)) void run_direct(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how, bool pairs)
+static inline __attribute__((always_inline)) void run_direct(const gemm_args *args, const left *l, const step *rows,
+                                                             const step *panel, tile_place at, direct how, bool pairs)
 {
     vec sum[MR][NV];
 
@@ -178,12 +194,13 @@ static inline __attribute__((always_inline)) void run_direct(const gemm_args *ar
     finish_direct(args, sum, at, how);
 }
 
-static void run_tile(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at, direct how)
+static void run_tile(const gemm_args *args, const left *l, const step *rows, const step *panel, tile_place at,
+                     direct how)
 {
     _Alignas(64) REAL tile[MR * NR];
     bool narrow = args->y.cols - at.col <= VW;
 
-    KERNEL(expect_tile)(args, at);
+    KERNEL(prefetch_tile)(args, at);
     if (is_direct(args, at, how)) {
         if (l->pairs)
             run_direct(args, l, rows, panel, at, how, HAVE_PAIRS);
@@ -210,20 +227,23 @@ static void run_tile(const gemm_args *args, const left *l, const step *rows, con
 
 #if !defined(KERNEL_BF16)
 
-/* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one runs on these. */
+/* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one
+ * runs on these. */
 static void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
 {
     for (int64_t p = 0; p < pairs; p++, b += NR * 2, out += 2 * NR) {
-UNROLL(4)
+        UNROLL(4)
         for (int j = 0; j < NV; j++) {
 #if defined(KERNEL_AVX512)
             __m512i both = _mm512_loadu_si512((const void *)(b + j * VW * 2));
             v_store(out + j * VW, _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
-            v_store(out + NR + j * VW, _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u))));
+            v_store(out + NR + j * VW,
+                    _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u))));
 #elif defined(KERNEL_AVX2)
             __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(b + j * VW * 2));
             v_store(out + j * VW, _mm256_castsi256_ps(_mm256_slli_epi32(both, 16)));
-            v_store(out + NR + j * VW, _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u))));
+            v_store(out + NR + j * VW,
+                    _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u))));
 #else
             out[j] = (REAL)bf16_to_f32(b[2 * j]);
             out[NR + j] = (REAL)bf16_to_f32(b[2 * j + 1]);
@@ -250,7 +270,8 @@ static const step *ready_panel(const packed *w, const unsigned char *panel, int6
 }
 
 /* Rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
-static void run_block(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t row_begin, int64_t row_end)
+static void run_block(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first,
+                      int64_t count, int64_t row_begin, int64_t row_end)
 {
     left l = find_left(args, scratch);
     unsigned char *wide = scratch + LEFT_BYTES + ROOM_BYTES;
@@ -271,7 +292,7 @@ static void run_block(const gemm_args *args, unsigned char *scratch, const unsig
             for (int64_t i = 0; i < rows; i += MR) {
                 int64_t next = at + block + i; /* in the next block, what this tile is in this one */
                 const step *from = i < whole ? l.rows + (at + i) * l.stride : l.room + (i - whole) * l.stride;
-                expect_rows(l.rows + next * l.stride, (size_t)l.stride * sizeof(step), row_end - next, lines);
+                prefetch_rows(l.rows + next * l.stride, (size_t)l.stride * sizeof(step), row_end - next, lines);
                 run_tile(args, &l, from, panel, tile_at(at + i, first + q, rows - i), how);
             }
         }
@@ -283,10 +304,11 @@ typedef struct part {
     int64_t row_begin, row_end, first, last;
 } part;
 
-#define PARTS 3 /* of one thread, at most: a begun row of the grid, whole ones, and one that is left to the next thread */
+#define PARTS \
+    3 /* of one thread, at most: a begun row of the grid, whole ones, and one that is left to the next thread */
 
-/* What a thread takes of the result, as a grid of half tiles and panels whose cells are shared evenly: row by row of it, or where it has few rows, column by column,
- * so that every weight is read, or transposed, by one thread only. */
+/* What a thread takes of the result, as a grid of half tiles and panels whose cells are shared evenly: row by row of
+ * it, or where it has few rows, column by column, so that every weight is read, or transposed, by one thread only. */
 static int find_parts(part out[PARTS], int64_t rows, int64_t panels, bool transposed, int thread, int threads)
 {
     int64_t halves = ceil_div(rows, MR_HALF), tiles = ceil_div(rows, MR), begin, end;
@@ -296,7 +318,8 @@ static int find_parts(part out[PARTS], int64_t rows, int64_t panels, bool transp
 
     pool_share(halves * panels, thread, threads, &begin, &end);
     while (begin < end) {
-        int64_t line = begin / inner, at = begin % inner, lines = 1, cells = inner - at < end - begin ? inner - at : end - begin;
+        int64_t line = begin / inner, at = begin % inner, lines = 1,
+                cells = inner - at < end - begin ? inner - at : end - begin;
         if (cells == inner)
             lines = (end - begin) / inner;
         out[count] = by_rows ? (part){line, line + lines, at, at + cells} : (part){at, at + cells, line, line + lines};
@@ -333,12 +356,13 @@ static void gemm_task(void *argument, int thread, int threads)
         for (int i = 0; i < count; i++) {
             int64_t from = parts[i].first > q ? parts[i].first : q, to = parts[i].last < end ? parts[i].last : end;
             if (from < to && args->w->type == DTYPE_I8)
-                KERNEL(run_int8)(args, scratch, at + (size_t)(from - q) * size, from, to - from, parts[i].row_begin, parts[i].row_end);
-            else if (from < to)
-                run_block(args, scratch, at + (size_t)(from - q) * size, from, to - from, parts[i].row_begin, parts[i].row_end);
+                KERNEL(run_int8)
+            (args, scratch, at + (size_t)(from - q) * size, from, to - from, parts[i].row_begin, parts[i].row_end);
+            else if (from < to) run_block(args, scratch, at + (size_t)(from - q) * size, from, to - from,
+                                          parts[i].row_begin, parts[i].row_end);
         }
     }
-    v_stream_end(); /* of kept slopes */
+    v_stream_end(); /* of kept act_grads */
 }
 
 void KERNEL(gemm)(compute *c, const gemm_args *args)

@@ -6,13 +6,15 @@
 
 #define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
 #define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
-#define LEAST_TILES 8                    /* of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
+#define LEAST_TILES \
+    8 /* of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
 #define MOST_TILES 16
 
 /* Rows of a block, whose left operand takes so many bytes for each: a whole number of tiles. */
 static inline int64_t block_rows(const mat *y, size_t left_row)
 {
-    int64_t tiles = (int64_t)(BLOCK_WANTED / ((left_row + (size_t)y->cols * dtype_size(y->type)) * MR)), most = (int64_t)(LEFT_BYTES / (left_row * MR));
+    int64_t tiles = (int64_t)(BLOCK_WANTED / ((left_row + (size_t)y->cols * dtype_size(y->type)) * MR)),
+            most = (int64_t)(LEFT_BYTES / (left_row * MR));
 
     tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
     tiles = tiles < most ? tiles : most;
@@ -34,7 +36,7 @@ static inline line_range lines_meanwhile(size_t bytes, int64_t q, int64_t count)
 }
 
 /* Those of a tile's rows, as far as there are any. */
-static inline void expect_rows(const void *rows, size_t stride, int64_t left, line_range lines)
+static inline void prefetch_rows(const void *rows, size_t stride, int64_t left, line_range lines)
 {
     const unsigned char *row = rows;
     int64_t count = left < MR ? left : MR;
@@ -48,7 +50,8 @@ static inline void expect_rows(const void *rows, size_t stride, int64_t left, li
 
 /* ---- what is done to a row ---- */
 
-/* Row r of the left operand in front of its prologue, as reals: where it lies, or at `room`, which patch_room has prepared where there are pixels. */
+/* Row r of the left operand in front of its prologue, as reals: where it lies, or at `room`, which patch_room has
+ * prepared where there are pixels. */
 static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
 {
     return args->pixels ? KERNEL(patch_row)(args->pixels, r, room) : row_real(&args->x, r, room);
@@ -56,7 +59,7 @@ static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
 
 static inline bool has_prologue(const gemm_prologue *in)
 {
-    return in->col_scale || in->row_scale || in->slope.data;
+    return in->col_scale || in->row_scale || in->act_grad.data;
 }
 
 /* out[cols] = x[r, :] behind the prologue */
@@ -71,8 +74,8 @@ static inline void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_p
         vec v = v_mul(v_load_mat(x, place, c, n), factor);
         if (scale)
             v = v_mul(v, v_load_n(scale + c, n));
-        if (in->slope.data)
-            v = v_mul(v, v_load_mat(&in->slope, r, c, n));
+        if (in->act_grad.data)
+            v = v_mul(v, v_load_mat(&in->act_grad, r, c, n));
         if (n == VW)
             v_store(out + c, v);
         else
@@ -80,16 +83,18 @@ static inline void prologue_row(REAL *out, const mat *x, int64_t r, const gemm_p
     }
 }
 
-/* Whether slopes are all of the prologue, and they and the rows are bf16: what comes back through an activation. */
-static inline bool slopes_bf16(const mat *x, const gemm_prologue *in)
+/* Whether act_grads are all of the prologue, and they and the rows are bf16: what comes back through an activation. */
+static inline bool act_grads_bf16(const mat *x, const gemm_prologue *in)
 {
-    return x->type == DTYPE_BF16 && in->slope.data && in->slope.type == DTYPE_BF16 && !in->col_scale && !in->row_scale;
+    return x->type == DTYPE_BF16 && in->act_grad.data && in->act_grad.type == DTYPE_BF16 && !in->col_scale &&
+           !in->row_scale;
 }
 
 /* Then the row behind it, in bf16. */
-static inline void slope_row(uint16_t *out, const mat *x, int64_t r, const mat *slope)
+static inline void act_grad_row(uint16_t *out, const mat *x, int64_t r, const mat *act_grad)
 {
-    const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride, *factor = (const uint16_t *)slope->data + r * slope->stride;
+    const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride,
+                   *factor = (const uint16_t *)act_grad->data + r * act_grad->stride;
     int64_t c = 0;
 
     for (; c + VW <= x->cols; c += VW)

@@ -1,8 +1,9 @@
-/* The inner loop of every matrix product: MR rows times NR columns, accumulated in registers over the whole depth. Each output element is one chain of fused
- * multiply-adds in rising order, so its bits depend neither on its neighbours nor on how the work is split - and in f32 not on the kernel set.
+/* The inner loop of every matrix product: MR rows times NR columns, accumulated in registers over the whole depth. Each
+ * output element is one chain of fused multiply-adds in rising order, so its bits depend neither on its neighbours nor
+ * on how the work is split - and in f32 not on the kernel set.
  *
- * The depth goes in steps of one real or, where the processor multiplies them, of one pair of bf16. Both are as wide as a real, so that operands are laid
- * out and walked in the same way. */
+ * The depth goes in steps of one real or, where the processor multiplies them, of one pair of bf16. Both are as wide as
+ * a real, so that operands are laid out and walked in the same way. */
 #ifndef INLAY_KERNELS_ISA_GEMM_MICRO_H
 #define INLAY_KERNELS_ISA_GEMM_MICRO_H
 
@@ -44,29 +45,30 @@ static inline vec micro_multiply(vec left, vec right, vec sum, bool pairs)
     return v_fma(left, right, sum);
 }
 
-/* sum[height][vectors] += a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b + p * b_step. `pairs`, `vectors` and `height`,
- * MR or less, are constants where it is called. */
-static inline __attribute__((always_inline)) void micro_sums(vec sum[MR][NV], const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step, int64_t steps,
-                                                             int height, int vectors, bool pairs)
+/* sum[height][vectors] += a b over `steps` steps: row i of a at step p is a[i * a_row + p * a_step], row p of b is b +
+ * p * b_step. `pairs`, `vectors` and `height`, MR or less, are constants where it is called. */
+static inline __attribute__((always_inline)) void micro_sums(vec sum[MR][NV], const step *a, int64_t a_row,
+                                                             int64_t a_step, const step *b, int64_t b_step,
+                                                             int64_t steps, int height, int vectors, bool pairs)
 {
     const step *rows[(MR + 2) / 3]; /* every third: the two between are reached by one and two strides */
 
-UNROLL(4)
+    UNROLL(4)
     for (int i = 0; i < (height + 2) / 3; i++)
         rows[i] = a + 3 * i * a_row;
     for (int64_t p = 0; p < steps; p++) {
         vec right[NV];
-UNROLL(4)
+        UNROLL(4)
         for (int j = 0; j < vectors; j++)
             right[j] = v_load((const REAL *)(b + j * VW));
-UNROLL(12)
+        UNROLL(12)
         for (int i = 0; i < height; i++) {
             vec left = v_set1(rows[i / 3][i % 3 * a_row]);
-UNROLL(4)
+            UNROLL(4)
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = micro_multiply(left, right[j], sum[i][j], pairs);
         }
-UNROLL(4)
+        UNROLL(4)
         for (int i = 0; i < (height + 2) / 3; i++)
             rows[i] += a_step;
         b += b_step;
@@ -75,35 +77,38 @@ UNROLL(4)
 
 static inline __attribute__((always_inline)) void clear_sums(vec sum[MR][NV])
 {
-UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < MR; i++)
-UNROLL(4)
-        for (int j = 0; j < NV; j++)
-            sum[i][j] = v_zero();
+        UNROLL(4)
+    for (int j = 0; j < NV; j++)
+        sum[i][j] = v_zero();
 }
 
 /* out[height][vectors * VW] (+)= a b; `add` is a constant, too. */
-static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
-                                                        int64_t steps, int height, int vectors, bool pairs, bool add)
+static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row,
+                                                        int64_t a_step, const step *b, int64_t b_step, int64_t steps,
+                                                        int height, int vectors, bool pairs, bool add)
 {
     vec sum[MR][NV];
 
-UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < height; i++)
-UNROLL(4)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
+        UNROLL(4)
+    for (int j = 0; j < vectors; j++)
+        sum[i][j] = add ? v_load(out + i * out_stride + j * VW) : v_zero();
     micro_sums(sum, a, a_row, a_step, b, b_step, steps, height, vectors, pairs);
-UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < height; i++)
-UNROLL(4)
-        for (int j = 0; j < vectors; j++)
-            v_store(out + i * out_stride + j * VW, sum[i][j]);
+        UNROLL(4)
+    for (int j = 0; j < vectors; j++)
+        v_store(out + i * out_stride + j * VW, sum[i][j]);
 }
 
 /* The same for `rows` rows that are left, in half a tile where they fit in one. */
-static inline __attribute__((always_inline)) void micro_rows(REAL *out, int64_t out_stride, const step *a, int64_t a_row, int64_t a_step, const step *b, int64_t b_step,
-                                                             int64_t steps, int64_t rows, int vectors, bool pairs, bool add)
+static inline __attribute__((always_inline)) void micro_rows(REAL *out, int64_t out_stride, const step *a,
+                                                             int64_t a_row, int64_t a_step, const step *b,
+                                                             int64_t b_step, int64_t steps, int64_t rows, int vectors,
+                                                             bool pairs, bool add)
 {
     if (rows <= MR_HALF)
         micro(out, out_stride, a, a_row, a_step, b, b_step, steps, MR_HALF, vectors, pairs, add);

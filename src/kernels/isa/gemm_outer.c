@@ -1,5 +1,6 @@
-/* Weight gradients: dw[n, k] (+)= sum over rows of dy[r, n] x[r, k]. Rows are taken in chunks of fixed length; within a chunk an element is one chain of fused
- * multiply-adds, and chunks are added in order. Threads share the output, never the sum. */
+/* Weight gradients: dw[n, k] (+)= sum over rows of dy[r, n] x[r, k]. Rows are taken in chunks of fixed length; within a
+ * chunk an element is one chain of fused multiply-adds, and chunks are added in order. Threads share the output, never
+ * the sum. */
 #include "kernels/isa/gemm_micro.h"
 
 #define CHUNK 256
@@ -44,7 +45,8 @@ static void outer_task(void *argument, int thread, int threads)
     const gemm_outer_args *args = job->args;
     REAL *right = KERNEL_SCRATCH(job->c, thread), *left = right + CHUNK * NR;
     _Alignas(64) REAL tile[MR * NR];
-    int64_t n_panels = (args->dy.cols + MR - 1) / MR, k_panels = (args->x.cols + NR - 1) / NR, n_begin = 0, n_end = n_panels, k_begin = 0, k_end = k_panels;
+    int64_t n_panels = (args->dy.cols + MR - 1) / MR, k_panels = (args->x.cols + NR - 1) / NR, n_begin = 0,
+            n_end = n_panels, k_begin = 0, k_end = k_panels;
     int64_t most = (int64_t)((SCRATCH_SIZE / sizeof(REAL) - CHUNK * NR) / (CHUNK * MR));
 
     if (k_panels >= n_panels)

@@ -1,5 +1,5 @@
-/* Packing weights: panels of NR columns, [ceil(n / NR)][k][NR] reals, or [ceil(n / NR)][ceil(k / 2)][NR][2] bf16 pairs, padded with zeros. Those of
- * int8 weights: gemm_int8.c. */
+/* Packing weights: panels of NR columns, [ceil(n / NR)][k][NR] reals, or [ceil(n / NR)][ceil(k / 2)][NR][2] bf16 pairs,
+ * padded with zeros. Those of int8 weights: gemm_int8.c. */
 #include "kernels/isa/gemm_panels.h"
 
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type)
@@ -40,7 +40,8 @@ static void pack_panel(const pack_job *job, int64_t panel)
             REAL x;
             if (job->type == DTYPE_F32) {
                 float f;
-                memcpy(&f, (const unsigned char *)job->w + (size_t)(row + p) * sizeof f, sizeof f); /* files may be unaligned */
+                memcpy(&f, (const unsigned char *)job->w + (size_t)(row + p) * sizeof f,
+                       sizeof f); /* files may be unaligned */
                 x = (REAL)f;
             } else {
                 x = element(job->w, job->type, row + p);
@@ -79,7 +80,8 @@ static inline REAL packed_at(const packed *w, int64_t n, int64_t k)
     const unsigned char *panel = (const unsigned char *)w->data + (size_t)(n / NR) * panel_bytes(w->k, w->type);
 
     if (w->type == DTYPE_I8)
-        return (REAL)((const float *)(const void *)(panel + int8_bytes(w->k)))[n % NR] * (REAL)((const int8_t *)panel)[(k / 4 * NR + n % NR) * 4 + k % 4];
+        return (REAL)((const float *)(const void *)(panel + int8_bytes(w->k)))[n % NR] *
+               (REAL)((const int8_t *)panel)[(k / 4 * NR + n % NR) * 4 + k % 4];
     if (w->type == DTYPE_BF16)
         return (REAL)bf16_to_f32(((const uint16_t *)(const void *)panel)[(k / 2 * NR + n % NR) * 2 + (k & 1)]);
     return ((const REAL *)(const void *)panel)[k * NR + n % NR];
@@ -148,7 +150,8 @@ void KERNEL(transpose_panels)(void *out, const packed *w, int64_t first, int64_t
             const unsigned char *from = (const unsigned char *)w->data + (size_t)(n / NR) * panel_bytes(w->k, w->type);
             int64_t depth = w->n - n < NR ? w->n - n : NR;
             if (w->type == DTYPE_BF16)
-                turn_pairs((uint16_t *)(void *)to + n * NR, (const uint16_t *)(const void *)from + k * NR, depth, width);
+                turn_pairs((uint16_t *)(void *)to + n * NR, (const uint16_t *)(const void *)from + k * NR, depth,
+                           width);
             else
                 turn_reals((REAL *)(void *)to + n * NR, (const REAL *)(const void *)from + k * NR, depth, width);
         }

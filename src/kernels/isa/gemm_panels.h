@@ -9,7 +9,8 @@ static inline int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* Bytes of the weights of an int8 panel: [ceil(k / 4)][NR][4]. Behind them lie the columns' scales, float [NR], and sums, int32_t [NR]. */
+/* Bytes of the weights of an int8 panel: [ceil(k / 4)][NR][4]. Behind them lie the columns' scales, float [NR], and
+ * sums, int32_t [NR]. */
 static inline size_t int8_bytes(int64_t k)
 {
     return (size_t)ceil_div(k, 4) * 4 * NR;
@@ -27,10 +28,12 @@ static inline size_t panel_bytes(int64_t k, dtype type)
 void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_type, float *room);
 
 /* Rows [begin, end) times int8 panels of columns [first, first + count), which lie at `panels`. */
-void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first, int64_t count, int64_t begin, int64_t end);
+void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first,
+                      int64_t count, int64_t begin, int64_t end);
 
-/* A tile of sums, its first element at (row, col) of the result, through the epilogue into `rows` rows of the result. Small enough to be passed in registers: through
- * memory, it would wait there for all that the tile in front of it still has to store. */
+/* A tile of sums, its first element at (row, col) of the result, through the epilogue into `rows` rows of the result.
+ * Small enough to be passed in registers: through memory, it would wait there for all that the tile in front of it
+ * still has to store. */
 typedef struct tile_place {
     int64_t row;
     int32_t col, rows;
@@ -44,7 +47,7 @@ static inline tile_place tile_at(int64_t row, int64_t q, int64_t left)
 
 void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, tile_place at);
 /* What the epilogue will read and write comes nearer while the sums are made. */
-void KERNEL(expect_tile)(const gemm_args *args, tile_place at);
+void KERNEL(prefetch_tile)(const gemm_args *args, tile_place at);
 
 /* Panels [first, first + count) of the transposed weights: their columns are the columns of W, their depth its rows. */
 void KERNEL(transpose_panels)(void *out, const packed *w, int64_t first, int64_t count);

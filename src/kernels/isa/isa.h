@@ -4,7 +4,8 @@
 
 #include "kernels/isa/vec.h"
 
-/* Scratch memory for each thread. The product keeps its packed left operand in the first part and transposed weights in the rest. */
+/* Scratch memory for each thread. The product keeps its packed left operand in the first part and transposed weights in
+ * the rest. */
 #define SCRATCH_SIZE ((size_t)14 * (sizeof(REAL) / sizeof(float)) << 20)
 
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type);

@@ -1,5 +1,5 @@
 /* LayerNorm over whole rows or groups of columns; statistics in two passes over the row. */
-#include "kernels/isa/row_codes.h"
+#include "kernels/isa/row_quant.h"
 
 #define ROWS 8         /* that are at work at a time */
 #define PARAM_CHUNK 64 /* rows whose weight gradients are summed before they are added to the total */
@@ -46,22 +46,25 @@ static inline REAL squares_of(const REAL *x, REAL mean, int64_t n)
     return v_sum(v_add(v_add(total[0], total[1]), v_add(total[2], total[3])));
 }
 
-/* Row r of a matrix of bytes, from bf16; zeros up to where its code lies. */
-static void store_coded(const mat *y, int64_t r, const uint16_t *values)
+/* Row r of a matrix of bytes, from bf16; zeros up to where its quant lies. */
+static void store_quantised(const mat *y, int64_t r, const uint16_t *values)
 {
-    uint8_t *to = coded_row(y, r);
-    row_code *code = code_behind(to, y->stride);
+    uint8_t *to = quantised_row(y, r);
+    row_quant *quant = quant_behind(to, y->stride);
 
-    memset(to + y->cols, 0, (size_t)((unsigned char *)code - to - y->cols));
-    *code = code_row(to, values, y->cols);
+    memset(to + y->cols, 0, (size_t)((unsigned char *)quant - to - y->cols));
+    *quant = quantise_row(to, values, y->cols);
 }
 
-/* Rows [first, first + count), group g: what one row's sums wait for, the others' hide. `room` is for a row that becomes bytes. */
-static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t first, int count, int64_t g, uint16_t *room)
+/* Rows [first, first + count), group g: what one row's sums wait for, the others' hide. `room` is for a row that
+ * becomes bytes. */
+static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t first, int count, int64_t g,
+                      uint16_t *room)
 {
     const REAL *w = a->weight, *b = a->bias;
-    const bool coded = a->y.type == DTYPE_U8;
-    const mat y = coded ? (mat){.data = room, .type = DTYPE_BF16, .rows = 1, .cols = a->y.cols, .stride = a->y.cols} : a->y;
+    const bool quantised = a->y.type == DTYPE_U8;
+    const mat y =
+        quantised ? (mat){.data = room, .type = DTYPE_BF16, .rows = 1, .cols = a->y.cols, .stride = a->y.cols} : a->y;
     int64_t width = a->width, skip = g * width;
     REAL mean[ROWS], rstd[ROWS];
 
@@ -73,7 +76,7 @@ static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t fir
         rstd[i] = (REAL)(1.0 / sqrt((double)rstd[i] + a->eps));
     for (int i = 0; i < count; i++) {
         vec centre = v_set1(mean[i]), scale = v_set1(rstd[i]);
-        int64_t place = coded ? 0 : row_place(&y, first + i);
+        int64_t place = quantised ? 0 : row_place(&y, first + i);
         for (int64_t c = 0; c < width; c += VW) {
             int n = width - c < VW ? (int)(width - c) : VW;
             vec v = v_mul(v_sub(v_load_n(x[i] + skip + c, n), centre), scale);
@@ -83,8 +86,8 @@ static void norm_rows(const layernorm_args *a, const REAL *const *x, int64_t fir
                 v = v_add(v, v_load_n(b + c, n));
             v_store_mat(&y, place, skip + c, v, n);
         }
-        if (coded)
-            store_coded(&a->y, first + i, room);
+        if (quantised)
+            store_quantised(&a->y, first + i, room);
         if (a->mean)
             ((REAL *)a->mean)[(first + i) * a->groups + g] = mean[i];
         if (a->rstd)
@@ -118,16 +121,19 @@ void KERNEL(layernorm)(compute *c, const layernorm_args *args)
 }
 
 /* With xhat = (x - mean) rstd and g = dy * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)). */
-static void backward_rows(const layernorm_args *a, const REAL *const *x, const REAL *const *dy, int64_t first, int count, int64_t g)
+static void backward_rows(const layernorm_args *a, const REAL *const *x, const REAL *const *dy, int64_t first,
+                          int count, int64_t g)
 {
-    const REAL *w = a->weight, *mean = (const REAL *)a->mean + first * a->groups + g, *rstd = (const REAL *)a->rstd + first * a->groups + g;
+    const REAL *w = a->weight, *mean = (const REAL *)a->mean + first * a->groups + g,
+               *rstd = (const REAL *)a->rstd + first * a->groups + g;
     const mat to = a->dx;
     int64_t width = a->width, skip = g * width;
     bool add = a->accumulate;
     REAL mean_g[ROWS], mean_gx[ROWS];
 
     for (int i = 0; i < count; i++) {
-        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), sum_g = v_zero(), sum_gx = v_zero();
+        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), sum_g = v_zero(),
+            sum_gx = v_zero();
         for (int64_t c = 0; c < width; c += VW) {
             int n = width - c < VW ? (int)(width - c) : VW;
             vec v = v_load_n(dy[i] + skip + c, n);
@@ -140,7 +146,8 @@ static void backward_rows(const layernorm_args *a, const REAL *const *x, const R
         mean_gx[i] = v_sum(sum_gx) / (REAL)width;
     }
     for (int i = 0; i < count; i++) {
-        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), shift = v_set1(mean_g[i]), slope = v_set1(mean_gx[i]);
+        vec centre = v_set1(mean[i * a->groups]), scale = v_set1(rstd[i * a->groups]), shift = v_set1(mean_g[i]),
+            slope = v_set1(mean_gx[i]);
         int64_t place = row_place(&to, first + i);
         for (int64_t c = 0; c < width; c += VW) {
             int n = width - c < VW ? (int)(width - c) : VW;

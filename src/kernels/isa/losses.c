@@ -17,7 +17,8 @@ static void give_loss(void *to, double loss, bool add)
     *(REAL *)to = (REAL)(loss + (add ? (double)*(REAL *)to : 0));
 }
 
-/* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the label plus e / classes everywhere. */
+/* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the
+ * label plus e / classes everywhere. */
 static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *room, REAL *out)
 {
     const REAL *z = row_real(&a->logits, r, room);

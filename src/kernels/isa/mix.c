@@ -73,12 +73,14 @@ static void backward_task(void *argument, int thread, int threads)
 {
     const mix_job *job = argument;
     const mix_args *a = job->a;
-    REAL *in_q = KERNEL_SCRATCH(job->c, thread), *in_dy = in_q + a->q.cols, *in = in_dy + a->v.cols, *dq = in + a->q.cols + a->v.cols, *dw = dq + a->q.cols;
+    REAL *in_q = KERNEL_SCRATCH(job->c, thread), *in_dy = in_q + a->q.cols, *in = in_dy + a->v.cols,
+         *dq = in + a->q.cols + a->v.cols, *dw = dq + a->q.cols;
     int64_t begin, end;
 
     pool_share(a->q.rows, thread, threads, &begin, &end);
     for (int64_t r = begin; r < end; r++) {
-        const REAL *q = row_real(&a->q, r, in_q), *dy = row_real(&a->dy, r, in_dy), *w = (const REAL *)a->weights.data + r * a->parts;
+        const REAL *q = row_real(&a->q, r, in_q), *dy = row_real(&a->dy, r, in_dy),
+                   *w = (const REAL *)a->weights.data + r * a->parts;
         REAL mean = 0;
         memset(dq, 0, (size_t)a->q.cols * sizeof *dq);
         for (int64_t n = 0; n < a->parts; n++) {

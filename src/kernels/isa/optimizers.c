@@ -2,8 +2,8 @@
  * many tensors at once: every thread takes a share of all their values, wherever a tensor begins. */
 #include "kernels/isa/isa.h"
 
-#define FOR_VECTORS(c, n, count)                                       \
-    for (int64_t c = 0; (c) < (count); (c) += VW)                      \
+#define FOR_VECTORS(c, n, count)                  \
+    for (int64_t c = 0; (c) < (count); (c) += VW) \
         for (int32_t n = (count) - (c) < VW ? (int)((count) - (c)) : VW; n; (n) = 0)
 
 /* What a mask lets through, as 0 and 1. */
@@ -65,7 +65,8 @@ static void adamw_part(const void *args, int64_t begin, int64_t end)
     REAL b1 = (REAL)(1 - a->beta1), b2 = (REAL)a->beta2, c2 = (REAL)(1 - a->beta2);
     REAL root = (REAL)sqrt(correction2), eps = (REAL)a->eps, rate = (REAL)(a->lr / correction1);
 
-    FOR_VECTORS (c, n, end - begin) {
+    FOR_VECTORS(c, n, end - begin)
+    {
         int64_t i = begin + c;
         vec g = v_load_n(grad + i, n), mm = v_load_n(m + i, n), vv = v_load_n(v + i, n), p = v_load_n(value + i, n);
         vec denominator;
@@ -106,7 +107,8 @@ static void sgd_part(const void *args, int64_t begin, int64_t end)
     const REAL *grad = a->grad;
     vec decay = v_set1((REAL)a->weight_decay), momentum = v_set1((REAL)a->momentum), rate = v_set1((REAL)-a->lr);
 
-    FOR_VECTORS (c, n, end - begin) {
+    FOR_VECTORS(c, n, end - begin)
+    {
         int64_t i = begin + c;
         vec g = v_load_n(grad + i, n), p = v_load_n(value + i, n), d = v_mul(decay, p);
         if (a->mask) {
@@ -176,7 +178,8 @@ static void scale_part(const void *args, int64_t begin, int64_t end)
     const gradient_args *a = args;
     REAL *grad = a->grad;
 
-    FOR_VECTORS (c, n, end - begin) {
+    FOR_VECTORS(c, n, end - begin)
+    {
         REAL *at = grad + begin + c;
         v_store_n(at, v_mul(v_load_n(at, n), v_set1((REAL)a->factor)), n);
     }

@@ -12,14 +12,14 @@ static inline __attribute__((always_inline)) void turn(int64_t rounds, bool pair
     vec sum[MR], left = v_set1((REAL)1e-3), right = v_set1((REAL)1e-3);
     volatile REAL sink;
 
-UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < MR; i++)
         sum[i] = v_set1((REAL)i); /* different, or the compiler would do it once */
     for (int64_t r = 0; r < rounds; r++)
-UNROLL(12)
-        for (int i = 0; i < MR; i++)
-            sum[i] = micro_multiply(left, right, sum[i], pairs);
-UNROLL(12)
+        UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = micro_multiply(left, right, sum[i], pairs);
+    UNROLL(12)
     for (int i = 1; i < MR; i++)
         sum[0] = v_add(sum[0], sum[i]);
     sink = v_sum(sum[0]);
@@ -33,14 +33,14 @@ static inline __attribute__((always_inline)) void turn_quads(int64_t rounds)
     vec total = v_zero();
     volatile REAL sink;
 
-UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < MR; i++)
         sum[i] = i_set1(i);
     for (int64_t r = 0; r < rounds; r++)
-UNROLL(12)
-        for (int i = 0; i < MR; i++)
-            sum[i] = i_dot(sum[i], left, right);
-UNROLL(12)
+        UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = i_dot(sum[i], left, right);
+    UNROLL(12)
     for (int i = 0; i < MR; i++)
         total = v_add(total, i_real(sum[i]));
     sink = v_sum(total);

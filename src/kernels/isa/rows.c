@@ -15,11 +15,12 @@ static void copy_task(void *argument, int thread, int threads)
 
     pool_share(a->samples * a->count, thread, threads, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
-        int64_t s = i / a->count, r = i % a->count, yr = s * a->y_group + a->y_first + r, xr = s * a->x_group + a->x_first + r;
+        int64_t s = i / a->count, r = i % a->count, yr = s * a->y_group + a->y_first + r,
+                xr = s * a->x_group + a->x_first + r;
         if (a->x.type == a->y.type && !a->accumulate) {
             size_t size = dtype_size(a->x.type);
-            memcpy((unsigned char *)a->y.data + (size_t)(yr * a->y.stride) * size, (const unsigned char *)a->x.data + (size_t)(xr * a->x.stride) * size,
-                   (size_t)a->x.cols * size);
+            memcpy((unsigned char *)a->y.data + (size_t)(yr * a->y.stride) * size,
+                   (const unsigned char *)a->x.data + (size_t)(xr * a->x.stride) * size, (size_t)a->x.cols * size);
             continue;
         }
         const REAL *x = row_real(&a->x, xr, room);
@@ -80,7 +81,8 @@ void KERNEL(mean_rows)(compute *c, const mean_rows_args *args)
 
 /* ---- patches ---- */
 
-/* The room holds what is taken from each pixel of a patch's line, what that is divided by, a patch that is normalised but lies as in the image, and the row. */
+/* The room holds what is taken from each pixel of a patch's line, what that is divided by, a patch that is normalised
+ * but lies as in the image, and the row. */
 void KERNEL(patch_room)(REAL *room, const patch_rows *x)
 {
     int64_t line = x->patch * x->channels;
@@ -114,18 +116,21 @@ static inline vec load_pixels(const patch_rows *x, int64_t at)
 }
 
 /* out[line] = a patch's line, which begins at pixel `from` */
-static void normalise_line(REAL *out, const patch_rows *x, int64_t from, const REAL *mean, const REAL *std, int64_t line)
+static void normalise_line(REAL *out, const patch_rows *x, int64_t from, const REAL *mean, const REAL *std,
+                           int64_t line)
 {
     for (int64_t i = 0; line < VW && i < line; i++)
         out[i] = (load_pixel(x, from + i) / 255 - mean[i]) / std[i];
     for (int64_t i = 0; line >= VW && i < line; i += VW) {
         int64_t at = i + VW <= line ? i : line - VW; /* the last ones once more, together with what is left */
-        v_store(out + at, v_div(v_sub(v_div(load_pixels(x, from + at), v_set1(255)), v_load(mean + at)), v_load(std + at)));
+        v_store(out + at,
+                v_div(v_sub(v_div(load_pixels(x, from + at), v_set1(255)), v_load(mean + at)), v_load(std + at)));
     }
 }
 
 /* With a constant number of channels the compiler finds the shuffles. */
-static void part_colours(REAL *restrict red, REAL *restrict green, REAL *restrict blue, const REAL *restrict pixels, int64_t count)
+static void part_colours(REAL *restrict red, REAL *restrict green, REAL *restrict blue, const REAL *restrict pixels,
+                         int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
         red[i] = pixels[3 * i];
@@ -135,9 +140,10 @@ static void part_colours(REAL *restrict red, REAL *restrict green, REAL *restric
 }
 
 /* The patch below this one lies far away, and comes when the others beside it have: its line comes closer meanwhile. */
-static void expect_line(const patch_rows *x, int64_t from, int64_t line)
+static void prefetch_line(const patch_rows *x, int64_t from, int64_t line)
 {
-    const unsigned char *at = (const unsigned char *)x->pixels + (size_t)(from + x->patch * x->width * x->channels) * dtype_size(x->type);
+    const unsigned char *at =
+        (const unsigned char *)x->pixels + (size_t)(from + x->patch * x->width * x->channels) * dtype_size(x->type);
 
     for (size_t i = 0; i < (size_t)line * dtype_size(x->type); i += 64)
         __builtin_prefetch(at + i);
@@ -145,14 +151,15 @@ static void expect_line(const patch_rows *x, int64_t from, int64_t line)
 
 const REAL *KERNEL(patch_row)(const patch_rows *x, int64_t r, REAL *room)
 {
-    int64_t across = x->width / x->patch, down = x->height / x->patch, line = x->patch * x->channels, area = x->patch * x->patch, py = r / across % down;
+    int64_t across = x->width / x->patch, down = x->height / x->patch, line = x->patch * x->channels,
+            area = x->patch * x->patch, py = r / across % down;
     int64_t corner = (r / (down * across) * x->height + py * x->patch) * x->width * x->channels + r % across * line;
     REAL *pixels = room + 2 * line, *row = pixels + x->patch * line;
 
     for (int64_t dy = 0; dy < x->patch; dy++) {
         int64_t from = corner + dy * x->width * x->channels;
         if (py + 1 < down)
-            expect_line(x, from, line);
+            prefetch_line(x, from, line);
         normalise_line(pixels + dy * line, x, from, room, room + line, line);
     }
     if (x->channels == 3) {

@@ -22,7 +22,8 @@ static bool available(void)
         return false;
 #endif
 #if defined(KERNEL_AVX512)
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return false;
 #endif
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -31,7 +32,8 @@ static bool available(void)
 
 #define LARGE_PAGE ((size_t)2 << 20)
 
-/* Activations are walked from end to end; in large pages, where the system has them, that costs far fewer translations of addresses. */
+/* Activations are walked from end to end; in large pages, where the system has them, that costs far fewer translations
+ * of addresses. */
 static void *host_alloc(size_t size)
 {
     size_t unit = size >= 2 * LARGE_PAGE ? LARGE_PAGE : 64, rounded = (size + unit - 1) & ~(unit - 1);

@@ -1,5 +1,6 @@
-/* One vector type for each kernel set. Kernels are written once against it and compiled once for every set: VW lanes of REAL.
- * The portable and the reference set have one lane; the reference set computes in double precision with libm's functions. */
+/* One vector type for each kernel set. Kernels are written once against it and compiled once for every set: VW lanes of
+ * REAL. The portable and the reference set have one lane; the reference set computes in double precision with libm's
+ * functions. */
 #ifndef INLAY_KERNELS_ISA_VEC_H
 #define INLAY_KERNELS_ISA_VEC_H
 
@@ -12,7 +13,8 @@
 #define KERNEL_JOIN(name, set) KERNEL_JOIN_(name, set)
 #define KERNEL(name) KERNEL_JOIN(name, KERNEL_SET)
 
-/* In front of a loop whose body has to be written out n times, so that its arrays of vectors live in registers. Emulated vectors have none. */
+/* In front of a loop whose body has to be written out n times, so that its arrays of vectors live in registers.
+ * Emulated vectors have none. */
 #if defined(KERNEL_SIMDE)
 #define UNROLL(n)
 #else
@@ -32,65 +34,133 @@
 #define REAL float
 #define REAL_TYPE DTYPE_F32
 typedef __m512 vec;
-static inline vec v_zero(void) { return _mm512_setzero_ps(); }
-static inline vec v_set1(REAL a) { return _mm512_set1_ps(a); }
-static inline vec v_load(const REAL *p) { return _mm512_loadu_ps(p); }
-static inline void v_store(REAL *p, vec a) { _mm512_storeu_ps(p, a); }
-static inline __mmask16 v_mask_(int n) { return (__mmask16)((1u << n) - 1u); }
-static inline vec v_load_part(const REAL *p, int n) { return _mm512_maskz_loadu_ps(v_mask_(n), p); }
-static inline void v_store_part(REAL *p, vec a, int n) { _mm512_mask_storeu_ps(p, v_mask_(n), a); }
-static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-static inline vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
-static inline vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
-static inline vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
-static inline vec v_sqrt(vec a) { return _mm512_sqrt_ps(a); }
-static inline vec v_abs(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
+static inline vec v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+static inline vec v_set1(REAL a)
+{
+    return _mm512_set1_ps(a);
+}
+static inline vec v_load(const REAL *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void v_store(REAL *p, vec a)
+{
+    _mm512_storeu_ps(p, a);
+}
+static inline __mmask16 v_mask_(int n)
+{
+    return (__mmask16)((1u << n) - 1u);
+}
+static inline vec v_load_part(const REAL *p, int n)
+{
+    return _mm512_maskz_loadu_ps(v_mask_(n), p);
+}
+static inline void v_store_part(REAL *p, vec a, int n)
+{
+    _mm512_mask_storeu_ps(p, v_mask_(n), a);
+}
+static inline vec v_add(vec a, vec b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline vec v_sub(vec a, vec b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vec v_mul(vec a, vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline vec v_div(vec a, vec b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline vec v_fma(vec a, vec b, vec c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline vec v_max(vec a, vec b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline vec v_min(vec a, vec b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline vec v_sqrt(vec a)
+{
+    return _mm512_sqrt_ps(a);
+}
+static inline vec v_abs(vec a)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)));
+}
 /* b where x < 0, else a */
-static inline vec v_select_negative(vec x, vec a, vec b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, v_zero(), _CMP_LT_OQ), a, b); }
-static inline vec v_round(vec a) { return _mm512_roundscale_ps(a, 8); }
-static inline vec v_pow2(vec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)); }
+static inline vec v_select_negative(vec x, vec a, vec b)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, v_zero(), _CMP_LT_OQ), a, b);
+}
+static inline vec v_round(vec a)
+{
+    return _mm512_roundscale_ps(a, 8);
+}
+static inline vec v_pow2(vec a)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23));
+}
 /* Whole numbers of 0..15, and one of 16 table entries for each. */
 typedef __m512i v_index;
-static inline v_index v_truncate(vec a) { return _mm512_cvttps_epi32(a); }
-static inline vec v_whole(v_index a) { return _mm512_cvtepi32_ps(a); }
-static inline vec v_lookup(const REAL table[16], v_index at) { return _mm512_permutexvar_ps(at, _mm512_loadu_ps(table)); }
+static inline v_index v_truncate(vec a)
+{
+    return _mm512_cvttps_epi32(a);
+}
+static inline vec v_whole(v_index a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+static inline vec v_lookup(const REAL table[16], v_index at)
+{
+    return _mm512_permutexvar_ps(at, _mm512_loadu_ps(table));
+}
 /* r[i][j] and r[j][i] change places. */
 static inline void v_transpose(vec r[VW])
 {
     __m512 t[16];
 
-UNROLL(8)
+    UNROLL(8)
     for (int i = 0; i < 8; i++) {
         t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-UNROLL(4)
+    UNROLL(4)
     for (int i = 0; i < 16; i += 4)
-UNROLL(2)
-        for (int j = 0; j < 2; j++) {
-            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
-            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-UNROLL(4)
+        UNROLL(2)
+    for (int j = 0; j < 2; j++) {
+        __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
+        r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    }
+    UNROLL(4)
     for (int i = 0; i < 4; i++) { /* quarters: (a0 a1 a2 a3), b, c, d become (a0 b0 c0 d0), ... */
         __m512 even = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88), odd = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
-        __m512 even2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88), odd2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
+        __m512 even2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88),
+               odd2 = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
         t[i] = _mm512_shuffle_f32x4(even, even2, 0x88);
         t[4 + i] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
         t[8 + i] = _mm512_shuffle_f32x4(even, even2, 0xdd);
         t[12 + i] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
     }
-UNROLL(16)
+    UNROLL(16)
     for (int i = 0; i < 16; i++)
         r[i] = t[i];
 }
 static inline vec v_load_bf16(const uint16_t *p)
 {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
 }
 static inline __m512i v_bf16_bits_(vec a)
 {
@@ -100,7 +170,10 @@ static inline __m512i v_bf16_bits_(vec a)
 
     return _mm512_mask_or_epi32(rounded, nan, x, _mm512_set1_epi32(0x400000));
 }
-static inline vec v_round_bf16(vec a) { return _mm512_castsi512_ps(_mm512_and_si512(v_bf16_bits_(a), _mm512_set1_epi32((int)0xffff0000u))); }
+static inline vec v_round_bf16(vec a)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(v_bf16_bits_(a), _mm512_set1_epi32((int)0xffff0000u)));
+}
 static inline void v_store_bf16(uint16_t *p, vec a)
 {
 #if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
@@ -113,11 +186,13 @@ static inline void v_store_bf16(uint16_t *p, vec a)
 static inline vec v_pair_bf16(vec first, vec second)
 {
 #if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
 
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first)));
 #else
-    __m512i low = _mm512_srli_epi32(v_bf16_bits_(first), 16), high = _mm512_and_si512(v_bf16_bits_(second), _mm512_set1_epi32((int)0xffff0000u));
+    __m512i low = _mm512_srli_epi32(v_bf16_bits_(first), 16),
+            high = _mm512_and_si512(v_bf16_bits_(second), _mm512_set1_epi32((int)0xffff0000u));
 
     return _mm512_castsi512_ps(_mm512_or_si512(low, high));
 #endif
@@ -125,7 +200,8 @@ static inline vec v_pair_bf16(vec first, vec second)
 /* Two rows of 32 bf16 become 32 pairs, one of each row: 16 in *left, 16 in *right. */
 static inline void v_zip_bf16(vec first, vec second, vec *left, vec *right)
 {
-    __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second), upper = _mm512_set1_epi32((int)0xffff0000u);
+    __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second),
+            upper = _mm512_set1_epi32((int)0xffff0000u);
     __m512 even = _mm512_castsi512_ps(_mm512_or_si512(_mm512_andnot_si512(upper, a), _mm512_slli_epi32(b, 16)));
     __m512 odd = _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(a, 16), _mm512_and_si512(upper, b)));
     __m512 low = _mm512_unpacklo_ps(even, odd), high = _mm512_unpackhi_ps(even, odd);
@@ -141,31 +217,95 @@ static inline void v_zip_bf16(vec first, vec second, vec *left, vec *right)
 #define REAL float
 #define REAL_TYPE DTYPE_F32
 typedef __m256 vec;
-static inline vec v_zero(void) { return _mm256_setzero_ps(); }
-static inline vec v_set1(REAL a) { return _mm256_set1_ps(a); }
-static inline vec v_load(const REAL *p) { return _mm256_loadu_ps(p); }
-static inline void v_store(REAL *p, vec a) { _mm256_storeu_ps(p, a); }
-static inline __m256i v_mask_(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
-static inline vec v_load_part(const REAL *p, int n) { return _mm256_maskload_ps(p, v_mask_(n)); }
-static inline void v_store_part(REAL *p, vec a, int n) { _mm256_maskstore_ps(p, v_mask_(n), a); }
-static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
-static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
-static inline vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
-static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
-static inline vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
-static inline vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
-static inline vec v_sqrt(vec a) { return _mm256_sqrt_ps(a); }
-static inline vec v_abs(vec a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
-static inline vec v_select_negative(vec x, vec a, vec b) { return _mm256_blendv_ps(a, b, _mm256_cmp_ps(x, v_zero(), _CMP_LT_OQ)); }
-static inline vec v_round(vec a) { return _mm256_round_ps(a, 8); }
-static inline vec v_pow2(vec a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)); }
+static inline vec v_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline vec v_set1(REAL a)
+{
+    return _mm256_set1_ps(a);
+}
+static inline vec v_load(const REAL *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline void v_store(REAL *p, vec a)
+{
+    _mm256_storeu_ps(p, a);
+}
+static inline __m256i v_mask_(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vec v_load_part(const REAL *p, int n)
+{
+    return _mm256_maskload_ps(p, v_mask_(n));
+}
+static inline void v_store_part(REAL *p, vec a, int n)
+{
+    _mm256_maskstore_ps(p, v_mask_(n), a);
+}
+static inline vec v_add(vec a, vec b)
+{
+    return _mm256_add_ps(a, b);
+}
+static inline vec v_sub(vec a, vec b)
+{
+    return _mm256_sub_ps(a, b);
+}
+static inline vec v_mul(vec a, vec b)
+{
+    return _mm256_mul_ps(a, b);
+}
+static inline vec v_div(vec a, vec b)
+{
+    return _mm256_div_ps(a, b);
+}
+static inline vec v_fma(vec a, vec b, vec c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline vec v_max(vec a, vec b)
+{
+    return _mm256_max_ps(a, b);
+}
+static inline vec v_min(vec a, vec b)
+{
+    return _mm256_min_ps(a, b);
+}
+static inline vec v_sqrt(vec a)
+{
+    return _mm256_sqrt_ps(a);
+}
+static inline vec v_abs(vec a)
+{
+    return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+}
+static inline vec v_select_negative(vec x, vec a, vec b)
+{
+    return _mm256_blendv_ps(a, b, _mm256_cmp_ps(x, v_zero(), _CMP_LT_OQ));
+}
+static inline vec v_round(vec a)
+{
+    return _mm256_round_ps(a, 8);
+}
+static inline vec v_pow2(vec a)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23));
+}
 typedef __m256i v_index;
-static inline v_index v_truncate(vec a) { return _mm256_cvttps_epi32(a); }
-static inline vec v_whole(v_index a) { return _mm256_cvtepi32_ps(a); }
+static inline v_index v_truncate(vec a)
+{
+    return _mm256_cvttps_epi32(a);
+}
+static inline vec v_whole(v_index a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
 static inline vec v_lookup(const REAL table[16], v_index at)
 {
-    __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), at), high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), at);
+    __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), at),
+           high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), at);
 
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
 }
@@ -173,30 +313,31 @@ static inline void v_transpose(vec r[VW])
 {
     __m256 t[8];
 
-UNROLL(4)
+    UNROLL(4)
     for (int i = 0; i < 4; i++) {
         t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-UNROLL(2)
+    UNROLL(2)
     for (int i = 0; i < 8; i += 4)
-UNROLL(2)
-        for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
-            r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
-        }
-UNROLL(4)
+        UNROLL(2)
+    for (int j = 0; j < 2; j++) {
+        r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
+        r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
+    }
+    UNROLL(4)
     for (int i = 0; i < 4; i++) {
         t[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
         t[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
     }
-UNROLL(8)
+    UNROLL(8)
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
 static inline vec v_load_bf16(const uint16_t *p)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
 }
 static inline __m256i v_bf16_bits_(vec a)
 {
@@ -206,7 +347,10 @@ static inline __m256i v_bf16_bits_(vec a)
 
     return _mm256_blendv_epi8(rounded, _mm256_or_si256(x, _mm256_set1_epi32(0x400000)), nan);
 }
-static inline vec v_round_bf16(vec a) { return _mm256_castsi256_ps(_mm256_and_si256(v_bf16_bits_(a), _mm256_set1_epi32((int)0xffff0000u))); }
+static inline vec v_round_bf16(vec a)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(v_bf16_bits_(a), _mm256_set1_epi32((int)0xffff0000u)));
+}
 static inline void v_store_bf16(uint16_t *p, vec a)
 {
     __m256i high = _mm256_srli_epi32(v_bf16_bits_(a), 16), packed_ = _mm256_packus_epi32(high, high);
@@ -225,40 +369,118 @@ static inline void v_store_bf16(uint16_t *p, vec a)
 #endif
 #define VW 1
 typedef REAL vec;
-static inline vec v_zero(void) { return 0; }
-static inline vec v_set1(REAL a) { return a; }
-static inline vec v_load(const REAL *p) { return *p; }
-static inline void v_store(REAL *p, vec a) { *p = a; }
-static inline void v_transpose(vec r[VW]) { (void)r; }
-static inline vec v_load_part(const REAL *p, int n) { return n > 0 ? *p : 0; }
+static inline vec v_zero(void)
+{
+    return 0;
+}
+static inline vec v_set1(REAL a)
+{
+    return a;
+}
+static inline vec v_load(const REAL *p)
+{
+    return *p;
+}
+static inline void v_store(REAL *p, vec a)
+{
+    *p = a;
+}
+static inline void v_transpose(vec r[VW])
+{
+    (void)r;
+}
+static inline vec v_load_part(const REAL *p, int n)
+{
+    return n > 0 ? *p : 0;
+}
 static inline void v_store_part(REAL *p, vec a, int n)
 {
     if (n > 0)
         *p = a;
 }
-static inline vec v_add(vec a, vec b) { return a + b; }
-static inline vec v_sub(vec a, vec b) { return a - b; }
-static inline vec v_mul(vec a, vec b) { return a * b; }
-static inline vec v_div(vec a, vec b) { return a / b; }
-static inline vec v_max(vec a, vec b) { return a > b ? a : b; }
-static inline vec v_min(vec a, vec b) { return a < b ? a : b; }
-static inline vec v_select_negative(vec x, vec a, vec b) { return x < 0 ? b : a; }
-static inline vec v_load_bf16(const uint16_t *p) { return (vec)bf16_to_f32(*p); }
-static inline vec v_round_bf16(vec a) { return (vec)bf16_to_f32(f32_to_bf16((float)a)); }
-static inline void v_store_bf16(uint16_t *p, vec a) { *p = f32_to_bf16((float)a); }
+static inline vec v_add(vec a, vec b)
+{
+    return a + b;
+}
+static inline vec v_sub(vec a, vec b)
+{
+    return a - b;
+}
+static inline vec v_mul(vec a, vec b)
+{
+    return a * b;
+}
+static inline vec v_div(vec a, vec b)
+{
+    return a / b;
+}
+static inline vec v_max(vec a, vec b)
+{
+    return a > b ? a : b;
+}
+static inline vec v_min(vec a, vec b)
+{
+    return a < b ? a : b;
+}
+static inline vec v_select_negative(vec x, vec a, vec b)
+{
+    return x < 0 ? b : a;
+}
+static inline vec v_load_bf16(const uint16_t *p)
+{
+    return (vec)bf16_to_f32(*p);
+}
+static inline vec v_round_bf16(vec a)
+{
+    return (vec)bf16_to_f32(f32_to_bf16((float)a));
+}
+static inline void v_store_bf16(uint16_t *p, vec a)
+{
+    *p = f32_to_bf16((float)a);
+}
 #if defined(KERNEL_REFERENCE)
-static inline vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }
-static inline vec v_sqrt(vec a) { return sqrt(a); }
-static inline vec v_abs(vec a) { return fabs(a); }
+static inline vec v_fma(vec a, vec b, vec c)
+{
+    return fma(a, b, c);
+}
+static inline vec v_sqrt(vec a)
+{
+    return sqrt(a);
+}
+static inline vec v_abs(vec a)
+{
+    return fabs(a);
+}
 #else
-static inline vec v_fma(vec a, vec b, vec c) { return fmaf(a, b, c); }
-static inline vec v_sqrt(vec a) { return sqrtf(a); }
-static inline vec v_abs(vec a) { return fabsf(a); }
-static inline vec v_round(vec a) { return nearbyintf(a); }
+static inline vec v_fma(vec a, vec b, vec c)
+{
+    return fmaf(a, b, c);
+}
+static inline vec v_sqrt(vec a)
+{
+    return sqrtf(a);
+}
+static inline vec v_abs(vec a)
+{
+    return fabsf(a);
+}
+static inline vec v_round(vec a)
+{
+    return nearbyintf(a);
+}
 typedef int v_index;
-static inline v_index v_truncate(vec a) { return isnan(a) ? 0 : (int)a; }
-static inline vec v_whole(v_index a) { return (vec)a; }
-static inline vec v_lookup(const REAL table[16], v_index at) { return table[at]; }
+static inline v_index v_truncate(vec a)
+{
+    return isnan(a) ? 0 : (int)a;
+}
+static inline vec v_whole(v_index a)
+{
+    return (vec)a;
+}
+static inline vec v_lookup(const REAL table[16], v_index at)
+{
+    return table[at];
+}
 static inline vec v_pow2(vec a)
 {
     int32_t bits;
@@ -285,7 +507,8 @@ static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
 #endif
 }
 
-/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before another thread may read it. */
+/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before
+ * another thread may read it. */
 static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b)
 {
 #if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
@@ -312,25 +535,50 @@ static inline vec v_neg(vec a)
 /* The sum and the greatest of the lanes: the upper half joins the lower one until one is left, always in this order. */
 #if VW == 1
 
-static inline REAL v_sum(vec a) { return a; }
-static inline REAL v_hmax(vec a) { return a; }
+static inline REAL v_sum(vec a)
+{
+    return a;
+}
+static inline REAL v_hmax(vec a)
+{
+    return a;
+}
 
 #else
 
 #if defined(KERNEL_AVX512)
-static inline __m256 v_upper_(vec a) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)); }
-static inline __m256 v_lower_(vec a) { return _mm512_castps512_ps256(a); }
-static inline __m256 v_sum8_(vec a) { return _mm256_add_ps(v_lower_(a), v_upper_(a)); }
-static inline __m256 v_max8_(vec a) { return _mm256_max_ps(v_lower_(a), v_upper_(a)); }
+static inline __m256 v_upper_(vec a)
+{
+    return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
+}
+static inline __m256 v_lower_(vec a)
+{
+    return _mm512_castps512_ps256(a);
+}
+static inline __m256 v_sum8_(vec a)
+{
+    return _mm256_add_ps(v_lower_(a), v_upper_(a));
+}
+static inline __m256 v_max8_(vec a)
+{
+    return _mm256_max_ps(v_lower_(a), v_upper_(a));
+}
 #else
-static inline __m256 v_sum8_(vec a) { return a; }
-static inline __m256 v_max8_(vec a) { return a; }
+static inline __m256 v_sum8_(vec a)
+{
+    return a;
+}
+static inline __m256 v_max8_(vec a)
+{
+    return a;
+}
 #endif
 
 static inline REAL v_sum(vec a)
 {
     __m256 eight = v_sum8_(a);
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)), two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)),
+           two = _mm_add_ps(four, _mm_movehl_ps(four, four));
 
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
@@ -338,7 +586,8 @@ static inline REAL v_sum(vec a)
 static inline REAL v_hmax(vec a)
 {
     __m256 eight = v_max8_(a);
-    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)), two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)),
+           two = _mm_max_ps(four, _mm_movehl_ps(four, four));
 
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
@@ -347,23 +596,40 @@ static inline REAL v_hmax(vec a)
 
 #if defined(KERNEL_REFERENCE)
 
-static inline vec v_exp(vec x) { return exp(x); }
-static inline vec v_exp2(vec x) { return exp2(x); }
-static inline vec v_gelu(vec x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
-static inline vec v_gelu_slope(vec x, vec *slope)
+static inline vec v_exp(vec x)
 {
-    *slope = 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+    return exp(x);
+}
+static inline vec v_exp2(vec x)
+{
+    return exp2(x);
+}
+static inline vec v_gelu(vec x)
+{
+    return 0.5 * x * erfc(-x * 0.70710678118654752440);
+}
+static inline vec v_gelu_and_grad(vec x, vec *act_grad)
+{
+    *act_grad = 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
     return v_gelu(x);
 }
-static inline vec v_gelu_bf16(vec x) { return v_gelu(x); }
-static inline vec v_gelu_slope_bf16(vec x, vec *slope) { return v_gelu_slope(x, slope); }
+static inline vec v_gelu_bf16(vec x)
+{
+    return v_gelu(x);
+}
+static inline vec v_gelu_and_grad_bf16(vec x, vec *act_grad)
+{
+    return v_gelu_and_grad(x, act_grad);
+}
 
 #else
 
-/* exp for f32: x = n ln2 + r, a polynomial of degree 6 in r; below -87.3 the result is 0 (no subnormals), above 88 it stays finite. Relative error below 1e-7; NaN stays NaN. */
+/* exp for f32: x = n ln2 + r, a polynomial of degree 6 in r; below -87.3 the result is 0 (no subnormals), above 88 it
+ * stays finite. Relative error below 1e-7; NaN stays NaN. */
 static inline vec v_exp(vec x)
 {
-    vec clamped = v_min(v_set1(88.0f), v_max(v_set1(-87.33f), x)), n, r, y; /* of NaN and a number v_max and v_min take the second */
+    vec clamped = v_min(v_set1(88.0f), v_max(v_set1(-87.33f), x)), n, r,
+        y; /* of NaN and a number v_max and v_min take the second */
 
     n = v_round(v_mul(clamped, v_set1(1.44269504f)));
     r = v_fma(n, v_set1(-0.693359375f), clamped);
@@ -379,11 +645,13 @@ static inline vec v_exp(vec x)
     return v_select_negative(v_add(x, v_set1(87.33f)), y, v_zero());
 }
 
-/* 2^x for x < 127: a polynomial of degree 5, fitted by us, in what is left of x beside a whole number; below -100 the result is 2^-100, nothing beside 1 and in products still a
- * normal number. Relative error below 2e-7 for the x that it is given; NaN stays NaN. */
+/* 2^x for x < 127: a polynomial of degree 5, fitted by us, in what is left of x beside a whole number; below -100 the
+ * result is 2^-100, nothing beside 1 and in products still a normal number. Relative error below 2e-7 for the x that it
+ * is given; NaN stays NaN. */
 static inline vec v_exp2(vec x)
 {
-    vec clamped = v_max(v_set1(-100.0f), x), n = v_round(clamped), f = v_sub(clamped, n), y; /* of NaN and a number v_max takes the second */
+    vec clamped = v_max(v_set1(-100.0f), x), n = v_round(clamped), f = v_sub(clamped, n),
+        y; /* of NaN and a number v_max takes the second */
 
     y = v_fma(v_set1(0.00132746334f), f, v_set1(0.00967196168f));
     y = v_fma(y, f, v_set1(0.0555067837f));
@@ -393,41 +661,57 @@ static inline vec v_exp2(vec x)
     return v_mul(y, v_pow2(n));
 }
 
-/* gelu(x) = max(x, 0) - H(|x|) with H(z) = z Phi(-z): on each of 16 equal parts of [0, 6] a polynomial of degree 6 in the place within the part, fitted by us
- * to H and its slope; gelu_table[i] has the coefficients of power i. Measured in f32: |gelu - exact| < 1.1e-7 |x|, |gelu' - exact| < 1e-7. */
+/* gelu(x) = max(x, 0) - H(|x|) with H(z) = z Phi(-z): on each of 16 equal parts of [0, 6] a polynomial of degree 6 in
+ * the place within the part, fitted by us to H and its act_grad; gelu_table[i] has the coefficients of power i.
+ * Measured in f32: |gelu - exact| < 1.1e-7 |x|, |gelu' - exact| < 1e-7. */
 static const float gelu_table[7][16] = {
     {0.0f, 0.132686332f, 0.169970512f, 0.146581337f, 0.100210801f, 0.056993179f, 0.0275050644f, 0.0113726771f,
-     0.00404969417f, 0.00124563975f, 0.000331564806f, 7.64640426e-05f, 1.528953e-05f, 2.65220638e-06f, 3.99260529e-07f, 5.21741406e-08f},
-    {0.1875f, 0.080394201f, 0.00029034671f, -0.0405250117f, -0.0478009395f, -0.0369667113f, -0.0221961532f, -0.0109006995f,
-     -0.00447961874f, -0.00155894947f, -0.000462681142f, -0.000117634612f, -2.56983694e-05f, -4.83416579e-06f, -7.84266661e-07f, -1.09861645e-07f},
-    {-0.0561011247f, -0.0486148894f, -0.0304369833f, -0.0109405005f, 0.00227644807f, 0.00733023789f, 0.00683456287f, 0.00437554345f,
-     0.00218133908f, 0.000885523739f, 0.000299050647f, 8.50298675e-05f, 2.05082379e-05f, 4.21685127e-06f, 7.41795134e-07f, 1.11928557e-07f},
-    {-1.20952632e-06f, 0.00472672656f, 0.0068216729f, 0.00572909275f, 0.00298984442f, 0.000550101162f, -0.000666872482f, -0.000848973927f,
-     -0.000584570284f, -0.000294104684f, -0.000116928299f, -3.79782832e-05f, -1.02564572e-05f, -2.32764182e-06f, -4.47012127e-07f, -7.29994483e-08f},
-    {0.00131881167f, 0.000940429978f, 0.000100176054f, -0.000570581993f, -0.000719042495f, -0.000470917497f, -0.000152043649f, 3.52607349e-05f,
-     8.12781436e-05f, 5.99922205e-05f, 2.99897456e-05f, 1.14895793e-05f, 3.53407654e-06f, 8.93315473e-07f, 1.88112764e-07f, 3.32927641e-08f},
-    {-5.67119969e-06f, -0.000157764604f, -0.000179239942f, -8.12827493e-05f, 2.84233429e-05f, 7.15912902e-05f, 5.36024891e-05f, 1.94479981e-05f,
-     -1.48285028e-06f, -6.78592187e-06f, -4.96140137e-06f, -2.33948549e-06f, -8.29708483e-07f, -2.3370869e-07f, -5.36987308e-08f, -1.0221739e-08f},
-    {-2.44672592e-05f, -4.52645418e-06f, 1.48458057e-05f, 1.77557904e-05f, 7.64269134e-06f, -2.41765702e-06f, -5.48175331e-06f, -3.56127634e-06f,
-     -9.99532631e-07f, 2.49218573e-07f, 4.29688242e-07f, 2.58419021e-07f, 1.04895399e-07f, 3.24033209e-08f, 7.98313238e-09f, 1.60688174e-09f},
+     0.00404969417f, 0.00124563975f, 0.000331564806f, 7.64640426e-05f, 1.528953e-05f, 2.65220638e-06f, 3.99260529e-07f,
+     5.21741406e-08f},
+    {0.1875f, 0.080394201f, 0.00029034671f, -0.0405250117f, -0.0478009395f, -0.0369667113f, -0.0221961532f,
+     -0.0109006995f, -0.00447961874f, -0.00155894947f, -0.000462681142f, -0.000117634612f, -2.56983694e-05f,
+     -4.83416579e-06f, -7.84266661e-07f, -1.09861645e-07f},
+    {-0.0561011247f, -0.0486148894f, -0.0304369833f, -0.0109405005f, 0.00227644807f, 0.00733023789f, 0.00683456287f,
+     0.00437554345f, 0.00218133908f, 0.000885523739f, 0.000299050647f, 8.50298675e-05f, 2.05082379e-05f,
+     4.21685127e-06f, 7.41795134e-07f, 1.11928557e-07f},
+    {-1.20952632e-06f, 0.00472672656f, 0.0068216729f, 0.00572909275f, 0.00298984442f, 0.000550101162f, -0.000666872482f,
+     -0.000848973927f, -0.000584570284f, -0.000294104684f, -0.000116928299f, -3.79782832e-05f, -1.02564572e-05f,
+     -2.32764182e-06f, -4.47012127e-07f, -7.29994483e-08f},
+    {0.00131881167f, 0.000940429978f, 0.000100176054f, -0.000570581993f, -0.000719042495f, -0.000470917497f,
+     -0.000152043649f, 3.52607349e-05f, 8.12781436e-05f, 5.99922205e-05f, 2.99897456e-05f, 1.14895793e-05f,
+     3.53407654e-06f, 8.93315473e-07f, 1.88112764e-07f, 3.32927641e-08f},
+    {-5.67119969e-06f, -0.000157764604f, -0.000179239942f, -8.12827493e-05f, 2.84233429e-05f, 7.15912902e-05f,
+     5.36024891e-05f, 1.94479981e-05f, -1.48285028e-06f, -6.78592187e-06f, -4.96140137e-06f, -2.33948549e-06f,
+     -8.29708483e-07f, -2.3370869e-07f, -5.36987308e-08f, -1.0221739e-08f},
+    {-2.44672592e-05f, -4.52645418e-06f, 1.48458057e-05f, 1.77557904e-05f, 7.64269134e-06f, -2.41765702e-06f,
+     -5.48175331e-06f, -3.56127634e-06f, -9.99532631e-07f, 2.49218573e-07f, 4.29688242e-07f, 2.58419021e-07f,
+     1.04895399e-07f, 3.24033209e-08f, 7.98313238e-09f, 1.60688174e-09f},
 };
 
-/* The same with degree 4 on [0, 5], for results that are rounded to bf16. Measured: |gelu - exact| < 1e-6 |x|, |gelu' - exact| < 9e-6. */
+/* The same with degree 4 on [0, 5], for results that are rounded to bf16. Measured: |gelu - exact| < 1e-6 |x|, |gelu' -
+ * exact| < 9e-6. */
 static const float gelu_table_bf16[5][16] = {
     {0.0f, 0.117915921f, 0.166241407f, 0.163359776f, 0.132062197f, 0.0923200846f, 0.056992583f, 0.0313967541f,
-     0.0155239319f, 0.00691282656f, 0.00277812639f, 0.00100900605f, 0.000331499061f, 9.8580349e-05f, 2.65464987e-05f, 6.47560591e-06f},
-    {0.156250268f, 0.0808156356f, 0.0190291218f, -0.0208598133f, -0.0383316576f, -0.0390060097f, -0.0308066253f, -0.0204397906f,
-     -0.011753764f, -0.00594906369f, -0.00267351419f, -0.00107257254f, -0.000385506573f, -0.00012444421f, -3.6143676e-05f, -9.45783086e-06f},
-    {-0.0389661752f, -0.0353305452f, -0.0258295536f, -0.0140969064f, -0.00390383624f, 0.00255012023f, 0.00510708429f, 0.00497017428f,
-     0.00364255137f, 0.00220602308f, 0.00114459917f, 0.00051805377f, 0.000206671262f, 7.31508044e-05f, 2.3073866e-05f, 6.50639367e-06f},
-    {2.79595752e-05f, 0.00248540984f, 0.00390609028f, 0.00391184399f, 0.00284087262f, 0.00141517911f, 0.000262313726f, -0.000358894584f,
-     -0.000519655237f, -0.000429791864f, -0.000272533187f, -0.000143066994f, -6.42159284e-05f, -2.50662524e-05f, -8.59654938e-06f, -2.60650472e-06f},
-    {0.000603487424f, 0.000354570831f, 1.3256401e-05f, -0.000253047678f, -0.00034709007f, -0.000286557653f, -0.000158648167f, -4.45125988e-05f,
-     1.95718258e-05f, 3.81914724e-05f, 3.23347558e-05f, 2.00477625e-05f, 1.0099342e-05f, 4.30388809e-06f, 1.58406544e-06f, 5.08942321e-07f},
+     0.0155239319f, 0.00691282656f, 0.00277812639f, 0.00100900605f, 0.000331499061f, 9.8580349e-05f, 2.65464987e-05f,
+     6.47560591e-06f},
+    {0.156250268f, 0.0808156356f, 0.0190291218f, -0.0208598133f, -0.0383316576f, -0.0390060097f, -0.0308066253f,
+     -0.0204397906f, -0.011753764f, -0.00594906369f, -0.00267351419f, -0.00107257254f, -0.000385506573f,
+     -0.00012444421f, -3.6143676e-05f, -9.45783086e-06f},
+    {-0.0389661752f, -0.0353305452f, -0.0258295536f, -0.0140969064f, -0.00390383624f, 0.00255012023f, 0.00510708429f,
+     0.00497017428f, 0.00364255137f, 0.00220602308f, 0.00114459917f, 0.00051805377f, 0.000206671262f, 7.31508044e-05f,
+     2.3073866e-05f, 6.50639367e-06f},
+    {2.79595752e-05f, 0.00248540984f, 0.00390609028f, 0.00391184399f, 0.00284087262f, 0.00141517911f, 0.000262313726f,
+     -0.000358894584f, -0.000519655237f, -0.000429791864f, -0.000272533187f, -0.000143066994f, -6.42159284e-05f,
+     -2.50662524e-05f, -8.59654938e-06f, -2.60650472e-06f},
+    {0.000603487424f, 0.000354570831f, 1.3256401e-05f, -0.000253047678f, -0.00034709007f, -0.000286557653f,
+     -0.000158648167f, -4.45125988e-05f, 1.95718258e-05f, 3.81914724e-05f, 3.23347558e-05f, 2.00477625e-05f,
+     1.0099342e-05f, 4.30388809e-06f, 1.58406544e-06f, 5.08942321e-07f},
 };
 
-/* gelu(x), and gelu'(x) in *slope unless it is NULL. Table, its degree and where it ends are constants where it is called. */
-static inline __attribute__((always_inline)) vec v_gelu_by_(const float table[][16], int degree, REAL top, vec x, vec *slope)
+/* gelu(x), and gelu'(x) in *act_grad unless it is NULL. Table, its degree and where it ends are constants where it is
+ * called. */
+static inline __attribute__((always_inline)) vec v_gelu_by_(const float table[][16], int degree, REAL top, vec x,
+                                                            vec *act_grad)
 {
     /* of NaN and a number v_min takes the second */
     vec place = v_min(v_set1(15.999999f), v_mul(v_abs(x), v_set1(16 / top))), f, h, rise;
@@ -436,21 +720,33 @@ static inline __attribute__((always_inline)) vec v_gelu_by_(const float table[][
     f = v_sub(place, v_whole(part));
     h = rise = v_lookup(table[degree], part);
     h = v_fma(h, f, v_lookup(table[degree - 1], part));
-UNROLL(6)
+    UNROLL(6)
     for (int i = degree - 2; i >= 0; i--) {
         rise = v_fma(rise, f, h);
         h = v_fma(h, f, v_lookup(table[i], part));
     }
     rise = v_mul(rise, v_set1(16 / top));
-    if (slope)
-        *slope = v_select_negative(x, v_sub(v_set1(1.0f), rise), rise);
+    if (act_grad)
+        *act_grad = v_select_negative(x, v_sub(v_set1(1.0f), rise), rise);
     return v_sub(v_max(v_zero(), x), h);
 }
 
-static inline vec v_gelu(vec x) { return v_gelu_by_(gelu_table, 6, 6, x, NULL); }
-static inline vec v_gelu_slope(vec x, vec *slope) { return v_gelu_by_(gelu_table, 6, 6, x, slope); }
-static inline vec v_gelu_bf16(vec x) { return v_gelu_by_(gelu_table_bf16, 4, 5, x, NULL); }
-static inline vec v_gelu_slope_bf16(vec x, vec *slope) { return v_gelu_by_(gelu_table_bf16, 4, 5, x, slope); }
+static inline vec v_gelu(vec x)
+{
+    return v_gelu_by_(gelu_table, 6, 6, x, NULL);
+}
+static inline vec v_gelu_and_grad(vec x, vec *act_grad)
+{
+    return v_gelu_by_(gelu_table, 6, 6, x, act_grad);
+}
+static inline vec v_gelu_bf16(vec x)
+{
+    return v_gelu_by_(gelu_table_bf16, 4, 5, x, NULL);
+}
+static inline vec v_gelu_and_grad_bf16(vec x, vec *act_grad)
+{
+    return v_gelu_by_(gelu_table_bf16, 4, 5, x, act_grad);
+}
 
 #endif
 
@@ -463,7 +759,10 @@ static inline vec v_sigmoid(vec x)
 
 #if defined(KERNEL_REFERENCE)
 
-static inline vec v_tanh(vec x) { return tanh(x); }
+static inline vec v_tanh(vec x)
+{
+    return tanh(x);
+}
 
 #else
 
@@ -517,11 +816,12 @@ static inline vec v_activate_grad(activation act, vec x)
     case ACT_RELU:
         return v_select_negative(v_neg(x), v_zero(), one);
     case ACT_GELU:
-        v_gelu_slope(x, &s);
+        v_gelu_and_grad(x, &s);
         return s;
     case ACT_GELU_TANH: {
         vec t = v_tanh(v_gelu_tanh_inner_(x)), half = v_set1((REAL)0.5);
-        vec inner = v_mul(v_set1((REAL)0.79788456080286535588), v_fma(v_mul(v_mul(x, x), v_set1(3)), v_set1((REAL)0.044715), one));
+        vec inner = v_mul(v_set1((REAL)0.79788456080286535588),
+                          v_fma(v_mul(v_mul(x, x), v_set1(3)), v_set1((REAL)0.044715), one));
         return v_add(v_mul(half, v_add(one, t)), v_mul(v_mul(half, x), v_mul(v_sub(one, v_mul(t, t)), inner)));
     }
     case ACT_SILU:
@@ -541,12 +841,12 @@ static inline vec v_activate_grad(activation act, vec x)
     }
 }
 
-/* act(x), and its derivative in *slope. */
-static inline vec v_activate_slope(activation act, vec x, vec *slope)
+/* act(x), and its derivative in *act_grad. */
+static inline vec v_activate_and_grad(activation act, vec x, vec *act_grad)
 {
     if (act == ACT_GELU)
-        return v_gelu_slope(x, slope);
-    *slope = v_activate_grad(act, x);
+        return v_gelu_and_grad(x, act_grad);
+    *act_grad = v_activate_grad(act, x);
     return v_activate(act, x);
 }
 
@@ -558,7 +858,8 @@ static inline int64_t row_place(const mat *m, int64_t r)
     return m->samples ? m->samples[r / m->group] * m->group + r % m->group : r;
 }
 
-/* Rows of a matrix one behind the other: the place of each, and which sample it belongs to, without a division for each. */
+/* Rows of a matrix one behind the other: the place of each, and which sample it belongs to, without a division for
+ * each. */
 typedef struct row_walk {
     const int32_t *samples;
     int64_t group, sample, rest; /* group 0: there are no samples */
@@ -587,8 +888,10 @@ static inline void walk_next(row_walk *w)
     }
 }
 
-/* Rows [first, first + count) and columns [col, col + cols) of a matrix, as far as there are any, come nearer: to be read, or to be written. */
-static inline __attribute__((always_inline)) void expect_part(const mat *m, int64_t first, int64_t count, int64_t col, int64_t cols, bool write)
+/* Rows [first, first + count) and columns [col, col + cols) of a matrix, as far as there are any, come nearer: to be
+ * read, or to be written. */
+static inline __attribute__((always_inline)) void prefetch_part(const mat *m, int64_t first, int64_t count, int64_t col,
+                                                                int64_t cols, bool write)
 {
     size_t size = dtype_size(m->type), width = (size_t)(m->cols - col < cols ? m->cols - col : cols) * size;
     row_walk walk = walk_rows(m, first);
@@ -596,7 +899,8 @@ static inline __attribute__((always_inline)) void expect_part(const mat *m, int6
     if (first + count > m->rows)
         count = m->rows - first;
     for (int64_t i = 0; m->data && i < count; i++, walk_next(&walk)) {
-        const unsigned char *row = (const unsigned char *)m->data + (size_t)(walk_place(&walk) * m->stride + col) * size;
+        const unsigned char *row =
+            (const unsigned char *)m->data + (size_t)(walk_place(&walk) * m->stride + col) * size;
         for (size_t line = 0; line < width; line += 64) {
             if (write)
                 __builtin_prefetch(row + line, 1);

@@ -4,10 +4,10 @@
 
 #include "adapters/adapter.h"
 
-inlay_status adapter_merged(adapter **out, adapter *a, device *d, inlay_error *err)
+inlay_status adapter_conclude(adapter **out, adapter *a, device *d, inlay_error *err)
 {
     *out = a;
-    return a->method->merge ? a->method->merge(out, a, d, err) : INLAY_OK;
+    return a->method->conclude ? a->method->conclude(out, a, d, err) : INLAY_OK;
 }
 
 inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
@@ -33,7 +33,8 @@ inlay_status adapter_average(param *to, param *const *from, int count, double fa
     return INLAY_OK;
 }
 
-inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same, const char *const (*settings)[2], device *d, inlay_error *err)
+inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same,
+                           const char *const (*settings)[2], device *d, inlay_error *err)
 {
     options *o;
     inlay_status status = adapter_settings(&o, name, err);

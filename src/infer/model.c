@@ -1,4 +1,4 @@
-#include "train/model.h"
+#include "infer/model.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -33,8 +33,11 @@ static dtype weight_type(const model_request *q)
 
 static build_result build_one(model *m, const model_request *q, const adapter *a)
 {
-    build_request request = {.pixels = m->pixels, .training = q->training, .drop_path = q->drop_path,
-                             .dropout = q->backbone_dropout, .keep_blocks = q->keep_blocks};
+    build_request request = {.pixels = m->pixels,
+                             .training = q->training,
+                             .drop_path = q->drop_path,
+                             .dropout = q->backbone_dropout,
+                             .keep_blocks = q->keep_blocks};
 
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
@@ -205,7 +208,9 @@ inlay_status preprocess_for(preprocess *p, const backbone *b, const void *record
 {
     const char *interpolation = b->input.interpolation, *mode = b->input.crop_mode;
 
-    *p = (preprocess){.height = (int)b->shape.height, .width = (int)b->shape.image_width, .crop_pct = b->input.crop_pct,
+    *p = (preprocess){.height = (int)b->shape.height,
+                      .width = (int)b->shape.image_width,
+                      .crop_pct = b->input.crop_pct,
                       .crop_down = b->input.crop_down};
     memcpy(p->mean, b->input.mean, sizeof p->mean);
     memcpy(p->std, b->input.std, sizeof p->std);
@@ -283,7 +288,8 @@ int64_t predictor_classes(const predictor *p, int task)
 
 void predictor_logits(const predictor *p, int task, int64_t count, float *logits)
 {
-    device_get_f32(p->dev, logits, program_value(p->p, p->m.task_logits[task], count).data, count * predictor_classes(p, task));
+    device_get_f32(p->dev, logits, program_value(p->p, p->m.task_logits[task], count).data,
+                   count * predictor_classes(p, task));
 }
 
 void predictor_run(predictor *p, int64_t count, float *logits)

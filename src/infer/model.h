@@ -1,6 +1,6 @@
 /* A backbone, perhaps an adapter, and a head, built as one graph. */
-#ifndef INLAY_TRAIN_MODEL_H
-#define INLAY_TRAIN_MODEL_H
+#ifndef INLAY_INFER_MODEL_H
+#define INLAY_INFER_MODEL_H
 
 #include "adapters/adapter.h"
 #include "data/preprocess.h"
@@ -14,10 +14,11 @@ bool precision_from_name(const char *name, precision *out);
 typedef struct model_request {
     device *dev;
     backbone *b;
-    const adapter *a; /* NULL: the checkpoint's own head */
-    int skip_layers;  /* adapters of so many layers from below are left out */
+    const adapter *a;    /* NULL: the checkpoint's own head */
+    int skip_layers;     /* adapters of so many layers from below are left out */
     const bool *skipped; /* [depth] layers whose adapters are left out, too; NULL: none */
-    const adapter *const *tasks; /* several adapters on the same images: what they share is computed once. NULL: `a` alone */
+    const adapter *const
+        *tasks; /* several adapters on the same images: what they share is computed once. NULL: `a` alone */
     int task_count;
     precision prec;
     dtype pixel_type;

@@ -1,4 +1,4 @@
-#include "train/session.h"
+#include "infer/session.h"
 
 #include "base/json.h"
 
@@ -37,7 +37,8 @@ precision precision_choose(const char *name, const device *d)
 }
 
 /* Both read images in the same way, or the message says what differs. */
-static inlay_status same_preprocessing(const char *first, const preprocess *a, const char *other, const preprocess *b, inlay_error *err)
+static inlay_status same_preprocessing(const char *first, const preprocess *a, const char *other, const preprocess *b,
+                                       inlay_error *err)
 {
     json_t *x = preprocess_record(a), *y = preprocess_record(b), *item;
     const char *key;
@@ -51,7 +52,9 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
             continue;
         was = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
         is = json_dumps(also, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
-        status = error_set(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: '%s' is %s and %s",
+        status = error_set(err, INLAY_ERR_USAGE,
+                           "adapters '%s' and '%s' were trained with different preprocessing and cannot answer "
+                           "together: '%s' is %s and %s",
                            first, other, key, was ? was : "?", is ? is : "?");
         free(was);
         free(is);
@@ -90,11 +93,15 @@ static void take_normalisation(session *s)
 static inlay_status check_skip(const session *s, const adapter *a, const char *folder, inlay_error *err)
 {
     if ((s->skip_layers > 0 || s->skipped) && !adapter_can_skip(a))
-        FAIL(err, INLAY_ERR_USAGE, "layers of '%s' cannot be skipped: a '%s' adapter transforms activations or trains weights of the backbone", folder, a->name);
+        FAIL(
+            err, INLAY_ERR_USAGE,
+            "layers of '%s' cannot be skipped: a '%s' adapter transforms activations or trains weights of the backbone",
+            folder, a->name);
     return INLAY_OK;
 }
 
-static inlay_status open_adapters(session *s, const session_request *q, const char *const *folders, int count, inlay_error *err)
+static inlay_status open_adapters(session *s, const session_request *q, const char *const *folders, int count,
+                                  inlay_error *err)
 {
     s->adapters = calloc((size_t)count + 1, sizeof(*s->adapters));
     if (!s->adapters)
@@ -104,7 +111,9 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
         preprocess prep;
         inlay_status status;
         if (i > 0 && !q->image_size && recorded_size(folders[i]) != recorded_size(folders[0]))
-            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images of %lld and %lld pixels",
+            FAIL(err, INLAY_ERR_USAGE,
+                 "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images "
+                 "of %lld and %lld pixels",
                  folders[0], folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
         TRY(adapter_load(&s->adapters[i], folders[i], s->b, q->force_backbone, &recorded, err));
         s->adapter_count = i + 1;
@@ -112,17 +121,21 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
         json_decref(recorded);
         TRY(status);
         TRY(check_skip(s, s->adapters[i], folders[i], err));
-        if (s->adapters[i]->method->unmerged && s->adapters[i]->method->unmerged(s->adapters[i]))
-            FAIL(err, INLAY_ERR_USAGE, "'%s' is what '%s' trained, before its merge: it answers by chance; the merged adapter is in the run's own folder", folders[i],
-                 s->adapters[i]->name);
+        if (s->adapters[i]->method->unfinished && s->adapters[i]->method->unfinished(s->adapters[i]))
+            FAIL(err, INLAY_ERR_USAGE,
+                 "'%s' is what '%s' trained, before its merge: it answers by chance; the merged adapter is in the "
+                 "run's own folder",
+                 folders[i], s->adapters[i]->name);
         if (i == 0)
             s->prep = prep;
         else
             TRY(same_preprocessing(folders[0], &s->prep, folders[i], &prep, err));
         for (int j = 0; count > 1 && j < s->adapters[i]->param_count; j++)
             if (s->adapters[i]->params[j].of_backbone)
-                FAIL(err, INLAY_ERR_USAGE, "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others", folders[i],
-                     s->adapters[i]->name);
+                FAIL(
+                    err, INLAY_ERR_USAGE,
+                    "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others",
+                    folders[i], s->adapters[i]->name);
     }
     s->a = s->adapters[0];
     take_normalisation(s);
@@ -277,8 +290,9 @@ inlay_status session_dataset(const session *s, dataset **out, const char *path, 
         int found = (*out)->class_count;
         dataset_free(*out);
         *out = NULL;
-        FAIL(err, INLAY_ERR_USAGE, "'%s' has %d classes by name, the model has %lld without names: a CSV list with class indices is needed", path, found,
-             (long long)session_classes(s));
+        FAIL(err, INLAY_ERR_USAGE,
+             "'%s' has %d classes by name, the model has %lld without names: a CSV list with class indices is needed",
+             path, found, (long long)session_classes(s));
     }
     return INLAY_OK;
 }

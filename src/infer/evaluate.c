@@ -1,4 +1,4 @@
-#include "train/evaluate.h"
+#include "infer/evaluate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ void softmax_top(float *logits, int64_t classes, int *order, int k)
 }
 
 /* Adds one image's result, whose logits are finite: until the end, top1, top5 and loss are sums. */
-static void judge(evaluation *e, const float *logits, int label)
+static void count_answer(evaluation *e, const float *logits, int label)
 {
     int better = 0, best = 0;
     double top, sum = 0;
@@ -47,14 +47,16 @@ static void judge(evaluation *e, const float *logits, int label)
         e->confusion[label * e->classes + best]++;
 }
 
-static inlay_status judge_task(evaluation *e, const evaluate_request *q, int task, float *logits, const int32_t *labels, const int *indices, int count, inlay_error *err)
+static inlay_status count_task(evaluation *e, const evaluate_request *q, int task, float *logits, const int32_t *labels,
+                               const int *indices, int count, inlay_error *err)
 {
     predictor_logits(q->model, task, count, logits);
     for (int i = 0; i < count; i++) {
         if (labels[i] < 0 || labels[i] >= e->classes)
-            FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes", q->data->samples[indices[i]].path, labels[i], (long long)e->classes);
+            FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes",
+                 q->data->samples[indices[i]].path, labels[i], (long long)e->classes);
         TRY(predictor_check(q->model, task, logits + i * e->classes, q->data->samples[indices[i]].path, err));
-        judge(e, logits + i * e->classes, labels[i]);
+        count_answer(e, logits + i * e->classes, labels[i]);
     }
     return INLAY_OK;
 }
@@ -73,7 +75,8 @@ static void conclude(evaluation *e, const loader *l)
         e->bad[i] = arena_strdup(e->memory, loader_bad_message(l, i));
 }
 
-static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, float *logits, int32_t *labels, int *indices, inlay_error *err)
+static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, float *logits, int32_t *labels,
+                        int *indices, inlay_error *err)
 {
     int got;
 
@@ -85,7 +88,7 @@ static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, f
             FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after %d of %d images", out->count, q->data->count);
         predictor_forward(q->model, got);
         for (int t = 0; t < q->model->m.task_count; t++)
-            TRY(judge_task(&out[t], q, t, logits, labels, indices, got, err));
+            TRY(count_task(&out[t], q, t, logits, labels, indices, got, err));
         if (q->progress)
             q->progress(q->context, out->count, q->data->count);
     }
@@ -119,7 +122,12 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
     for (int i = 0; order && i < q->data->count; i++)
         order[i] = i;
     if (status == INLAY_OK) {
-        loader_request request = {.data = q->data, .prep = q->prep, .order = order, .count = q->data->count, .workers = q->workers, .ahead = (int)batch * 2};
+        loader_request request = {.data = q->data,
+                                  .prep = q->prep,
+                                  .order = order,
+                                  .count = q->data->count,
+                                  .workers = q->workers,
+                                  .ahead = (int)batch * 2};
         status = loader_new(&l, &request, err);
     }
     if (status == INLAY_OK)

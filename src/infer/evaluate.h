@@ -1,19 +1,19 @@
 /* Accuracy of a model on labelled images. */
-#ifndef INLAY_TRAIN_EVALUATE_H
-#define INLAY_TRAIN_EVALUATE_H
+#ifndef INLAY_INFER_EVALUATE_H
+#define INLAY_INFER_EVALUATE_H
 
 #include "data/loader.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 typedef struct evaluation {
     arena *memory;
-    int count;                     /* images that were judged */
-    double top1, top5, loss;       /* fractions; mean cross-entropy in nats */
+    int count;               /* images that were evaluated */
+    double top1, top5, loss; /* fractions; mean cross-entropy in nats */
     int64_t classes;
-    int *confusion; /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
-    int bad_count;                 /* unreadable images, left out */
-    const char **bad;              /* their messages */
-    int cut_count;                 /* images whose grey of more than 8 bits was cut at 255 */
+    int *confusion;   /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
+    int bad_count;    /* unreadable images, left out */
+    const char **bad; /* their messages */
+    int cut_count;    /* images whose grey of more than 8 bits was cut at 255 */
 } evaluation;
 
 typedef struct evaluate_request {
@@ -23,7 +23,7 @@ typedef struct evaluate_request {
     int workers;
     bool confusion; /* count each class's predictions as well: memory for classes x classes numbers */
     void (*progress)(void *context, int done, int total); /* may be NULL */
-    bool (*stop)(void *context); /* asked before every batch; may be NULL */
+    bool (*stop)(void *context);                          /* asked before every batch; may be NULL */
     void *context;
 } evaluate_request;
 
@@ -32,7 +32,8 @@ typedef struct evaluate_request {
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 
-/* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k]. */
+/* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k].
+ */
 void softmax_top(float *logits, int64_t classes, int *order, int k);
 
 #endif

@@ -1,13 +1,13 @@
 /* A model opened for inference: backbone, adapter or several, device, preprocessing. */
-#ifndef INLAY_TRAIN_SESSION_H
-#define INLAY_TRAIN_SESSION_H
+#ifndef INLAY_INFER_SESSION_H
+#define INLAY_INFER_SESSION_H
 
 #include "data/dataset.h"
-#include "train/model.h"
+#include "infer/model.h"
 
 typedef struct session_request {
     const char *backbone;
-    const char *adapter;   /* NULL: the checkpoint's own head */
+    const char *adapter;         /* NULL: the checkpoint's own head */
     const char *const *adapters; /* several that answer for the same images, in place of `adapter`; NULL: none */
     int adapter_count;
     int skip_layers;       /* adapters of so many layers from below are left out */
@@ -37,7 +37,7 @@ typedef struct session {
 inlay_status session_open(session *s, const session_request *request, inlay_error *err);
 void session_close(session *s);
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
-int session_tasks(const session *s); /* one for each adapter; the checkpoint's own head is one too */
+int session_tasks(const session *s);       /* one for each adapter; the checkpoint's own head is one too */
 int64_t session_classes(const session *s); /* of the first task */
 int64_t session_task_classes(const session *s, int task);
 /* Name of a class, NULL when none is known. */
