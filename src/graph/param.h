@@ -5,8 +5,7 @@
 #define INLAY_GRAPH_PARAM_H
 
 #include "base/arena.h"
-#include "base/budget.h"
-#include "kernels/kernels.h"
+#include "kernels/device.h"
 
 #define PARAM_MAX_DIMS 4
 
@@ -49,18 +48,6 @@ typedef struct param {
     param_panel *panels;
 } param;
 
-/* A device bound to a thread pool and scratch memory: what graphs run on. */
-typedef struct device {
-    const kernels *k;
-    compute c;
-} device;
-
-/* threads 0: all processors. `k` NULL: kernels_choose. */
-inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err);
-void device_close(device *d);
-/* Sets the part of its threads in a budget. */
-void device_plan(const device *d, budget *room);
-
 /* A parameter in `memory`, without a value. dims: ndim of them. */
 param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims);
 /* One that stands for any of `count` parameters of the same shape. */
@@ -77,8 +64,5 @@ inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dty
 /* Copies between host f32 [count] and the parameter, whatever form it has. param_set needs p->data to exist. */
 void param_get(const param *p, const device *d, float *out);
 void param_set(param *p, const device *d, const float *values);
-/* The same for a device array of the parameter's shape (gradient, moments). */
-void device_get_f32(const device *d, float *out, const void *array, int64_t count);
-void device_set_f32(const device *d, void *array, const float *values, int64_t count);
 
 #endif
