@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
 
 /* The length of the log's lines from its beginning that are whole, of those that the checkpoint tells of. A file that
  * lost its end, or whose end is zeros since the power failed, has fewer. */

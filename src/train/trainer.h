@@ -2,7 +2,7 @@
 #ifndef INLAY_TRAIN_TRAINER_H
 #define INLAY_TRAIN_TRAINER_H
 
-#include <jansson.h>
+#include "base/json.h"
 
 #include "formats/events.h"
 #include "train/cache.h"
