@@ -53,6 +53,8 @@ typedef struct inlay_error {
 INLAY_API const char *inlay_status_name(inlay_status status);
 /* "0.1.0" */
 INLAY_API const char *inlay_version(void);
+/* The kinds of images that this build reads: "JPEG, PNG, ...". */
+INLAY_API const char *inlay_image_formats(void);
 
 /* ---- classifying images ---- *
  *
@@ -104,6 +106,95 @@ INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char 
  * std are applied inside. An image's logits do not depend on the others. */
 INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits,
                                           inlay_error *err);
+
+/* ---- jobs: everything that the command `inlay` does ---- *
+ *
+ * A job (train, eval, predict, inspect, methods, ...) is asked for by options, by name and text as on the command line,
+ * and gives a record: a JSON document. inlay_run works in the calling thread and in threads of its own, which end with
+ * it; several jobs may run side by side.
+ *
+ *     inlay_options *o;
+ *     char *record = NULL;
+ *     if (inlay_options_new(&o, "train", "adapter_plus", &err) == INLAY_OK) {
+ *         inlay_options_set(o, "backbone", "vit_tiny_patch16_224", &err);
+ *         inlay_options_set(o, "data", "pets", &err);
+ *         inlay_options_set(o, "output", "run", &err);
+ *         inlay_run(o, NULL, &record, &err);
+ *     } */
+
+/* Who watches a job; any function may be NULL. They are called by the thread that called inlay_run. Texts live until
+ * the function returns. */
+typedef struct inlay_observer {
+    size_t size;   /* sizeof(inlay_observer) */
+    void *context; /* the first argument of each function */
+    /* A stretch of work begins, `total` units long ("training", 5000, "img"). what NULL: the last one has ended. */
+    void (*phase)(void *context, const char *what, int64_t total, const char *unit);
+    /* `done` units of it are done, `resumed` of these by an earlier process. `text` ("epoch 3, loss 0.2") may be NULL.
+     */
+    void (*progress)(void *context, double done, double resumed, const char *text);
+    void (*note)(void *context, const char *text);     /* what the user should know of; the job goes on */
+    void (*left_out)(void *context, const char *text); /* an image that is not used, and why */
+    /* A part of the answer as it comes: `kind` ("epoch", "evaluation", "prediction") and a JSON object. Each job's are
+     * listed in docs/library.md. */
+    void (*event)(void *context, const char *kind, const char *json);
+    bool (*stop)(void *context); /* true: leave in good order, with INLAY_ERR_INTERRUPTED */
+} inlay_observer;
+
+/* What a job is. */
+typedef struct inlay_job_info {
+    size_t size;         /* sizeof(inlay_job_info), set by the caller */
+    const char *name;    /* "train" */
+    const char *summary; /* one line */
+    const char *usage;   /* what follows the name on the command line */
+    const char *details; /* a paragraph */
+    int words;           /* at most so many words beside options: images, a folder */
+    bool takes_method;   /* it also has the options of a method */
+} inlay_job_info;
+
+/* Job number `index`, from 0; false: there is none. */
+INLAY_API bool inlay_job_at(int index, inlay_job_info *out);
+
+typedef struct inlay_options inlay_options;
+
+typedef struct inlay_option_info {
+    size_t size;               /* sizeof(inlay_option_info), set by the caller */
+    const char *name;          /* "weight_decay" */
+    const char *section;       /* "Options", "Method" */
+    const char *kind;          /* "flag", "integer", "real", "text", "choice", "size" */
+    const char *default_value; /* NULL: none */
+    const char *choices;       /* of a choice: "none|fixed|learned"; else NULL */
+    const char *metavar;       /* "DIR"; NULL: none */
+    const char *help;          /* one sentence */
+    double low, high;          /* of a number, inclusive; both 0: any */
+    bool repeatable;           /* may be set several times */
+} inlay_option_info;
+
+/* The options of a job, with their defaults; a job that takes a method also gets that method's or preset's. `method`
+ * NULL: adapter_plus. Released with inlay_options_free. */
+INLAY_API inlay_status inlay_options_new(inlay_options **out, const char *job, const char *method, inlay_error *err);
+INLAY_API void inlay_options_free(inlay_options *o); /* NULL is accepted */
+/* Sets an option from text, checked as on the command line ("true" and "false" for a flag). A repeatable one gets one
+ * more value each time. */
+INLAY_API inlay_status inlay_options_set(inlay_options *o, const char *name, const char *text, inlay_error *err);
+/* Adds a word: an image of predict, the folder of inspect. */
+INLAY_API inlay_status inlay_options_add_word(inlay_options *o, const char *word, inlay_error *err);
+/* An option's text; NULL: it has no value, or there is none of that name. Valid until it is set again. */
+INLAY_API const char *inlay_options_get(const inlay_options *o, const char *name);
+/* Option number `index`, from 0; false: there is none. */
+INLAY_API bool inlay_options_at(const inlay_options *o, int index, inlay_option_info *out);
+
+/* All options of all jobs and methods, by name only: to tell whether a name is one. */
+INLAY_API inlay_options *inlay_options_all(void);
+/* A job's options as they are explained: with the defaults of the method's recipe, and in *method_options (NULL where
+ * the job takes no method) those of the method or preset. Both are released with inlay_options_free. */
+INLAY_API inlay_status inlay_options_explain(inlay_options **out, inlay_options **method_options, const char *job,
+                                             const char *method, inlay_error *err);
+
+/* Runs a job to its end. *record: its answer as JSON, released with inlay_text_free; NULL when it failed. `record` may
+ * be NULL. INLAY_ERR_INTERRUPTED: the observer asked to stop; a training run goes on from there with the option
+ * "resume". */
+INLAY_API inlay_status inlay_run(inlay_options *o, const inlay_observer *watch, char **record, inlay_error *err);
+INLAY_API void inlay_text_free(char *text); /* NULL is accepted */
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #ifndef INLAY_BASE_ARENA_H
 #define INLAY_BASE_ARENA_H
 
+#include <stdarg.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -17,6 +18,7 @@ void arena_free(arena *a); /* NULL is accepted */
 void *arena_alloc(arena *a, size_t size);
 char *arena_strdup(arena *a, const char *text);
 char *arena_printf(arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *arena_vprintf(arena *a, const char *format, va_list args);
 /* count * size and a + b bytes. What does not fit, or is negative, is SIZE_MAX, which no allocation here grants:
  * sizes that come from files and options are computed with these. */
 static inline size_t size_product(int64_t count, size_t size)

@@ -421,9 +421,14 @@ inlay_status options_parse(options *o, int argc, char *const *argv, int first, i
         else if (!positional)
             TRY(parse_dash(o, word, &positional, err));
         if (positional)
-            ARRAY_PUSH(o->positionals, o->positional_count, o->positional_capacity, arena_strdup(o->memory, word));
+            options_add_positional(o, word);
     }
     return read_environment(o, err);
+}
+
+void options_add_positional(options *o, const char *word)
+{
+    ARRAY_PUSH(o->positionals, o->positional_count, o->positional_capacity, arena_strdup(o->memory, word));
 }
 
 const char *options_peek(const char *name, int argc, char *const *argv, int first)
@@ -570,6 +575,24 @@ const char *options_at(const options *o, const char *name, int index)
     const slot *s = expect(o, name);
 
     return index >= 0 && index < s->count ? s->values[index] : NULL;
+}
+
+void options_bind(options *o, const void *owner)
+{
+    o->owner = owner;
+}
+
+const void *options_owner(const options *o)
+{
+    return o->owner;
+}
+
+const option_spec *options_row(const options *o, int index, const char **section)
+{
+    if (index < 0 || index >= o->slot_count)
+        return NULL;
+    *section = o->slots[index].section;
+    return o->slots[index].spec;
 }
 
 int options_positionals(const options *o)

@@ -67,7 +67,7 @@ typedef struct option_spec {
         name, OPTION_SIZE, value, NULL, 0, 0, metavar, help, false \
     }
 
-typedef struct options options;
+typedef struct inlay_options options; /* the public handle */
 
 options *options_new(void);
 void options_free(options *o); /* NULL accepted */
@@ -85,6 +85,14 @@ void options_add_names(options *o, const option_spec *specs);
  * gave before. Every error names the flag: unknown (with the nearest known name), missing value, not a number, out of
  * range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
 inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
+
+/* Adds a word as if it stood behind the options. */
+void options_add_positional(options *o, const char *word);
+/* Who the options are for, kept by the caller; NULL: nobody. */
+void options_bind(options *o, const void *owner);
+const void *options_owner(const options *o);
+/* Row number `index` over all tables, and the section that it stands in; NULL: there is none. */
+const option_spec *options_row(const options *o, int index, const char **section);
 
 /* The value of --name in argv, else in INLAY_<NAME>, without parsing the rest (to find the method before its table is
  * known); NULL when absent. */

@@ -24,8 +24,9 @@ typedef struct slot {
     double real;
 } slot;
 
-struct options {
+struct inlay_options {
     arena *memory;
+    const void *owner;
     slot *slots;
     int slot_count, slot_capacity;
     const char **positionals;

@@ -7,22 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "adapters/adapter.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/options.h"
 #include "base/stop.h"
 #include "base/text.h"
-#include "cli/command.h"
-#include "cli/common.h"
-#include "formats/image.h"
-#include "train/recipe.h"
-
-const command *const command_table[] = {
-#define COMMAND(name) &command_##name,
-#include "cli/commands.def"
-#undef COMMAND
-    NULL,
-};
+#include "cli/display.h"
 
 static const option_spec general[] = {
     OPT_FLAG("help", "show this help"),
@@ -30,22 +20,34 @@ static const option_spec general[] = {
     {0},
 };
 
+static bool find_job(const char *name, inlay_job_info *job)
+{
+    for (int i = 0; *job = (inlay_job_info){.size = sizeof *job}, inlay_job_at(i, job); i++)
+        if (strcmp(job->name, name) == 0)
+            return true;
+    return false;
+}
+
 static void print_overview(FILE *out)
 {
     fprintf(out,
             "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay "
             "COMMAND [OPTIONS]\n\ncommands:\n",
-            INLAY_VERSION_STRING);
-    for (int i = 0; command_table[i]; i++)
-        fprintf(out, "  %-10s %s\n", command_table[i]->name, command_table[i]->summary);
+            inlay_version());
+    for (int i = 0;; i++) {
+        inlay_job_info job = {.size = sizeof job};
+        if (!inlay_job_at(i, &job))
+            break;
+        fprintf(out, "  %-10s %s\n", job.name, job.summary);
+    }
     fprintf(
         out,
         "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
 }
 
-static void print_help(const command *c, const options *o, const options *method_options, FILE *out)
+static void print_help(const inlay_job_info *job, const options *o, const options *method_options, FILE *out)
 {
-    fprintf(out, "usage: inlay %s %s\n\n%s\n\n", c->name, c->usage, c->details);
+    fprintf(out, "usage: inlay %s %s\n\n%s\n\n", job->name, job->usage, job->details);
     options_help(o, out);
     if (method_options) {
         fputc('\n', out);
@@ -53,12 +55,12 @@ static void print_help(const command *c, const options *o, const options *method
     }
 }
 
-static void print_man(const command *c, const options *o, const options *method_options, FILE *out)
+static void print_man(const inlay_job_info *job, const options *o, const options *method_options, FILE *out)
 {
     fprintf(out,
             ".Dd November 24, 2026\n.Dt INLAY-%s 1\n.Os\n.Sh NAME\n.Nm inlay-%s\n.Nd %s\n.Sh SYNOPSIS\n.Nm inlay "
             "%s\n%s\n.Sh DESCRIPTION\n%s\n",
-            c->name, c->name, c->summary, c->name, c->usage, c->details);
+            job->name, job->name, job->summary, job->name, job->usage, job->details);
     options_mdoc(o, out);
     if (method_options)
         options_mdoc(method_options, out);
@@ -80,14 +82,10 @@ static void note_variable(const char *entry, int length)
 
 static inlay_status check_environment(inlay_error *err)
 {
-    options *all = options_new();
+    options *all = inlay_options_all();
     inlay_status status;
 
     options_add_names(all, general);
-    for (int i = 0; command_table[i]; i++)
-        options_add_names(all, command_table[i]->options);
-    for (int i = 0; method_table[i]; i++)
-        options_add_names(all, method_table[i]->options);
     status = options_check_environment(all, environ, other_variables, note_variable, err);
     options_free(all);
     return status;
@@ -121,6 +119,8 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
 {
     if (status == INLAY_OK)
         return 0;
+    if (status == INLAY_ERR_INTERRUPTED && ferror(stdout))
+        return 1; /* close_output says why */
     text_line(stderr, "inlay %s: %s", name, err->message);
     if (status == INLAY_ERR_INTERRUPTED)
         return 128 + stop_signal();
@@ -129,61 +129,67 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
 
 /* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method
  * with its preset's values. */
-static inlay_status explain(const command *c, const char *name, bool man, inlay_error *err)
+static inlay_status explain(const inlay_job_info *job, const char *method, bool man, inlay_error *err)
 {
-    options *o = options_new(), *method_options = NULL;
-    inlay_status status = c->method_options ? adapter_settings(&method_options, name, err) : INLAY_OK;
+    options *o, *method_options;
+    inlay_status status = inlay_options_explain(&o, &method_options, job->name, method, err);
 
+    if (status != INLAY_OK)
+        return status;
     options_add_table(o, "General", general);
-    options_add_table(o, "Options", c->options);
-    if (status == INLAY_OK && c->recipe)
-        status = recipe_apply(recipe_of(c->method_options ? name : "full"), o, err);
-    if (status == INLAY_OK)
-        (man ? print_man : print_help)(c, o, method_options, stdout);
+    (man ? print_man : print_help)(job, o, method_options, stdout);
     options_free(method_options);
     options_free(o);
+    return INLAY_OK;
+}
+
+static inlay_status work(const inlay_job_info *job, options *o, inlay_error *err)
+{
+    display d;
+    inlay_observer watch;
+    char *record = NULL;
+    inlay_status status;
+
+    TRY(check_environment(err));
+    display_open(&d, job->name, o);
+    watch = display_observer(&d);
+    stop_install();
+    status = inlay_run(o, &watch, &record, err);
+    display_answer(&d, record, status == INLAY_OK ? NULL : err->message);
+    inlay_text_free(record);
+    display_close(&d);
     return status;
 }
 
-static inlay_status work(const command *c, options *o, inlay_error *err)
+static int run(const inlay_job_info *job, int argc, char **argv)
 {
-    TRY(check_environment(err));
-    TRY(options_check_needs(o, c->needs, err));
-    if (options_positionals(o) > c->words)
-        FAIL(err, INLAY_ERR_USAGE, "unexpected word '%s'", options_positional(o, c->words));
-    return c->run(o, err);
-}
-
-static int run(const command *c, int argc, char **argv)
-{
-    options *o = options_new();
-    const char *given = c->method_options ? options_peek("method", argc, argv, 2) : NULL,
-               *name = given ? given : "adapter_plus";
-    const method *m = c->method_options ? method_find(name, NULL) : NULL;
+    const char *method = job->takes_method ? options_peek("method", argc, argv, 2) : NULL;
+    options *o = NULL;
     inlay_error err = {.code = INLAY_OK, .message = ""};
-    inlay_status status;
+    inlay_status status = inlay_options_new(&o, job->name, method, &err);
     int code;
 
-    options_add_table(o, "General", general);
-    options_add_table(o, "Options", c->options);
-    if (m)
-        options_add_table(o, "Method", m->options);
-    status = options_parse(o, argc, argv, 2, &err);
-    if (status == INLAY_OK)
-        print_notes(options_notes(o), false, NULL);
+    if (status == INLAY_OK) {
+        options_add_table(o, "General", general);
+        status = options_parse(o, argc, argv, 2, &err);
+    }
+    for (int i = 0; status == INLAY_OK && i < options_notes(o)->count; i++)
+        text_line(stderr, "note: %s", options_notes(o)->items[i].text);
     if (status == INLAY_OK && (options_flag(o, "help") || options_flag(o, "man")))
-        status = explain(c, name, options_flag(o, "man"), &err);
+        status = explain(job, method, options_flag(o, "man"), &err);
     else if (status == INLAY_OK)
-        status = work(c, o, &err);
-    code = finish(c->name, status, &err);
+        status = work(job, o, &err);
+    code = finish(job->name, status, &err);
     if (status == INLAY_ERR_USAGE)
-        fprintf(stderr, "'inlay %s --help' lists the options\n", c->name);
+        fprintf(stderr, "'inlay %s --help' lists the options\n", job->name);
     options_free(o);
     return code;
 }
 
 static int act(int argc, char **argv)
 {
+    inlay_job_info job;
+
     if (argc < 2) {
         print_overview(stderr);
         return 2;
@@ -193,12 +199,11 @@ static int act(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("inlay %s\nimages: %s\n", INLAY_VERSION_STRING, image_formats());
+        printf("inlay %s\nimages: %s\n", inlay_version(), inlay_image_formats());
         return 0;
     }
-    for (int i = 0; command_table[i]; i++)
-        if (strcmp(argv[1], command_table[i]->name) == 0)
-            return run(command_table[i], argc, argv);
+    if (find_job(argv[1], &job))
+        return run(&job, argc, argv);
     text_line(stderr, "inlay: unknown command '%s' ('inlay --help' lists them)", argv[1]);
     return 2;
 }

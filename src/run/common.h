@@ -1,12 +1,12 @@
-/* What several subcommands do alike: opening a model from the options, preprocessing, progress. */
-#ifndef INLAY_CLI_COMMON_H
-#define INLAY_CLI_COMMON_H
+/* What several jobs do alike: opening a model from the options, preprocessing, what is said of images. */
+#ifndef INLAY_RUN_COMMON_H
+#define INLAY_RUN_COMMON_H
 
 #include "base/file.h"
 #include "base/notes.h"
-#include "base/progress.h"
-#include "cli/command.h"
 #include "infer/session.h"
+#include "run/job.h"
+#include "run/watch.h"
 
 /* Rows of an option table. */
 #define OPTION_BACKBONE                    \
@@ -52,10 +52,10 @@
                  "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255")
 
 /* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
-inlay_status open_session(session *s, budget *room, const options *o, inlay_error *err);
+inlay_status open_session(session *s, budget *room, const options *o, const inlay_observer *w, inlay_error *err);
 
 /* --labels FILE; says once that there are no names where there are none. */
-inlay_status apply_labels(session *s, const options *o, inlay_error *err);
+inlay_status apply_labels(session *s, const options *o, const inlay_observer *w, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 /* Opens the budget that --memory says, or of what is free; budget_close ends it. */
 void open_budget(budget *b, const options *o);
@@ -63,14 +63,9 @@ int choose_workers(const options *o);
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err);
 /* Keeps every other run out of a folder that is written into; makes it where there is none. The lock ends with
  * file_lock_release or the process. */
-inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err);
-#define FOLDER_LOCK "lock"               /* the file in it that carries the lock */
-void leave_out(const char *message);     /* an image that is not used: "left out: ..." on standard error */
-FILE *progress_stream(const options *o); /* stderr, or NULL with --quiet */
-/* Says on standard error that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
-void note_cut_images(const preprocess *p, int count);
-/* Notes stand on standard error, with --quiet too: that takes away how far the work is, not what is wrong with it. */
-void print_note(const char *text);
-/* Prints all of the list; `strict`: the first fault among them is an error. */
-inlay_status print_notes(const notes *n, bool strict, inlay_error *err);
+inlay_status hold_folder(file_lock *lock, const char *folder, const inlay_observer *w, inlay_error *err);
+#define FOLDER_LOCK "lock" /* the file in it that carries the lock */
+/* Notes that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
+void note_cut_images(const preprocess *p, int count, const inlay_observer *w);
+
 #endif

@@ -1,9 +1,8 @@
-/* inlay unpack: images of an IDX file (MNIST and its relatives, also gzipped) as class folders of PGM files. */
+/* unpack: images of an IDX file (MNIST and its relatives, also gzipped) as class folders of PGM files. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/text.h"
-#include "cli/common.h"
+#include "run/common.h"
 #include "formats/idx.h"
 
 static const option_spec option_table[] = {
@@ -18,6 +17,7 @@ static const option_spec option_table[] = {
 
 typedef struct unpacking {
     const options *o;
+    const inlay_observer *watch;
     arena *memory;
     const char *names[256];
     int seen[256], written;
@@ -75,10 +75,14 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
 
     TRY(open_both(u, err));
     area = (size_t)u->images.sizes[1] * u->images.sizes[2];
-    TRY(hold_folder(&u->lock, options_string(u->o, "output"), err));
+    TRY(hold_folder(&u->lock, options_string(u->o, "output"), u->watch, err));
     u->pixels = arena_alloc(u->memory, area);
+    watch_phase(u->watch, "unpacking", u->images.sizes[0], "img");
     for (uint32_t i = 0; i < u->images.sizes[0]; i++) {
         unsigned char label;
+        if (watch_stop(u->watch))
+            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted: %d images are written", u->written);
+        watch_progress(u->watch, i, 0, NULL);
         TRY(idx_read(&u->labels, i, &label, 1, err));
         TRY(idx_read(&u->images, i, u->pixels, area, err));
         u->seen[label]++;
@@ -87,14 +91,12 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
     }
     TRY(idx_finish(&u->images, err));
     TRY(idx_finish(&u->labels, err));
-    text_line(stdout, "%d images of %u x %u in '%s'", u->written, u->images.sizes[2], u->images.sizes[1],
-              options_string(u->o, "output"));
     return INLAY_OK;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *watch, json_t **record, inlay_error *err)
 {
-    unpacking u = {.o = o, .memory = arena_new(), .lock = {.fd = -1}};
+    unpacking u = {.o = o, .watch = watch, .memory = arena_new(), .lock = {.fd = -1}};
     inlay_status status = require(o, "images", err);
 
     if (status == INLAY_OK)
@@ -104,6 +106,13 @@ static inlay_status run(options *o, inlay_error *err)
     if (status == INLAY_OK) {
         read_names(&u);
         status = unpack(&u, err);
+        watch_end(watch);
+    }
+    if (status == INLAY_OK) {
+        *record =
+            json_build("the answer", err, "{s:o, s:i, s:i, s:i}", "output", json_text(options_string(o, "output")),
+                       "images", u.written, "width", (int)u.images.sizes[2], "height", (int)u.images.sizes[1]);
+        status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
     }
     file_lock_release(&u.lock);
     idx_close(&u.images);
@@ -112,7 +121,7 @@ static inlay_status run(options *o, inlay_error *err)
     return status;
 }
 
-const command command_unpack = {
+const job job_unpack = {
     .name = "unpack",
     .usage = "--images FILE --labels FILE --output DIR [--names A,B,...] [--per-class N] [--skip N]",
     .summary = "turn an IDX file (MNIST) into class folders",

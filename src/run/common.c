@@ -1,4 +1,4 @@
-#include "cli/common.h"
+#include "run/common.h"
 
 #include "backbones/labels.h"
 
@@ -16,7 +16,7 @@ inlay_status require(const options *o, const char *name, inlay_error *err)
     return INLAY_OK;
 }
 
-inlay_status apply_labels(session *s, const options *o, inlay_error *err)
+inlay_status apply_labels(session *s, const options *o, const inlay_observer *w, inlay_error *err)
 {
     const char *file = options_string(o, "labels");
 
@@ -27,10 +27,10 @@ inlay_status apply_labels(session *s, const options *o, inlay_error *err)
     if (file)
         return labels_load(s->b, file, err);
     if (!s->a && s->b->shape.classes && !s->b->labels)
-        text_line(stderr,
-                  "note: '%s' does not name the %lld classes of its head: they are given by number (--labels FILE "
-                  "names them)",
-                  s->b->path, (long long)s->b->shape.classes);
+        watch_note(w,
+                   "'%s' does not name the %lld classes of its head: they are given by number (--labels FILE "
+                   "names them)",
+                   s->b->path, (long long)s->b->shape.classes);
     return INLAY_OK;
 }
 
@@ -48,36 +48,9 @@ int choose_workers(const options *o)
     return workers > 0 ? (int)workers : pool_processors();
 }
 
-void leave_out(const char *message)
-{
-    text_line(stderr, "left out: %s", message);
-}
-
-FILE *progress_stream(const options *o)
-{
-    return options_flag(o, "quiet") ? NULL : stderr;
-}
-
 /* What --crop-mode center and border keep where the checkpoint's own preprocessing is the whole image: as most of
  * timm's ViTs. */
 #define CROP_PCT_OF_CENTRE 0.9
-
-void print_note(const char *text)
-{
-    arena *memory = arena_new();
-
-    fprintf(stderr, "note: %s\n", text_escaped(memory, text)); /* names of files may hold anything */
-    arena_free(memory);
-}
-
-inlay_status print_notes(const notes *n, bool strict, inlay_error *err)
-{
-    if (strict)
-        TRY(notes_refuse_faults(n, err));
-    for (int i = 0; i < n->count; i++)
-        print_note(n->items[i].text);
-    return INLAY_OK;
-}
 
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
@@ -104,18 +77,21 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
     return INLAY_OK;
 }
 
-void note_cut_images(const preprocess *p, int count)
+void note_cut_images(const preprocess *p, int count, const inlay_observer *w)
 {
-    char whose[32] = "1 image has";
+    char many[TEXT_SHORT + 16];
 
     if (count == 0)
         return;
-    if (count > 1)
-        snprintf(whose, sizeof whose, "%d images have", count);
-    text_line(stderr, "note: %s %s", whose,
-              p->scale_16bit ? "signed or real grey, which is cut to 0..255 as Pillow does: it has no range that "
-                               "--scale-16bit could scale"
-                             : "grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it");
+    snprintf(many, sizeof many, "%d images have", count);
+    if (p->scale_16bit)
+        watch_note(w,
+                   "%s signed or real grey, which is cut to 0..255 as Pillow does: it has no range that --scale-16bit "
+                   "could scale",
+                   count == 1 ? "1 image has" : many);
+    else
+        watch_note(w, "%s grey of more than 8 bits, which is cut at 255 as Pillow does; --scale-16bit scales it",
+                   count == 1 ? "1 image has" : many);
 }
 
 /* --skip-layers, where a command has it: a number of layers from below, or a list of them. */
@@ -129,7 +105,7 @@ static void read_skip(session_request *request, const options *o)
         request->skip_list = text;
 }
 
-inlay_status open_session(session *s, budget *room, const options *o, inlay_error *err)
+inlay_status open_session(session *s, budget *room, const options *o, const inlay_observer *w, inlay_error *err)
 {
     arena *memory = arena_new();
     int count = options_count(o, "adapter");
@@ -152,14 +128,14 @@ inlay_status open_session(session *s, budget *room, const options *o, inlay_erro
         status = session_open(s, &request, err);
     arena_free(memory);
     TRY(status);
-    print_notes(&s->b->notes, false, NULL);
+    watch_notes(w, &s->b->notes, false, NULL);
     status = apply_preprocess_options(&s->prep, o, err);
     if (status != INLAY_OK)
         session_close(s);
     return status;
 }
 
-inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err)
+inlay_status hold_folder(file_lock *lock, const char *folder, const inlay_observer *w, inlay_error *err)
 {
     arena *memory = arena_new();
     bool held = false;
@@ -168,8 +144,7 @@ inlay_status hold_folder(file_lock *lock, const char *folder, inlay_error *err)
     if (status == INLAY_OK)
         status = file_lock_take(lock, path_join(memory, folder, FOLDER_LOCK), &held, err);
     if (status == INLAY_OK && lock->none)
-        print_note(
-            arena_printf(memory, "the file system of '%s' has no locks: nothing keeps a second run out of it", folder));
+        watch_note(w, "the file system of '%s' has no locks: nothing keeps a second run out of it", folder);
     arena_free(memory);
     if (held)
         FAIL(err, INLAY_ERR_IO, "'%s' is in use by another run", folder);

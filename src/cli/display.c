@@ -1,0 +1,176 @@
+#include "cli/display.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/stop.h"
+#include "base/text.h"
+
+const view *const view_table[] = {
+#define VIEW(name) &view_##name,
+#include "cli/views.def"
+#undef VIEW
+    NULL,
+};
+
+void display_open(display *d, const char *job, const options *o)
+{
+    *d = (display){.o = o, .json = options_has(o, "json") && options_flag(o, "json")};
+    d->out = options_has(o, "quiet") && options_flag(o, "quiet") ? NULL : stderr;
+    for (int i = 0; view_table[i]; i++)
+        if (strcmp(view_table[i]->job, job) == 0)
+            d->v = view_table[i];
+}
+
+static void end_phase(display *d)
+{
+    if (d->open)
+        progress_end(&d->bar);
+    d->open = false;
+}
+
+void display_close(display *d)
+{
+    end_phase(d);
+    free(d->state);
+}
+
+/* ---- the observer ---- */
+
+static void on_phase(void *context, const char *what, int64_t total, const char *unit)
+{
+    display *d = context;
+
+    end_phase(d);
+    if (!what)
+        return;
+    progress_begin(&d->bar, d->out, what, (double)total, unit);
+    d->open = true;
+}
+
+static void on_progress(void *context, double done, double resumed, const char *text)
+{
+    display *d = context;
+
+    if (resumed > d->bar.resumed)
+        progress_resume(&d->bar, resumed);
+    if (text)
+        progress_update(&d->bar, done, "%s", text);
+    else
+        progress_update(&d->bar, done, NULL);
+}
+
+/* With --quiet too: that takes away how far the work is, not what is wrong with it. */
+static void on_note(void *context, const char *text)
+{
+    display *d = context;
+
+    progress_clear(&d->bar);
+    text_line(stderr, "note: %s", text);
+}
+
+static void on_left_out(void *context, const char *text)
+{
+    display *d = context;
+
+    progress_clear(&d->bar);
+    text_line(stderr, "left out: %s", text);
+}
+
+static void on_event(void *context, const char *kind, const char *json)
+{
+    display *d = context;
+    json_t *record = d->v && d->v->event ? json_loads(json, JSON_DECODE_ANY, NULL) : NULL;
+
+    if (record)
+        d->v->event(d, kind, record);
+    d->events++;
+    json_decref(record);
+}
+
+static bool on_stop(void *context)
+{
+    (void)context;
+    return stop_requested() || ferror(stdout);
+}
+
+inlay_observer display_observer(display *d)
+{
+    return (inlay_observer){.size = sizeof(inlay_observer),
+                            .context = d,
+                            .phase = on_phase,
+                            .progress = on_progress,
+                            .note = on_note,
+                            .left_out = on_left_out,
+                            .event = on_event,
+                            .stop = on_stop};
+}
+
+/* ---- the answer ---- */
+
+void display_answer(display *d, const char *text, const char *trouble)
+{
+    json_t *record = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+
+    end_phase(d);
+    if (d->json && d->v && d->v->json_end)
+        d->v->json_end(d, record, trouble);
+    else if (d->json && text)
+        puts(text);
+    else if (record && d->v && d->v->print)
+        d->v->print(d, record);
+    json_decref(record);
+}
+
+void display_line(display *d, const char *format, ...)
+{
+    arena *memory;
+    va_list args;
+
+    if (!d->out)
+        return;
+    memory = arena_new();
+    progress_clear(&d->bar);
+    va_start(args, format);
+    text_line(d->out, "%s", arena_vprintf(memory, format, args));
+    va_end(args);
+    arena_free(memory);
+}
+
+/* ---- members of a record ---- */
+
+const char *record_text(const json_t *record, const char *key)
+{
+    const char *text = json_string_value(json_object_get(record, key));
+
+    return text ? text : "";
+}
+
+double record_real(const json_t *record, const char *key)
+{
+    return json_number_value(json_object_get(record, key));
+}
+
+int64_t record_int(const json_t *record, const char *key)
+{
+    return json_integer_value(json_object_get(record, key));
+}
+
+char *record_path(const json_t *record, const char *key)
+{
+    char name[64];
+    const char *digits;
+    char *path;
+
+    snprintf(name, sizeof name, "%s_bytes", key);
+    digits = json_string_value(json_object_get(record, name));
+    if (!digits)
+        return strdup(record_text(record, key));
+    path = calloc(strlen(digits) / 2 + 1, 1);
+    for (size_t i = 0; path && digits[2 * i] && digits[2 * i + 1]; i++) {
+        const char byte[3] = {digits[2 * i], digits[2 * i + 1], '\0'};
+        path[i] = (char)strtoul(byte, NULL, 16);
+    }
+    return path;
+}
