@@ -150,3 +150,21 @@ inlay_status hold_folder(file_lock *lock, const char *folder, const inlay_observ
         FAIL(err, INLAY_ERR_IO, "'%s' is in use by another run", folder);
     return status;
 }
+
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
+{
+    const method *m;
+
+    TRY(adapter_settings(out, name, err));
+    m = method_find(name, NULL);
+    for (const option_spec *spec = m->options; spec->name; spec++)
+        if (options_has(o, spec->name) && options_given(o, spec->name)) {
+            inlay_status status = options_set(*out, spec->name, options_string(o, spec->name), "the command line", err);
+            if (status != INLAY_OK) {
+                options_free(*out);
+                *out = NULL;
+                return status;
+            }
+        }
+    return INLAY_OK;
+}

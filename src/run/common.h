@@ -57,6 +57,8 @@ inlay_status open_session(session *s, budget *room, const options *o, const inla
 /* --labels FILE; says once that there are no names where there are none. */
 inlay_status apply_labels(session *s, const options *o, const inlay_observer *w, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
+/* The method's options: its own or its preset's defaults, then what the user gave. */
+inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);
 /* Opens the budget that --memory says, or of what is free; budget_close ends it. */
 void open_budget(budget *b, const options *o);
 int choose_workers(const options *o);

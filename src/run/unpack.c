@@ -12,6 +12,8 @@ static const option_spec option_table[] = {
     OPT_TEXT("names", NULL, "A,B,...", "names of the classes, in label order; an empty name leaves the class out"),
     OPT_INT("per_class", "0", 0, 1000000000, "N", "at most so many images of each class; 0: all"),
     OPT_INT("skip", "0", 0, 1000000000, "N", "leave out the first N images of each class"),
+    OPTION_JSON,
+    OPTION_QUIET,
     {0},
 };
 

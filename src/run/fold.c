@@ -1,11 +1,10 @@
-/* inlay fold: writes an adapter into the backbone's weights. */
+/* fold: writes an adapter into the backbone's weights. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/text.h"
-#include "cli/common.h"
+#include "run/common.h"
 #include "compose/fold.h"
 
 static const option_spec option_table[] = {
@@ -20,6 +19,7 @@ static const option_spec option_table[] = {
     OPTION_PIN,
     OPTION_WORKERS,
     OPTION_FORCE,
+    OPTION_JSON,
     {0},
 };
 
@@ -77,29 +77,27 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
 
 /* What timm's model and transforms do otherwise, for lack of a key. */
 static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count,
-                                     inlay_error *err)
+                                     const inlay_observer *w, inlay_error *err)
 {
     double eps = checkpoint_timm_eps(s->b);
 
     if (fabs(eps / s->b->shape.eps - 1) > 1e-6) {
         TRY(probe_written(s, output, true, room, err));
-        fprintf(stderr,
-                "note: timm has no model with a LayerNorm epsilon of %g and takes %g: there, logits differ by up to "
-                "%.1e on the same images\n",
-                s->b->shape.eps, eps, largest_difference(before, room, count));
+        watch_note(w,
+                   "timm has no model with a LayerNorm epsilon of %g and takes %g: there, logits differ by up to "
+                   "%.1e on the same images",
+                   s->b->shape.eps, eps, largest_difference(before, room, count));
     }
     if (s->prep.crop_down)
-        fprintf(stderr, "note: where a centre crop begins at half a pixel, timm may take the other one of the two\n");
+        watch_note(w, "where a centre crop begins at half a pixel, timm may take the other one of the two");
     if (s->prep.interpolation == RESAMPLE_TF_BILINEAR)
-        fprintf(stderr,
-                "note: timm's transforms have no 'tf-bilinear': images must be prepared in another way there\n");
+        watch_note(w, "timm's transforms have no 'tf-bilinear': images must be prepared in another way there");
     if (s->prep.apply_orientation)
-        fprintf(stderr,
-                "note: the checkpoint does not say that images are turned upright first: --exif-orientation does\n");
+        watch_note(w, "the checkpoint does not say that images are turned upright first: --exif-orientation does");
     return INLAY_OK;
 }
 
-static inlay_status compare(session *s, const options *o, inlay_error *err)
+static inlay_status compare(session *s, const options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     const char *output = options_string(o, "output");
     int64_t count = PROBES * s->a->classes;
@@ -113,9 +111,10 @@ static inlay_status compare(session *s, const options *o, inlay_error *err)
         scale = fmax(scale, fabs((double)before[i]));
     if (status == INLAY_OK) {
         largest = largest_difference(before, after, count);
-        text_line(stdout, "folded '%s' into '%s': largest difference of the logits %.2e (largest logit %.2f)",
-                  options_string(o, "adapter"), output, largest, scale);
-        status = note_differences(s, output, before, after, count, err);
+        *record =
+            json_build("the answer", err, "{s:o, s:o, s:f, s:f}", "adapter", json_text(options_string(o, "adapter")),
+                       "output", json_text(output), "largest_difference", largest, "largest_logit", scale);
+        status = *record ? note_differences(s, output, before, after, count, w, err) : INLAY_ERR_FORMAT;
     }
     free(before);
     free(after);
@@ -157,7 +156,7 @@ static inlay_status check_folder(const options *o, inlay_error *err)
     return INLAY_OK;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     session s;
     file_lock lock = {.fd = -1};
@@ -166,24 +165,24 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "adapter", err));
     TRY(require(o, "output", err));
     TRY(check_folder(o, err));
-    TRY(open_session(&s, NULL, o, err));
-    status = hold_folder(&lock, options_string(o, "output"), err);
+    TRY(open_session(&s, NULL, o, w, err));
+    status = hold_folder(&lock, options_string(o, "output"), w, err);
     if (status == INLAY_OK)
         status = check_folder(o, err);
     if (status == INLAY_OK)
         status = fold_write(s.a, &s.prep, options_string(o, "output"),
                             strcmp(options_string(o, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
     if (status == INLAY_OK)
-        status = compare(&s, o, err);
+        status = compare(&s, o, w, record, err);
     if (status == INLAY_OK && (s.prep.scale_16bit || s.prep.apply_orientation))
-        fprintf(stderr, "note: a checkpoint does not say how images are read; with this one give%s%s\n",
-                s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
+        watch_note(w, "a checkpoint does not say how images are read; with this one give%s%s",
+                   s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
     file_lock_release(&lock);
     session_close(&s);
     return status;
 }
 
-const command command_fold = {
+const job job_fold = {
     .name = "fold",
     .usage = "--backbone DIR --adapter DIR --output DIR [--overwrite]",
     .summary = "write an adapter into the backbone's weights",

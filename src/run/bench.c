@@ -1,12 +1,9 @@
-/* inlay bench: what this machine makes of a backbone. */
+/* bench: what this machine makes of a backbone. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/monitor.h"
-#include "base/stop.h"
-#include "base/text.h"
-#include "cli/train_options.h"
+#include "run/common.h"
 #include "train/measure.h"
 
 #define MOST 64 /* items in a list */
@@ -38,8 +35,7 @@ typedef struct plan {
 
 static bool on_stop(void *context)
 {
-    (void)context;
-    return stop_requested();
+    return watch_stop(*(const inlay_observer *const *)context);
 }
 
 /* Adds what is not there yet: on a machine with one processor "1,0" is one item. */
@@ -108,7 +104,7 @@ static inlay_status read_plan(plan *p, const options *o, arena *memory, inlay_er
 }
 
 static inlay_status measure_one(measured *out, backbone *b, const options *o, precision prec, int threads,
-                                inlay_error *err)
+                                const inlay_observer *w, inlay_error *err)
 {
     const char *name = options_string(o, "method");
     device dev = {0};
@@ -119,7 +115,8 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
                                .batch = options_int(o, "batch_size"),
                                .runs = (int)options_int(o, "runs"),
                                .profile = options_flag(o, "profile"),
-                               .stop = on_stop};
+                               .stop = on_stop,
+                               .context = &w};
     budget room;
     inlay_status status;
 
@@ -140,102 +137,6 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
     if (dev.k)
         device_close(&dev);
     return status;
-}
-
-/* ---- showing ---- */
-
-static text_table *new_table(void)
-{
-    static const char *const titles[] = {"threads",     "peak GFLOP/s", "train img/s", "GFLOP/s", "% of peak", "memory",
-                                         "infer img/s", "GFLOP/s",      "% of peak",   "memory",  "1 image"};
-    text_table *t = text_table_new();
-
-    text_table_column(t, "precision", TEXT_LEFT);
-    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
-        text_table_column(t, titles[i], TEXT_RIGHT);
-    return t;
-}
-
-static void add_pass(text_table *t, const measured_pass *pass, double peak)
-{
-    char room[TEXT_SHORT];
-
-    text_table_cell(t, "%.1f", pass->images_per_second);
-    text_table_cell(t, "%.1f", pass->gflops);
-    text_table_cell(t, "%.0f", 100 * pass->gflops / peak);
-    text_table_cell(t, "%s", text_size(room, pass->peak_memory));
-}
-
-static void add_row(text_table *t, const char *precision_name, int threads, const measured *m)
-{
-    text_table_cell(t, "%s", precision_name);
-    text_table_cell(t, "%d", threads);
-    text_table_cell(t, "%.1f", m->peak_gflops);
-    add_pass(t, &m->training, m->peak_gflops);
-    add_pass(t, &m->inference, m->peak_gflops);
-    text_table_cell(t, "%.2f ms", 1e3 / m->single.images_per_second);
-    text_table_end_row(t);
-}
-
-static int slower_first(const void *a, const void *b)
-{
-    const program_time *left = a, *right = b;
-    double difference = right->seconds[0] + right->seconds[1] - left->seconds[0] - left->seconds[1];
-
-    return (difference > 0) - (difference < 0);
-}
-
-static void add_direction(text_table *t, const program_time *time, int direction, int64_t images)
-{
-    double seconds = time->seconds[direction], operations = time->operations[direction];
-
-    if (seconds > 0)
-        text_table_cell(t, "%.3f", 1e3 * seconds / (double)images);
-    else
-        text_table_cell(t, "-");
-    if (operations > 0)
-        text_table_cell(t, "%.1f", operations / seconds / 1e9);
-    else
-        text_table_cell(t, "-");
-}
-
-/* Where a pass's time goes, the dearest operation first. */
-static void print_times(const measured_pass *pass, const char *what, FILE *out)
-{
-    static const char *const titles[] = {"result",      "depth",   "forward ms", "GFLOP/s",
-                                         "backward ms", "GFLOP/s", "% of time"};
-    text_table *t = text_table_new();
-    double total = 0;
-
-    text_table_column(t, "operation", TEXT_LEFT);
-    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
-        text_table_column(t, titles[i], TEXT_RIGHT);
-    qsort(pass->times, (size_t)pass->time_count, sizeof *pass->times, slower_first);
-    for (int i = 0; i < pass->time_count; i++)
-        total += pass->times[i].seconds[0] + pass->times[i].seconds[1];
-    for (int i = 0; i < pass->time_count; i++) {
-        const program_time *time = &pass->times[i];
-        text_table_cell(t, "%s", time->name);
-        text_table_cell(t, "%lld x %lld", (long long)time->rows, (long long)time->cols);
-        text_table_cell(t, "%lld", (long long)time->depth);
-        add_direction(t, time, 0, pass->images);
-        add_direction(t, time, 1, pass->images);
-        text_table_cell(t, "%.1f", 100 * (time->seconds[0] + time->seconds[1]) / total);
-        text_table_end_row(t);
-    }
-    fprintf(out, "\n%s, for each image:\n", what);
-    text_table_print(t, 0, out);
-    text_table_free(t);
-}
-
-static void print_profile(const char *precision_name, int threads, const measured *m, FILE *out)
-{
-    char what[64];
-
-    snprintf(what, sizeof what, "%s, threads %d, training", precision_name, threads);
-    print_times(&m->training, what, out);
-    snprintf(what, sizeof what, "%s, threads %d, inference", precision_name, threads);
-    print_times(&m->inference, what, out);
 }
 
 static json_t *times_array(const measured_pass *pass, inlay_error *err)
@@ -274,80 +175,54 @@ static json_t *row_object(const char *precision_name, int threads, const measure
         pass_object(&m->inference, m->peak_gflops, err), "latency_seconds", 1 / m->single.images_per_second);
 }
 
-static void introduce(const backbone *b, const options *o, const monitor_machine *machine, const kernels *k, FILE *out)
+static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, const inlay_observer *w,
+                             inlay_error *err)
 {
-    text_line(out, "%s, %d processors, kernels %s", machine->cpu, machine->processors, k->name);
-    text_line(out, "'%s', %s, batch %lld, best of %lld", b->path, options_string(o, "method"),
-              (long long)options_int(o, "batch_size"), (long long)options_int(o, "runs"));
-}
-
-static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_t *results, text_table *table,
-                             FILE *profile, inlay_error *err)
-{
-    FILE *out = progress_stream(o);
-    int total = p->precision_count * p->thread_count, done = 0;
-    progress bar = {0};
+    int total = p->precision_count * p->thread_count;
     inlay_status status = INLAY_OK;
 
-    progress_begin(&bar, out, "measuring", total, "settings");
+    watch_phase(w, "measuring", total, "settings");
     for (int i = 0; i < total && status == INLAY_OK; i++) {
-        int precision_ = i / p->thread_count, threads = p->threads[i % p->thread_count];
+        int of = i / p->thread_count, threads = p->threads[i % p->thread_count];
         measured m = {0};
-        progress_update(&bar, done, "%s, threads %d", p->names[precision_], threads);
-        status = measure_one(&m, b, o, p->precisions[precision_], threads, err);
+        watch_progress(w, i, 0, "%s, threads %d", p->names[of], threads);
+        status = measure_one(&m, b, o, p->precisions[of], threads, w, err);
         if (status == INLAY_OK) {
-            json_t *row = row_object(p->names[precision_], threads, &m, err);
+            json_t *row = row_object(p->names[of], threads, &m, err);
             status = row ? INLAY_OK : INLAY_ERR_FORMAT;
             json_array_append_new(results, row);
-            add_row(table, p->names[precision_], threads, &m);
-            if (m.training.times)
-                print_profile(p->names[precision_], threads, &m, profile);
-            progress_update(&bar, ++done, NULL);
+            watch_progress(w, i + 1, 0, NULL);
         }
         measured_free(&m);
     }
-    progress_end(&bar);
+    watch_end(w);
     return status;
 }
 
-static inlay_status run_on(backbone *b, const plan *p, const options *o, inlay_error *err)
+static inlay_status run_on(backbone *b, const plan *p, const options *o, const inlay_observer *w, json_t **record,
+                           inlay_error *err)
 {
     json_t *results = json_array();
-    text_table *table = new_table();
     monitor_machine machine;
     const kernels *k;
-    char *text = NULL;
-    size_t length = 0;
-    FILE *profile = open_memstream(&text, &length);
-    inlay_status status =
-        profile ? kernels_choose(&k, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory for the profile");
+    inlay_status status = kernels_choose(&k, err);
 
     monitor_describe(&machine);
-    stop_install();
     if (status == INLAY_OK)
-        status = run_plan(p, b, o, results, table, profile, err);
-    if (profile)
-        fclose(profile);
-    if (status == INLAY_OK && options_flag(o, "json")) {
-        json_t *root = json_build("the answer", err, "{s:o, s:i, s:s, s:o, s:s, s:I, s:I, s:O}", "processor",
-                                  json_text(machine.cpu), "processors", machine.processors, "kernels", k->name,
-                                  "backbone", json_text(b->path), "method", options_string(o, "method"), "batch_size",
-                                  (json_int_t)options_int(o, "batch_size"), "runs", (json_int_t)options_int(o, "runs"),
-                                  "results", results);
-        status = root ? json_print(root, stdout, "the answer", err) : INLAY_ERR_FORMAT;
-        json_decref(root);
-    } else if (status == INLAY_OK) {
-        introduce(b, o, &machine, k, stdout);
-        text_table_print(table, 0, stdout);
-        fputs(text, stdout);
+        status = run_plan(p, b, o, results, w, err);
+    if (status == INLAY_OK) {
+        *record = json_build("the answer", err, "{s:o, s:i, s:s, s:o, s:s, s:I, s:I, s:O}", "processor",
+                             json_text(machine.cpu), "processors", machine.processors, "kernels", k->name, "backbone",
+                             json_text(b->path), "method", options_string(o, "method"), "batch_size",
+                             (json_int_t)options_int(o, "batch_size"), "runs", (json_int_t)options_int(o, "runs"),
+                             "results", results);
+        status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
     }
-    free(text);
     json_decref(results);
-    text_table_free(table);
     return status;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     arena *memory = arena_new();
     backbone *b = NULL;
@@ -359,13 +234,13 @@ static inlay_status run(options *o, inlay_error *err)
     if (status == INLAY_OK)
         status = backbone_open(&b, options_string(o, "backbone"), options_int(o, "image_size"), err);
     if (status == INLAY_OK)
-        status = run_on(b, &p, o, err);
+        status = run_on(b, &p, o, w, record, err);
     backbone_close(b);
     arena_free(memory);
     return status;
 }
 
-const command command_bench = {
+const job job_bench = {
     .name = "bench",
     .usage =
         "--backbone DIR|FILE [--method adapter_plus] [--batch-size 32] [--threads 1,0] [--precision f32,auto] [--json]",
@@ -375,6 +250,6 @@ const command command_bench = {
                "meanwhile, and what the processor does at best when it multiplies registers only. The machine should "
                "do nothing else.",
     .options = option_table,
-    .method_options = true,
+    .takes_method = true,
     .run = run,
 };
