@@ -1,7 +1,8 @@
 /* Inlay: tunes, studies, merges and serves adapters on frozen pre-trained transformers.
  *
- * The public C API. Handles are opaque; every call that can fail returns an inlay_status and fills an inlay_error.
- * Usable from C++. Nothing in the library prints, exits or aborts on bad input. */
+ * The public C API, with everything that the command does: docs/library.md is a tour, examples/ has programs. Handles
+ * are opaque; structures that may grow begin with their size; every call that can fail returns an inlay_status and
+ * fills an inlay_error. Usable from C++. Nothing in the library prints, exits or aborts on bad input. */
 #ifndef INLAY_INLAY_H
 #define INLAY_INLAY_H
 
@@ -56,56 +57,97 @@ INLAY_API const char *inlay_version(void);
 /* The kinds of images that this build reads: "JPEG, PNG, ...". */
 INLAY_API const char *inlay_image_formats(void);
 
-/* ---- classifying images ---- *
+/* ---- backbones ---- *
  *
- *     inlay_error err;
- *     inlay_model *model;
- *     inlay_model_options options = {.backbone = "vit_tiny_patch16_224", .adapter = "run"};
+ * A backbone is a frozen pre-trained transformer, read from a checkpoint. It is counted, never changed once it is open,
+ * and may be used by several threads and sessions, which share its weights and what is made of them. */
+typedef struct inlay_backbone inlay_backbone;
+
+typedef struct inlay_backbone_options {
+    size_t size;         /* sizeof(inlay_backbone_options) */
+    int image_size;      /* side of its input in pixels; 0: `adapter`'s, else the checkpoint's */
+    const char *adapter; /* folder of an adapter whose input size is taken; NULL: none */
+} inlay_backbone_options;
+
+/* Opens a folder with model.safetensors and config.json, or a file. `how` NULL: as the checkpoint has it. The caller
+ * holds it until inlay_backbone_release. */
+INLAY_API inlay_status inlay_backbone_open(inlay_backbone **out, const char *path, const inlay_backbone_options *how,
+                                           inlay_error *err);
+INLAY_API inlay_backbone *inlay_backbone_retain(inlay_backbone *b);
+INLAY_API void inlay_backbone_release(inlay_backbone *b); /* NULL is accepted */
+
+/* ---- sessions: adapters that answer ---- *
+ *
+ *     inlay_session *s;
+ *     inlay_input photo = {.size = sizeof photo, .kind = INLAY_INPUT_FILE, .name = "photo.jpg"};
  *     inlay_prediction top[5];
  *     int found;
- *     if (inlay_model_open(&model, &options, &err) != INLAY_OK ||
- *         inlay_model_classify_file(model, "photo.jpg", top, 5, &found, &err) != INLAY_OK)
- *         complain(err.message);
- *     inlay_model_close(model);
+ *     if (inlay_session_open(&s, backbone, NULL, &err) == INLAY_OK &&
+ *         inlay_session_load(s, "pets", "runs/pets", &err) == INLAY_OK &&
+ *         inlay_session_classify(s, "pets", &photo, top, 5, &found, &err) == INLAY_OK)
+ *         puts(inlay_session_label(s, "pets", top[0].index));
  *
- * A model is used by one thread at a time; several models may live side by side. */
-typedef struct inlay_model inlay_model;
+ * A session is used by one thread at a time; several may live side by side on one backbone. Adapters are loaded and
+ * dropped while it runs. Where an adapter is named, NULL means the checkpoint's own head. */
+typedef struct inlay_session inlay_session;
 
-typedef struct inlay_model_options {
-    const char *backbone;  /* folder with model.safetensors and config.json, or a file */
-    const char *adapter;   /* adapter folder; NULL: the checkpoint's own head */
-    const char *precision; /* "f32", "bf16", "int8"; NULL or "auto": bf16 where the processor has it */
+typedef struct inlay_session_options {
+    size_t size;           /* sizeof(inlay_session_options) */
+    const char *precision; /* "f32", "bf16", "int8"; NULL or "auto": what is fastest here of f32 and bf16 */
     int threads;           /* 0: all processors */
-    int image_size;        /* 0: as the adapter or the checkpoint has it */
-    bool force_backbone;   /* take an adapter although it was trained on another backbone */
-} inlay_model_options;
+    int batch;             /* images that are computed at a time; 0: 16. Answers do not depend on it */
+    bool force_backbone;   /* take adapters although they were trained on another backbone */
+} inlay_session_options;
+
+/* The session holds the backbone until it is closed. `how` NULL: zeros. */
+INLAY_API inlay_status inlay_session_open(inlay_session **out, inlay_backbone *b, const inlay_session_options *how,
+                                          inlay_error *err);
+INLAY_API void inlay_session_close(inlay_session *s); /* NULL is accepted */
+
+/* Loads an adapter from its folder under a name of the caller's, which no other may have. */
+INLAY_API inlay_status inlay_session_load(inlay_session *s, const char *name, const char *folder, inlay_error *err);
+INLAY_API inlay_status inlay_session_drop(inlay_session *s, const char *name, inlay_error *err);
+INLAY_API int inlay_session_count(const inlay_session *s);                   /* adapters that are loaded */
+INLAY_API const char *inlay_session_name(const inlay_session *s, int index); /* NULL: there is none */
+
+/* What an adapter's input and output are; 0 and NULL where there is no such adapter or class. The label is valid until
+ * the adapter is dropped. */
+INLAY_API int inlay_session_classes(const inlay_session *s, const char *adapter);
+INLAY_API const char *inlay_session_label(const inlay_session *s, const char *adapter, int index);
+INLAY_API int inlay_session_features(const inlay_session *s); /* length of a feature vector */
+INLAY_API int inlay_session_height(const inlay_session *s);   /* of the input, in pixels */
+INLAY_API int inlay_session_width(const inlay_session *s);
+
+typedef enum inlay_input_kind {
+    INLAY_INPUT_FILE,       /* an image file: `name` is its path */
+    INLAY_INPUT_ENCODED,    /* the `bytes` bytes of an image file at `data` */
+    INLAY_INPUT_IMAGE,      /* RGB u8 [height, width, 3] at `data`: resized and cropped as a file's would be */
+    INLAY_INPUT_PIXELS_U8,  /* RGB u8 of the input's size, [height, width, 3]: taken as it is */
+    INLAY_INPUT_PIXELS_F32, /* the same in f32, 0..255 */
+} inlay_input_kind;
+
+typedef struct inlay_input {
+    size_t size; /* sizeof(inlay_input) */
+    inlay_input_kind kind;
+    const char *name; /* a path, or what the input is called in messages; NULL: its number */
+    const void *data;
+    size_t bytes;
+    int width, height; /* of INLAY_INPUT_IMAGE */
+} inlay_input;
+
+/* logits [count, classes] and features [count, features] of `count` inputs; either may be NULL. An input's answer does
+ * not depend on the others. An error names the input; a logit that is not finite is one (INLAY_ERR_FORMAT). */
+INLAY_API inlay_status inlay_session_run(inlay_session *s, const char *adapter, const inlay_input *inputs, int count,
+                                         float *logits, float *features, inlay_error *err);
 
 typedef struct inlay_prediction {
-    int index;         /* class */
-    const char *label; /* its name, NULL when none is known; valid until the model is closed */
-    float probability, logit;
+    int index;                /* class */
+    float probability, logit; /* its softmax and what it is made of */
 } inlay_prediction;
 
-/* Opens a model; *out is closed with inlay_model_close. */
-INLAY_API inlay_status inlay_model_open(inlay_model **out, const inlay_model_options *options, inlay_error *err);
-INLAY_API void inlay_model_close(inlay_model *model); /* NULL is accepted */
-
-INLAY_API int inlay_model_classes(const inlay_model *model);
-INLAY_API const char *inlay_model_label(const inlay_model *model, int index); /* NULL when there is none */
-/* Height of the input in pixels. */
-INLAY_API int inlay_model_image_size(const inlay_model *model);
-/* Its width: the same number unless the checkpoint is for oblong images. */
-INLAY_API int inlay_model_image_width(const inlay_model *model);
-
-/* The `room` most probable classes of an image file, most probable first; *found = how many were written. Here and
- * below, a logit that is not finite is an error (INLAY_ERR_FORMAT) that names the image and, where there is one, the
- * first tensor that is not finite. */
-INLAY_API inlay_status inlay_model_classify_file(inlay_model *model, const char *path, inlay_prediction *top, int room,
-                                                 int *found, inlay_error *err);
-/* Logits [count, classes] of images that have the input's size already: pixels u8 RGB [count, size, width, 3]; mean and
- * std are applied inside. An image's logits do not depend on the others. */
-INLAY_API inlay_status inlay_model_logits(inlay_model *model, const uint8_t *pixels, int count, float *logits,
-                                          inlay_error *err);
+/* The `room` most probable classes of one input, most probable first; *found: how many were written. */
+INLAY_API inlay_status inlay_session_classify(inlay_session *s, const char *adapter, const inlay_input *input,
+                                              inlay_prediction *top, int room, int *found, inlay_error *err);
 
 /* ---- jobs: everything that the command `inlay` does ---- *
  *

@@ -135,10 +135,11 @@ typedef struct backbone {
 } backbone;
 
 typedef struct build_request {
-    value pixels;     /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
-    bool training;    /* stochastic depth and dropout are on */
-    double drop_path; /* its rate at the last block; grows linearly from 0 at the first */
-    double dropout;   /* behind the embeddings, and behind activation and second layer of each feed-forward part */
+    value pixels;            /* [1, height * width * channels] a sample, u8 or f32 in 0..255 */
+    const float *mean, *std; /* of p / 255, a value a channel; NULL: as the checkpoint has it */
+    bool training;           /* stochastic depth and dropout are on */
+    double drop_path;        /* its rate at the last block; grows linearly from 0 at the first */
+    double dropout; /* behind the embeddings, and behind activation and second layer of each feed-forward part */
     const site_hooks *hooks;        /* NULL: nobody listens */
     param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
     bool keep_blocks;               /* every block's output is kept for reading */

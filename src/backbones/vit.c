@@ -73,7 +73,8 @@ static value embed(builder *s)
     const vit_state *state = s->b->state;
     graph *g = s->g;
     value x = graph_patchify(g, s->request->pixels, shape->height, shape->image_width, shape->channels, shape->patch,
-                             s->b->input.mean, s->b->input.std);
+                             s->request->mean ? s->request->mean : s->b->input.mean,
+                             s->request->std ? s->request->std : s->b->input.std);
 
     x = graph_linear(g, x, get(s, "patch_embed.proj.weight"), get(s, "patch_embed.proj.bias"), 0, 0);
     x = reach(s, SITE_PATCHES, -1, x);

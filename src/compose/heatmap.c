@@ -77,7 +77,8 @@ static inlay_status measure(drawing *d, const dataset *set, int layer, void *pix
                              .pixel_type = preprocess_pixel_type(&s->prep),
                              .skip_layers = s->skip_layers,
                              .skipped = s->skipped,
-
+                             .mean = s->prep.mean,
+                             .std = s->prep.std,
                              .keep_blocks = true};
     program_request plan = {.dev = &s->dev, .max_batch = 1};
 

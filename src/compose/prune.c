@@ -74,8 +74,13 @@ static inlay_status prepare(measuring *t, inlay_error *err)
 {
     const prune_request *q = t->q;
     session *s = q->s;
-    model_request request = {
-        .dev = &s->dev, .b = s->b, .a = s->a, .prec = s->prec, .pixel_type = preprocess_pixel_type(&s->prep)};
+    model_request request = {.dev = &s->dev,
+                             .b = s->b,
+                             .a = s->a,
+                             .prec = s->prec,
+                             .pixel_type = preprocess_pixel_type(&s->prep),
+                             .mean = s->prep.mean,
+                             .std = s->prep.std};
     program_request plan = {.dev = &s->dev, .max_batch = q->batch};
     size_t most = 0;
 

@@ -34,6 +34,8 @@ static dtype weight_type(const model_request *q)
 static build_result build_one(model *m, const model_request *q, const adapter *a)
 {
     build_request request = {.pixels = m->pixels,
+                             .mean = q->mean,
+                             .std = q->std,
                              .training = q->training,
                              .drop_path = q->drop_path,
                              .dropout = q->backbone_dropout,
@@ -95,6 +97,8 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
         m->loss = training_loss(m, q);
         m->task_logits[0] = m->logits;
     }
+    if (q->features)
+        graph_keep(m->g, m->features);
     m->classes = m->g->values[m->logits].cols;
     graph_finish(m->g);
     return INLAY_OK;
@@ -252,14 +256,24 @@ inlay_status plan_inference(budget *room, graph *g, const program_request *reque
     return budget_check(room, err);
 }
 
+static const value *wanted_values(const model *m, bool features)
+{
+    value *wanted = ARENA_ARRAY(m->g->memory, value, m->task_count + 1);
+
+    memcpy(wanted, m->task_logits, (size_t)m->task_count * sizeof *wanted);
+    if (features)
+        wanted[m->task_count] = m->features;
+    return wanted;
+}
+
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err)
 {
     program_request plan = {.dev = request->dev, .max_batch = batch};
 
     *out = (predictor){.batch = batch, .dev = request->dev, .b = request->b, .a = request->a, .tasks = request->tasks};
     TRY(model_build(&out->m, request, err));
-    plan.wanted = out->m.task_logits;
-    plan.wanted_count = out->m.task_count;
+    plan.wanted = wanted_values(&out->m, request->features);
+    plan.wanted_count = out->m.task_count + request->features;
     if (request->room)
         TRY(plan_inference(request->room, out->m.g, &plan, err));
     return program_new(&out->p, out->m.g, &plan, err);
@@ -290,6 +304,16 @@ void predictor_logits(const predictor *p, int task, int64_t count, float *logits
 {
     device_get_f32(p->dev, logits, program_value(p->p, p->m.task_logits[task], count).data,
                    count * predictor_classes(p, task));
+}
+
+void predictor_features(const predictor *p, int64_t count, float *features)
+{
+    mat x = program_value(p->p, p->m.features, count);
+
+    for (int64_t r = 0; r < x.rows; r++) {
+        const char *row = (const char *)x.data + (size_t)(r * x.stride) * dtype_size(x.type);
+        dtype_to_f32(features + r * x.cols, row, x.type, (size_t)x.cols);
+    }
 }
 
 void predictor_run(predictor *p, int64_t count, float *logits)

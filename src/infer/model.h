@@ -22,6 +22,8 @@ typedef struct model_request {
     int task_count;
     precision prec;
     dtype pixel_type;
+    const float *mean, *std; /* of p / 255, a value a channel; NULL: as the checkpoint has it */
+    bool features;           /* they are read from a predictor as well */
     bool training;
     double drop_path, backbone_dropout, label_smoothing;
     bool keep_blocks;
@@ -69,6 +71,8 @@ void predictor_run(predictor *p, int64_t count, float *logits);
 /* The same in two steps, for models of several tasks. */
 void predictor_forward(predictor *p, int64_t count);
 void predictor_logits(const predictor *p, int task, int64_t count, float *logits);
+/* Features [count, width] of its first `count` images, where the request asked for them. */
+void predictor_features(const predictor *p, int64_t count, float *features);
 int64_t predictor_classes(const predictor *p, int task);
 /* The first parameter of `a` with a value that is not finite; NULL: none. */
 const char *adapter_not_finite(const adapter *a, const device *d);

@@ -8,7 +8,7 @@
 
 /* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the
  * checkpoint's own, of which alone the sides may differ. */
-static int64_t recorded_size(const char *folder)
+int64_t session_recorded_size(const char *folder)
 {
     char path[4096];
     json_t *root;
@@ -83,13 +83,6 @@ static inlay_status recorded_preprocessing(session *s, const session_request *q,
     return status;
 }
 
-/* The graph normalises as the preprocessing says, whatever the checkpoint's configuration has become. */
-static void take_normalisation(session *s)
-{
-    memcpy(s->b->input.mean, s->prep.mean, sizeof s->prep.mean);
-    memcpy(s->b->input.std, s->prep.std, sizeof s->prep.std);
-}
-
 static inlay_status check_skip(const session *s, const adapter *a, const char *folder, inlay_error *err)
 {
     if ((s->skip_layers > 0 || s->skipped) && !adapter_can_skip(a))
@@ -110,11 +103,12 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
         void *recorded = NULL;
         preprocess prep;
         inlay_status status;
-        if (i > 0 && !q->image_size && recorded_size(folders[i]) != recorded_size(folders[0]))
+        if (i > 0 && !q->image_size && session_recorded_size(folders[i]) != session_recorded_size(folders[0]))
             FAIL(err, INLAY_ERR_USAGE,
                  "adapters '%s' and '%s' were trained with different preprocessing and cannot answer together: images "
                  "of %lld and %lld pixels",
-                 folders[0], folders[i], (long long)recorded_size(folders[0]), (long long)recorded_size(folders[i]));
+                 folders[0], folders[i], (long long)session_recorded_size(folders[0]),
+                 (long long)session_recorded_size(folders[i]));
         TRY(adapter_load(&s->adapters[i], folders[i], s->b, q->force_backbone, &recorded, err));
         s->adapter_count = i + 1;
         status = recorded_preprocessing(s, q, folders[i], recorded, &prep, err);
@@ -138,7 +132,6 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
                     folders[i], s->adapters[i]->name);
     }
     s->a = s->adapters[0];
-    take_normalisation(s);
     return INLAY_OK;
 }
 
@@ -157,6 +150,20 @@ static inlay_status read_skipped(session *s, const session_request *request, inl
     return layers_read("skip_layers", request->skip_list, depth, s->skipped, err);
 }
 
+static inlay_status open_backbone(session *s, const session_request *request, int64_t size, inlay_error *err)
+{
+    s->shared = request->shared != NULL;
+    if (!s->shared)
+        return backbone_open(&s->b, request->backbone, size, err);
+    s->b = request->shared;
+    if (size && (s->b->shape.height != size || s->b->shape.image_width != size))
+        FAIL(err, INLAY_ERR_USAGE,
+             "'%s' was trained with images of %lld x %lld pixels and the backbone is open for %lld x %lld",
+             request->adapter, (long long)size, (long long)size, (long long)s->b->shape.height,
+             (long long)s->b->shape.image_width);
+    return INLAY_OK;
+}
+
 inlay_status session_open(session *s, const session_request *request, inlay_error *err)
 {
     const char *const *folders = request->adapters ? request->adapters : &request->adapter;
@@ -166,8 +173,8 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
 
     *s = (session){.skip_layers = request->skip_layers, .room = request->room};
     if (count && !size)
-        size = recorded_size(folders[0]);
-    status = backbone_open(&s->b, request->backbone, size, err);
+        size = session_recorded_size(folders[0]);
+    status = open_backbone(s, request, size, err);
     if (status == INLAY_OK && (s->skip_layers || request->skip_list) && !count)
         status = error_set(err, INLAY_ERR_USAGE, "skip_layers: there is no adapter of which layers could be skipped");
     if (status == INLAY_OK)
@@ -189,14 +196,15 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
 
 void session_close(session *s)
 {
-    if (s->b && s->dev.k)
+    if (s->b && s->dev.k && !s->shared)
         for (int i = 0; i < s->b->param_count; i++)
             param_release(s->b->params[i], &s->dev);
     for (int i = 0; i < s->adapter_count; i++)
         adapter_free(s->adapters[i], s->dev.k ? &s->dev : NULL);
     free(s->adapters);
     free(s->skipped);
-    backbone_close(s->b);
+    if (!s->shared)
+        backbone_close(s->b);
     if (s->dev.k)
         device_close(&s->dev);
     *s = (session){0};
@@ -204,11 +212,20 @@ void session_close(session *s)
 
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err)
 {
+    return session_predictor_of(s, batch, preprocess_pixel_type(&s->prep), false, out, err);
+}
+
+inlay_status session_predictor_of(session *s, int64_t batch, dtype pixel_type, bool features, predictor *out,
+                                  inlay_error *err)
+{
     model_request request = {.dev = &s->dev,
                              .b = s->b,
                              .a = s->a,
                              .prec = s->prec,
-                             .pixel_type = preprocess_pixel_type(&s->prep),
+                             .pixel_type = pixel_type,
+                             .mean = s->prep.mean,
+                             .std = s->prep.std,
+                             .features = features,
                              .skip_layers = s->skip_layers,
                              .skipped = s->skipped,
                              .room = s->room};

@@ -7,6 +7,7 @@
 
 typedef struct session_request {
     const char *backbone;
+    backbone *shared;            /* one that is open already: it is used and stays open; NULL: `backbone` is opened */
     const char *adapter;         /* NULL: the checkpoint's own head */
     const char *const *adapters; /* several that answer for the same images, in place of `adapter`; NULL: none */
     int adapter_count;
@@ -23,7 +24,8 @@ typedef struct session_request {
 typedef struct session {
     device dev;
     backbone *b;
-    adapter *a; /* the first; NULL: the checkpoint's own head */
+    bool shared; /* it stays open */
+    adapter *a;  /* the first; NULL: the checkpoint's own head */
     adapter **adapters;
     int adapter_count;
     int skip_layers;
@@ -37,6 +39,11 @@ typedef struct session {
 inlay_status session_open(session *s, const session_request *request, inlay_error *err);
 void session_close(session *s);
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
+/* The same of pixels of a type, and with features. */
+inlay_status session_predictor_of(session *s, int64_t batch, dtype pixel_type, bool features, predictor *out,
+                                  inlay_error *err);
+/* The side of the input that an adapter was trained with; 0: the checkpoint's own, or there is no such folder. */
+int64_t session_recorded_size(const char *folder);
 int session_tasks(const session *s);       /* one for each adapter; the checkpoint's own head is one too */
 int64_t session_classes(const session *s); /* of the first task */
 int64_t session_task_classes(const session *s, int task);
