@@ -237,22 +237,22 @@ int inlay_session_count(const inlay_session *s)
     return count;
 }
 
-int inlay_session_classes(const inlay_session *s, const char *adapter)
+int inlay_session_classes(const inlay_session *s, const char *name)
 {
-    const loaded *l = find(s, adapter);
+    const loaded *l = find(s, name);
 
     if (l)
         return (int)session_classes(&l->s);
-    return adapter ? 0 : (int)s->b->b->shape.classes;
+    return name ? 0 : (int)s->b->b->shape.classes;
 }
 
-const char *inlay_session_label(const inlay_session *s, const char *adapter, int index)
+const char *inlay_session_label(const inlay_session *s, const char *name, int index)
 {
-    const loaded *l = find(s, adapter);
+    const loaded *l = find(s, name);
 
     if (l)
         return session_label(&l->s, index);
-    if (adapter || !s->b->b->labels || index < 0 || index >= s->b->b->shape.classes)
+    if (name || !s->b->b->labels || index < 0 || index >= s->b->b->shape.classes)
         return NULL;
     return s->b->b->labels[index];
 }
@@ -362,7 +362,7 @@ static inlay_status run_all(const inlay_session *s, loaded *l, const inlay_input
     return INLAY_OK;
 }
 
-inlay_status inlay_session_run(inlay_session *s, const char *adapter, const inlay_input *inputs, int count,
+inlay_status inlay_session_run(inlay_session *s, const char *name, const inlay_input *inputs, int count,
                                float *logits, float *features, inlay_error *err)
 {
     loaded *l;
@@ -371,7 +371,7 @@ inlay_status inlay_session_run(inlay_session *s, const char *adapter, const inla
 
     if (count < 0)
         FAIL(err, INLAY_ERR_USAGE, "%d inputs cannot be answered", count);
-    TRY(demand(s, adapter, &l, err));
+    TRY(demand(s, name, &l, err));
     if (!logits) {
         room = memory_array(count, size_product(session_classes(&l->s), sizeof *room));
         if (!room)
@@ -382,7 +382,7 @@ inlay_status inlay_session_run(inlay_session *s, const char *adapter, const inla
     return status;
 }
 
-inlay_status inlay_session_classify(inlay_session *s, const char *adapter, const inlay_input *input,
+inlay_status inlay_session_classify(inlay_session *s, const char *name, const inlay_input *input,
                                     inlay_prediction *top, int room, int *found, inlay_error *err)
 {
     loaded *l;
@@ -394,7 +394,7 @@ inlay_status inlay_session_classify(inlay_session *s, const char *adapter, const
     *found = 0;
     if (room < 1)
         FAIL(err, INLAY_ERR_USAGE, "room for at least one prediction is needed");
-    TRY(demand(s, adapter, &l, err));
+    TRY(demand(s, name, &l, err));
     classes = (int)session_classes(&l->s);
     logits = memory_array(2 * (int64_t)classes, sizeof *logits);
     order = memory_array(classes, sizeof *order);
