@@ -1,13 +1,9 @@
-/* Trains an adapter with progress and a stop, then classifies an image from memory.
- *
- *     train_and_classify BACKBONE DATA OUTPUT IMAGE [EPOCHS]
- *
- * Ctrl-C stops the training in good order; the same command goes on from there. */
+/* Trains an adapter with progress and a stop, then classifies an image from memory. Ctrl-C stops the training in good
+ * order; the same command goes on from there. usage: train_and_classify BACKBONE DATA OUTPUT IMAGE [EPOCHS] */
 #include <inlay/inlay.h>
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 static volatile sig_atomic_t interrupted;
 
@@ -32,12 +28,6 @@ static void on_event(void *context, const char *kind, const char *json)
 {
     (void)context;
     fprintf(stderr, "\n%s: %s\n", kind, json);
-}
-
-static int fail(const inlay_error *err)
-{
-    fprintf(stderr, "\n%s\n", err->message);
-    return err->code == INLAY_ERR_INTERRUPTED ? 130 : 1;
 }
 
 static void *read_file(const char *path, size_t *size)
@@ -100,7 +90,9 @@ int main(int argc, char **argv)
         return 2;
     }
     signal(SIGINT, on_signal);
-    if (train(argv, argc > 5 ? argv[5] : "10", &err) != INLAY_OK || classify(argv, &err) != INLAY_OK)
-        return fail(&err);
+    if (train(argv, argc > 5 ? argv[5] : "10", &err) != INLAY_OK || classify(argv, &err) != INLAY_OK) {
+        fprintf(stderr, "\n%s\n", err.message);
+        return err.code == INLAY_ERR_INTERRUPTED ? 130 : 1;
+    }
     return 0;
 }

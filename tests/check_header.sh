@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 library=$1
 
-printf '#include "inlay/inlay.h"\nint main(void) { inlay_model *m = 0; inlay_model_close(m); return 0; }\n' >"${TMPDIR:-/tmp}/inlay-header-$$.c"
+printf '#include "inlay/inlay.h"\nint main(void) { inlay_session *s = 0; inlay_session_close(s); return 0; }\n' >"${TMPDIR:-/tmp}/inlay-header-$$.c"
 trap 'rm -f "${TMPDIR:-/tmp}/inlay-header-$$.c"' EXIT
 cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only "${TMPDIR:-/tmp}/inlay-header-$$.c"
 if command -v c++ >/dev/null 2>&1; then
