@@ -35,12 +35,12 @@ tsan:
 	@cmake --build build/$@ --target $(THREADED)
 	@tools/run-tests.sh build/$@ -R "^($$(echo $(THREADED) | tr ' ' '|'))\$$"
 
-# Hours of kills, failing calls and full disks, each followed by --resume; SECONDS_OF_IT=60 is the short form.
+# Kills, failing calls and full disks, each followed by --resume; SECONDS_OF_IT=60 is the short form, SEED repeats a draw.
 SECONDS_OF_IT ?= 3600
 torture:
 	@tools/install-deps.sh build test torture
 	@$(MAKE) --no-print-directory all TESTS=ON
-	@tests/torture/torture.sh $(BUILD) $(SECONDS_OF_IT)
+	@tests/torture/torture.sh $(BUILD) $(SECONDS_OF_IT) $(SEED)
 
 # Every parser of outside data under libFuzzer and the sanitizers.
 FUZZ_SECONDS ?= 60

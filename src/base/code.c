@@ -64,14 +64,16 @@ inlay_status code_identity(char hex[65], inlay_error *err)
     char *text = NULL;
     size_t length = 0;
     FILE *out = open_memstream(&text, &length);
-    inlay_status status;
+    bool good;
 
     if (!out)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory");
     dl_iterate_phdr(describe, out);
-    status = fclose(out) == 0 ? bytes_sha256(text, length, hex, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");
+    good = fclose(out) == 0;
+    if (good)
+        bytes_sha256(text, length, hex);
     free(text);
-    return status;
+    return good ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory");
 }
 
 /* The other process: it answers into the pipe, says nothing else, and ends as no handler of ours would let it. */

@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <openssl/evp.h>
+/* The digest itself, which takes no memory: libcrypto 3 crashes in EVP_Digest where there is none left for its tables.
+ */
+#define OPENSSL_API_COMPAT 10101
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,16 +21,16 @@ inlay_status file_error(inlay_error *err, const char *verb, const char *path)
     FAIL(err, code, "cannot %s '%s': %s", verb, path, strerror(errno));
 }
 
-/* What says nothing about the file: the same call may work a moment later. */
+/* What is not about the file of that name: the same call may work a moment later. */
 static bool is_passing(int cause)
 {
-    static const int causes[] = {EMFILE, ENFILE,    ENOBUFS, EAGAIN, EINTR,    EIO,
-                                 ESTALE, ETIMEDOUT, EBUSY,   ENODEV, EREMOTEIO};
+    static const int lasting[] = {ENOENT, ENOTDIR, EACCES, EPERM,     ELOOP, ENAMETOOLONG,
+                                  EISDIR, ENXIO,   EINVAL, EOVERFLOW, EFBIG};
 
-    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
-        if (causes[i] == cause)
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+        if (lasting[i] == cause)
+            return false;
+    return true;
 }
 
 /* file_error for what is read. */
@@ -36,7 +39,7 @@ static inlay_status read_error(inlay_error *err, const char *verb, const char *p
     bool passing = is_passing(errno);
     inlay_status status = file_error(err, verb, path);
 
-    if (!passing)
+    if (!passing || status == INLAY_ERR_NOMEM)
         return status;
     if (err)
         err->code = INLAY_ERR_SYSTEM;
@@ -180,7 +183,7 @@ static inlay_status read_to_end(int fd, const char *path, size_t limit, char **d
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return file_error(err, "read", path);
+            return read_error(err, "read", path);
         if (got == 0)
             return INLAY_OK;
         *size += (size_t)got;
@@ -412,7 +415,7 @@ bool file_exists(const char *path)
 {
     struct stat info;
 
-    return stat(path, &info) == 0;
+    return stat(path, &info) == 0 || is_passing(errno); /* nothing is written over that could be there */
 }
 
 bool file_is_folder(const char *path)
@@ -448,27 +451,26 @@ const char *path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_error *err)
+void bytes_sha256(const void *data, size_t size, char hex[65])
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned length = 0;
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256_CTX state;
 
-    if (!EVP_Digest(data ? data : "", size, digest, &length, EVP_sha256(), NULL) || length != 32)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory for a checksum (or libcrypto has no sha256)");
-    for (unsigned i = 0; i < length; i++)
+    SHA256_Init(&state);
+    SHA256_Update(&state, data ? data : "", size);
+    SHA256_Final(digest, &state);
+    for (int i = 0; i < SHA256_DIGEST_LENGTH; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    return INLAY_OK;
 }
 
 inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
 {
     file_map map;
-    inlay_status status;
 
     TRY(file_map_open(&map, path, err));
-    status = bytes_sha256(map.data, map.size, hex, err);
+    bytes_sha256(map.data, map.size, hex);
     file_map_close(&map);
-    return status == INLAY_OK ? status : error_prefix(err, "'%s'", path);
+    return INLAY_OK;
 }
 
 /* Every step keeps different values different, so a change of one word alone always shows. */

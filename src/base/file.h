@@ -86,7 +86,7 @@ const char *path_base(const char *path);
 
 /* sha256 of a file, or of bytes, as 64 hex digits and a NUL. */
 inlay_status file_sha256(const char *path, char hex[65], inlay_error *err);
-inlay_status bytes_sha256(const void *data, size_t size, char hex[65], inlay_error *err);
+void bytes_sha256(const void *data, size_t size, char hex[65]);
 
 /* 64 bits that differ, but for chance, where bytes do; fast, and no defence against forgery. */
 uint64_t bytes_sum(const void *data, size_t size);
@@ -105,5 +105,9 @@ bool file_stamp_same(const file_stamp *a, const file_stamp *b);
  * instead of INLAY_ERR_IO where the reason is trouble of the moment (too many open files, a failing disk) and none of
  * the file. */
 inlay_status file_error(inlay_error *err, const char *verb, const char *path);
+
+/* Whether the file that is open is the one of that name. 0: it is; ENOENT: it is not, or there is none; else the cause
+ * for which that cannot be told. */
+int file_check_name(int fd, const char *path);
 
 #endif

@@ -15,13 +15,15 @@
 #define ATTEMPTS 10
 #define PAUSE_NS 20000000 /* one that only asks whether it is held has it for an instant */
 
-/* Whether the file that is open is still the one of that name: whoever held it before took it away at its end. */
-static bool is_named(int fd, const char *path)
+int file_check_name(int fd, const char *path)
 {
     struct stat mine, named;
 
-    return fstat(fd, &mine) == 0 && lstat(path, &named) == 0 && mine.st_dev == named.st_dev &&
-           mine.st_ino == named.st_ino;
+    if (fstat(fd, &mine) != 0)
+        return errno;
+    if (lstat(path, &named) != 0)
+        return errno;
+    return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino ? 0 : ENOENT;
 }
 
 /* 0: taken. EWOULDBLOCK: another process has it. */
@@ -53,7 +55,7 @@ static inlay_status open_lock(file_lock *lock, const char *path, inlay_error *er
 inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay_error *err)
 {
     inlay_status status = INLAY_OK;
-    int cause = 0;
+    int cause = 0, named = 0;
 
     *lock = (file_lock){.fd = -1, .path = strdup(path)};
     *held = false;
@@ -62,9 +64,12 @@ inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay
     do {
         if (lock->fd >= 0)
             close(lock->fd);
+        named = 0;
         status = open_lock(lock, path, err);
         cause = status == INLAY_OK ? take(lock->fd) : 0;
-    } while (status == INLAY_OK && cause == 0 && !is_named(lock->fd, path));
+        if (status == INLAY_OK && cause == 0) /* whoever held it before took it away at its end */
+            cause = named = file_check_name(lock->fd, path);
+    } while (named == ENOENT);
     *held = cause == EWOULDBLOCK;
     lock->none = has_no_locks(cause);
     if (cause && !*held && !lock->none) {
@@ -110,7 +115,7 @@ static int take_leftover(const char *path)
     if (fd < 0)
         return errno == ENOENT ? 0 : errno;
     cause = take(fd);
-    if ((cause == 0 ? is_named(fd, path) : has_no_locks(cause)) && unlink(path) != 0 && errno != ENOENT)
+    if ((cause == 0 ? file_check_name(fd, path) == 0 : has_no_locks(cause)) && unlink(path) != 0 && errno != ENOENT)
         cause = errno;
     close(fd);
     return has_no_locks(cause) ? 0 : cause;
@@ -124,7 +129,7 @@ int file_open_temporary(const char *path)
         if (fd < 0 && errno != EEXIST)
             return -1;
         cause = fd < 0 ? take_leftover(path) : take(fd);
-        if (fd >= 0 && (cause == 0 ? is_named(fd, path) : has_no_locks(cause)))
+        if (fd >= 0 && (cause == 0 ? file_check_name(fd, path) == 0 : has_no_locks(cause)))
             return fd;
         if (fd >= 0) /* another took it for a leftover before it was locked */
             close(fd);

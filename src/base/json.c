@@ -133,9 +133,12 @@ inlay_status json_encode(char **out, const json_t *root, size_t flags, const cha
     bool part = json_lost();
 
     *out = part ? NULL : json_dumps(root, flags);
+    if (!*out && root && !part)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory writing %s as JSON", what);
     if (!*out)
-        FAIL(err, INLAY_ERR_FORMAT, "%s cannot be written as JSON%s", what,
-             part ? ": a part of it could not be made" : "");
+        FAIL(err, INLAY_ERR_FORMAT,
+             "%s cannot be written as JSON: %s could not be made, for lack of memory or since a number is not finite",
+             what, part ? "a part of it" : "it");
     return INLAY_OK;
 }
 

@@ -1,4 +1,3 @@
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,28 +201,18 @@ size_t tensor_set_bytes(const tensor_set *set)
 
 inlay_status tensor_set_sha256(const tensor_set *set, char hex[65], inlay_error *err)
 {
-    EVP_MD_CTX *all = NULL;
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    bool good = true;
+    char *all; /* the sums of several files, one behind the other, which are summed again */
 
-    if (set->file_count > 1) {
-        all = EVP_MD_CTX_new();
-        good = all && EVP_DigestInit_ex(all, EVP_sha256(), NULL);
+    if (set->file_count == 1) {
+        bytes_sha256(set->maps[0].data, set->maps[0].size, hex);
+        return INLAY_OK;
     }
-    for (int i = 0; good && i < set->file_count; i++) {
-        good = EVP_Digest(set->maps[i].data, set->maps[i].size, digest, NULL, EVP_sha256(), NULL);
-        for (int j = 0; good && j < 32; j++)
-            snprintf(hex + 2 * j, 3, "%02x", digest[j]);
-        if (good && all)
-            good = EVP_DigestUpdate(all, hex, 64);
-    }
-    if (good && all) {
-        good = EVP_DigestFinal_ex(all, digest, NULL);
-        for (int j = 0; good && j < 32; j++)
-            snprintf(hex + 2 * j, 3, "%02x", digest[j]);
-    }
-    EVP_MD_CTX_free(all);
-    if (!good)
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the sha256 of the checkpoint (or libcrypto has none)");
+    all = memory_array(set->file_count, 65);
+    if (!all)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the sha256 of %d files", set->file_count);
+    for (int i = 0; i < set->file_count; i++)
+        bytes_sha256(set->maps[i].data, set->maps[i].size, all + 64 * i);
+    bytes_sha256(all, 64 * (size_t)set->file_count, hex);
+    free(all);
     return INLAY_OK;
 }

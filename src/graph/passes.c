@@ -1,5 +1,4 @@
 /* What happens once between building a graph and planning it. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/op.h"
@@ -111,9 +110,9 @@ static void fuse_patches(graph *g, int index, const int *readers)
 
 static int *count_readers(const graph *g)
 {
-    int *readers = calloc((size_t)g->value_count + 1, sizeof *readers);
+    int *readers = ARENA_ARRAY(g->memory, int, g->value_count);
 
-    for (int i = 0; readers && i < g->op_count; i++)
+    for (int i = 0; i < g->op_count; i++)
         for (int j = 0; j < OP_INPUTS; j++)
             if (!g->ops[i].dead && g->ops[i].in[j] != NO_VALUE)
                 readers[g->ops[i].in[j]]++;
@@ -222,9 +221,9 @@ static bool exact_weights(const graph *g, const op_node *linear)
  * loss, or a term of one: it stays as it is. */
 static void choose_types(graph *g)
 {
-    bool *wide = calloc((size_t)g->value_count + 1, sizeof *wide); /* some reader wants it as it is */
+    bool *wide = ARENA_ARRAY(g->memory, bool, g->value_count); /* some reader wants it as it is */
 
-    for (int i = g->op_count - 1; wide && i >= 0; i--) {
+    for (int i = g->op_count - 1; i >= 0; i--) {
         const op_node *op = &g->ops[i];
         const op_desc *desc = op_table[op->kind];
         value_info *out = &g->values[op->out];
@@ -245,7 +244,6 @@ static void choose_types(graph *g)
             wide[op->in[j]] |= !takes;
         }
     }
-    free(wide);
 }
 
 /* Whether the bytes of its rows are all that an operation reads of input j, also backward. */
@@ -259,19 +257,18 @@ static bool reads_quantised(const graph *g, const op_node *op, int j)
  * itself. */
 static void choose_quantised(graph *g)
 {
-    bool *other = calloc((size_t)g->value_count + 1, sizeof *other); /* some reader wants more */
+    bool *other = ARENA_ARRAY(g->memory, bool, g->value_count); /* some reader wants more */
 
-    for (int i = 0; other && i < g->op_count; i++)
+    for (int i = 0; i < g->op_count; i++)
         for (int j = 0; j < OP_INPUTS; j++)
             if (!g->ops[i].dead && g->ops[i].in[j] != NO_VALUE)
                 other[g->ops[i].in[j]] |= !reads_quantised(g, &g->ops[i], j);
-    for (int i = 0; other && i < g->op_count; i++) {
+    for (int i = 0; i < g->op_count; i++) {
         value_info *out = &g->values[g->ops[i].out];
         if (!g->ops[i].dead && g->ops[i].kind == OP_layernorm && g->ops[i].a.groups == 1 && out->type == DTYPE_BF16 &&
             !other[g->ops[i].out])
             out->type = DTYPE_U8;
     }
-    free(other);
 }
 
 /* ---- branches: what drop path does to a branch of frozen operations, it can do by not computing it for the samples
@@ -353,16 +350,15 @@ void graph_finish(graph *g)
 {
     int *readers = count_readers(g);
 
-    for (int i = 0; readers && i < g->op_count; i++)
+    for (int i = 0; i < g->op_count; i++)
         fuse_into_linear(g, i, readers);
-    for (int i = 0; readers && i < g->op_count; i++)
+    for (int i = 0; i < g->op_count; i++)
         fuse_bottleneck(g, i, readers);
     mark_dependencies(g);
     if (!g->mask_samples)
         find_branches(g);
-    for (int i = 0; readers && i < g->op_count; i++)
+    for (int i = 0; i < g->op_count; i++)
         fuse_patches(g, i, readers);
-    free(readers);
     if (g->weight_type != g->real)
         choose_types(g);
     if (g->weight_type == DTYPE_I8)
@@ -389,13 +385,11 @@ void graph_mark_needed(const graph *g, value wanted, bool *needed)
 
 int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
 {
-    bool *needed = calloc((size_t)g->value_count, sizeof *needed),
-         *taken = calloc((size_t)g->value_count, sizeof *taken);
+    bool *needed = ARENA_ARRAY(g->memory, bool, g->value_count), *taken = ARENA_ARRAY(g->memory, bool, g->value_count);
     int count = 0;
-    bool possible = needed && taken;
+    bool possible = true;
 
-    if (possible)
-        graph_mark_needed(g, wanted, needed);
+    graph_mark_needed(g, wanted, needed);
     for (int i = 0; possible && i < g->op_count; i++) {
         const op_node *op = &g->ops[i];
         if (op->dead || !needed[op->out] || g->values[op->out].fixed)
@@ -414,7 +408,5 @@ int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
             count++;
         }
     }
-    free(needed);
-    free(taken);
     return possible ? count : 0;
 }

@@ -61,16 +61,6 @@ static inlay_status lock(const cache_file *f, const cache_file_request *q, inlay
     return INLAY_OK;
 }
 
-/* Whether the file that is open is still the one of that name: another process may have replaced it while this one
- * waited. */
-static bool is_current(const cache_file *f)
-{
-    struct stat mine, named;
-
-    return fstat(f->fd, &mine) == 0 && stat(f->path, &named) == 0 && mine.st_dev == named.st_dev &&
-           mine.st_ino == named.st_ino;
-}
-
 /* Whether the file begins with `head`; an empty one is made to. */
 static inlay_status check_head(const cache_file *f, const char *head, bool *good, inlay_error *err)
 {
@@ -97,9 +87,12 @@ static inlay_status open_once(cache_file *f, const cache_file_request *q, const 
     if (f->fd < 0)
         return file_error(err, "write", f->path);
     TRY(lock(f, q, err));
-    *good = is_current(f);
-    if (!*good)
+    errno = file_check_name(f->fd, f->path); /* another process may have replaced it while this one waited */
+    *good = errno == 0;
+    if (errno == ENOENT)
         return INLAY_OK;
+    if (errno)
+        return file_error(err, "examine", f->path);
     TRY(check_head(f, head, good, err));
     if (!*good && unlink(f->path) != 0)
         return file_error(err, "replace", f->path);
@@ -137,18 +130,30 @@ inlay_status cache_file_open(cache_file *f, const cache_file_request *q, inlay_e
     return status;
 }
 
+/* A file without a name ends with the process; where the file system has none, one that loses its name at once. */
+static inlay_status open_nameless(cache_file *f, inlay_error *err)
+{
+    char *folder = strndup(f->path, (size_t)(path_base(f->path) - f->path));
+
+    if (!folder)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
+    f->fd = open(*folder ? folder : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    free(folder);
+    if (f->fd >= 0)
+        return INLAY_OK;
+    if (unlink(f->path) == 0 || errno == ENOENT)
+        f->fd = open(f->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (f->fd < 0)
+        return file_error(err, "write", f->path);
+    return unlink(f->path) == 0 ? INLAY_OK : file_error(err, "remove", f->path);
+}
+
 inlay_status cache_file_open_temporary(cache_file *f, const char *path, size_t row, inlay_error *err)
 {
     inlay_status status = begin(f, path, 0, row, err);
 
-    if (status == INLAY_OK) {
-        f->fd = unlink(f->path) == 0 || errno == ENOENT
-                    ? open(f->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)
-                    : -1;
-        status = f->fd < 0 ? file_error(err, "write", f->path) : INLAY_OK;
-    }
-    if (status == INLAY_OK && unlink(f->path) != 0)
-        status = file_error(err, "remove", f->path);
+    if (status == INLAY_OK)
+        status = open_nameless(f, err);
     if (status != INLAY_OK)
         cache_file_close(f);
     return status;

@@ -277,9 +277,9 @@ static void test_sha256(void **state)
     assert_int_equal(file_write(in(p, "empty"), "", 0, &err), INLAY_OK);
     assert_int_equal(file_sha256(in(p, "empty"), hex, &err), INLAY_OK);
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    assert_int_equal(bytes_sha256("abc", 3, hex, &err), INLAY_OK);
+    bytes_sha256("abc", 3, hex);
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    assert_int_equal(bytes_sha256(NULL, 0, hex, &err), INLAY_OK);
+    bytes_sha256(NULL, 0, hex);
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 

@@ -57,7 +57,8 @@ static void test_encode_and_read(void **state)
 
     (void)state;
     assert_int_equal(json_encode(&text, NULL, 0, "the answer", &err), INLAY_ERR_FORMAT);
-    assert_string_equal(err.message, "the answer cannot be written as JSON");
+    assert_string_equal(err.message, "the answer cannot be written as JSON: it could not be made, for lack of memory "
+                                     "or since a number is not finite");
     json_object_set_new(object, "a", json_integer(1));
     ASSERT_OK(json_encode(&text, object, JSON_COMPACT, "the answer", &err));
     assert_string_equal(text, "{\"a\":1}");
@@ -98,7 +99,7 @@ static char *build(inlay_error *err)
     copy = json_deep_copy(root);
     json_object_set_new(root, "copy", copy);
     if (json_encode(&text, root, JSON_COMPACT, "a record", err) != INLAY_OK)
-        assert_non_null(strstr(err->message, "a record cannot be written"));
+        assert_non_null(strstr(err->message, "a record"));
     json_decref(list);
     json_decref(root);
     return text;

@@ -127,6 +127,14 @@ check_files() { # kind folder
     done
 }
 
+# Whether the same disturbance brings any program down before it begins: where its very first mapping is refused, the
+# dynamic loader of glibc dies by SIGSEGV.
+loader_dies() {
+    [ "$call" = mmap ] && [ "$at" -eq 1 ] || return 1
+    strace -qq -o /dev/null -e trace=mmap -e inject=mmap:error=EIO:when=1 true 2>/dev/null
+    [ $? -eq 139 ]
+}
+
 # The status of a run that was disturbed. `mine`: the signal that was sent to it, 0: none.
 check_status() { # kind status mine folder
     if [ "$2" -eq 0 ]; then
@@ -137,6 +145,8 @@ check_status() { # kind status mine folder
     elif [ "$2" -ge 128 ] && [ "$2" -ne $((128 + $3)) ]; then
         # no memory for a name, here or in a C++ library: the one way in which a library may end the process
         if [ "$2" -eq 134 ] && grep -q 'out of memory\|bad_alloc' "$work/said"; then
+            failed[$1]=$((${failed[$1]:-0} + 1))
+        elif [ "$2" -eq 139 ] && loader_dies; then
             failed[$1]=$((${failed[$1]:-0} + 1))
         else
             complain "$1" "ended by signal $(($2 - 128))"
