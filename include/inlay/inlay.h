@@ -191,6 +191,7 @@ typedef struct inlay_job_info {
     const char *details; /* a paragraph */
     int words;           /* at most so many words beside options: images, a folder */
     bool takes_method;   /* it also has the options of a method */
+    bool stops;          /* it asks its observer now and then whether to stop */
 } inlay_job_info;
 
 /* Job number `index`, from 0; false: there is none. */
@@ -232,9 +233,9 @@ INLAY_API inlay_options *inlay_options_all(void);
 INLAY_API inlay_status inlay_options_explain(inlay_options **out, inlay_options **method_options, const char *job,
                                              const char *method, inlay_error *err);
 
-/* Runs a job to its end. *record: its answer as JSON, released with inlay_text_free; NULL when it failed. `record` may
- * be NULL. INLAY_ERR_INTERRUPTED: the observer asked to stop; a training run goes on from there with the option
- * "resume". */
+/* Runs a job to its end. *record: its answer as JSON, released with inlay_text_free; when it failed, what it had until
+ * then, or NULL. `record` may be NULL. INLAY_ERR_INTERRUPTED: the observer asked to stop; a training run goes on from
+ * there with the option "resume". */
 INLAY_API inlay_status inlay_run(inlay_options *o, const inlay_observer *watch, char **record, inlay_error *err);
 INLAY_API void inlay_text_free(char *text); /* NULL is accepted */
 

@@ -27,7 +27,8 @@ bool inlay_job_at(int index, inlay_job_info *out)
                             .usage = job_table[index]->usage,
                             .details = job_table[index]->details,
                             .words = job_table[index]->words,
-                            .takes_method = job_table[index]->takes_method};
+                            .takes_method = job_table[index]->takes_method,
+                            .stops = job_table[index]->stops};
     GIVE(out, info);
     return true;
 }
@@ -145,6 +146,8 @@ inlay_status inlay_run(inlay_options *o, const inlay_observer *watch, char **rec
     status = job_run(j, o, watch ? &known : NULL, &root, err);
     if (status == INLAY_OK && record)
         status = json_encode(record, root, JSON_ANSWER, j->name, err);
+    else if (root && record)
+        json_encode(record, root, JSON_ANSWER, j->name, NULL); /* what was done before it failed */
     json_decref(root);
     return status;
 }

@@ -362,8 +362,8 @@ static inlay_status run_all(const inlay_session *s, loaded *l, const inlay_input
     return INLAY_OK;
 }
 
-inlay_status inlay_session_run(inlay_session *s, const char *name, const inlay_input *inputs, int count,
-                               float *logits, float *features, inlay_error *err)
+inlay_status inlay_session_run(inlay_session *s, const char *name, const inlay_input *inputs, int count, float *logits,
+                               float *features, inlay_error *err)
 {
     loaded *l;
     float *room = NULL;
@@ -382,8 +382,8 @@ inlay_status inlay_session_run(inlay_session *s, const char *name, const inlay_i
     return status;
 }
 
-inlay_status inlay_session_classify(inlay_session *s, const char *name, const inlay_input *input,
-                                    inlay_prediction *top, int room, int *found, inlay_error *err)
+inlay_status inlay_session_classify(inlay_session *s, const char *name, const inlay_input *input, inlay_prediction *top,
+                                    int room, int *found, inlay_error *err)
 {
     loaded *l;
     int classes;

@@ -81,8 +81,12 @@ static void on_left_out(void *context, const char *text)
 static void on_event(void *context, const char *kind, const char *json)
 {
     display *d = context;
-    json_t *record = d->v && d->v->event ? json_loads(json, JSON_DECODE_ANY, NULL) : NULL;
+    json_t *record = NULL;
 
+    if (d->v && d->json && d->v->raw)
+        d->v->raw(d, kind, json);
+    else if (d->v && d->v->event)
+        record = json_loads(json, JSON_DECODE_ANY, NULL);
     if (record)
         d->v->event(d, kind, record);
     d->events++;

@@ -153,7 +153,8 @@ static inlay_status work(const inlay_job_info *job, options *o, inlay_error *err
     TRY(check_environment(err));
     display_open(&d, job->name, o);
     watch = display_observer(&d);
-    stop_install();
+    if (job->stops)
+        stop_install();
     status = inlay_run(o, &watch, &record, err);
     display_answer(&d, record, status == INLAY_OK ? NULL : err->message);
     inlay_text_free(record);

@@ -251,5 +251,6 @@ const job job_bench = {
                "do nothing else.",
     .options = option_table,
     .takes_method = true,
+    .stops = true,
     .run = run,
 };

@@ -16,6 +16,7 @@ typedef struct job {
     int words;                /* at most so many words beside options: images, a folder */
     bool takes_method;        /* also takes the options of the method that `method` names */
     bool recipe; /* has options whose defaults are a recipe's: the method's, or that of a ViT trained whole */
+    bool stops;  /* asks its observer now and then whether to stop */
     /* *record: a JSON document, the caller's; it may be set when the job fails, too: what was done until then. */
     inlay_status (*run)(options *o, const inlay_observer *watch, json_t **record, inlay_error *err);
 } job;

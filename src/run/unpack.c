@@ -130,5 +130,6 @@ const job job_unpack = {
     .details = "Writes every image of an IDX pair as a PGM file in a folder for its class, so that the other commands "
                "can read it.",
     .options = option_table,
+    .stops = true,
     .run = run,
 };

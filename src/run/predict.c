@@ -1,15 +1,14 @@
-/* inlay predict: classes of images. */
+/* predict: classes of images. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/monitor.h"
-#include "base/text.h"
-#include "cli/common.h"
 #include "compose/heatmap.h"
 #include "data/loader.h"
 #include "infer/evaluate.h"
+#include "run/common.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
@@ -90,7 +89,7 @@ static inlay_status add_stream(inputs *in, const char *path, inlay_error *err)
 }
 
 /* One name that leads nowhere does not keep the others from being answered; it fails the command when they are. */
-static inlay_status collect(inputs *in, const options *o, inlay_error *err)
+static inlay_status collect(inputs *in, const options *o, const inlay_observer *w, inlay_error *err)
 {
     for (int i = 0; i < options_positionals(o); i++) {
         const char *path = options_positional(o, i);
@@ -104,7 +103,7 @@ static inlay_status collect(inputs *in, const options *o, inlay_error *err)
         if (status == INLAY_ERR_NOMEM)
             return status;
         if (status != INLAY_OK) {
-            leave_out(err->message);
+            watch_left_out(w, err->message);
             in->failed++;
         }
     }
@@ -131,6 +130,7 @@ static void forget(inputs *in)
 /* ---- answers ---- */
 
 typedef struct work {
+    const inlay_observer *watch;
     session *s;
     const options *o;
     predictor model;
@@ -166,68 +166,7 @@ static inlay_status add_answer(json_t *root, const work *w, int task, const floa
     return INLAY_OK;
 }
 
-static void print_lines(const work *w, int task, int indent, int k)
-{
-    for (int i = 0; i < k; i++) {
-        int c = w->top[i];
-        const char *label = session_task_label(w->s, task, c);
-        printf("%*s%6.2f %%  %4d%s", indent, "", 100 * (double)w->probabilities[c], c, label ? "  " : "");
-        text_put(stdout, label ? label : "");
-        putchar('\n');
-    }
-}
-
-/* The document is written as it grows: nothing of it is kept. */
-static inlay_status print_entry(work *w, const json_t *entry, inlay_error *err)
-{
-    char *text;
-
-    TRY(json_encode(&text, entry, JSON_ANSWER, "an answer", err));
-    fputs(w->answered ? ",\n    " : "{\n  \"results\": [\n    ", stdout);
-    for (const char *p = text; *p;) { /* JSON has no line feed inside a text */
-        size_t length = strcspn(p, "\n");
-        fwrite(p, 1, length, stdout);
-        p += length;
-        if (*p++ != '\n')
-            break;
-        fputs("\n    ", stdout);
-    }
-    free(text);
-    return INLAY_OK;
-}
-
-/* Ends the document that print_entry began: with the heat map's facts, or with what went wrong. */
-static inlay_status end_document(const work *w, const heatmap *h, const char *trouble, inlay_error *err)
-{
-    json_t *item = NULL;
-    char *text = NULL;
-    inlay_status status = INLAY_OK;
-
-    if (h->picture.rgb)
-        item =
-            json_build("the heat map's record", err, "{s:o, s:i, s:f, s:f}", "file",
-                       json_text(options_string(w->o, "heatmap")), "layers", h->layers, "low", h->low, "high", h->high);
-    if (h->picture.rgb)
-        status = item ? json_encode(&text, item, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9),
-                                    "the heat map's record", err)
-                      : INLAY_ERR_FORMAT;
-    fputs(w->answered ? "\n  ]" : "{\n  \"results\": []", stdout);
-    if (text)
-        printf(",\n  \"heatmap\": %s", text);
-    free(text);
-    json_decref(item);
-    if (trouble) {
-        item = json_text(trouble);
-        text = json_dumps(item, JSON_ENCODE_ANY);
-        printf(",\n  \"error\": %s", text ? text : "null");
-        free(text);
-        json_decref(item);
-    }
-    puts("\n}");
-    return status;
-}
-
-/* One task's answer for image `i` of the batch, into `entry` or as lines. */
+/* One task's answer for an image, into `entry`. */
 static inlay_status answer_task(work *w, json_t *entry, const sample *in, int task, const float *logits,
                                 inlay_error *err)
 {
@@ -238,34 +177,20 @@ static inlay_status answer_task(work *w, json_t *entry, const sample *in, int ta
     TRY(predictor_check(&w->model, task, logits, in->path, err));
     memcpy(w->probabilities, logits, (size_t)classes * sizeof *logits);
     softmax_top(w->probabilities, classes, w->top, k);
-    if (entry) {
-        if (folder)
-            json_set_path(entry, "adapter", folder);
-        return add_answer(entry, w, task, logits, k, err);
-    }
-    if (task == 0) {
-        text_put(stdout, in->path);
-        putchar('\n');
-    }
-    if (folder) {
-        fputs("  ", stdout);
-        text_put(stdout, folder);
-        putchar('\n');
-    }
-    print_lines(w, task, folder ? 4 : 2, k);
-    return INLAY_OK;
+    if (folder)
+        json_set_path(entry, "adapter", folder);
+    return add_answer(entry, w, task, logits, k, err);
 }
 
 /* Image `i` of the batch: one answer, or one for each adapter. */
 static inlay_status answer_image(work *w, const sample *in, int i, inlay_error *err)
 {
     int tasks = session_tasks(w->s);
-    json_t *entry = options_flag(w->o, "json") ? json_object() : NULL, *list = entry && tasks > 1 ? json_array() : NULL;
+    json_t *entry = json_object(), *list = tasks > 1 ? json_array() : NULL;
     const float *logits = w->logits;
     inlay_status status = INLAY_OK;
 
-    if (entry)
-        json_set_path(entry, "path", in->path);
+    json_set_path(entry, "path", in->path);
     for (int t = 0; t < tasks && status == INLAY_OK; t++) {
         json_t *one = list ? json_object() : entry;
         status = answer_task(w, one, in, t, logits + i * session_task_classes(w->s, t), err);
@@ -275,12 +200,12 @@ static inlay_status answer_image(work *w, const sample *in, int i, inlay_error *
     }
     if (list)
         json_object_set_new(entry, "tasks", list);
-    if (entry && status == INLAY_OK)
-        status = print_entry(w, entry, err);
-    json_decref(entry);
-    if (status == INLAY_OK)
-        w->answered++;
-    return status;
+    if (status != INLAY_OK) {
+        json_decref(entry);
+        return status;
+    }
+    w->answered++;
+    return watch_event(w->watch, "prediction", entry, err);
 }
 
 static inlay_status answer(work *w, const dataset *d, inlay_error *err)
@@ -299,8 +224,9 @@ static inlay_status answer(work *w, const dataset *d, inlay_error *err)
         }
         for (int i = 0; i < got; i++)
             TRY(answer_image(w, &d->samples[w->indices[i]], i, err));
-        if (fflush(stdout) != 0)
-            return file_error(err, "write", "standard output");
+        if (watch_stop(w->watch))
+            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted: %lld of %d images are answered", (long long)w->answered,
+                 d->count);
     }
 }
 
@@ -335,7 +261,7 @@ static inlay_status report_bad(const work *w, const inputs *in, inlay_error *err
     int bad = w->l ? loader_bad_count(w->l) : 0, named = in->failed;
 
     for (int i = 0; i < bad; i++) {
-        leave_out(loader_bad_message(w->l, i));
+        watch_left_out(w->watch, loader_bad_message(w->l, i));
         named += in->named[loader_bad_sample(w->l, i)];
     }
     if (bad + in->failed > 0 && (named > 0 || options_flag(w->o, "strict") || bad == in->set.count))
@@ -343,23 +269,41 @@ static inlay_status report_bad(const work *w, const inputs *in, inlay_error *err
     return INLAY_OK;
 }
 
-static inlay_status predict(session *s, const inputs *in, const heatmap *h, const options *o, inlay_error *err)
+/* What there is beside the answers themselves, which went to the observer. */
+static inlay_status make_record(json_t **record, const work *w, const inputs *in, const heatmap *h, inlay_error *err)
 {
-    work w = {.s = s, .o = o};
-    bool json = options_flag(o, "json");
+    json_t *map = NULL;
+
+    if (h->picture.rgb) {
+        map =
+            json_build("the heat map's record", err, "{s:o, s:i, s:f, s:f}", "file",
+                       json_text(options_string(w->o, "heatmap")), "layers", h->layers, "low", h->low, "high", h->high);
+        if (!map)
+            return INLAY_ERR_FORMAT;
+    }
+    *record = json_build("the answer", err, "{s:I, s:i}", "answered", (json_int_t)w->answered, "unreadable",
+                         (w->l ? loader_bad_count(w->l) : 0) + in->failed);
+    if (*record && map)
+        json_object_set_new(*record, "heatmap", json_incref(map));
+    json_decref(map);
+    return *record ? INLAY_OK : INLAY_ERR_FORMAT;
+}
+
+static inlay_status predict(session *s, const inputs *in, const heatmap *h, const options *o,
+                            const inlay_observer *watch, json_t **record, inlay_error *err)
+{
+    work w = {.watch = watch, .s = s, .o = o};
     inlay_status status = prepare(&w, &in->set, err);
 
     if (status == INLAY_OK)
         status = answer(&w, &in->set, err);
-    if (json && status == INLAY_OK)
-        status = end_document(&w, h, NULL, err);
-    else if (json && w.answered)
-        end_document(&w, h, err->message, NULL);
+    if (status == INLAY_OK)
+        status = make_record(record, &w, in, h, err);
     if (status == INLAY_OK)
         status = report_bad(&w, in, err);
     else if (w.l)
         report_bad(&w, in, NULL);
-    note_cut_images(&s->prep, w.l ? loader_cut_count(w.l) : 0);
+    note_cut_images(&s->prep, w.l ? loader_cut_count(w.l) : 0, watch);
     loader_free(w.l);
     if (w.model.p)
         predictor_close(&w.model);
@@ -387,7 +331,7 @@ static inlay_status draw(heatmap *h, session *s, const dataset *d, const options
     return image_write_png(&h->picture, file, err);
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     session s;
     inputs in = {0};
@@ -398,23 +342,20 @@ static inlay_status run(options *o, inlay_error *err)
     if (options_positionals(o) == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
     open_budget(&room, o);
-    status = open_session(&s, &room, o, err);
+    status = open_session(&s, &room, o, w, err);
     if (status != INLAY_OK) {
         budget_close(&room);
         return status;
     }
-    status = apply_labels(&s, o, err);
+    status = apply_labels(&s, o, w, err);
     if (status == INLAY_OK)
-        status = collect(&in, o, err);
+        status = collect(&in, o, w, err);
     if (status == INLAY_OK)
-        status = print_notes(&in.notes, options_flag(o, "strict"), err);
+        status = watch_notes(w, &in.notes, options_flag(o, "strict"), err);
     if (status == INLAY_OK)
         status = draw(&h, &s, &in.set, o, err);
     if (status == INLAY_OK)
-        status = predict(&s, &in, &h, o, err);
-    if (status == INLAY_OK && h.picture.rgb && !options_flag(o, "json"))
-        text_line(stdout, "heat map in '%s': |token weight| from %.3g to %.3g%s", options_string(o, "heatmap"), h.low,
-                  h.high, h.layers > 1 ? ", mean over the layers" : "");
+        status = predict(&s, &in, &h, o, w, record, err);
     heatmap_free(&h);
     forget(&in);
     session_close(&s);
@@ -422,7 +363,7 @@ static inlay_status run(options *o, inlay_error *err)
     return status;
 }
 
-const command command_predict = {
+const job job_predict = {
     .name = "predict",
     .usage = "--backbone DIR [--adapter DIR]... IMAGE|DIR... [--top-k 5] [--json] [--logits] [--heatmap FILE.png]",
     .summary = "classify images",
@@ -439,5 +380,6 @@ const command command_predict = {
     .options = option_table,
     .words = INT_MAX,
     .needs = needs,
+    .stops = true,
     .run = run,
 };

@@ -1,179 +1,10 @@
-#include "cli/train_options.h"
+/* A training run from options: its recipe, data, model and output, opened in that order and closed together. */
+#include "run/training_parts.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/json.h"
-#include "base/stop.h"
 #include "base/text.h"
-#include "cli/train_view.h"
-#include "formats/events.h"
-#include "train/checkpoint.h"
-
-static void remove_from(arena *memory, const char *folder, const char *name)
-{
-    unlink(path_join(memory, folder, name));
-    unlink(path_join(memory, folder, arena_printf(memory, "%s.tmp", name)));
-}
-
-/* Takes away what an earlier run left, so that nobody takes it for this one's: what a run writes, by its names, and
- * nothing else. */
-static void clear_output(const char *folder)
-{
-    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors",
-                                        "metrics.jsonl",          "results.json", "features.tmp"};
-    arena *memory = arena_new();
-    const char *trained = path_join(memory, folder, "trained");
-    DIR *list = opendir(folder);
-    const struct dirent *entry;
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        remove_from(memory, folder, names[i]);
-    while (list && (entry = readdir(list)) != NULL)
-        if (strncmp(entry->d_name, EVENTS_PREFIX, strlen(EVENTS_PREFIX)) == 0)
-            unlink(path_join(memory, folder, entry->d_name));
-    if (list)
-        closedir(list);
-    remove_from(memory, trained, "adapter.json");
-    remove_from(memory, trained, "adapter.safetensors");
-    rmdir(trained); /* stays when there is something else in it */
-    arena_free(memory);
-}
-
-/* What the folder holds, against what is asked for. */
-static inlay_status check_folder(const char *folder, const options *o, bool *done, inlay_error *err)
-{
-    arena *memory = arena_new();
-    const char *adapter_ = path_join(memory, folder, "adapter.json"),
-               *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
-    bool complete = file_exists(adapter_), begun = file_exists(checkpoint);
-    bool resume = options_flag(o, "resume"), overwrite = options_flag(o, "overwrite");
-    inlay_status status = INLAY_OK;
-
-    *done = complete && !begun && resume;
-    if (resume && overwrite)
-        status = error_set(err, INLAY_ERR_USAGE,
-                           "--resume goes on with the run in '%s', --overwrite begins anew: one of them", folder);
-    else if ((complete || begun) && !resume && !overwrite)
-        status =
-            error_set(err, INLAY_ERR_USAGE, "'%s' holds a %s run: --resume goes on with it, --overwrite begins anew",
-                      folder, complete && !begun ? "complete" : "begun");
-    arena_free(memory);
-    return status;
-}
-
-inlay_status hold_output(file_lock *lock, const options *o, bool *done, inlay_error *err)
-{
-    const char *folder = options_string(o, "output");
-
-    if (lock->path)
-        return INLAY_OK;
-    TRY(hold_folder(lock, folder, err));
-    return check_folder(folder, o, done, err);
-}
-
-inlay_status check_output(file_lock *lock, const options *o, bool *done, inlay_error *err)
-{
-    const char *folder = options_string(o, "output");
-    inlay_error why = {.code = INLAY_OK, .message = ""};
-
-    if (file_is_folder(folder) && hold_folder(lock, folder, &why) != INLAY_OK) {
-        inlay_status status = check_folder(folder, o, done, err);
-        if (status == INLAY_OK && *done && access(folder, W_OK) != 0) /* nothing will be written */
-            return INLAY_OK;
-        return error_set(err, why.code, "%s", why.message);
-    }
-    return check_folder(folder, o, done, err);
-}
-
-/* A run that is complete is left alone, when it is the one that is asked for and all of it is there. */
-static inlay_status check_complete(const train_request *q, inlay_error *err)
-{
-    arena *memory = arena_new();
-    const char *path = path_join(memory, q->output, "adapter.json"),
-               *weights = path_join(memory, q->output, "adapter.safetensors");
-    json_t *root = NULL;
-    inlay_status status = json_read(&root, path, err);
-
-    if (status == INLAY_OK)
-        status = checkpoint_compare(path, json_object_get(root, "training"), q->run, err);
-    if (status == INLAY_OK && !file_exists(weights))
-        status = error_set(err, INLAY_ERR_IO, "'%s' is missing though '%s' is there: --overwrite begins anew", weights,
-                           path);
-    json_decref(root);
-    arena_free(memory);
-    return status;
-}
-
-typedef struct text_check {
-    inlay_status status;
-    inlay_error *err;
-} text_check;
-
-/* Settings are recorded and read back: JSON holds UTF-8 only. */
-static void check_text(void *context, const option_spec *spec, const char *text)
-{
-    text_check *c = context;
-    char name[80];
-
-    if (c->status == INLAY_OK && !text_is_utf8(text)) {
-        snprintf(name, sizeof name, "%s", spec->name);
-        for (char *p = name; *p; p++)
-            *p = *p == '_' ? '-' : *p;
-        c->status = error_set(c->err, INLAY_ERR_USAGE,
-                              "--%s: '%s' is not UTF-8 and cannot be recorded with the adapter", name, text);
-    }
-}
-
-static void copy_setting(void *context, const option_spec *spec, const char *text)
-{
-    json_t *root = context;
-
-    if (spec->type == OPTION_REAL || spec->type == OPTION_INT)
-        json_object_set_new(root, spec->name,
-                            spec->type == OPTION_INT ? json_integer(strtoll(text, NULL, 10))
-                                                     : json_real(strtod(text, NULL)));
-    else
-        json_object_set_new(root, spec->name,
-                            spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
-}
-
-/* "class/file": the same however the folder above was spelled. */
-static const char *path_tail(const char *path)
-{
-    const char *at = path + strlen(path);
-
-    for (int slashes = 0; at > path; at--)
-        if (at[-1] == '/' && ++slashes == 2)
-            break;
-    return at;
-}
-
-static void describe_optimizer(json_t *root, const train_request *q)
-{
-    bool sgd = q->optimizer == OPTIMIZER_SGD;
-
-    json_object_set_new(root, "optimizer", json_string(optimizer_names[q->optimizer]));
-    if (sgd)
-        json_object_set_new(root, "momentum", json_real(q->momentum));
-    else
-        json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:s}", "beta1", q->beta1, "beta2", q->beta2, "adam_eps",
-                                               q->eps, "adam_rule", adam_rule_names[q->adam_rule]));
-    json_object_update_new(root, json_pack("{s:f, s:s, s:f}", "weight_decay", q->weight_decay, "decay_on",
-                                           decay_reach_names[q->decay_on], "clip_grad_norm", q->clip_norm));
-}
-
-static void describe_schedule(json_t *root, const schedule *s)
-{
-    json_object_update_new(root, json_pack("{s:s, s:s, s:f, s:f, s:f}", "schedule", schedule_names[s->kind],
-                                           "schedule_unit", s->by_step ? "step" : "epoch", "lr", s->lr, "warmup_lr",
-                                           s->start, "min_lr", s->end));
-    json_object_update_new(root, json_pack("{s:I, s:f, s:b, s:b, s:b}", "warmup_epochs", (json_int_t)s->warmup,
-                                           "warmup_share", s->warmup_share, "peak_in_warmup", !s->peak_behind,
-                                           "decay_from_start", s->from_first, "repeat_first", s->repeat_first));
-}
 
 /* The names of the classes are saved with the adapter: found out now, not when all is trained. */
 static inlay_status check_classes(const dataset *d, inlay_error *err)
@@ -182,57 +13,6 @@ static inlay_status check_classes(const dataset *d, inlay_error *err)
         if (!text_is_utf8(d->classes[i]))
             FAIL(err, INLAY_ERR_FORMAT, "class %d, '%s', has a name that is not UTF-8: adapter.json cannot hold it", i,
                  d->classes[i]);
-    return INLAY_OK;
-}
-
-/* Everything that decides the result, as JSON: kept with checkpoints and adapters. */
-static inlay_status describe_run(char **out, const train_request *q, const adapter *a, const dataset *d,
-                                 const recipe *r, inlay_error *err)
-{
-    json_t *settings = json_object(), *root, *rest;
-    uint32_t fingerprint = 0;
-    inlay_status status;
-
-    options_each(a->settings, NULL, copy_setting, settings);
-    for (int i = 0; i < d->count; i++)
-        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) +
-                      (uint32_t)d->samples[i].label;
-    root = json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "recipe",
-                     r->name, "backbone", q->b->sha256, "images", d->count, "data", (json_int_t)fingerprint, "epochs",
-                     q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
-    describe_optimizer(root, q);
-    describe_schedule(root, &q->lr);
-    json_object_update_new(root,
-                           json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
-                                     q->drop_path, "backbone_dropout", q->backbone_dropout));
-    json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
-    rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
-                      "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
-                      "preprocessing", preprocess_record(q->prep));
-    status = rest ? INLAY_OK : INLAY_ERR_FORMAT;
-    json_object_update_new(root, rest);
-    json_object_set_new(root, "model", backbone_facts(q->b));
-    if (status == INLAY_OK)
-        status = json_encode(out, root, JSON_COMPACT | JSON_REAL_PRECISION(9), "the settings of the run", err);
-    json_decref(root);
-    return status;
-}
-
-inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err)
-{
-    const method *m;
-
-    TRY(adapter_settings(out, name, err));
-    m = method_find(name, NULL);
-    for (const option_spec *spec = m->options; spec->name; spec++)
-        if (options_has(o, spec->name) && options_given(o, spec->name)) {
-            inlay_status status = options_set(*out, spec->name, options_string(o, spec->name), "the command line", err);
-            if (status != INLAY_OK) {
-                options_free(*out);
-                *out = NULL;
-                return status;
-            }
-        }
     return INLAY_OK;
 }
 
@@ -288,7 +68,7 @@ static inlay_status open_data(const options *o, dataset **data, dataset **evalua
 
 static const option_need needs[] = {
 #define NEED(option, of, values) {option, of, values},
-#include "cli/training_needs.def"
+#include "run/training_needs.def"
 #undef NEED
     {0},
 };
@@ -426,17 +206,15 @@ typedef struct training_run {
     char *described;
     budget room;
     train_request q;
-    train_view v;
+    training_watch v;
 } training_run;
 
 static inlay_status read_run(training_run *t, inlay_error *err)
 {
     options *o = t->how->o;
-    text_check texts = {.err = err};
 
     TRY(method_settings(&t->settings, t->name, o, err));
-    options_each(t->settings, NULL, check_text, &texts);
-    TRY(texts.status);
+    TRY(training_check_texts(t->settings, err));
     TRY(apply_recipe(&t->r, t->name, o, err));
     open_budget(&t->room, o);
     t->q.room = &t->room;
@@ -460,7 +238,7 @@ static inlay_status open_noted_data(training_run *t, inlay_error *err)
 {
     notes n = {0};
     inlay_status status = open_run_data(t, &n, err);
-    inlay_status noted = print_notes(&n, status == INLAY_OK && options_flag(t->how->o, "strict"), err);
+    inlay_status noted = watch_notes(t->how->watch, &n, status == INLAY_OK && options_flag(t->how->o, "strict"), err);
 
     notes_free(&n);
     return status == INLAY_OK ? noted : status;
@@ -493,25 +271,25 @@ static inlay_status complete_request(training_run *t, inlay_error *err)
     q->prep = &t->prep;
     q->prec = precision_choose(options_string(t->how->o, "precision"), &t->dev);
     t->v.epochs = q->epochs;
-    q->observer = train_view_observer(&t->v);
-    TRY(describe_run(&t->described, q, t->a, t->data, t->r, err));
+    q->observer = training_observer(&t->v);
+    TRY(training_describe(&t->described, q, t->a, t->data, t->r, err));
     q->run = t->described;
     return INLAY_OK;
 }
 
 static inlay_status perform(training_run *t, train_result *result, inlay_error *err)
 {
+    const inlay_observer *w = t->how->watch;
     inlay_status status;
 
-    train_view_introduce(&t->v, &t->q);
-    stop_install();
+    TRY(training_introduce(w, &t->q, err));
     if (options_flag(t->how->o, "overwrite"))
-        clear_output(t->q.output);
+        training_clear_output(t->q.output);
     status = train(result, &t->q, err);
-    train_view_close(&t->v);
+    watch_end(w);
     for (int i = 0; i < result->bad_count; i++)
-        leave_out(result->bad[i]);
-    note_cut_images(&t->prep, result->cut_count + result->eval_cut_count);
+        watch_left_out(w, result->bad[i]);
+    note_cut_images(&t->prep, result->cut_count + result->eval_cut_count, w);
     return status;
 }
 
@@ -532,10 +310,7 @@ static void close_run(training_run *t)
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err)
 {
-    training_run t = {.how = how,
-                      .name = name,
-                      .q = {.b = b},
-                      .v = {.out = progress_stream(how->o), .saved = how->saved, .o = how->o}};
+    training_run t = {.how = how, .name = name, .q = {.b = b}, .v = {.how = how}};
     bool complete = how->complete;
     inlay_status status = read_run(&t, err);
 
@@ -549,9 +324,9 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
     if (status == INLAY_OK)
         status = complete_request(&t, err);
     if (status == INLAY_OK && !complete) /* a folder that was not there is made now */
-        status = hold_output(how->lock, how->o, &complete, err);
+        status = hold_output(how->lock, how->o, &complete, how->watch, err);
     if (status == INLAY_OK)
-        status = complete ? check_complete(&t.q, err) : perform(&t, result, err);
+        status = complete ? training_check_complete(&t.q, err) : perform(&t, result, err);
     close_run(&t);
     return status;
 }

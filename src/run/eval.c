@@ -1,12 +1,12 @@
-/* inlay eval: accuracy, per-class table, confusion matrix. */
+/* eval: accuracy, per-class table, confusion matrix. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/monitor.h"
 #include "base/text.h"
-#include "cli/common.h"
 #include "infer/evaluate.h"
+#include "run/common.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
@@ -32,12 +32,18 @@ static const option_spec option_table[] = {
     {0},
 };
 
-static const option_need needs[] = {{"per_class", "json", "false"}, {"force_backbone", "adapter", NULL}, {0}};
+static const option_need needs[] = {{"force_backbone", "adapter", NULL}, {0}};
 
-static void show_progress(void *context, int done, int total)
+/* What the functions of an evaluation are given. */
+static void on_progress(void *context, int done, int total)
 {
     (void)total;
-    progress_update(context, done, NULL);
+    watch_progress(*(const inlay_observer *const *)context, done, 0, NULL);
+}
+
+static bool on_stop(void *context)
+{
+    return watch_stop(*(const inlay_observer *const *)context);
 }
 
 static const char *label_of(const session *s, const dataset *d, int64_t c, char room[TEXT_SHORT])
@@ -48,19 +54,18 @@ static const char *label_of(const session *s, const dataset *d, int64_t c, char 
         return label;
     if (!d->numeric_labels && c < d->class_count)
         return d->classes[c];
-    return text_count(room, c);
+    snprintf(room, TEXT_SHORT, "%lld", (long long)c);
+    return room;
 }
 
-static void print_table(const session *s, const dataset *d, const evaluation *e)
+/* A row for each class that occurs or was answered: how many images it has, how often it was answered, and how often
+ * rightly. */
+static json_t *by_class(const session *s, const dataset *d, const evaluation *e)
 {
-    text_table *t = text_table_new();
+    json_t *rows = json_array();
 
-    text_table_column(t, "class", TEXT_LEFT);
-    text_table_column(t, "images", TEXT_RIGHT);
-    text_table_column(t, "recall %", TEXT_RIGHT);
-    text_table_column(t, "precision %", TEXT_RIGHT);
     for (int64_t c = 0; c < e->classes; c++) {
-        int images = 0, called = 0, hits = e->confusion[c * e->classes + c];
+        int images = 0, called = 0;
         char room[TEXT_SHORT];
         for (int64_t k = 0; k < e->classes; k++) {
             images += e->confusion[c * e->classes + k];
@@ -68,20 +73,11 @@ static void print_table(const session *s, const dataset *d, const evaluation *e)
         }
         if (images == 0 && called == 0)
             continue;
-        text_table_cell(t, "%s", label_of(s, d, c, room));
-        text_table_cell(t, "%d", images);
-        if (images)
-            text_table_cell(t, "%.1f", 100.0 * hits / images);
-        else
-            text_table_cell(t, "-");
-        if (called)
-            text_table_cell(t, "%.1f", 100.0 * hits / called);
-        else
-            text_table_cell(t, "-");
-        text_table_end_row(t);
+        json_array_append_new(rows, json_pack("{s:I, s:o, s:i, s:i, s:i}", "index", (json_int_t)c, "class",
+                                              json_text(label_of(s, d, c, room)), "images", images, "answered", called,
+                                              "right", e->confusion[c * e->classes + c]));
     }
-    text_table_print(t, 0, stdout);
-    text_table_free(t);
+    return rows;
 }
 
 static inlay_status write_confusion(const session *s, const dataset *d, const evaluation *e, const char *path,
@@ -109,65 +105,40 @@ static bool wants_table(const session *s, const options *o)
     return session_classes(s) <= 30 || options_flag(o, "per_class");
 }
 
-static inlay_status report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
-                           inlay_error *err)
+static json_t *report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
+                      inlay_error *err)
 {
-    if (options_flag(o, "json")) {
-        json_t *root =
-            json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count,
-                       "top1", e->top1, "top5", e->top5, "loss", e->loss, "classes", (int)e->classes, "unreadable",
-                       e->bad_count, "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
-                       precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
-        inlay_status status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
-        json_decref(root);
-        return status;
-    }
-    if (wants_table(s, o))
-        print_table(s, d, e);
-    printf("%d images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", e->count, 100 * e->top1, 100 * e->top5, e->loss);
-    return INLAY_OK;
+    json_t *root =
+        json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count, "top1",
+                   e->top1, "top5", e->top5, "loss", e->loss, "classes", (int)e->classes, "unreadable", e->bad_count,
+                   "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
+                   "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
+
+    if (root && wants_table(s, o))
+        json_object_set_new(root, "by_class", by_class(s, d, e));
+    return root;
 }
 
 /* One row an adapter. */
-static inlay_status report_tasks(const session *s, const evaluation *e, const options *o, double seconds,
-                                 inlay_error *err)
+static json_t *report_tasks(const session *s, const evaluation *e, const options *o, double seconds, inlay_error *err)
 {
-    json_t *tasks = json_array();
-    text_table *t = text_table_new();
-    inlay_status status = INLAY_OK;
+    json_t *tasks = json_array(), *root;
 
-    text_table_column(t, "adapter", TEXT_LEFT);
-    text_table_column(t, "images", TEXT_RIGHT);
-    text_table_column(t, "top-1 %", TEXT_RIGHT);
-    text_table_column(t, "top-5 %", TEXT_RIGHT);
-    text_table_column(t, "loss", TEXT_RIGHT);
     for (int i = 0; i < session_tasks(s); i++) {
-        const char *folder = options_at(o, "adapter", i);
-        json_t *row = json_build("the result", err, "{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter", json_text(folder),
-                                 "count", e[i].count, "top1", e[i].top1, "top5", e[i].top5, "loss", e[i].loss,
-                                 "classes", (int)e[i].classes);
-        status = row ? status : INLAY_ERR_FORMAT;
+        json_t *row = json_build("the result", err, "{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter",
+                                 json_text(options_at(o, "adapter", i)), "count", e[i].count, "top1", e[i].top1, "top5",
+                                 e[i].top5, "loss", e[i].loss, "classes", (int)e[i].classes);
+        if (!row) {
+            json_decref(tasks);
+            return NULL;
+        }
         json_array_append_new(tasks, row);
-        text_table_cell(t, "%s", folder);
-        text_table_cell(t, "%d", e[i].count);
-        text_table_cell(t, "%.2f", 100 * e[i].top1);
-        text_table_cell(t, "%.2f", 100 * e[i].top5);
-        text_table_cell(t, "%.4f", e[i].loss);
-        text_table_end_row(t);
     }
-    if (status == INLAY_OK && options_flag(o, "json")) {
-        json_t *root =
-            json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
-                       "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
-                       "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
-        status = root ? json_print(root, stdout, "the result", err) : INLAY_ERR_FORMAT;
-        json_decref(root);
-    } else {
-        text_table_print(t, 0, stdout);
-    }
+    root = json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
+                      "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
+                      "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
     json_decref(tasks);
-    text_table_free(t);
-    return status;
+    return root;
 }
 
 /* Several adapters are evaluated on the same labels: they must mean the same classes. */
@@ -193,26 +164,25 @@ static inlay_status check_labels(const session *s, const options *o, inlay_error
 }
 
 static inlay_status conclude(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
-                             inlay_error *err)
+                             const inlay_observer *w, json_t **record, inlay_error *err)
 {
     for (int i = 0; i < e->bad_count; i++)
-        leave_out(e->bad[i]);
-    note_cut_images(&s->prep, e->cut_count);
+        watch_left_out(w, e->bad[i]);
+    note_cut_images(&s->prep, e->cut_count, w);
     if (e->count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))
         FAIL(err, INLAY_ERR_IO, "%d images could not be read", e->bad_count);
-    if (session_tasks(s) > 1)
-        TRY(report_tasks(s, e, o, seconds, err));
-    else
-        TRY(report(s, d, e, o, seconds, err));
-    fflush(stdout); /* the matrix may go there, too */
+    *record = session_tasks(s) > 1 ? report_tasks(s, e, o, seconds, err) : report(s, d, e, o, seconds, err);
+    if (!*record)
+        return INLAY_ERR_FORMAT;
+    TRY(watch_event(w, "result", json_incref(*record), err)); /* before the matrix, which may go to the same place */
     return options_string(o, "confusion") ? write_confusion(s, d, e, options_string(o, "confusion"), err) : INLAY_OK;
 }
 
-static inlay_status evaluate_session(session *s, const dataset *d, const options *o, inlay_error *err)
+static inlay_status evaluate_session(session *s, const dataset *d, const options *o, const inlay_observer *w,
+                                     json_t **record, inlay_error *err)
 {
-    progress bar = {0};
     predictor answers;
     evaluation *e;
     double begun = monitor_seconds();
@@ -220,8 +190,9 @@ static inlay_status evaluate_session(session *s, const dataset *d, const options
                                 .data = d,
                                 .prep = &s->prep,
                                 .workers = choose_workers(o),
-                                .progress = show_progress,
-                                .context = &bar};
+                                .progress = on_progress,
+                                .stop = on_stop,
+                                .context = &w};
     inlay_status status;
 
     request.confusion = wants_table(s, o) || options_string(o, "confusion");
@@ -230,13 +201,13 @@ static inlay_status evaluate_session(session *s, const dataset *d, const options
     TRY(session_predictor(s, options_int(o, "batch_size"), &answers, err));
     e = calloc((size_t)session_tasks(s), sizeof *e);
     status = e ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
-    progress_begin(&bar, progress_stream(o), "evaluating", d->count, "img");
+    watch_phase(w, "evaluating", d->count, "img");
     if (status == INLAY_OK)
         status = evaluate(e, &request, err);
-    progress_end(&bar);
+    watch_end(w);
     predictor_close(&answers);
     if (status == INLAY_OK) {
-        status = conclude(s, d, e, o, monitor_seconds() - begun, err);
+        status = conclude(s, d, e, o, monitor_seconds() - begun, w, record, err);
         for (int t = 0; t < session_tasks(s); t++)
             evaluation_free(&e[t]);
     }
@@ -244,7 +215,7 @@ static inlay_status evaluate_session(session *s, const dataset *d, const options
     return status;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     const char *path = options_string(o, "data"), *split = options_string(o, "split");
     session s;
@@ -255,28 +226,28 @@ static inlay_status run(options *o, inlay_error *err)
 
     TRY(require(o, "data", err));
     open_budget(&room, o);
-    status = open_session(&s, &room, o, err);
+    status = open_session(&s, &room, o, w, err);
     if (status != INLAY_OK) {
         budget_close(&room);
         return status;
     }
     if (!split && dataset_has_split(path, "test"))
         split = "test";
-    status = apply_labels(&s, o, err);
+    status = apply_labels(&s, o, w, err);
     if (status == INLAY_OK)
         status = session_dataset(&s, &d, path, split, &found, err);
-    noted = print_notes(&found, status == INLAY_OK && options_flag(o, "strict"), err);
+    noted = watch_notes(w, &found, status == INLAY_OK && options_flag(o, "strict"), err);
     notes_free(&found);
     status = status == INLAY_OK ? noted : status;
     if (status == INLAY_OK)
-        status = evaluate_session(&s, d, o, err);
+        status = evaluate_session(&s, d, o, w, record, err);
     dataset_free(d);
     session_close(&s);
     budget_close(&room);
     return status;
 }
 
-const command command_eval = {
+const job job_eval = {
     .name = "eval",
     .usage = "--backbone DIR [--adapter DIR]... --data DIR|labels.csv [--split test] [--json]",
     .summary = "measure accuracy on labelled images",
@@ -286,5 +257,6 @@ const command command_eval = {
                "for each image.",
     .options = option_table,
     .needs = needs,
+    .stops = true,
     .run = run,
 };

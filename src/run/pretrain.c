@@ -1,12 +1,11 @@
-/* inlay pretrain: a small ViT from scratch. Random weights are written as a checkpoint, everything in it is trained,
+/* pretrain: a small ViT from scratch. Random weights are written as a checkpoint, everything in it is trained,
  * and the result is folded into a plain checkpoint. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/text.h"
-#include "cli/train_options.h"
 #include "compose/fold.h"
+#include "run/training.h"
 
 static const option_spec option_table[] = {
     OPT_INT("epochs", "20", 1, 1000000, "N", "passes over the training images"),
@@ -155,12 +154,13 @@ static inlay_status open_initial(backbone **b, const char *initial, const traini
     return backbone_open(b, initial, 0, err);
 }
 
-static inlay_status run_in(const char *output, const char *initial, options *o, train_result *result, inlay_error *err)
+static inlay_status run_in(const char *output, const char *initial, options *o, const inlay_observer *w,
+                           train_result *result, inlay_error *err)
 {
     file_lock lock = {.fd = -1};
-    training_request how = {.o = o, .lock = &lock};
+    training_request how = {.o = o, .watch = w, .lock = &lock};
     backbone *b = NULL;
-    inlay_status status = hold_output(&lock, o, &how.complete, err);
+    inlay_status status = hold_output(&lock, o, &how.complete, w, err);
 
     if (status == INLAY_OK)
         status = open_initial(&b, initial, &how, err);
@@ -173,7 +173,7 @@ static inlay_status run_in(const char *output, const char *initial, options *o, 
     return status;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     arena *memory;
     train_result result = {0};
@@ -184,18 +184,23 @@ static inlay_status run(options *o, inlay_error *err)
     TRY(require(o, "output", err));
     output = options_string(o, "output");
     memory = arena_new();
-    status = run_in(output, path_join(memory, output, "initial"), o, &result, err);
-    if (status == INLAY_OK)
-        text_line(stdout, "pre-trained checkpoint in '%s'", output);
+    status = run_in(output, path_join(memory, output, "initial"), o, w, &result, err);
+    if (status == INLAY_OK) {
+        *record = json_build("the answer", err, "{s:o, s:I, s:f}", "output", json_text(output), "steps",
+                             (json_int_t)result.steps, "seconds", result.seconds);
+        status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
+    }
     if (status == INLAY_OK && result.evaluated)
-        printf("top-1 %.2f %%, top-5 %.2f %% on %d images\n", 100 * result.top1, 100 * result.top5, result.eval_count);
+        json_object_set_new(*record, "eval",
+                            json_pack("{s:i, s:f, s:f, s:f}", "count", result.eval_count, "top1", result.top1, "top5",
+                                      result.top5, "loss", result.eval_loss));
     if (result.memory)
         train_result_free(&result);
     arena_free(memory);
     return status;
 }
 
-const command command_pretrain = {
+const job job_pretrain = {
     .name = "pretrain",
     .usage =
         "--data DIR --output DIR [--width 128] [--depth 6] [--heads 4] [--patch 4] [--image-size 28] [--epochs 20]",
@@ -204,5 +209,6 @@ const command command_pretrain = {
                "timm's naming.",
     .options = option_table,
     .recipe = true,
+    .stops = true,
     .run = run,
 };

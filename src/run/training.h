@@ -1,8 +1,8 @@
-/* Options of training and what is made of them; shared by `train` and `pretrain`. */
-#ifndef INLAY_CLI_TRAIN_OPTIONS_H
-#define INLAY_CLI_TRAIN_OPTIONS_H
+/* A training run from options, which `train` and `pretrain` have in common. */
+#ifndef INLAY_RUN_TRAINING_H
+#define INLAY_RUN_TRAINING_H
 
-#include "cli/common.h"
+#include "run/common.h"
 #include "train/recipe.h"
 #include "train/train.h"
 
@@ -77,11 +77,10 @@
         OPT_FLAG("strict", "fail when an image cannot be read, a file is passed over or a class has no image"),      \
         OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS, OPTION_PIN, OPTION_WORKERS, OPTION_MEMORY, OPTION_QUIET
 
-/* The method's options: its own or its preset's defaults, then what the user gave. */
-inlay_status method_settings(options **out, const char *name, const options *o, inlay_error *err);
 /* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 typedef struct training_request {
-    options *o;      /* the recipe's values become its defaults */
+    options *o; /* the recipe's values become its defaults */
+    const inlay_observer *watch;
     file_lock *lock; /* on the output folder; taken here when it is not yet */
     bool complete;   /* --resume of a run that is complete: nothing is trained, its settings are compared */
     inlay_status (*saved)(const train_result *result, const options *o,
@@ -94,8 +93,8 @@ inlay_status check_training(const char *name, const training_request *how, inlay
 /* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
  * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. A folder
  * that is there is locked first, so that nobody changes it afterwards; released by file_lock_release. */
-inlay_status check_output(file_lock *lock, const options *o, bool *done, inlay_error *err);
+inlay_status check_output(file_lock *lock, const options *o, bool *done, const inlay_observer *w, inlay_error *err);
 /* The same, and makes the folder where there is none; nothing is done when it is locked already. */
-inlay_status hold_output(file_lock *lock, const options *o, bool *done, inlay_error *err);
+inlay_status hold_output(file_lock *lock, const options *o, bool *done, const inlay_observer *w, inlay_error *err);
 
 #endif

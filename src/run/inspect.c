@@ -1,11 +1,10 @@
-/* inlay inspect: what a checkpoint or an adapter holds. */
+/* inspect: what a checkpoint or an adapter holds. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/json.h"
-#include "base/text.h"
-#include "cli/common.h"
+#include "run/common.h"
 #include "train/checkpoint.h"
 
 static const option_spec option_table[] = {
@@ -36,11 +35,10 @@ static size_t planned(backbone *b, device *d, precision prec, int64_t batch)
     return bytes;
 }
 
-static json_t *sites_of(const backbone *b)
+static json_t *sites_of(void)
 {
     json_t *sites = json_array();
 
-    (void)b;
     for (int k = 0; k < SITE_COUNT; k++)
         json_array_append_new(sites, json_string(site_name((site_kind)k)));
     return sites;
@@ -79,14 +77,15 @@ static void describe_reading(json_t *out, const backbone *b)
         json_decref(passed);
 }
 
-static inlay_status describe_backbone(json_t **out, const char *path, const options *o, inlay_error *err)
+static inlay_status describe_backbone(json_t **out, const char *path, const options *o, const inlay_observer *w,
+                                      inlay_error *err)
 {
     backbone *b;
     device d;
     inlay_status status;
 
     TRY(backbone_open(&b, path, 0, err));
-    print_notes(&b->notes, false, NULL);
+    watch_notes(w, &b->notes, false, NULL);
     status = backbone_identify(b, err);
     if (status == INLAY_OK)
         status = device_open(&d, NULL, (int)options_int(o, "threads"), err);
@@ -120,7 +119,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
             json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         describe_reading(*out, b);
         if (options_flag(o, "sites"))
-            json_object_set_new(*out, "sites", sites_of(b));
+            json_object_set_new(*out, "sites", sites_of());
         if (options_flag(o, "tensors"))
             json_object_set_new(*out, "tensors", tensors_of(b->file));
         for (int i = 0; i < b->param_count; i++)
@@ -219,60 +218,10 @@ static inlay_status describe_adapter(json_t **out, const char *folder, const cha
     return status;
 }
 
-static void print_text(const char *text)
-{
-    text_put(stdout, text);
-    putchar('\n');
-}
-
-static void print_key(const char *key, int indent, int width)
-{
-    int room = width - text_columns(key);
-
-    printf("%*s", indent, "");
-    text_put(stdout, key);
-    printf("%*s", room > 0 ? room : 0, "");
-}
-
-static void print_value(const json_t *item, int indent)
-{
-    const char *key;
-    json_t *inner;
-    char count[TEXT_SHORT];
-
-    if (json_is_object(item)) {
-        putchar('\n');
-        json_object_foreach((json_t *)(uintptr_t)item, key, inner)
-        {
-            print_key(key, indent, 22);
-            print_value(inner, indent + 2);
-        }
-    } else if (json_is_array(item) && json_array_size(item) > 0 && json_is_object(json_array_get(item, 0))) {
-        putchar('\n');
-        for (size_t i = 0; i < json_array_size(item); i++) {
-            char *text = json_dumps(json_array_get(item, i), JSON_COMPACT | JSON_PRESERVE_ORDER);
-            printf("%*s", indent, "");
-            print_text(text ? text : "");
-            free(text);
-        }
-    } else if (json_is_integer(item)) {
-        printf(" %s\n", text_count(count, json_integer_value(item)));
-    } else if (json_is_string(item)) {
-        putchar(' ');
-        print_text(json_string_value(item));
-    } else {
-        char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        putchar(' ');
-        print_text(text ? text : "");
-        free(text);
-    }
-}
-
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     arena *memory = arena_new();
     const char *path = options_positionals(o) ? options_positional(o, 0) : NULL;
-    json_t *root = NULL;
     inlay_status status;
 
     if (options_positionals(o) != 1) {
@@ -280,28 +229,20 @@ static inlay_status run(options *o, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "one folder or file is expected");
     }
     if (file_exists(path_join(memory, path, "adapter.json")))
-        status = describe_adapter(&root, path, path_join(memory, path, "adapter.json"), o, err);
+        status = describe_adapter(record, path, path_join(memory, path, "adapter.json"), o, err);
     else if (checkpoint_of(memory, path))
-        status = describe_run(&root, checkpoint_of(memory, path), err);
+        status = describe_run(record, checkpoint_of(memory, path), err);
     else
-        status = describe_backbone(&root, path, o, err);
-    if (status == INLAY_OK && options_flag(o, "json")) {
-        status = json_print(root, stdout, path, err);
-    } else if (status == INLAY_OK) {
-        const char *key;
-        json_t *item;
-        json_object_foreach(root, key, item)
-        {
-            print_key(key, 0, 24);
-            print_value(item, 2);
-        }
+        status = describe_backbone(record, path, o, w, err);
+    if (status != INLAY_OK) {
+        json_decref(*record);
+        *record = NULL;
     }
-    json_decref(root);
     arena_free(memory);
     return status;
 }
 
-const command command_inspect = {
+const job job_inspect = {
     .name = "inspect",
     .usage = "DIR|FILE [--json] [--sites] [--tensors]",
     .summary = "show what a checkpoint, an adapter or an unfinished run holds",

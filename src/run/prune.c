@@ -1,11 +1,10 @@
-/* inlay prune: keeps the most used parts of a fusion of adapters. */
+/* prune: keeps the most used parts of a fusion of adapters. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
-#include "base/text.h"
-#include "cli/common.h"
 #include "compose/prune.h"
+#include "run/common.h"
 
 static const option_spec option_table[] = {
     OPTION_BACKBONE,
@@ -23,10 +22,10 @@ static const option_spec option_table[] = {
     {0},
 };
 
-static void show_progress(void *context, int done, int total)
+static void on_progress(void *context, int done, int total)
 {
     (void)total;
-    progress_update(context, done, NULL);
+    watch_progress(*(const inlay_observer *const *)context, done, 0, NULL);
 }
 
 static bool contains(const int *list, int count, int item)
@@ -37,46 +36,11 @@ static bool contains(const int *list, int count, int item)
     return false;
 }
 
-static void print_usage(const prune_usage *u, const adapter *a, int keep)
+static json_t *describe_layers(const prune_usage *u, int keep)
 {
     arena *memory = arena_new();
     int *kept = ARENA_ARRAY(memory, int, u->parts);
-    text_table *t = text_table_new();
-
-    for (int n = 0; n < u->parts; n++)
-        text_line(stdout, "part %d: %s", n, a->parts[n]->name);
-    putchar('\n');
-    text_table_column(t, "layer", TEXT_RIGHT);
-    for (int n = 0; n < u->parts; n++)
-        text_table_column(t, arena_printf(memory, "part %d", n), TEXT_RIGHT);
-    text_table_column(t, "kept", TEXT_LEFT);
-    for (int layer = 0; layer < u->layers; layer++) {
-        int count = prune_layer(u, layer, keep, kept);
-        const char *list = "";
-        text_table_cell(t, "%d", layer);
-        for (int n = 0; n < u->parts; n++) {
-            double mean = u->mean[layer * u->parts + n];
-            if (mean >= 0)
-                text_table_cell(t, "%.4f", mean);
-            else
-                text_table_cell(t, "-");
-        }
-        for (int i = 0; i < count; i++)
-            list = arena_printf(memory, "%s%s%d", list, i ? ", " : "", kept[i]);
-        text_table_cell(t, "%s", list);
-        text_table_end_row(t);
-    }
-    text_table_print(t, 0, stdout);
-    text_table_free(t);
-    arena_free(memory);
-}
-
-static inlay_status dump_usage(const prune_usage *u, const options *o, const char *text, int keep, inlay_error *err)
-{
-    arena *memory = arena_new();
-    int *kept = ARENA_ARRAY(memory, int, u->parts);
-    json_t *layers = json_array(), *root;
-    inlay_status status;
+    json_t *layers = json_array();
 
     for (int layer = 0; layer < u->layers; layer++) {
         int count = prune_layer(u, layer, keep, kept);
@@ -89,12 +53,27 @@ static inlay_status dump_usage(const prune_usage *u, const options *o, const cha
         }
         json_array_append_new(layers, json_pack("{s:i, s:o, s:o}", "layer", layer, "weights", weights, "kept", list));
     }
-    root = json_build("the answer", err, "{s:o, s:s, s:i, s:i, s:o}", "output", json_text(options_string(o, "output")),
-                      "keep", text, "images", u->images, "unreadable", u->bad_count, "layers", layers);
-    status = root ? json_print(root, stdout, "the answer", err) : INLAY_ERR_FORMAT;
-    json_decref(root);
     arena_free(memory);
-    return status;
+    return layers;
+}
+
+static inlay_status report(json_t **record, const prune_usage *u, const adapter *a, const options *o, const char *text,
+                           int keep, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *output = options_string(o, "output");
+    json_t *parts = json_array();
+    size_t before = 0, after = 0;
+
+    for (int n = 0; n < u->parts; n++)
+        json_array_append_new(parts, json_string(a->parts[n]->name));
+    file_size(path_join(memory, options_string(o, "adapter"), "adapter.safetensors"), &before);
+    file_size(path_join(memory, output, "adapter.safetensors"), &after);
+    *record = json_build("the answer", err, "{s:o, s:s, s:i, s:i, s:o, s:o, s:I, s:I}", "output", json_text(output),
+                         "keep", text, "images", u->images, "unreadable", u->bad_count, "parts", parts, "layers",
+                         describe_layers(u, keep), "bytes_before", (json_int_t)before, "bytes", (json_int_t)after);
+    arena_free(memory);
+    return *record ? INLAY_OK : INLAY_ERR_FORMAT;
 }
 
 /* The fusion's own record of its training goes on, with what was done to it. */
@@ -112,7 +91,8 @@ static json_t *make_record(arena *memory, const options *o, const prune_usage *u
     return record;
 }
 
-static inlay_status write_pruned(session *s, const options *o, const prune_usage *u, inlay_error *err)
+static inlay_status write_pruned(session *s, const options *o, const prune_usage *u, const inlay_observer *w,
+                                 json_t **answer, inlay_error *err)
 {
     arena *memory = arena_new();
     int keep = (int)options_int(o, "keep");
@@ -120,39 +100,28 @@ static inlay_status write_pruned(session *s, const options *o, const prune_usage
     json_t *record = make_record(memory, o, u);
     void *preprocessing = preprocess_record(&s->prep);
     file_lock lock = {.fd = -1};
-    inlay_status status = hold_folder(&lock, output, err);
+    inlay_status status = hold_folder(&lock, output, w, err);
 
     if (status == INLAY_OK)
         status = prune_write(s->a, &s->dev, text, output, preprocessing, record, err);
     file_lock_release(&lock);
-    if (status == INLAY_OK && options_flag(o, "json")) {
-        status = dump_usage(u, o, text, keep, err);
-    } else if (status == INLAY_OK) {
-        size_t before = 0, after = 0;
-        char a[TEXT_SHORT], b[TEXT_SHORT];
-        file_size(path_join(memory, options_string(o, "adapter"), "adapter.safetensors"), &before);
-        file_size(path_join(memory, output, "adapter.safetensors"), &after);
-        print_usage(u, s->a, keep);
-        putchar('\n');
-        text_line(stdout, "mean attention over %d images; %d of %d parts in each layer in '%s': %s, before %s",
-                  u->images, keep, u->parts, output, text_size(a, after), text_size(b, before));
-    }
+    if (status == INLAY_OK)
+        status = report(answer, u, s->a, o, text, keep, err);
     json_decref(preprocessing);
     json_decref(record);
     arena_free(memory);
     return status;
 }
 
-static inlay_status prune(session *s, const options *o, inlay_error *err)
+static inlay_status prune(session *s, const options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     const char *path = options_string(o, "data");
     bool split = dataset_has_split(path, NULL);
-    progress bar = {0};
     prune_request request = {.s = s,
                              .batch = options_int(o, "batch_size"),
                              .workers = choose_workers(o),
-                             .progress = show_progress,
-                             .context = &bar};
+                             .progress = on_progress,
+                             .context = &w};
     prune_usage usage;
     dataset *d;
     notes found = {0};
@@ -162,25 +131,25 @@ static inlay_status prune(session *s, const options *o, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "--keep %lld: '%s' has %d parts", (long long)options_int(o, "keep"),
              options_string(o, "adapter"), s->a->part_count);
     status = session_dataset(s, &d, path, split ? "train" : NULL, &found, err);
-    print_notes(&found, false, NULL);
+    watch_notes(w, &found, false, NULL);
     notes_free(&found);
     TRY(status);
     request.data = d;
-    progress_begin(&bar, progress_stream(o), "measuring", d->count, "img");
+    watch_phase(w, "measuring", d->count, "img");
     status = prune_measure(&usage, &request, err);
-    progress_end(&bar);
+    watch_end(w);
     if (status == INLAY_OK) {
         for (int i = 0; i < usage.bad_count; i++)
-            leave_out(usage.bad[i]);
-        note_cut_images(&s->prep, usage.cut_count);
-        status = write_pruned(s, o, &usage, err);
+            watch_left_out(w, usage.bad[i]);
+        note_cut_images(&s->prep, usage.cut_count, w);
+        status = write_pruned(s, o, &usage, w, record, err);
         prune_free(&usage);
     }
     dataset_free(d);
     return status;
 }
 
-static inlay_status run(options *o, inlay_error *err)
+static inlay_status run(options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     static const char *const needed[] = {"backbone", "adapter", "data", "output"};
     session_request request = {.backbone = options_string(o, "backbone"),
@@ -197,14 +166,14 @@ static inlay_status run(options *o, inlay_error *err)
     request.room = &room;
     status = session_open(&s, &request, err);
     if (status == INLAY_OK) {
-        status = prune(&s, o, err);
+        status = prune(&s, o, w, record, err);
         session_close(&s);
     }
     budget_close(&room);
     return status;
 }
 
-const command command_prune = {
+const job job_prune = {
     .name = "prune",
     .usage = "--backbone DIR --adapter DIR --data DIR|labels.csv --output DIR [--keep 2]",
     .summary = "keep the most used parts of a fusion of adapters",

@@ -1,0 +1,116 @@
+/* Everything that decides the result of a run, as JSON: kept with checkpoints and adapters, compared by --resume. */
+#include "run/training_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "formats/events.h"
+
+typedef struct text_check {
+    inlay_status status;
+    inlay_error *err;
+} text_check;
+
+/* Settings are recorded and read back: JSON holds UTF-8 only. */
+static void check_text(void *context, const option_spec *spec, const char *text)
+{
+    text_check *c = context;
+    char name[80];
+
+    if (c->status == INLAY_OK && !text_is_utf8(text)) {
+        snprintf(name, sizeof name, "%s", spec->name);
+        for (char *p = name; *p; p++)
+            *p = *p == '_' ? '-' : *p;
+        c->status = error_set(c->err, INLAY_ERR_USAGE,
+                              "--%s: '%s' is not UTF-8 and cannot be recorded with the adapter", name, text);
+    }
+}
+
+static void copy_setting(void *context, const option_spec *spec, const char *text)
+{
+    json_t *root = context;
+
+    if (spec->type == OPTION_REAL || spec->type == OPTION_INT)
+        json_object_set_new(root, spec->name,
+                            spec->type == OPTION_INT ? json_integer(strtoll(text, NULL, 10))
+                                                     : json_real(strtod(text, NULL)));
+    else
+        json_object_set_new(root, spec->name,
+                            spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
+}
+
+/* "class/file": the same however the folder above was spelled. */
+static const char *path_tail(const char *path)
+{
+    const char *at = path + strlen(path);
+
+    for (int slashes = 0; at > path; at--)
+        if (at[-1] == '/' && ++slashes == 2)
+            break;
+    return at;
+}
+
+static void describe_optimizer(json_t *root, const train_request *q)
+{
+    bool sgd = q->optimizer == OPTIMIZER_SGD;
+
+    json_object_set_new(root, "optimizer", json_string(optimizer_names[q->optimizer]));
+    if (sgd)
+        json_object_set_new(root, "momentum", json_real(q->momentum));
+    else
+        json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:s}", "beta1", q->beta1, "beta2", q->beta2, "adam_eps",
+                                               q->eps, "adam_rule", adam_rule_names[q->adam_rule]));
+    json_object_update_new(root, json_pack("{s:f, s:s, s:f}", "weight_decay", q->weight_decay, "decay_on",
+                                           decay_reach_names[q->decay_on], "clip_grad_norm", q->clip_norm));
+}
+
+static void describe_schedule(json_t *root, const schedule *s)
+{
+    json_object_update_new(root, json_pack("{s:s, s:s, s:f, s:f, s:f}", "schedule", schedule_names[s->kind],
+                                           "schedule_unit", s->by_step ? "step" : "epoch", "lr", s->lr, "warmup_lr",
+                                           s->start, "min_lr", s->end));
+    json_object_update_new(root, json_pack("{s:I, s:f, s:b, s:b, s:b}", "warmup_epochs", (json_int_t)s->warmup,
+                                           "warmup_share", s->warmup_share, "peak_in_warmup", !s->peak_behind,
+                                           "decay_from_start", s->from_first, "repeat_first", s->repeat_first));
+}
+
+inlay_status training_check_texts(const options *settings, inlay_error *err)
+{
+    text_check texts = {.err = err};
+
+    options_each(settings, NULL, check_text, &texts);
+    return texts.status;
+}
+
+inlay_status training_describe(char **out, const train_request *q, const adapter *a, const dataset *d, const recipe *r,
+                               inlay_error *err)
+{
+    json_t *settings = json_object(), *root, *rest;
+    uint32_t fingerprint = 0;
+    inlay_status status;
+
+    options_each(a->settings, NULL, copy_setting, settings);
+    for (int i = 0; i < d->count; i++)
+        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) +
+                      (uint32_t)d->samples[i].label;
+    root = json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "recipe",
+                     r->name, "backbone", q->b->sha256, "images", d->count, "data", (json_int_t)fingerprint, "epochs",
+                     q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
+    describe_optimizer(root, q);
+    describe_schedule(root, &q->lr);
+    json_object_update_new(root,
+                           json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
+                                     q->drop_path, "backbone_dropout", q->backbone_dropout));
+    json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
+    rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
+                      "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
+                      "preprocessing", preprocess_record(q->prep));
+    status = rest ? INLAY_OK : INLAY_ERR_FORMAT;
+    json_object_update_new(root, rest);
+    json_object_set_new(root, "model", backbone_facts(q->b));
+    if (status == INLAY_OK)
+        status = json_encode(out, root, JSON_COMPACT | JSON_REAL_PRECISION(9), "the settings of the run", err);
+    json_decref(root);
+    return status;
+}
