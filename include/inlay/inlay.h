@@ -85,7 +85,7 @@ INLAY_API void inlay_backbone_release(inlay_backbone *b); /* NULL is accepted */
  *     if (inlay_session_open(&s, backbone, NULL, &err) == INLAY_OK &&
  *         inlay_session_load(s, "pets", "runs/pets", &err) == INLAY_OK &&
  *         inlay_session_classify(s, "pets", &photo, top, 5, &found, &err) == INLAY_OK)
- *         puts(inlay_session_label(s, "pets", top[0].index));
+ *         show(inlay_session_label(s, "pets", top[0].index));
  *
  * A session is used by one thread at a time; several may live side by side on one backbone. Adapters are loaded and
  * dropped while it runs. Where an adapter is named, NULL means the checkpoint's own head. */

@@ -1,5 +1,6 @@
 #include "cli/display.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,9 +66,12 @@ static void on_progress(void *context, double done, double resumed, const char *
 static void on_note(void *context, const char *text)
 {
     display *d = context;
+    arena *memory;
 
     progress_clear(&d->bar);
-    text_line(stderr, "note: %s", text);
+    memory = arena_new();
+    fprintf(stderr, "note: %s\n", text_escaped(memory, text)); /* names of files may hold anything */
+    arena_free(memory);
 }
 
 static void on_left_out(void *context, const char *text)
@@ -95,8 +99,9 @@ static void on_event(void *context, const char *kind, const char *json)
 
 static bool on_stop(void *context)
 {
-    (void)context;
-    return stop_requested() || ferror(stdout);
+    const display *d = context;
+
+    return stop_requested() || d->output_errno;
 }
 
 inlay_observer display_observer(display *d)
@@ -125,6 +130,12 @@ void display_answer(display *d, const char *text, const char *trouble)
     else if (record && d->v && d->v->print)
         d->v->print(d, record);
     json_decref(record);
+}
+
+void display_flush(display *d)
+{
+    if (fflush(stdout) != 0 && !d->output_errno)
+        d->output_errno = errno;
 }
 
 void display_line(display *d, const char *format, ...)

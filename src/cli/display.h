@@ -33,10 +33,11 @@ struct display {
     const view *v;
     FILE *out; /* of progress; NULL: --quiet */
     progress bar;
-    bool open;      /* whether the bar is */
-    bool json;      /* --json */
-    int64_t events; /* that came */
-    void *state;    /* a view's own; released with free() */
+    bool open;        /* whether the bar is */
+    bool json;        /* --json */
+    int64_t events;   /* that came */
+    int output_errno; /* why standard output takes no more; 0: it does */
+    void *state;      /* a view's own; released with free() */
 };
 
 /* `job`: its name. */
@@ -45,6 +46,8 @@ void display_close(display *d);
 inlay_observer display_observer(display *d);
 /* The answer of the job as inlay_run gave it; NULL with what went wrong. */
 void display_answer(display *d, const char *record, const char *trouble);
+/* Hands on what was printed; where that fails, the job is asked to stop. */
+void display_flush(display *d);
 /* A line of progress: nothing with --quiet. */
 void display_line(display *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

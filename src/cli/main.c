@@ -119,8 +119,6 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
 {
     if (status == INLAY_OK)
         return 0;
-    if (status == INLAY_ERR_INTERRUPTED && ferror(stdout))
-        return 1; /* close_output says why */
     text_line(stderr, "inlay %s: %s", name, err->message);
     if (status == INLAY_ERR_INTERRUPTED)
         return 128 + stop_signal();
@@ -156,6 +154,10 @@ static inlay_status work(const inlay_job_info *job, options *o, inlay_error *err
     if (job->stops)
         stop_install();
     status = inlay_run(o, &watch, &record, err);
+    if (d.output_errno) {
+        errno = d.output_errno;
+        status = file_error(err, "write", "standard output");
+    }
     display_answer(&d, record, status == INLAY_OK ? NULL : err->message);
     inlay_text_free(record);
     display_close(&d);

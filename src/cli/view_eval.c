@@ -70,7 +70,7 @@ static void event(display *d, const char *kind, const json_t *record)
         printf("%" PRId64 " images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", record_int(record, "count"),
                100 * record_real(record, "top1"), 100 * record_real(record, "top5"), record_real(record, "loss"));
     }
-    fflush(stdout);
+    display_flush(d);
 }
 
 static void json_end(display *d, const json_t *record, const char *trouble)

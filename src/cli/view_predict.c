@@ -45,14 +45,14 @@ static void raw(display *d, const char *kind, const char *text)
 {
     (void)kind;
     print_entry(d, text);
-    fflush(stdout);
+    display_flush(d);
 }
 
 static void event(display *d, const char *kind, const json_t *record)
 {
     const json_t *tasks = json_object_get(record, "tasks");
 
-    (void)d, (void)kind;
+    (void)kind;
     print_path(record, "path", "");
     if (!tasks)
         print_top(json_object_get(record, "top"), 2);
@@ -60,7 +60,7 @@ static void event(display *d, const char *kind, const json_t *record)
         print_path(json_array_get(tasks, i), "adapter", "  ");
         print_top(json_object_get(json_array_get(tasks, i), "top"), 4);
     }
-    fflush(stdout);
+    display_flush(d);
 }
 
 static void print(display *d, const json_t *record)
@@ -86,7 +86,7 @@ static void json_end(display *d, const json_t *record, const char *trouble)
 {
     json_t *map = json_object_get(record, "heatmap"), *text;
 
-    if (trouble && !d->events)
+    if (trouble && !record && !d->events)
         return;
     fputs(d->events ? "\n  ]" : "{\n  \"results\": []", stdout);
     if (map)

@@ -7,7 +7,7 @@
 
 static const option_need needs[] = {
 #define NEED(option, of, values) {option, of, values},
-#include "../../src/cli/training_needs.def"
+#include "../../src/run/training_needs.def"
 #undef NEED
 };
 
@@ -89,7 +89,6 @@ static void test_others(void **state)
     refuses("predict --backbone " VIT " data/test --heatmap-layer 1", "--heatmap-layer: with --heatmap only");
     refuses("eval --backbone " VIT " --data data --skip-layers 1", "there is no adapter");
     refuses("eval --backbone " VIT " --data data --force-backbone", "--force-backbone: with --adapter only");
-    refuses("eval --backbone " VIT " --data data --json --per-class", "--per-class: of no use with --json");
     refuses("methods --recipes --backbone " VIT, "--backbone: of no use with --recipes");
     expect(inlay(TRAIN "--augment --flip 0.5 --augment-scale 0.5 --eval-every 1"), 0);
 }
