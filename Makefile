@@ -28,7 +28,7 @@ test:
 asan:
 	@$(MAKE) --no-print-directory test PRESET=$@
 
-THREADED = test_pool test_loader test_train test_cache test_api
+THREADED = test_pool test_loader test_train test_cache test_api test_shared_backbone
 tsan:
 	@tools/install-deps.sh build test
 	@$(MAKE) --no-print-directory configure PRESET=$@ TESTS=ON

@@ -9,6 +9,7 @@
 static device d;
 static backbone *b;
 static adapter *a;
+static optimizer update;
 static sample samples[100];
 static dataset images = {.count = 100, .samples = samples};
 static image_records records;
@@ -23,6 +24,7 @@ static void set_up(void)
     FUZZ_MUST(adapter_settings(&o, "linear", &err) == INLAY_OK);
     FUZZ_MUST(adapter_new(&a, "linear", o, b, 3, NULL, &err) == INLAY_OK);
     FUZZ_MUST(adapter_initialise(a, &d, 1, &err) == INLAY_OK);
+    FUZZ_MUST(optimizer_open(&update, &(optimizer_settings){0}, &(schedule){.lr = 1}, a, &d, &err) == INLAY_OK);
     for (int i = 0; i < images.count; i++)
         samples[i].path = "/there/is/none";
     FUZZ_MUST(image_records_new(&records, &images, &err) == INLAY_OK);
@@ -69,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", fuzz_folder());
     unlink(path);
     write_checkpoint(path, texts);
-    status = checkpoint_load(path, a, &d, &state, &extent, RUN, &records, &compared, &err);
+    status = checkpoint_load(path, a, &update, &state, &extent, RUN, &records, &compared, &err);
     fuzz_check_error(status, &err);
     if (status == INLAY_OK)
         FUZZ_MUST(state.epoch >= 0 && state.epoch <= 4 && state.position >= 0 && state.position <= 100 &&

@@ -93,25 +93,40 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 /* ---- what a plan declares ---- */
 
-static void list_param(adapter *a, param *p, init_rule init, bool of_backbone)
+static adapter_param *list_param(adapter *a, param *p, init_rule init)
 {
-    adapter_param item = {.p = p,
-                          .init = init,
-                          .of_backbone = of_backbone,
-                          .source = p->source,
-                          .source_type = p->source_type,
-                          .stream = (uint32_t)a->param_count};
+    adapter_param item = {.p = p, .init = init, .stream = (uint32_t)a->param_count};
 
     p->trainable = a->trainable;
     p->exact = true;
     ARRAY_PUSH(a->params, a->param_count, a->param_capacity, item);
+    return &a->params[a->param_count - 1];
+}
+
+/* A value of the adapter's own in place of a weight of the backbone, which stays as it is. */
+static void list_override(adapter *a, const param *of)
+{
+    adapter_param *item = list_param(a, param_override(a->memory, of), (init_rule){INIT_ZERO, 0, 0});
+
+    item->of_backbone = true;
+    item->stands_for = of;
+}
+
+param *adapter_stand_in(const void *context, param *p)
+{
+    const adapter *a = context;
+
+    for (int i = 0; i < a->param_count; i++)
+        if (a->params[i].stands_for == p)
+            return a->params[i].p;
+    return p;
 }
 
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init)
 {
     param *p = param_new(a->memory, name, ndim, dims);
 
-    list_param(a, p, init, false);
+    list_param(a, p, init);
     return p;
 }
 
@@ -165,9 +180,8 @@ void adapter_list_part(adapter *a, int n, const bool *layers)
         if (p == part->head_weight || p == part->head_bias || (layer >= 0 && !layers[layer]))
             continue;
         p->name = arena_printf(a->memory, "parts.%d.%s", n, p->name);
-        list_param(a, p, part->params[i].init, false);
+        list_param(a, p, part->params[i].init)->fixed = true;
         p->trainable = false;
-        a->params[a->param_count - 1].fixed = true;
     }
 }
 
@@ -176,10 +190,14 @@ void adapter_mask(adapter *a, const param *p, mask_rule rule)
     item_of(a, p)->mask = rule;
 }
 
-void adapter_peak_lr(adapter *a, param *p, double lr)
+void adapter_peak_lr(adapter *a, const param *p, double lr)
 {
-    (void)a;
-    p->peak_lr = lr;
+    item_of(a, p)->peak_lr = lr;
+}
+
+const unsigned char *adapter_drawn_mask(const adapter *a, const param *p)
+{
+    return item_of(a, p)->drawn;
 }
 
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw)
@@ -214,18 +232,18 @@ static bool in_layers(const adapter *a, const param *p)
 void adapter_unfreeze(adapter *a, const char *part)
 {
     for (int i = 0; i < a->backbone->param_count; i++) {
-        param *p = a->backbone->params[i];
+        const param *p = a->backbone->params[i];
         if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part) && in_layers(a, p))
-            list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
+            list_override(a, p);
     }
 }
 
 void adapter_unfreeze_whole(adapter *a, const char *name)
 {
-    param *p = backbone_param(a->backbone, name);
+    const param *p = backbone_param(a->backbone, name);
 
     if (p && in_layers(a, p))
-        list_param(a, p, (init_rule){INIT_ZERO, 0, 0}, true);
+        list_override(a, p);
 }
 
 param *adapter_find(const adapter *a, const char *name)
@@ -289,13 +307,11 @@ void adapter_free(adapter *a, const device *d)
     if (!a)
         return;
     for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
-        if (d)
-            param_release(p, d);
-        p->trainable = p->exact = false;
-        p->peak_lr = 0;
-        p->source = a->params[i].source;
-        p->source_type = a->params[i].source_type;
+        if (d) {
+            param_release(a->params[i].p, d);
+            d->k->release(a->params[i].drawn);
+        }
+        param_release_forms(a->params[i].p);
     }
     for (int i = 0; i < a->part_count; i++)
         adapter_free(a->parts[i], d);
@@ -318,9 +334,9 @@ static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride
             rank >= (int64_t)rule->part * count / rule->parts && rank < ((int64_t)rule->part + 1) * count / rule->parts;
 }
 
-static inlay_status make_mask(const adapter_param *item, device *d, uint64_t seed, inlay_error *err)
+static inlay_status make_mask(adapter_param *item, device *d, uint64_t seed, inlay_error *err)
 {
-    param *p = item->p;
+    const param *p = item->p;
     const mask_rule *rule = &item->mask;
     int64_t rows = p->ndim > 1 ? p->dims[0] : 1, cols = p->count / rows;
     unsigned char *mask = malloc((size_t)p->count), *there;
@@ -345,8 +361,8 @@ static inlay_status make_mask(const adapter_param *item, device *d, uint64_t see
         draw_mask(mask + c, order, (int)rows, cols, rule, stream);
     }
     d->k->copy_in(there, mask, (size_t)p->count);
-    p->mask = there;
-    p->decay_masked = rule->decay_masked;
+    d->k->release(item->drawn);
+    item->drawn = there;
     free(mask);
     free(order);
     return INLAY_OK;
@@ -355,7 +371,7 @@ static inlay_status make_mask(const adapter_param *item, device *d, uint64_t see
 inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err)
 {
     for (int i = 0; i < a->param_count; i++) {
-        const adapter_param *item = &a->params[i];
+        adapter_param *item = &a->params[i];
         uint64_t count = (uint64_t)item->p->count;
         rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .stream = item->stream};
         float *values;

@@ -108,13 +108,14 @@ const method *method_find(const char *name, const preset **p);
 typedef struct adapter_param {
     param *p;
     init_rule init;
-    bool of_backbone;    /* an unfrozen weight of the backbone, not a parameter of our own */
+    bool of_backbone;    /* it stands in place of a weight of the backbone */
     bool fixed;          /* saved with the adapter, but never trained */
     uint32_t stream;     /* of its initial values: parameters with the same stream begin equal */
     const double *begin; /* [count] its initial values, in place of `init`; NULL: none */
     mask_rule mask;
-    const void *source; /* its value in the checkpoint */
-    dtype source_type;
+    unsigned char *drawn;    /* [count] on the device, 0: that value is never trained; NULL: all are */
+    double peak_lr;          /* a learning rate of its own, on the run's schedule; 0: the run's */
+    const param *stands_for; /* of_backbone: the weight that it stands in place of */
 } adapter_param;
 
 struct adapter {
@@ -150,7 +151,11 @@ struct adapter {
  * called. */
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
                          const char *const *labels, inlay_error *err);
-void adapter_free(adapter *a, const device *d); /* gives the backbone's weights back as they were; NULL accepted */
+void adapter_free(adapter *a, const device *d); /* NULL accepted */
+/* graph.override of an adapter: what stands in place of a weight of its backbone, else the weight itself. */
+param *adapter_stand_in(const void *a, param *p);
+/* The mask of a parameter that was drawn, or NULL. */
+const unsigned char *adapter_drawn_mask(const adapter *a, const param *p);
 inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err);
 /* A table of the method's options with the preset's defaults set; unknown name: an error that lists the known ones. */
 inlay_status adapter_settings(options **out, const char *name, inlay_error *err);
@@ -185,7 +190,7 @@ void adapter_add_part(adapter *a, adapter *part);
 void adapter_list_part(adapter *a, int n, const bool *layers);
 void adapter_mask(adapter *a, const param *p, mask_rule rule);
 /* A learning rate of its own, on the schedule of the run. */
-void adapter_peak_lr(adapter *a, param *p, double lr);
+void adapter_peak_lr(adapter *a, const param *p, double lr);
 /* One of `count` parameters, drawn for each step and pass; those with the same `draw` draw together. */
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
 void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function,

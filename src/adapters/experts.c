@@ -59,7 +59,8 @@ static int find_experts(const adapter *a, const char *name, param **of)
     return count;
 }
 
-static inlay_status join_masked(param *to, param *const *from, int count, double factor, device *d, inlay_error *err)
+static inlay_status join_masked(param *to, const adapter *a, param *const *from, int count, double factor, device *d,
+                                inlay_error *err)
 {
     float *values = memory_array(to->count, sizeof *values), *one = memory_array(to->count, sizeof *one);
     unsigned char *mask = malloc((size_t)to->count);
@@ -68,8 +69,8 @@ static inlay_status join_masked(param *to, param *const *from, int count, double
     for (int e = 0; good && e < count; e++) {
         param_get(from[e], d, one);
         memset(mask, 1, (size_t)to->count);
-        if (from[e]->mask)
-            d->k->copy_out(mask, from[e]->mask, (size_t)to->count);
+        if (adapter_drawn_mask(a, from[e]))
+            d->k->copy_out(mask, adapter_drawn_mask(a, from[e]), (size_t)to->count);
         for (int64_t i = 0; i < to->count; i++)
             if (mask[i])
                 values[i] = (float)(factor * (double)one[i]);
@@ -91,8 +92,8 @@ inlay_status experts_merge(adapter *plain, const adapter *a, expert_merge how, d
         int count = find_experts(a, to->name, of);
         if (count == 0)
             FAIL(err, INLAY_ERR_INTERNAL, "nothing to merge into '%s'", to->name);
-        if (count > 1 && (how == MERGE_JOINT || (how == MERGE_UNION && of[0]->mask)))
-            TRY(join_masked(to, of, count, how == MERGE_JOINT ? 1.0 / count : 1, d, err));
+        if (count > 1 && (how == MERGE_JOINT || (how == MERGE_UNION && adapter_drawn_mask(a, of[0]))))
+            TRY(join_masked(to, a, of, count, how == MERGE_JOINT ? 1.0 / count : 1, d, err));
         else
             TRY(adapter_average(to, of, count, 1.0 / count, d, err));
     }

@@ -209,6 +209,7 @@ static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
                  path, t->name, (long long)t->count, (long long)p->count);
         p->source = t->data;
         p->source_type = t->type;
+        p->mapped = false;
     }
     return INLAY_OK;
 }

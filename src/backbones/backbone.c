@@ -224,10 +224,17 @@ inlay_status backbone_open(backbone **out, const char *path, int64_t image_size,
     return status;
 }
 
+void backbone_release_forms(backbone *b)
+{
+    for (int i = 0; i < b->param_count; i++)
+        param_release_forms(b->params[i]);
+}
+
 void backbone_close(backbone *b)
 {
     if (!b)
         return;
+    backbone_release_forms(b);
     for (int i = 0; i < b->buffer_count; i++)
         memory_free(b->buffers[i]);
     free(b->buffers);

@@ -170,6 +170,9 @@ extern const backbone_desc *const backbone_table[]; /* ended by NULL */
  * embeddings are resampled. Errors name the file and the tensor or key. */
 inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err);
 void backbone_close(backbone *b); /* after every graph and device that used its parameters; NULL accepted */
+/* Frees what kernels made of its weights: when no graph and no device uses them any more. They are made anew when they
+ * are asked for again. */
+void backbone_release_forms(backbone *b);
 /* Fills b->sha256 (reads the whole file once). */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */

@@ -102,7 +102,6 @@ void vit_give_shape(backbone *b, const char *name, int ndim, const int64_t *dims
     if (!p || p->count != count)
         return;
     p->ndim = ndim;
-    p->decay = ndim >= 2;
     memcpy(p->dims, dims, (size_t)ndim * sizeof *dims);
 }
 

@@ -232,6 +232,20 @@ static float *edit(editor *e, const char *name, inlay_error *err, const param **
     return NULL;
 }
 
+/* Weights of the backbone that the adapter has its own values of. */
+static inlay_status take_overrides(editor *e, const adapter *a, inlay_error *err)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        const param *p = a->params[i].p, *found;
+        float *values = a->params[i].of_backbone ? edit(e, p->name, err, &found) : NULL;
+        if (!values && a->params[i].of_backbone)
+            return err ? err->code : INLAY_ERR_NOMEM;
+        if (values)
+            dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
+    }
+    return INLAY_OK;
+}
+
 static float *edit_weight(void *context, const char *name, int64_t *rows, int64_t *columns, inlay_error *err)
 {
     const param *p = NULL;
@@ -276,6 +290,8 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     inlay_status status =
         e.values && weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
 
+    if (status == INLAY_OK)
+        status = take_overrides(&e, a, err);
     if (status == INLAY_OK && !a->method->fold && (a->edge_count || a->transform_count))
         status = error_set(err, INLAY_ERR_UNSUPPORTED,
                            "a '%s' adapter cannot be written into the backbone's weights: it is not linear", a->name);

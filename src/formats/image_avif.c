@@ -8,12 +8,11 @@
 #ifdef HAVE_LIBAVIF
 #include <avif/avif.h>
 
-#define FUNCTIONS(F)                                                                              \
-    F(avifDecoderCreate)                                                                          \
-    F(avifDecoderSetIOMemory)                                                                     \
-    F(avifDecoderParse)                                                                           \
-    F(avifDecoderNextImage) F(avifDecoderDestroy) F(avifRGBImageSetDefaults) F(avifImageYUVToRGB) \
-        F(avifResultToString)
+#define FUNCTIONS(F)          \
+    F(avifDecoderCreate)      \
+    F(avifDecoderSetIOMemory) \
+    F(avifDecoderParse)       \
+    F(avifDecoderNextImage) F(avifDecoderDestroy) F(avifRGBImageSetDefaults) F(avifImageYUVToRGB) F(avifResultToString)
 
 #define LIBRARY image_avif_library
 #define LIBRARY_FILE LIBAVIF_FILE

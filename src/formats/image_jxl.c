@@ -7,12 +7,13 @@
 #ifdef HAVE_LIBJXL
 #include <jxl/decode.h>
 
-#define FUNCTIONS(F)                                                                                  \
-    F(JxlDecoderCreate)                                                                               \
-    F(JxlDecoderSubscribeEvents)                                                                      \
-    F(JxlDecoderSetKeepOrientation)                                                                   \
-    F(JxlDecoderSetInput) F(JxlDecoderCloseInput) F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) \
-        F(JxlDecoderImageOutBufferSize) F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
+#define FUNCTIONS(F)                                                                                            \
+    F(JxlDecoderCreate)                                                                                         \
+    F(JxlDecoderSubscribeEvents)                                                                                \
+    F(JxlDecoderSetKeepOrientation)                                                                             \
+    F(JxlDecoderSetInput)                                                                                       \
+    F(JxlDecoderCloseInput) F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) F(JxlDecoderImageOutBufferSize) \
+        F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
 
 #define LIBRARY image_jxl_library
 #define LIBRARY_FILE LIBJXL_FILE

@@ -79,10 +79,10 @@ value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t 
                                      .producer = -1});
 }
 
-value graph_param(graph *g, param *p)
+value graph_param(graph *g, param *asked)
 {
+    param *p = g->override ? g->override(g->override_context, asked) : asked;
     int64_t rows = p->ndim >= 2 ? p->dims[0] : 1;
-
     uint32_t pass = p->choice ? g->pass : 0;
 
     for (value v = 0; v < g->value_count; v++)

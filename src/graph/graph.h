@@ -79,7 +79,10 @@ typedef struct graph {
     int branch_count, branch_capacity;
     bool mask_samples; /* set before graph_finish: no branches; samples that drop path drops are computed and multiplied
                           by 0 */
-    uint32_t pass;     /* number of the pass that is being built: choices draw anew in each */
+    /* What stands in place of a parameter, while what asks for it is built; NULL: the parameter itself does. */
+    param *(*override)(const void *context, param *p);
+    const void *override_context;
+    uint32_t pass; /* number of the pass that is being built: choices draw anew in each */
 } graph;
 
 graph *graph_new(dtype real, dtype weight_type);

@@ -12,7 +12,7 @@ param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
     p->name = arena_strdup(memory, name);
     p->ndim = ndim;
     p->count = 1;
-    p->decay = ndim >= 2;
+    pthread_mutex_init(&p->frozen.making, NULL);
     for (int i = 0; i < ndim; i++) {
         p->dims[i] = dims[i];
         p->count *= dims[i];
@@ -33,20 +33,40 @@ param *param_choose(arena *memory, param *const *of, int count, uint32_t stream)
     return p;
 }
 
+param *param_override(arena *memory, const param *p)
+{
+    param *o = param_new(memory, p->name, p->ndim, p->dims);
+
+    o->quantised = p->quantised;
+    o->source = p->source;
+    o->source_type = p->source_type;
+    o->mapped = p->mapped;
+    return o;
+}
+
+static void release_forms(param_form *form)
+{
+    while (form) {
+        param_form *next = form->next;
+        form->k->release(form->panels.data);
+        free(form);
+        form = next;
+    }
+}
+
 void param_release(param *p, const device *d)
 {
-    void **blocks[] = {&p->data, &p->grad, &p->m, &p->v, (void **)(uintptr_t)&p->mask};
+    d->k->release(p->data);
+    d->k->release(p->grad);
+    p->data = p->grad = NULL;
+    release_forms(p->forms);
+    p->forms = NULL;
+    param_release_forms(p);
+}
 
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-        d->k->release(*blocks[i]);
-        *blocks[i] = NULL;
-    }
-    while (p->panels) {
-        param_panel *next = p->panels->next;
-        d->k->release(p->panels->panels.data);
-        free(p->panels);
-        p->panels = next;
-    }
+void param_release_forms(param *p)
+{
+    release_forms(atomic_exchange(&p->frozen.forms, NULL));
 }
 
 static inlay_status device_array(void **array, const param *p, const device *d, inlay_error *err)
@@ -59,57 +79,49 @@ static inlay_status device_array(void **array, const param *p, const device *d, 
     return INLAY_OK;
 }
 
+/* array = the source, as reals */
+static inlay_status read_source(void *array, const param *p, const device *d, inlay_error *err)
+{
+    float *values;
+
+    if (!p->source)
+        return INLAY_OK; /* allocated as zeros */
+    values = memory_array(p->count, sizeof *values);
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
+    dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
+    device_set_f32(d, array, values, p->count);
+    free(values);
+    return INLAY_OK;
+}
+
 inlay_status param_materialise(param *p, const device *d, inlay_error *err)
 {
     bool fresh = !p->data;
 
     TRY(device_array(&p->data, p, d, err));
-    if (p->trainable) {
+    if (p->trainable)
         TRY(device_array(&p->grad, p, d, err));
-        TRY(device_array(&p->m, p, d, err));
-        TRY(device_array(&p->v, p, d, err));
-    }
     if (fresh && p->source) {
-        float *values = memory_array(p->count, sizeof *values);
-        if (!values)
-            FAIL(err, INLAY_ERR_NOMEM, "out of memory: %lld values of '%s'", (long long)p->count, p->name);
-        dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
-        device_set_f32(d, p->data, values, p->count);
-        free(values);
+        TRY(read_source(p->data, p, d, err));
         p->version++;
     }
     return INLAY_OK;
 }
 
-static param_panel *find_panel(const param *p, int64_t first, int64_t count, dtype type, bool transposed)
-{
-    param_panel *panel = p->panels;
+/* ---- forms ---- */
 
-    while (panel && !(panel->first == first && panel->count == count && panel->panels.type == type &&
-                      panel->transposed == transposed))
-        panel = panel->next;
-    return panel;
+static bool is_form(const param_form *form, const param_form *wanted)
+{
+    return form->k == wanted->k && form->kind == wanted->kind && form->first == wanted->first &&
+           form->count == wanted->count && form->panels.type == wanted->panels.type;
 }
 
-static inlay_status new_panel(param_panel **out, param *p, const device *d, int64_t first, int64_t count, dtype type,
-                              bool transposed, inlay_error *err)
+static param_form *find_form(param_form *form, const param_form *wanted)
 {
-    int64_t columns = p->count / p->dims[0], n = transposed ? columns : count, k = transposed ? count : columns;
-    param_panel *panel = *out = calloc(1, sizeof *panel);
-
-    if (panel)
-        panel->panels = (packed){n, k, type, d->k->alloc(d->k->pack_size(n, k, type))};
-    if (!panel || !panel->panels.data) {
-        free(panel);
-        FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
-    }
-    panel->first = first;
-    panel->count = count;
-    panel->transposed = transposed;
-    panel->version = -1;
-    panel->next = p->panels;
-    p->panels = panel;
-    return INLAY_OK;
+    while (form && !is_form(form, wanted))
+        form = form->next;
+    return form;
 }
 
 /* Packs the transpose of w [rows, columns]. */
@@ -137,28 +149,134 @@ static inlay_status pack_transposed(const param *p, device *d, packed *panels, c
     return INLAY_OK;
 }
 
+/* Fills a form's panels from the value: its own, which lies on the device, or straight from the checkpoint. */
+static inlay_status pack_form(const param *p, device *d, param_form *form, inlay_error *err)
+{
+    int64_t columns = p->count / p->dims[0];
+    dtype from = p->data ? d->k->real : p->source_type;
+    const unsigned char *bytes =
+        (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(form->first * columns) * dtype_size(from);
+
+    if (form->kind == FORM_TRANSPOSED)
+        TRY(pack_transposed(p, d, &form->panels, bytes, from, err));
+    else
+        d->k->pack(&d->c, &form->panels, bytes, from);
+    if (!p->data && p->mapped)
+        file_part_release(bytes, (size_t)(form->count * columns) * dtype_size(from));
+    return INLAY_OK;
+}
+
+/* Room for a form that is described but for its data. */
+static inlay_status new_form(param_form **out, const param *p, const device *d, const param_form *wanted,
+                             inlay_error *err)
+{
+    param_form *form = *out = malloc(sizeof *form);
+    size_t size = wanted->kind == FORM_PLAIN ? size_product(p->count, dtype_size(d->k->real))
+                                             : d->k->pack_size(wanted->panels.n, wanted->panels.k, wanted->panels.type);
+
+    if (form)
+        *form = *wanted;
+    if (form)
+        form->panels.data = d->k->alloc(size);
+    if (!form || !form->panels.data) {
+        free(form);
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
+    }
+    return INLAY_OK;
+}
+
+static inlay_status fill_form(const param *p, device *d, param_form *form, inlay_error *err)
+{
+    return form->kind == FORM_PLAIN ? read_source(form->panels.data, p, d, err) : pack_form(p, d, form, err);
+}
+
+/* A form of a frozen value. It is complete before it is in the list. */
+static inlay_status frozen_form(param *p, device *d, const param_form *wanted, const param_form **out, inlay_error *err)
+{
+    param_form *form = find_form(atomic_load(&p->frozen.forms), wanted);
+    inlay_status status = INLAY_OK;
+
+    if (!form) {
+        pthread_mutex_lock(&p->frozen.making);
+        form = find_form(atomic_load(&p->frozen.forms), wanted);
+        if (!form) {
+            status = new_form(&form, p, d, wanted, err);
+            if (status == INLAY_OK)
+                status = fill_form(p, d, form, err);
+            if (status == INLAY_OK) {
+                form->next = atomic_load(&p->frozen.forms);
+                atomic_store(&p->frozen.forms, form);
+            } else if (form) {
+                form->next = NULL;
+                release_forms(form);
+            }
+        }
+        pthread_mutex_unlock(&p->frozen.making);
+    }
+    *out = form;
+    return status;
+}
+
+static inlay_status own_form(param *p, device *d, const param_form *wanted, const param_form **out, inlay_error *err)
+{
+    param_form *form = find_form(p->forms, wanted);
+
+    if (!form) {
+        TRY(new_form(&form, p, d, wanted, err));
+        form->version = -1;
+        form->next = p->forms;
+        p->forms = form;
+    }
+    if (form->version != p->version)
+        TRY(pack_form(p, d, form, err));
+    form->version = p->version;
+    *out = form;
+    return INLAY_OK;
+}
+
+static param_form plain_form(const param *p, const device *d)
+{
+    return (param_form){.k = d->k, .kind = FORM_PLAIN, .count = p->dims[0], .panels.type = d->k->real};
+}
+
+inlay_status param_prepare(param *p, const device *d, inlay_error *err)
+{
+    param_form wanted = plain_form(p, d);
+    const param_form *unused;
+    device here = *d;
+
+    if (p->trainable || p->data || !p->source)
+        return param_materialise(p, d, err);
+    return frozen_form(p, &here, &wanted, &unused, err);
+}
+
+void *param_values(const param *p, const device *d)
+{
+    param_form wanted = plain_form(p, d);
+    const param_form *form;
+
+    if (p->data)
+        return p->data;
+    form = find_form(atomic_load(&((param *)(uintptr_t)p)->frozen.forms), &wanted);
+    return form ? form->panels.data : NULL;
+}
+
 inlay_status param_panels(param *p, device *d, int64_t first, int64_t count, dtype type, bool transposed,
                           const packed **out, inlay_error *err)
 {
     int64_t columns = p->count / p->dims[0];
-    param_panel *panel = find_panel(p, first, count, type, transposed);
+    param_form wanted = {
+        .k = d->k,
+        .kind = transposed ? FORM_TRANSPOSED : FORM_PANELS,
+        .first = first,
+        .count = count,
+        .panels = {.n = transposed ? columns : count, .k = transposed ? count : columns, .type = type}};
+    const param_form *form;
 
-    if (!panel)
-        TRY(new_panel(&panel, p, d, first, count, type, transposed, err));
-    if (panel->version != p->version) {
-        /* what was changed or is trained lives on the device; a frozen weight is packed straight from the checkpoint */
-        dtype from = p->data ? d->k->real : p->source_type;
-        const unsigned char *bytes =
-            (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(first * columns) * dtype_size(from);
-        if (transposed)
-            TRY(pack_transposed(p, d, &panel->panels, bytes, from, err));
-        else
-            d->k->pack(&d->c, &panel->panels, bytes, from);
-        panel->version = p->version;
-        if (!p->data && p->mapped)
-            file_part_release(bytes, (size_t)(count * columns) * dtype_size(from));
-    }
-    *out = &panel->panels;
+    if (!p->source)
+        TRY(param_materialise(p, d, err));
+    TRY(p->data ? own_form(p, d, &wanted, &form, err) : frozen_form(p, d, &wanted, &form, err));
+    *out = &form->panels;
     return INLAY_OK;
 }
 

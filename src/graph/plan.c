@@ -315,7 +315,7 @@ static inlay_status prepare_param(program *p, bool backward, const param_use *u,
     if (u->q->trainable && backward && !listed)
         p->params[p->param_count++] = u->q;
     if (u->whole)
-        TRY(param_materialise(u->q, p->dev, err));
+        TRY(param_prepare(u->q, p->dev, err));
     if (u->panels)
         TRY(param_panels(u->q, p->dev, u->first, u->count, u->type, false, &unused, err));
     if (u->transposed)

@@ -288,7 +288,7 @@ void *op_data(const op_run *r, int input)
 {
     param *q = param_of(r, input);
 
-    return q ? q->data : NULL;
+    return q ? param_values(q, r->p->dev) : NULL;
 }
 
 void *op_param_grad(const op_run *r, int input)

@@ -41,6 +41,8 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
                              .dropout = q->backbone_dropout,
                              .keep_blocks = q->keep_blocks};
 
+    m->g->override = a ? adapter_stand_in : NULL;
+    m->g->override_context = a;
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
         request.head_weight = a->head_weight;

@@ -124,12 +124,6 @@ static inlay_status open_adapters(session *s, const session_request *q, const ch
             s->prep = prep;
         else
             TRY(same_preprocessing(folders[0], &s->prep, folders[i], &prep, err));
-        for (int j = 0; count > 1 && j < s->adapters[i]->param_count; j++)
-            if (s->adapters[i]->params[j].of_backbone)
-                FAIL(
-                    err, INLAY_ERR_USAGE,
-                    "adapter '%s' ('%s') has weights of the backbone of its own and cannot answer together with others",
-                    folders[i], s->adapters[i]->name);
     }
     s->a = s->adapters[0];
     return INLAY_OK;
@@ -196,9 +190,6 @@ inlay_status session_open(session *s, const session_request *request, inlay_erro
 
 void session_close(session *s)
 {
-    if (s->b && s->dev.k && !s->shared)
-        for (int i = 0; i < s->b->param_count; i++)
-            param_release(s->b->params[i], &s->dev);
     for (int i = 0; i < s->adapter_count; i++)
         adapter_free(s->adapters[i], s->dev.k ? &s->dev : NULL);
     free(s->adapters);

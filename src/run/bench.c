@@ -129,9 +129,7 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
         status = pool_pin(dev.c.threads, err);
     if (status == INLAY_OK)
         status = measure(out, &request, err);
-    if (dev.k)
-        for (int i = 0; i < b->param_count; i++)
-            param_release(b->params[i], &dev);
+    backbone_release_forms(b); /* the next setting has others */
     adapter_free(request.a, dev.k ? &dev : NULL);
     budget_close(&room);
     if (dev.k)

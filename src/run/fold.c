@@ -69,8 +69,6 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
     if (as_timm)
         folded.b->shape.eps = checkpoint_timm_eps(folded.b);
     status = probe(&folded, logits, err);
-    for (int i = 0; i < folded.b->param_count; i++)
-        param_release(folded.b->params[i], &s->dev);
     backbone_close(folded.b);
     return status;
 }

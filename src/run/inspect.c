@@ -122,8 +122,6 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
             json_object_set_new(*out, "sites", sites_of());
         if (options_flag(o, "tensors"))
             json_object_set_new(*out, "tensors", tensors_of(b->file));
-        for (int i = 0; i < b->param_count; i++)
-            param_release(b->params[i], &d);
         device_close(&d);
     }
     backbone_close(b);

@@ -132,15 +132,15 @@ static schedule read_schedule(const options *o, const recipe *r, int epochs)
 
 static void read_optimizer(train_request *q, const options *o)
 {
-    q->optimizer = (optimizer_kind)choice(o, "optimizer", optimizer_names);
-    q->adam_rule = (adam_rule)choice(o, "adam_rule", adam_rule_names);
-    q->decay_on = (decay_reach)choice(o, "decay_on", decay_reach_names);
-    q->weight_decay = options_real(o, "weight_decay");
-    q->beta1 = options_real(o, "beta1");
-    q->beta2 = options_real(o, "beta2");
-    q->eps = options_real(o, "adam_eps");
-    q->momentum = options_real(o, "momentum");
-    q->clip_norm = options_real(o, "clip_grad_norm");
+    q->update.kind = (optimizer_kind)choice(o, "optimizer", optimizer_names);
+    q->update.rule = (adam_rule)choice(o, "adam_rule", adam_rule_names);
+    q->update.decay_on = (decay_reach)choice(o, "decay_on", decay_reach_names);
+    q->update.weight_decay = options_real(o, "weight_decay");
+    q->update.beta1 = options_real(o, "beta1");
+    q->update.beta2 = options_real(o, "beta2");
+    q->update.eps = options_real(o, "adam_eps");
+    q->update.momentum = options_real(o, "momentum");
+    q->update.clip_norm = options_real(o, "clip_grad_norm");
 }
 
 /* Half of the memory, unless --cache-limit says how much. */
@@ -173,7 +173,7 @@ static void fill_request(train_request *q, const options *o, const recipe *r, in
     q->resume = options_flag(o, "resume");
     q->strict = options_flag(o, "strict");
     q->tensorboard = options_flag(o, "tensorboard");
-    q->move_untouched = options_flag(o, "move_untouched");
+    q->update.move_untouched = options_flag(o, "move_untouched");
     q->save_trained = options_flag(o, "save_trained");
     q->eval_every = (int)options_int(o, "eval_every");
 }
@@ -296,8 +296,6 @@ static inlay_status perform(training_run *t, train_result *result, inlay_error *
 static void close_run(training_run *t)
 {
     free(t->described);
-    for (int i = 0; t->dev.k && i < t->q.b->param_count; i++)
-        param_release(t->q.b->params[i], &t->dev);
     adapter_free(t->a, t->dev.k ? &t->dev : NULL);
     options_free(t->settings);
     dataset_free(t->data);

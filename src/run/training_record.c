@@ -53,16 +53,18 @@ static const char *path_tail(const char *path)
 
 static void describe_optimizer(json_t *root, const train_request *q)
 {
-    bool sgd = q->optimizer == OPTIMIZER_SGD;
+    bool sgd = q->update.kind == OPTIMIZER_SGD;
 
-    json_object_set_new(root, "optimizer", json_string(optimizer_names[q->optimizer]));
+    json_object_set_new(root, "optimizer", json_string(optimizer_names[q->update.kind]));
     if (sgd)
-        json_object_set_new(root, "momentum", json_real(q->momentum));
+        json_object_set_new(root, "momentum", json_real(q->update.momentum));
     else
-        json_object_update_new(root, json_pack("{s:f, s:f, s:f, s:s}", "beta1", q->beta1, "beta2", q->beta2, "adam_eps",
-                                               q->eps, "adam_rule", adam_rule_names[q->adam_rule]));
-    json_object_update_new(root, json_pack("{s:f, s:s, s:f}", "weight_decay", q->weight_decay, "decay_on",
-                                           decay_reach_names[q->decay_on], "clip_grad_norm", q->clip_norm));
+        json_object_update_new(root,
+                               json_pack("{s:f, s:f, s:f, s:s}", "beta1", q->update.beta1, "beta2", q->update.beta2,
+                                         "adam_eps", q->update.eps, "adam_rule", adam_rule_names[q->update.rule]));
+    json_object_update_new(root,
+                           json_pack("{s:f, s:s, s:f}", "weight_decay", q->update.weight_decay, "decay_on",
+                                     decay_reach_names[q->update.decay_on], "clip_grad_norm", q->update.clip_norm));
 }
 
 static void describe_schedule(json_t *root, const schedule *s)
@@ -102,7 +104,7 @@ inlay_status training_describe(char **out, const train_request *q, const adapter
     json_object_update_new(root,
                            json_pack("{s:f, s:f, s:f}", "label_smoothing", q->label_smoothing, "backbone_drop_path",
                                      q->drop_path, "backbone_dropout", q->backbone_dropout));
-    json_object_set_new(root, "move_untouched", json_boolean(q->move_untouched));
+    json_object_set_new(root, "move_untouched", json_boolean(q->update.move_untouched));
     rest = json_build("the settings of the run", err, "{s:I, s:s, s:s, s:b, s:o}", "seed", (json_int_t)q->seed,
                       "precision", precision_name(q->prec), "kernels", q->dev->k->name, "augment", q->augment,
                       "preprocessing", preprocess_record(q->prep));

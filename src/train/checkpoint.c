@@ -7,30 +7,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KINDS 3
-static const char *const kinds[KINDS] = {"param", "m", "v"};
+/* What is kept of a parameter: its value, then what the optimiser keeps. */
+#define KINDS (1 + OPTIMIZER_STATES)
 
-static void *array_of(const param *p, int kind)
+static const char *kind_name(int kind)
 {
-    return kind == 0 ? p->data : kind == 1 ? p->m : p->v;
+    return kind ? optimizer_states[kind - 1] : "param";
+}
+
+/* NULL: the optimiser keeps no such thing. */
+static void *array_of(const optimizer_slot *s, int kind)
+{
+    return kind ? s->state[kind - 1] : s->p->data;
 }
 
 /* How often the optimiser has moved each parameter, as text. */
-static const char *updates_text(arena *memory, const adapter *a)
+static const char *updates_text(arena *memory, const optimizer *o)
 {
-    char *text = ARENA_ARRAY(memory, char, a->param_count * 21 + 1), *at = text;
+    char *text = ARENA_ARRAY(memory, char, o->count * 21 + 1), *at = text;
 
-    for (int i = 0; i < a->param_count; i++)
-        at += snprintf(at, 22, "%" PRId64 " ", a->params[i].p->updates);
+    for (int i = 0; i < o->count; i++)
+        at += snprintf(at, 22, "%" PRId64 " ", o->slots[i].updates);
     return text;
 }
 
-static inlay_status read_updates(const char *path, const char *text, adapter *a, inlay_error *err)
+static inlay_status read_updates(const char *path, const char *text, optimizer *o, inlay_error *err)
 {
-    for (int i = 0; i < a->param_count; i++) {
+    for (int i = 0; i < o->count; i++) {
         char *end;
-        a->params[i].p->updates = text ? strtoll(text, &end, 10) : 0;
-        if (!text || end == text || a->params[i].p->updates < 0)
+        o->slots[i].updates = text ? strtoll(text, &end, 10) : 0;
+        if (!text || end == text || o->slots[i].updates < 0)
             FAIL(err, INLAY_ERR_FORMAT, "%s: not a checkpoint of a training run", path);
         text = end;
     }
@@ -41,7 +47,7 @@ static inlay_status read_updates(const char *path, const char *text, adapter *a,
 #define COLUMNS 3
 static const char *const columns[COLUMNS] = {"images.size", "images.modified", "images.sum"};
 
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,
                              const char *run, const image_records *images, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -55,20 +61,21 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const device *d
                                         state->epoch, state->step_in_epoch, state->position, state->step,
                                         state->loss_sum, state->log_bytes);
     const char *metadata[] = {"inlay.state",           position, "inlay.run", run, "inlay.updates",
-                              updates_text(memory, a), NULL};
+                              updates_text(memory, o), NULL};
     inlay_status status = INLAY_OK;
 
     for (int i = 0; i < a->param_count * KINDS; i++) {
         const param *p = a->params[i / KINDS].p;
-        if (a->params[i / KINDS].fixed)
+        const void *array = array_of(&o->slots[i / KINDS], i % KINDS);
+        if (a->params[i / KINDS].fixed || !array)
             continue;
         values[made] = memory_array(p->count, sizeof(float));
         if (!values[made]) {
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
             break;
         }
-        device_get_f32(d, values[made], array_of(p, i % KINDS), p->count);
-        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kinds[i % KINDS], p->name),
+        device_get_f32(o->dev, values[made], array, p->count);
+        views[made] = (tensor_view){.name = arena_printf(memory, "%s.%s", kind_name(i % KINDS), p->name),
                                     .type = DTYPE_F32,
                                     .ndim = p->ndim,
                                     .count = p->count,
@@ -191,16 +198,17 @@ static inlay_status read_state(const char *path, const char *text, train_state *
     return INLAY_OK;
 }
 
-static inlay_status read_values(const char *path, const tensor_set *file, adapter *a, device *d, inlay_error *err)
+static inlay_status read_values(const char *path, const tensor_set *file, adapter *a, optimizer *o, inlay_error *err)
 {
     for (int i = 0; i < a->param_count * KINDS; i++) {
         param *p = a->params[i / KINDS].p;
         char name[256];
         const tensor_view *t;
         float *values;
-        if (a->params[i / KINDS].fixed)
+        void *array = array_of(&o->slots[i / KINDS], i % KINDS);
+        if (a->params[i / KINDS].fixed || !array)
             continue;
-        snprintf(name, sizeof name, "%s.%s", kinds[i % KINDS], p->name);
+        snprintf(name, sizeof name, "%s.%s", kind_name(i % KINDS), p->name);
         t = tensor_set_find(file, name);
         if (!t || t->type != DTYPE_F32 || t->count != p->count)
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld F32 values is expected", path, name,
@@ -210,9 +218,9 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
             FAIL(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
         memcpy(values, t->data, (size_t)p->count * sizeof *values);
         if (i % KINDS == 0)
-            param_set(p, d, values);
+            param_set(p, o->dev, values);
         else
-            device_set_f32(d, array_of(p, i % KINDS), values, p->count);
+            device_set_f32(o->dev, array, values, p->count);
         free(values);
     }
     return INLAY_OK;
@@ -241,7 +249,7 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
     return status;
 }
 
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent,
+inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
                              const char *run, image_records *images, bool *compared, inlay_error *err)
 {
     tensor_set *file;
@@ -252,9 +260,9 @@ inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_stat
     if (status == INLAY_OK)
         status = read_state(path, tensor_set_metadata(file, "inlay.state"), state, extent, err);
     if (status == INLAY_OK)
-        status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), a, err);
+        status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), o, err);
     if (status == INLAY_OK)
-        status = read_values(path, file, a, d, err);
+        status = read_values(path, file, a, o, err);
     if (status == INLAY_OK)
         status = compare_images(path, file, images, compared, err);
     tensor_set_close(file);

@@ -4,6 +4,7 @@
 
 #include "adapters/adapter.h"
 #include "data/image_records.h"
+#include "train/optimizer.h"
 
 /* Where a run stands: between two steps. */
 typedef struct train_state {
@@ -23,10 +24,10 @@ typedef struct train_extent {
 /* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint
  * of other settings and names the first key that differs, a state in which no run of that extent can be, and images
  * that are others now. */
-inlay_status checkpoint_save(const char *path, const adapter *a, const device *d, const train_state *state,
+inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,
                              const char *run, const image_records *images, inlay_error *err);
 /* *compared: whether it says what the run's images were. */
-inlay_status checkpoint_load(const char *path, adapter *a, device *d, train_state *state, const train_extent *extent,
+inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
                              const char *run, image_records *images, bool *compared, inlay_error *err);
 /* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
 inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);

@@ -33,30 +33,29 @@ static void fill(program *p, const model *m, int64_t batch, int64_t classes, boo
         labels[i] = (int32_t)(i % classes);
 }
 
-static void run_once(const measure_request *q, program *p, int64_t batch, bool training, int run)
+/* `update` NULL: inference. */
+static void run_once(const measure_request *q, program *p, int64_t batch, optimizer *update, int run)
 {
     step_info step = {.seed = 1, .step = (uint32_t)run, .epochs = 1};
-    train_request optimiser = {
-        .dev = q->dev, .a = q->a, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4, .lr = {.lr = 1e-3}};
 
-    for (int i = 0; training && i < q->a->param_count; i++)
+    for (int i = 0; update && i < q->a->param_count; i++)
         q->a->params[i].p->touched = false;
-    if (training) {
+    if (update) {
         program_step(p, batch, &step);
-        train_update(&optimiser, optimiser.lr.lr);
+        optimizer_step(update, update->lr.lr);
     } else {
         program_forward(p, batch, &step);
     }
 }
 
 /* Seconds of the best run. */
-static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, bool training, double *best,
+static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, optimizer *update, double *best,
                               inlay_error *err)
 {
     *best = HUGE_VAL;
     for (int run = 0; run <= q->runs; run++) {
         double begun = monitor_seconds();
-        run_once(q, p, batch, training, run);
+        run_once(q, p, batch, update, run);
         if (run > 0)
             *best = fmin(*best, monitor_seconds() - begun);
         if (q->stop && q->stop(q->context))
@@ -142,6 +141,8 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
         .dev = q->dev, .max_batch = batch, .backward = training, .wanted_count = 1, .timed = q->profile};
     program *p = NULL;
     model m;
+    const optimizer_settings adamw = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-4};
+    optimizer update = {0};
     double seconds = 0;
     inlay_status status;
 
@@ -151,10 +152,12 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
     status = q->room ? plan_pass(q, &m, &plan, err) : INLAY_OK;
     if (status == INLAY_OK)
         status = program_new(&p, m.g, &plan, err);
+    if (status == INLAY_OK && training)
+        status = optimizer_open(&update, &adamw, &(schedule){.lr = 1e-3}, q->a, q->dev, err);
     if (status == INLAY_OK) {
         tensor_set_release(q->b->file); /* the packed weights are what is read from here on */
         fill(p, &m, batch, q->a->classes, training, &q->b->shape);
-        status = time_runs(q, p, batch, training, &seconds, err);
+        status = time_runs(q, p, batch, training ? &update : NULL, &seconds, err);
     }
     if (status == INLAY_OK)
         status = check_result(q, p, *plan.wanted, batch, &m, err);
@@ -166,6 +169,7 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
     }
     if (status == INLAY_OK && q->profile)
         status = take_times(out, p, batch * (q->runs + 1), err);
+    optimizer_close(&update);
     program_free(p);
     model_free(&m);
     return status;

@@ -1,104 +1,150 @@
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
-
-#include "train/train.h"
 
 #define SWEEP 256 /* tensors that are updated together */
 
 const char *const optimizer_names[] = {"adamw", "sgd"};
 const char *const adam_rule_names[] = {"torch", "transformers", "bert"};
 const char *const decay_reach_names[] = {"matrices", "weights", "all"};
+const char *const optimizer_states[OPTIMIZER_STATES] = {"m", "v"};
 
-static bool decays(const train_request *q, const param *p)
+static double decay_of(const optimizer *o, const param *p)
 {
-    return q->decay_on == DECAY_ALL || (q->decay_on == DECAY_MATRICES ? p->decay : !strstr(p->name, "bias"));
+    bool decays =
+        o->set.decay_on == DECAY_ALL || (o->set.decay_on == DECAY_MATRICES ? p->ndim >= 2 : !strstr(p->name, "bias"));
+
+    return decays ? o->set.weight_decay : 0;
 }
 
-static double rate_of(const train_request *q, const param *p, double lr)
+static double rate_of(const optimizer *o, const optimizer_slot *s, double lr)
 {
-    return p->peak_lr > 0 ? schedule_factor(&q->lr, lr) * p->peak_lr : lr;
+    return s->peak_lr > 0 ? schedule_factor(&o->lr, lr) * s->peak_lr : lr;
 }
 
 /* The eps of the kernel is added behind the bias correction; added in front of it, it is corrected as well. */
-static double adam_eps(const train_request *q, const param *p)
+static double adam_eps(const optimizer *o, const optimizer_slot *s)
 {
-    return q->adam_rule == ADAM_TRANSFORMERS ? q->eps / sqrt(1 - pow(q->beta2, (double)p->updates)) : q->eps;
+    return o->set.rule == ADAM_TRANSFORMERS ? o->set.eps / sqrt(1 - pow(o->set.beta2, (double)s->updates)) : o->set.eps;
 }
 
-static void sweep_adamw(const train_request *q, param *const *params, int count, double lr)
+static void sweep_adamw(const optimizer *o, optimizer_slot *const *slots, int count, double lr)
 {
     adamw_args sweep[SWEEP];
 
     for (int i = 0; i < count; i++) {
-        const param *p = params[i];
-        sweep[i] = (adamw_args){.value = p->data,
-                                .m = p->m,
-                                .v = p->v,
-                                .grad = p->grad,
-                                .count = p->count,
-                                .step = p->updates,
-                                .lr = rate_of(q, p, lr),
-                                .beta1 = q->beta1,
-                                .beta2 = q->beta2,
-                                .eps = adam_eps(q, p),
-                                .weight_decay = decays(q, p) ? q->weight_decay : 0,
-                                .mask = p->mask,
-                                .decay_masked = p->decay_masked,
-                                .decay_last = q->adam_rule == ADAM_TRANSFORMERS,
-                                .uncorrected = q->adam_rule == ADAM_BERT};
+        const optimizer_slot *s = slots[i];
+        sweep[i] = (adamw_args){.value = s->p->data,
+                                .m = s->state[0],
+                                .v = s->state[1],
+                                .grad = s->p->grad,
+                                .count = s->p->count,
+                                .step = s->updates,
+                                .lr = rate_of(o, s, lr),
+                                .beta1 = o->set.beta1,
+                                .beta2 = o->set.beta2,
+                                .eps = adam_eps(o, s),
+                                .weight_decay = decay_of(o, s->p),
+                                .mask = s->mask,
+                                .decay_masked = s->decay_masked,
+                                .decay_last = o->set.rule == ADAM_TRANSFORMERS,
+                                .uncorrected = o->set.rule == ADAM_BERT};
     }
-    q->dev->k->adamw(&q->dev->c, sweep, count);
+    o->dev->k->adamw(&o->dev->c, sweep, count);
 }
 
-static void sweep_sgd(const train_request *q, param *const *params, int count, double lr)
+static void sweep_sgd(const optimizer *o, optimizer_slot *const *slots, int count, double lr)
 {
     sgd_args sweep[SWEEP];
 
     for (int i = 0; i < count; i++) {
-        const param *p = params[i];
-        sweep[i] = (sgd_args){.value = p->data,
-                              .m = p->m,
-                              .grad = p->grad,
-                              .count = p->count,
-                              .lr = rate_of(q, p, lr),
-                              .momentum = q->momentum,
-                              .weight_decay = decays(q, p) ? q->weight_decay : 0,
-                              .mask = p->mask,
-                              .decay_masked = p->decay_masked};
+        const optimizer_slot *s = slots[i];
+        sweep[i] = (sgd_args){.value = s->p->data,
+                              .m = s->state[0],
+                              .grad = s->p->grad,
+                              .count = s->p->count,
+                              .lr = rate_of(o, s, lr),
+                              .momentum = o->set.momentum,
+                              .weight_decay = decay_of(o, s->p),
+                              .mask = s->mask,
+                              .decay_masked = s->decay_masked};
     }
-    q->dev->k->sgd(&q->dev->c, sweep, count);
+    o->dev->k->sgd(&o->dev->c, sweep, count);
 }
 
-static void (*const sweeps[])(const train_request *q, param *const *params, int count, double lr) = {
-    [OPTIMIZER_ADAMW] = sweep_adamw,
-    [OPTIMIZER_SGD] = sweep_sgd,
+static const struct {
+    int states; /* that it keeps */
+    void (*sweep)(const optimizer *o, optimizer_slot *const *slots, int count, double lr);
+} kinds[] = {
+    [OPTIMIZER_ADAMW] = {2, sweep_adamw},
+    [OPTIMIZER_SGD] = {1, sweep_sgd},
 };
+
+/* ---- opening ---- */
+
+static inlay_status open_slot(const optimizer *o, optimizer_slot *s, inlay_error *err)
+{
+    for (int i = 0; s->p->trainable && i < kinds[o->set.kind].states; i++) {
+        s->state[i] = o->dev->k->alloc(size_product(s->p->count, dtype_size(o->dev->k->real)));
+        if (!s->state[i])
+            FAIL(err, INLAY_ERR_NOMEM, "out of memory: what the optimiser keeps for '%s'", s->p->name);
+    }
+    return INLAY_OK;
+}
+
+inlay_status optimizer_open(optimizer *o, const optimizer_settings *set, const schedule *lr, const adapter *a,
+                            device *dev, inlay_error *err)
+{
+    inlay_status status = INLAY_OK;
+
+    *o = (optimizer){.set = *set, .lr = *lr, .dev = dev, .slots = calloc((size_t)a->param_count + 1, sizeof *o->slots)};
+    if (!o->slots)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for an optimiser");
+    for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
+        const adapter_param *item = &a->params[i];
+        o->slots[o->count] = (optimizer_slot){
+            .p = item->p, .mask = item->drawn, .decay_masked = item->mask.decay_masked, .peak_lr = item->peak_lr};
+        status = open_slot(o, &o->slots[o->count++], err);
+    }
+    if (status != INLAY_OK)
+        optimizer_close(o);
+    return status;
+}
+
+void optimizer_close(optimizer *o)
+{
+    for (int i = 0; i < o->count; i++)
+        for (int j = 0; j < OPTIMIZER_STATES; j++)
+            o->dev->k->release(o->slots[i].state[j]);
+    free(o->slots);
+    *o = (optimizer){0};
+}
 
 /* ---- clipping ---- */
 
-/* The next gradients from parameter *from on, at most SWEEP; 0: there are no more. */
-static int gather(const train_request *q, int *from, gradient_args *args, double factor)
+/* The next gradients from slot *from on, at most SWEEP; 0: there are no more. */
+static int gather(const optimizer *o, int *from, gradient_args *args, double factor)
 {
     int n = 0;
 
-    for (; *from < q->a->param_count && n < SWEEP; (*from)++) {
-        const param *p = q->a->params[*from].p;
-        if (p->trainable && p->touched)
-            args[n++] = (gradient_args){.grad = p->grad, .count = p->count, .mask = p->mask, .factor = factor};
+    for (; *from < o->count && n < SWEEP; (*from)++) {
+        const optimizer_slot *s = &o->slots[*from];
+        if (s->p->trainable && s->p->touched)
+            args[n++] = (gradient_args){.grad = s->p->grad, .count = s->p->count, .mask = s->mask, .factor = factor};
     }
     return n;
 }
 
-static double gradient_norm(const train_request *q)
+static double gradient_norm(const optimizer *o)
 {
     gradient_args args[SWEEP];
     double sums[SWEEP], total = 0;
     int n;
 
-    for (int from = 0; (n = gather(q, &from, args, 1)) > 0;) {
-        q->dev->k->square_sums(&q->dev->c, sums, args, n);
+    for (int from = 0; (n = gather(o, &from, args, 1)) > 0;) {
+        o->dev->k->square_sums(&o->dev->c, sums, args, n);
         for (int i = 0; i < n; i++)
             total += sums[i];
     }
@@ -107,38 +153,39 @@ static double gradient_norm(const train_request *q)
 
 /* Scales all gradients so that together they have the norm that is allowed: torch.nn.utils.clip_grad_norm_. What a step
  * gave no gradient has no part in it. */
-static void clip(const train_request *q)
+static void clip(const optimizer *o)
 {
     gradient_args args[SWEEP];
-    double factor = q->clip_norm / (gradient_norm(q) + 1e-6);
+    double factor = o->set.clip_norm / (gradient_norm(o) + 1e-6);
     int n;
 
-    for (int from = 0; factor < 1 && (n = gather(q, &from, args, factor)) > 0;)
-        q->dev->k->scale_gradients(&q->dev->c, args, n);
+    for (int from = 0; factor < 1 && (n = gather(o, &from, args, factor)) > 0;)
+        o->dev->k->scale_gradients(&o->dev->c, args, n);
 }
 
 /* ---- a step ---- */
 
-void train_update(const train_request *q, double lr)
+void optimizer_step(optimizer *o, double lr)
 {
-    param *moved[SWEEP];
+    optimizer_slot *moved[SWEEP];
     int count = 0;
 
-    if (q->clip_norm > 0)
-        clip(q);
-    for (int i = 0; i < q->a->param_count; i++) {
-        param *p = q->a->params[i].p;
-        if (!p->trainable || (!p->touched && !(q->move_untouched && p->updates > 0)))
+    if (o->set.clip_norm > 0)
+        clip(o);
+    for (int i = 0; i < o->count; i++) {
+        optimizer_slot *s = &o->slots[i];
+        param *p = s->p;
+        if (!p->trainable || (!p->touched && !(o->set.move_untouched && s->updates > 0)))
             continue;    /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
         if (!p->touched) /* it may still hold the gradient of the last step that had one */
-            q->dev->k->zero(p->grad, (size_t)p->count * dtype_size(q->dev->k->real));
-        p->updates++;
+            o->dev->k->zero(p->grad, (size_t)p->count * dtype_size(o->dev->k->real));
+        s->updates++;
         p->version++;
-        moved[count++] = p;
+        moved[count++] = s;
         if (count == SWEEP) {
-            sweeps[q->optimizer](q, moved, count, lr);
+            kinds[o->set.kind].sweep(o, moved, count, lr);
             count = 0;
         }
     }
-    sweeps[q->optimizer](q, moved, count, lr);
+    kinds[o->set.kind].sweep(o, moved, count, lr);
 }

@@ -132,7 +132,7 @@ static inlay_status one_step(trainer *t, const variant *now, int got, double lr,
     if (!isfinite(loss))
         FAIL(err, INLAY_ERR_INTERNAL, "the loss is not finite at step %" PRId64 " (epoch %d): a lower --lr may help",
              t->state.step, t->state.epoch + 1);
-    train_update(t->q, lr);
+    optimizer_step(&t->update, lr);
     t->state.loss_sum += (double)loss;
     NOTIFY(t, step, t->state.epoch + 1, t->state.step, t->steps_per_epoch * t->q->epochs, got, (double)loss);
     return INLAY_OK;
@@ -455,6 +455,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     if (t.log && fclose(t.log) != 0 && status == INLAY_OK)
         status = file_error(err, "write", path_join(t.memory, request->output, "metrics.jsonl"));
     events_close(t.board);
+    optimizer_close(&t.update);
     if (t.has_evaluator)
         predictor_close(&t.evaluator);
     for (int i = t.variants ? t.variant_count - 1 : -1; i >= 0; i--) {

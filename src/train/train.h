@@ -59,15 +59,8 @@ typedef struct train_request {
     int epochs, batch, workers;
     bool drop_last;
     schedule lr;
-    /* momentum and decay move parameters that a step gave no gradient, from their first one on, as PyTorch's optimisers
-     * do with gradients that are set to zero */
-    bool move_untouched;
-    optimizer_kind optimizer;
-    adam_rule adam_rule;
-    decay_reach decay_on;
-    double weight_decay, beta1, beta2, eps, label_smoothing, drop_path, backbone_dropout;
-    double momentum;  /* SGD's */
-    double clip_norm; /* of all gradients together, at most; 0: any */
+    optimizer_settings update;
+    double label_smoothing, drop_path, backbone_dropout;
     uint64_t seed;
     cache_mode cache;
     size_t cache_limit;    /* bytes that it may take of the memory; a larger one is kept in a file in `output` while the

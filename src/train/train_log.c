@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 /* The length of the log's lines from its beginning that are whole, of those that the checkpoint tells of. A file that
  * lost its end, or whose end is zeros since the power failed, has fewer. */
 static int64_t whole_lines(FILE *log, int64_t most)
@@ -50,7 +49,7 @@ inlay_status trainer_save_state(trainer *t, inlay_error *err)
 {
     if (fdatasync(fileno(t->log)) != 0)
         return file_error(err, "write", path_join(t->memory, t->q->output, "metrics.jsonl"));
-    return checkpoint_save(t->checkpoint, t->q->a, t->q->dev, &t->state, t->q->run, &t->images, err);
+    return checkpoint_save(t->checkpoint, t->q->a, &t->update, &t->state, t->q->run, &t->images, err);
 }
 
 inlay_status trainer_log(trainer *t, json_t *line, inlay_error *err)

@@ -189,7 +189,7 @@ static inlay_status resume(trainer *t, inlay_error *err)
 {
     bool compared;
 
-    TRY(checkpoint_load(t->checkpoint, t->q->a, t->q->dev, &t->state,
+    TRY(checkpoint_load(t->checkpoint, t->q->a, &t->update, &t->state,
                         &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, &compared,
                         err));
     if (!compared)
@@ -220,6 +220,7 @@ inlay_status trainer_begin(trainer *t, inlay_error *err)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));
+    TRY(optimizer_open(&t->update, &q->update, &q->lr, q->a, q->dev, err));
     TRY(image_records_new(&t->images, q->data, err));
     if (q->resume && file_exists(t->checkpoint))
         TRY(resume(t, err));

@@ -23,6 +23,7 @@ typedef struct trainer {
     variant *variants;
     int variant_count;
     feature_cache cache;
+    optimizer update;
     bool cached;
     predictor evaluator;
     bool has_evaluator;

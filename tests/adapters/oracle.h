@@ -145,8 +145,6 @@ static inline void open_case(oracle_case *c, const json_t *item, const char *fil
 
 static inline void close_case(oracle_case *c)
 {
-    for (int i = 0; i < c->b->param_count; i++)
-        param_release(c->b->params[i], &c->d);
     adapter_free(c->a, &c->d);
     backbone_close(c->b);
     device_close(&c->d);

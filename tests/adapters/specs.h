@@ -174,6 +174,7 @@ typedef struct tuned_vit {
     adapter *a;
     model m;
     program *p;
+    optimizer update; /* opened by the first step */
 } tuned_vit;
 
 static inline void vit_open(tuned_vit *v, const char *name, const char *settings)
@@ -198,8 +199,7 @@ static inline void vit_unbuild(tuned_vit *v)
 static inline void vit_close(tuned_vit *v)
 {
     vit_unbuild(v);
-    for (int i = 0; i < v->b->param_count; i++)
-        param_release(v->b->params[i], &v->d);
+    optimizer_close(&v->update);
     adapter_free(v->a, &v->d);
     backbone_close(v->b);
     device_close(&v->d);
@@ -281,13 +281,15 @@ static inline double frozen_logits(double logits[LOGITS])
 /* The optimiser's steps first .. first + count - 1. */
 static inline void vit_steps(tuned_vit *v, int first, int count, double lr, double decay)
 {
-    train_request q = {
-        .dev = &v->d, .a = v->a, .lr = {.lr = lr}, .weight_decay = decay, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    const optimizer_settings set = {.weight_decay = decay, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    inlay_error err;
     double logits[LOGITS];
 
     for (int s = first; s < first + count; s++) {
         vit_run(v, (uint32_t)s, 0, logits);
-        train_update(&q, lr);
+        if (!v->update.slots)
+            ASSERT_OK(optimizer_open(&v->update, &set, &(schedule){.lr = lr}, v->a, &v->d, &err));
+        optimizer_step(&v->update, lr);
     }
 }
 

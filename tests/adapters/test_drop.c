@@ -37,8 +37,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &dev);
     backbone_close(b);
     device_close(&dev);
     support_remove(folder);
@@ -410,10 +408,7 @@ static void robust_run(const char *name, int threads, int stop_after, bool resum
                        .workers = threads,
                        .drop_last = true,
                        .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 1, .epochs = EPOCHS},
-                       .weight_decay = 1e-4,
-                       .beta1 = 0.9,
-                       .beta2 = 0.999,
-                       .eps = 1e-8,
+                       .update = {.weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
                        .drop_path = 0.2,
                        .seed = 5,
                        .cache_limit = (size_t)1 << 30,
@@ -425,8 +420,6 @@ static void robust_run(const char *name, int threads, int stop_after, bool resum
     if (status != (stop_after ? INLAY_ERR_INTERRUPTED : INLAY_OK))
         fail_msg("%s: %s", name, err.message);
     train_result_free(&result);
-    for (int i = 0; i < own->param_count; i++)
-        param_release(own->params[i], &d);
     adapter_free(a, &d);
     dataset_free(data);
     backbone_close(own);

@@ -40,8 +40,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &dev);
     backbone_close(b);
     device_close(&dev);
     support_remove(folder);

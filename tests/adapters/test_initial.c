@@ -152,8 +152,6 @@ static void fixture_open(fixture *f)
 
 static void fixture_close(fixture *f)
 {
-    for (int i = 0; i < f->b->param_count; i++)
-        param_release(f->b->params[i], &f->d);
     backbone_close(f->b);
     device_close(&f->d);
 }

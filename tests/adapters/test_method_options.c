@@ -270,8 +270,8 @@ static void number_experts(tuned_vit *v, const char *part, float *expected)
         param *p = find(v->a, name);
         fill(&v->d, p, (float)(e + 1));
         mask = calloc((size_t)p->count, 1);
-        if (p->mask)
-            v->d.k->copy_out(mask, p->mask, (size_t)p->count);
+        if (adapter_drawn_mask(v->a, p))
+            v->d.k->copy_out(mask, adapter_drawn_mask(v->a, p), (size_t)p->count);
         for (int64_t i = 0; i < p->count; i++)
             expected[i] += mask[i] ? (float)(e + 1) : 0;
         free(mask);

@@ -156,8 +156,6 @@ static void close_bench(bench *s)
 {
     program_free(s->p);
     model_free(&s->m);
-    for (int i = 0; i < s->b->param_count; i++)
-        param_release(s->b->params[i], &s->dev);
     adapter_free(s->a, &s->dev);
     backbone_close(s->b);
     device_close(&s->dev);
@@ -480,8 +478,6 @@ static void row_store(const char *name)
     if (memcmp(before, after, sizeof before) != 0)
         fail_msg("%s: the loaded adapter gives other logits", name);
     predictor_close(&again);
-    for (int i = 0; i < s.b->param_count; i++)
-        param_release(s.b->params[i], &s.dev);
     adapter_free(loaded, &s.dev);
     backbone_close(s.b);
     device_close(&s.dev);

@@ -102,8 +102,6 @@ static void test_full(void **state)
     assert_int_equal(a->param_count, b->param_count);
     program_free(p);
     model_free(&m);
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &d);
     adapter_free(a, &d);
     backbone_close(b);
     device_close(&d);

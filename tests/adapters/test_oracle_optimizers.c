@@ -46,15 +46,15 @@ static train_request read_request(const json_t *about, oracle_case *c)
     return (train_request){.dev = &c->d,
                            .a = c->a,
                            .lr = read_schedule(about),
-                           .optimizer = (optimizer_kind)choice(about, "optimizer", optimizer_names),
-                           .adam_rule = (adam_rule)choice(about, "adam_rule", adam_rule_names),
-                           .decay_on = (decay_reach)choice(about, "decay_on", decay_reach_names),
-                           .weight_decay = number(about, "weight_decay"),
-                           .momentum = number(about, "momentum"),
-                           .beta1 = json_number_value(json_array_get(betas, 0)),
-                           .beta2 = json_number_value(json_array_get(betas, 1)),
-                           .eps = number(about, "adam_eps"),
-                           .clip_norm = number(about, "clip_grad_norm")};
+                           .update.kind = (optimizer_kind)choice(about, "optimizer", optimizer_names),
+                           .update.rule = (adam_rule)choice(about, "adam_rule", adam_rule_names),
+                           .update.decay_on = (decay_reach)choice(about, "decay_on", decay_reach_names),
+                           .update.weight_decay = number(about, "weight_decay"),
+                           .update.momentum = number(about, "momentum"),
+                           .update.beta1 = json_number_value(json_array_get(betas, 0)),
+                           .update.beta2 = json_number_value(json_array_get(betas, 1)),
+                           .update.eps = number(about, "adam_eps"),
+                           .update.clip_norm = number(about, "clip_grad_norm")};
 }
 
 static void expect_rates(const train_request *q, const float *lr, const char *name)
@@ -75,6 +75,7 @@ static void run_steps(oracle_case *c, const train_request *q, uint64_t seed, con
     inlay_error err;
     model m;
     program *p;
+    optimizer update;
     tensor_set *inputs;
     model_request request = {.dev = &c->d, .b = c->b, .a = c->a, .pixel_type = DTYPE_U8, .training = true};
 
@@ -82,6 +83,7 @@ static void run_steps(oracle_case *c, const train_request *q, uint64_t seed, con
     ASSERT_OK(model_build(&m, &request, &err));
     program_request plan = {.dev = &c->d, .max_batch = BATCH, .backward = true, .wanted = &m.loss, .wanted_count = 1};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    ASSERT_OK(optimizer_open(&update, &q->update, &q->lr, c->a, &c->d, &err));
     for (int s = 0; s < STEPS; s++) {
         float loss;
         step.step = (uint32_t)s;
@@ -94,8 +96,9 @@ static void run_steps(oracle_case *c, const train_request *q, uint64_t seed, con
         if (!(fabs((double)loss - (double)losses[s]) <= limit))
             fail_msg("%s on %s: loss of step %d is %.7f, PyTorch's %.7f", c->name, c->d.k->name, s, (double)loss,
                      (double)losses[s]);
-        train_update(q, (double)lr[s]);
+        optimizer_step(&update, (double)lr[s]);
     }
+    optimizer_close(&update);
     program_free(p);
     model_free(&m);
     tensor_set_close(inputs);

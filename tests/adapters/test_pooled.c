@@ -52,8 +52,6 @@ static void close_bench(bench *s)
 {
     program_free(s->p);
     model_free(&s->m);
-    for (int i = 0; i < s->b->param_count; i++)
-        param_release(s->b->params[i], &s->dev);
     adapter_free(s->a, &s->dev);
     backbone_close(s->b);
     device_close(&s->dev);

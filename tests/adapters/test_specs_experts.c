@@ -4,10 +4,10 @@
 
 /* ---- MoSA ---- */
 
-static void read_mask(const device *d, const param *p, unsigned char *mask)
+static void read_mask(const device *d, const adapter *a, const param *p, unsigned char *mask)
 {
-    assert_non_null(p->mask);
-    d->k->copy_out(mask, p->mask, (size_t)p->count);
+    assert_non_null(adapter_drawn_mask(a, p));
+    d->k->copy_out(mask, adapter_drawn_mask(a, p), (size_t)p->count);
 }
 
 /* How many of `count` entries that lie `stride` apart are 1. */
@@ -29,7 +29,7 @@ static void check_partition(const toy *t, const char *side, const char *kind, in
     for (int e = 0; e < experts; e++) {
         char name[64];
         snprintf(name, sizeof name, "blocks.0.adapter.%s.%d.weight", side, e);
-        read_mask(&t->d, find(t->a, name), mask);
+        read_mask(&t->d, t->a, find(t->a, name), mask);
         for (int i = 0; i < rows * cols; i++)
             sum[i] += mask[i];
         if (kind[0] == 'a' && rows * cols % experts == 0)
@@ -39,7 +39,7 @@ static void check_partition(const toy *t, const char *side, const char *kind, in
         for (int c = 0; kind[0] == 'c' && c < cols; c++)
             assert_int_equal(ones(mask + c, rows, cols), (e + 1) * rows / experts - e * rows / experts);
         snprintf(name, sizeof name, "blocks.0.adapter.%s.%d.bias", side, e);
-        assert_null(find(t->a, name)->mask);
+        assert_null(adapter_drawn_mask(t->a, find(t->a, name)));
     }
     for (int i = 0; i < rows * cols; i++)
         assert_int_equal(sum[i], 1);
@@ -73,10 +73,10 @@ static void test_masks_differ(void **state)
 
     (void)state;
     vit_open(&v, "mosa", "split=both rank=8");
-    read_mask(&v.d, find(v.a, "blocks.0.adapter.up.0.weight"), first);
-    read_mask(&v.d, find(v.a, "blocks.0.adapter.down.0.weight"), other);
+    read_mask(&v.d, v.a, find(v.a, "blocks.0.adapter.up.0.weight"), first);
+    read_mask(&v.d, v.a, find(v.a, "blocks.0.adapter.down.0.weight"), other);
     assert_memory_not_equal(first, other, sizeof first);
-    read_mask(&v.d, find(v.a, "blocks.1.adapter.up.0.weight"), other);
+    read_mask(&v.d, v.a, find(v.a, "blocks.1.adapter.up.0.weight"), other);
     assert_memory_not_equal(first, other, sizeof first);
     vit_close(&v);
     for (uint64_t seed = 1; seed <= 2; seed++) {
@@ -84,7 +84,7 @@ static void test_masks_differ(void **state)
         for (int i = 0; i < v.a->param_count; i++)
             param_release(v.a->params[i].p, &v.d);
         ASSERT_OK(adapter_initialise(v.a, &v.d, seed, &err));
-        read_mask(&v.d, find(v.a, "blocks.0.adapter.up.0.weight"), other);
+        read_mask(&v.d, v.a, find(v.a, "blocks.0.adapter.up.0.weight"), other);
         assert_int_equal(memcmp(first, other, sizeof first) == 0, seed == 1);
         vit_close(&v);
     }
@@ -168,7 +168,7 @@ static void expect_same_model(const char *name, const char *settings, double tim
     assert_int_equal(v.a->param_count, w.a->param_count);
     for (int i = 0; i < v.a->param_count; i++) {
         float *values = get(&v.d, v.a->params[i].p);
-        assert_null(v.a->params[i].p->mask);
+        assert_null(v.a->params[i].drawn);
         param_set(find(w.a, v.a->params[i].p->name), &w.d, values);
         free(values);
     }
@@ -267,13 +267,15 @@ static void train_side(side *s, tuned_vit *v, const char *settings, const char *
         snprintf(name, sizeof name, "blocks.1.adapter.%s.%d.weight", stem, e);
         p[e] = find(v->a, name);
         s->before[e] = get(&v->d, p[e]);
-        read_mask(&v->d, p[e], s->mask[e]);
+        read_mask(&v->d, v->a, p[e], s->mask[e]);
     }
     vit_build(v, true, false);
     vit_steps(v, 0, 6, 1e-2, decay);
     for (int e = 0; e < EXPERTS; e++) {
         s->after[e] = get(&v->d, p[e]);
-        s->updates[e] = p[e]->updates;
+        for (int i = 0; i < v->update.count; i++)
+            if (v->update.slots[i].p == p[e])
+                s->updates[e] = v->update.slots[i].updates;
     }
 }
 

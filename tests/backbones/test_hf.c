@@ -44,8 +44,6 @@ static void close_model(opened *o)
 {
     program_free(o->p);
     graph_free(o->g);
-    for (int i = 0; i < o->b->param_count; i++)
-        param_release(o->b->params[i], &o->d);
     backbone_close(o->b);
     device_close(&o->d);
 }

@@ -73,8 +73,6 @@ static void check(const char *path, const char *oracle_path, int64_t image_size,
     }
     program_free(p);
     model_free(&m);
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &d);
     backbone_close(b);
     device_close(&d);
     tensor_set_close(oracle);
@@ -244,8 +242,6 @@ static void test_real(void **state)
     if (!(largest(found, logits) <= 1e-4))
         fail_msg("logits differ from PyTorch's by %.3g, allowed 1e-4", largest(found, logits));
     predictor_close(&p);
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &d);
     backbone_close(b);
     device_close(&d);
     tensor_set_close(oracle);

@@ -525,6 +525,27 @@ static void test_several_adapters(void **state)
     assert_non_null(strstr(text_of("out.txt"), "part1"));
 }
 
+/* An adapter with weights of the backbone of its own answers beside another with the bits that it has alone. */
+static void expect_same_beside(const char *name)
+{
+    json_t *alone, *both;
+
+    expect(inlay("predict --backbone " VIT " --adapter %s data/test --json --logits", name), 0);
+    alone = json_of("out.txt");
+    expect(inlay("predict --backbone " VIT " --adapter part0 --adapter %s data/test --json --logits", name), 0);
+    both = json_of("out.txt");
+    alone = json_object_get(alone, "results");
+    both = json_object_get(both, "results");
+    assert_true(json_array_size(alone) > 0);
+    for (size_t i = 0; i < json_array_size(alone); i++) {
+        const json_t *tasks = json_object_get(json_array_get(both, i), "tasks");
+        assert_true(json_equal(json_object_get(json_array_get(alone, i), "logits"),
+                               json_object_get(json_array_get(tasks, 1), "logits")));
+        assert_false(json_equal(json_object_get(json_array_get(tasks, 0), "logits"),
+                                json_object_get(json_array_get(tasks, 1), "logits")));
+    }
+}
+
 static void test_several_refused(void **state)
 {
     char path[300];
@@ -538,8 +559,7 @@ static void test_several_refused(void **state)
     expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter larger data/test"), 2,
                  "images of 32 and 48 pixels");
     expect(inlay(TRAIN "--method bitfit --output biases"), 0);
-    expect_error(inlay("predict --backbone " VIT " --adapter part0 --adapter biases data/test"), 2,
-                 "'biases' ('bitfit') has weights of the backbone");
+    expect_same_beside("biases");
     path_in(path, "two");
     support_images(path, "train", 2, 4, 40);
     expect(inlay("train --backbone " VIT

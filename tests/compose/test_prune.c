@@ -51,8 +51,6 @@ static void make_saved(const char *name, const char *which, const char *option, 
         free(noise);
     }
     ASSERT_OK(adapter_save(a, &d, at(name), NULL, NULL, &err));
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &d);
     adapter_free(a, &d);
     backbone_close(b);
     device_close(&d);

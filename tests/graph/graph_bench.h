@@ -18,6 +18,7 @@ typedef struct bench {
     arena *memory;
     graph *g;
     param *params[MAX_PARAMS];
+    void *moments[MAX_PARAMS][2]; /* of those that are trained, where a test has them */
     int param_count;
     uint64_t trained; /* bit i: parameter i */
     int64_t slice;    /* samples that programs run at a time; 0: as they like */
@@ -39,8 +40,11 @@ static inline void open_bench(bench *s, const kernels *k, int threads, dtype wei
 static inline void close_bench(bench *s)
 {
     program_free(s->p);
-    for (int i = 0; i < s->param_count; i++)
+    for (int i = 0; i < s->param_count; i++) {
         param_release(s->params[i], &s->dev);
+        s->dev.k->release(s->moments[i][0]);
+        s->dev.k->release(s->moments[i][1]);
+    }
     graph_free(s->g);
     arena_free(s->memory);
     device_close(&s->dev);

@@ -18,6 +18,16 @@ static program_request request_of(bench *s, const value *loss, int64_t batch, bo
         .dev = &s->dev, .max_batch = batch, .backward = backward, .wanted = loss, .wanted_count = 1};
 }
 
+static size_t size_of_forms(const kernels *k, const param *q, const param_form *form)
+{
+    size_t size = 0;
+
+    for (; form; form = form->next)
+        size += form->kind == FORM_PLAIN ? (size_t)q->count * sizeof(float)
+                                         : k->pack_size(form->panels.n, form->panels.k, form->panels.type);
+    return size;
+}
+
 /* The plan says what the program then has. */
 static void test_measured_is_what_is_taken(void **state)
 {
@@ -36,7 +46,8 @@ static void test_measured_is_what_is_taken(void **state)
         program_request request = request_of(&s, &loss, batch, true);
         size_t activations = program_measure(&needs, s.g, &request);
         for (int i = 0; i < s.param_count; i++)
-            assert_null(s.params[i]->data); /* nothing was taken */
+            assert_true(!s.params[i]->data && !s.params[i]->forms &&
+                        !s.params[i]->frozen.forms); /* nothing was taken */
         ASSERT_OK(program_new(&s.p, s.g, &request, &err));
         assert_int_equal(activations, program_memory(s.p));
         weights = 0;
@@ -44,8 +55,7 @@ static void test_measured_is_what_is_taken(void **state)
             const param *q = s.params[i];
             values += q->trainable ? (size_t)q->count * sizeof(float) : 0;
             weights += q->data ? (size_t)q->count * sizeof(float) : 0;
-            for (const param_panel *panel = q->panels; panel; panel = panel->next)
-                weights += k->pack_size(panel->panels.n, panel->panels.k, panel->panels.type);
+            weights += size_of_forms(k, q, q->forms) + size_of_forms(k, q, s.params[i]->frozen.forms);
         }
         assert_int_equal(needs.weights, weights);
         assert_int_equal(needs.training, 3 * values);

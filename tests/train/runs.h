@@ -111,10 +111,10 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
                        .workers = s.workers,
                        .drop_last = true,
                        .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 2, .epochs = EPOCHS},
-                       .weight_decay = 1e-4,
-                       .beta1 = 0.9,
-                       .beta2 = 0.999,
-                       .eps = 1e-8,
+                       .update.weight_decay = 1e-4,
+                       .update.beta1 = 0.9,
+                       .update.beta2 = 0.999,
+                       .update.eps = 1e-8,
                        .drop_path = 0.2,
                        .backbone_dropout = s.dropout,
                        .seed = 5,
@@ -126,20 +126,18 @@ static inline inlay_status train_once(const char *data_folder, const char *outpu
                        .run = "{\"seed\": 5}",
                        .resume = s.resume,
                        .tensorboard = true,
-                       .move_untouched = s.move_untouched,
+                       .update.move_untouched = s.move_untouched,
                        .save_trained = s.save_trained,
                        .observer = {.context = &s.stop_after, .step = count_step, .note = keep_note, .stop = ask_stop}};
     running = a;
     running_on = &d;
-    q.optimizer = s.optimizer;
-    q.momentum = s.momentum;
-    q.clip_norm = s.clip_norm;
+    q.update.kind = s.optimizer;
+    q.update.momentum = s.momentum;
+    q.update.clip_norm = s.clip_norm;
     q.lr.by_step = s.by_step;
     if (s.lr > 0)
         q.lr.lr = s.lr;
     status = train(result, &q, err);
-    for (int i = 0; i < b->param_count; i++)
-        param_release(b->params[i], &d);
     adapter_free(a, &d);
     dataset_free(data);
     dataset_free(evaluated);

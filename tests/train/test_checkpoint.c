@@ -13,6 +13,7 @@
 static device d;
 static backbone *b;
 static adapter *a;
+static optimizer update;
 static sample samples[IMAGES];
 static dataset images = {.count = IMAGES, .samples = samples};
 
@@ -27,12 +28,14 @@ static int set_up(void **state)
     ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
     ASSERT_OK(adapter_new(&a, "adapter_plus", o, b, 3, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &d, 5, &err));
+    ASSERT_OK(optimizer_open(&update, &(optimizer_settings){0}, &(schedule){.lr = 1}, a, &d, &err));
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
+    optimizer_close(&update);
     adapter_free(a, &d);
     backbone_close(b);
     device_close(&d);
@@ -52,10 +55,10 @@ static inlay_status round_trip(const train_state *written, train_state *read, in
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", support_folder());
     status = image_records_new(&records, &images, err);
     if (status == INLAY_OK)
-        status = checkpoint_save(path, a, &d, written, RUN, &records, err);
+        status = checkpoint_save(path, a, &update, written, RUN, &records, err);
     if (status != INLAY_OK)
         fail_msg("%s", err->message);
-    status = checkpoint_load(path, a, &d, read, &extent, RUN, &records, &compared, err);
+    status = checkpoint_load(path, a, &update, read, &extent, RUN, &records, &compared, err);
     image_records_free(&records);
     return status;
 }

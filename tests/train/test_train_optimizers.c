@@ -101,7 +101,8 @@ static void test_clip_untouched(void **state)
     ASSERT_OK(adapter_new(&a, "linear", o, b, 5, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &d, 1, &err));
     for (int touched = 0; touched < 2; touched++) {
-        train_request q = {.dev = &d, .a = a, .optimizer = OPTIMIZER_SGD, .clip_norm = 1, .lr = {.lr = 1}};
+        const optimizer_settings set = {.kind = OPTIMIZER_SGD, .clip_norm = 1};
+        optimizer update;
         float zero[5 * 32] = {0}, bias[5] = {0, 2, 0, 0, 0}, found[5];
         for (int i = 0; i < 5 * 32; i++)
             values[i] = 1e6F;
@@ -110,7 +111,9 @@ static void test_clip_untouched(void **state)
         device_set_f32(&d, a->head_bias->grad, bias, 5);
         a->head_weight->touched = touched;
         a->head_bias->touched = true;
-        train_update(&q, 1);
+        ASSERT_OK(optimizer_open(&update, &set, &(schedule){.lr = 1}, a, &d, &err));
+        optimizer_step(&update, 1);
+        optimizer_close(&update);
         param_get(a->head_bias, &d, found);
         if (touched)
             assert_true(fabsf(found[1]) < 1e-6F);
