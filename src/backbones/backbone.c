@@ -96,11 +96,15 @@ void *backbone_buffer(backbone *b, size_t size)
 
 inlay_status backbone_identify(backbone *b, inlay_error *err)
 {
-    if (b->sha256[0])
-        return INLAY_OK;
-    TRY(tensor_set_sha256(b->file, b->sha256, err));
-    tensor_set_release(b->file); /* the weights are read again one by one */
-    return INLAY_OK;
+    inlay_status status = INLAY_OK;
+
+    pthread_mutex_lock(&b->identifying);
+    if (!b->sha256[0]) {
+        status = tensor_set_sha256(b->file, b->sha256, err);
+        tensor_set_release(b->file); /* the weights are read again one by one */
+    }
+    pthread_mutex_unlock(&b->identifying);
+    return status;
 }
 
 void *backbone_facts(const backbone *b)
@@ -214,6 +218,7 @@ inlay_status backbone_open(backbone **out, const char *path, int64_t image_size,
     inlay_status status;
 
     b->memory = memory;
+    pthread_mutex_init(&b->identifying, NULL);
     b->path = arena_strdup(memory, path);
     status = load(b, b->path, image_size, err);
     if (status != INLAY_OK) {

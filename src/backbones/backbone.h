@@ -112,6 +112,7 @@ typedef struct backbone {
     const char *path;       /* as the user gave it */
     const char *model_name; /* what its configuration calls it, or NULL */
     char sha256[65];        /* empty until backbone_identify */
+    pthread_mutex_t identifying;
     tensor_set *file;
     const char *described_by; /* where that comes from which tensors do not tell: "config.json (model_type clip)" */
     backbone_passed *passed;
@@ -173,7 +174,7 @@ void backbone_close(backbone *b); /* after every graph and device that used its 
 /* Frees what kernels made of its weights: when no graph and no device uses them any more. They are made anew when they
  * are asked for again. */
 void backbone_release_forms(backbone *b);
-/* Fills b->sha256 (reads the whole file once). */
+/* Fills b->sha256 (reads the whole file once); may be called by several threads. */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
 /* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each

@@ -109,6 +109,7 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
     inlay_status status;
 
     b->memory = memory;
+    pthread_mutex_init(&b->identifying, NULL);
     b->model_name = "vit_custom";
     status = fill(&f, o, err);
     if (status == INLAY_OK)

@@ -15,11 +15,10 @@
 static char *folder;
 static const char *const methods[ADAPTERS] = {"bitfit", "lora", "adapter_plus"};
 
+static char paths[ADAPTERS][200];
+
 static const char *path_of(int i)
 {
-    static char paths[ADAPTERS][200];
-
-    snprintf(paths[i], sizeof paths[i], "%s/%s", folder, methods[i]);
     return paths[i];
 }
 
@@ -53,6 +52,7 @@ static int make_adapters(void **state)
             free(values);
             free(noise);
         }
+        snprintf(paths[i], sizeof paths[i], "%s/%s", folder, methods[i]);
         ASSERT_OK(file_make_folder(path_of(i), &err));
         ASSERT_OK(adapter_save(a, &d, path_of(i), NULL, NULL, &err));
         adapter_free(a, &d);
