@@ -1,7 +1,9 @@
 """Measures Inlay beside its peers in one run: matrix products, training steps, inference, cold start. Writes build/bench/results.json and the page that is made of it,
 docs/performance.md (a run that was ended leaves results.json: report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the
 standard library is needed; what a peer needs is looked for in the Python that runs this, and a peer that is not there is named and left out. A second PyTorch is looked
-for in DEBIAN_PYTHON (/usr/bin/python3 where it is not set; empty: none). usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench"""
+for in DEBIAN_PYTHON (/usr/bin/python3 where it is not set; empty: none). usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench
+"""
+
 import datetime
 import importlib.metadata
 import json
@@ -27,7 +29,11 @@ TRAILING = 1.15  # a variant of a peer that is so many times slower than the bes
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.path.join(os.path.dirname(HERE), "build", "bench")
 TICKS = os.sysconf("SC_CLK_TCK")
-PRODUCTS = [("bench_gemm", "Inlay", ("f32", "bf16", "int8")), ("gemm_openblas", "OpenBLAS", ("f32",)), ("gemm_onednn", "oneDNN", ("f32", "bf16", "int8"))]
+PRODUCTS = [
+    ("bench_gemm", "Inlay", ("f32", "bf16", "int8")),
+    ("gemm_openblas", "OpenBLAS", ("f32",)),
+    ("gemm_onednn", "oneDNN", ("f32", "bf16", "int8")),
+]
 DEBIAN_PYTHON = os.environ.get("DEBIAN_PYTHON", "/usr/bin/python3")
 ERRORS = os.path.join(WORK, "errors.log")
 
@@ -49,7 +55,14 @@ def start(command, threads):
     """A process whose standard output is a pipe and whose errors can be read when it has failed."""
     with open(ERRORS, "w") as errors:
         try:
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+            )
         except OSError as error:
             raise Absent(f"{command[0]}: {error.strerror}") from error
 
@@ -91,8 +104,14 @@ class Inlay(Program):
     def turn(self, tasks):
         found = run(self.command, self.threads)["results"][0]
         infer, train = found["inference"], found["training"]
-        return {"infer": infer["images_per_second"], "train": train["images_per_second"], "latency_ms": 1e3 * found["latency_seconds"],
-                "infer_peak": infer["peak_memory_bytes"], "peak": train["peak_memory_bytes"], "operations": train["operations_for_each_image"]}
+        return {
+            "infer": infer["images_per_second"],
+            "train": train["images_per_second"],
+            "latency_ms": 1e3 * found["latency_seconds"],
+            "infer_peak": infer["peak_memory_bytes"],
+            "peak": train["peak_memory_bytes"],
+            "operations": train["operations_for_each_image"],
+        }
 
 
 class Talker:
@@ -188,7 +207,10 @@ def trailing(entries, task):
 
 def contest(contestants, skipped):
     """Turns of all contestants; what they reach, in images a second, a list of turns for each task."""
-    entries = [{"name": c.name, "family": c.family, "variant": c.variant, "infer": [], "train": [], "others": []} for c in contestants]
+    entries = [
+        {"name": c.name, "family": c.family, "variant": c.variant, "infer": [], "train": [], "others": []}
+        for c in contestants
+    ]
     begun, patience, wanted = time.perf_counter(), PATIENCE, [list(c.tasks) for c in contestants]
     for turn in range(TURNS):
         if turn >= FEWEST and time.perf_counter() - begun > LONG:
@@ -259,18 +281,27 @@ class Bench:
         found = {self.modules["torch"].split("+")[0]: [sys.executable]} if "torch" in self.modules else {}
         if DEBIAN_PYTHON:
             command = [DEBIAN_PYTHON, "-Es"]  # it sees its own modules alone
-            version = report.first_line(*command, "-c", "import importlib.metadata; print(importlib.metadata.version('torch'))").split("+")[0]
+            version = report.first_line(
+                *command, "-c", "import importlib.metadata; print(importlib.metadata.version('torch'))"
+            ).split("+")[0]
             if version:
                 found.setdefault(version, command)
             else:
-                self.skip("PyTorch of Debian", f"{DEBIAN_PYTHON} has no module torch (package python3-torch; DEBIAN_PYTHON=... selects another Python)")
+                self.skip(
+                    "PyTorch of Debian",
+                    f"{DEBIAN_PYTHON} has no module torch (package python3-torch; DEBIAN_PYTHON=... selects another Python)",
+                )
         return found
 
     def program(self, name):
         path = os.path.join(self.build, name)
         if not os.path.exists(path):
-            raise Absent({"gemm_openblas": "OpenBLAS was not found when Inlay was built (Debian: libopenblas-dev)",
-                          "gemm_onednn": "oneDNN 2 was not found when Inlay was built (Debian: libdnnl-dev)"}.get(name, f"{path} is missing"))
+            raise Absent(
+                {
+                    "gemm_openblas": "OpenBLAS was not found when Inlay was built (Debian: libopenblas-dev)",
+                    "gemm_onednn": "oneDNN 2 was not found when Inlay was built (Debian: libdnnl-dev)",
+                }.get(name, f"{path} is missing")
+            )
         return path
 
     def skip(self, what, why):
@@ -286,7 +317,7 @@ class Bench:
                     contestants.append(Program([self.program(program), str(threads), precision], threads, []))
                     entries.append(run(contestants[-1].command, threads))
             except Absent as error:
-                del contestants[len(entries):]
+                del contestants[len(entries) :]
                 self.skip(f"products of {name}" + (f", {precision}" if name == "Inlay" else ""), str(error))
         for _ in range(TURNS - 1):
             for contestant, entry in zip(contestants, entries):
@@ -295,8 +326,16 @@ class Bench:
                 others.append(round(load, 3))
                 entry["peak"] = max(entry["peak"], again["peak"])
                 for old, new in zip(entry["shapes"], again["shapes"]):
-                    old["gflops"], old["gradient"] = max(old["gflops"], new["gflops"]), max(old["gradient"], new["gradient"])
-        return {"precision": precision, "threads": threads, "peak": max([e["peak"] for e in entries], default=0), "entries": entries, "others": others}
+                    old["gflops"], old["gradient"] = max(old["gflops"], new["gflops"]), max(
+                        old["gradient"], new["gradient"]
+                    )
+        return {
+            "precision": precision,
+            "threads": threads,
+            "peak": max([e["peak"] for e in entries], default=0),
+            "entries": entries,
+            "others": others,
+        }
 
     def variants(self, version, size, threads, precision, batch):
         if int(version.split(".")[0]) < 2:
@@ -305,20 +344,61 @@ class Bench:
         return ["fused", "plain"] + (["fused,compiled"] if compiled else [])
 
     def makers(self, size, batch, threads, precision):
-        model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda python, file, *rest: [*python, os.path.join(HERE, "peers", file), *rest]
+        model, peer = os.path.join(WORK, f"{size}-{batch}"), lambda python, file, *rest: [
+            *python,
+            os.path.join(HERE, "peers", file),
+            *rest,
+        ]
         plain, tasks = [str(threads), precision, str(batch)], ["infer"] if batch == 1 else ["infer", "train"]
         yield "Inlay", lambda: self.inlay(size, threads, precision, batch, tasks)
         for version, python in self.torches.items() if precision != "int8" else ():
             for variant in self.variants(version, size, threads, precision, batch):
-                yield f"PyTorch {version} {variant}", lambda p=python, v=variant: Talker("PyTorch", v, peer(p, "torch_peer.py", size, *plain, v), threads, batch, tasks)
-        engines = [("ONNX Runtime", "onnxruntime_peer.py", "onnxruntime", ("f32", "int8")), ("OpenVINO", "openvino_peer.py", "openvino", ("f32", "bf16", "int8"))]
+                yield f"PyTorch {version} {variant}", lambda p=python, v=variant: Talker(
+                    "PyTorch", v, peer(p, "torch_peer.py", size, *plain, v), threads, batch, tasks
+                )
+        engines = [
+            ("ONNX Runtime", "onnxruntime_peer.py", "onnxruntime", ("f32", "int8")),
+            ("OpenVINO", "openvino_peer.py", "openvino", ("f32", "bf16", "int8")),
+        ]
         for family, file, module, precisions in engines:
-            if precision in precisions and module in self.modules and os.path.exists(f"{model}.int8.xml" if (family, precision) == ("OpenVINO", "int8") else f"{model}.onnx"):
-                yield family, lambda a=(family, "", peer([sys.executable], file, model, *plain), threads, batch, ["infer"]): Talker(*a)
+            if (
+                precision in precisions
+                and module in self.modules
+                and os.path.exists(
+                    f"{model}.int8.xml" if (family, precision) == ("OpenVINO", "int8") else f"{model}.onnx"
+                )
+            ):
+                yield family, lambda a=(
+                    family,
+                    "",
+                    peer([sys.executable], file, model, *plain),
+                    threads,
+                    batch,
+                    ["infer"],
+                ): Talker(*a)
 
     def inlay(self, size, threads, precision, batch, tasks):
-        return Inlay([self.program("inlay"), "bench", "--backbone", os.path.join(WORK, size), "--threads", str(threads), "--precision", precision, "--batch-size", str(batch),
-                      "--runs", "2", "--profile", "--json", "--quiet"], threads, tasks)
+        return Inlay(
+            [
+                self.program("inlay"),
+                "bench",
+                "--backbone",
+                os.path.join(WORK, size),
+                "--threads",
+                str(threads),
+                "--precision",
+                precision,
+                "--batch-size",
+                str(batch),
+                "--runs",
+                "2",
+                "--profile",
+                "--json",
+                "--quiet",
+            ],
+            threads,
+            tasks,
+        )
 
     def models(self):
         todo = [("ti", 32), ("ti", 1)] + ([] if self.quick else [("b", 8)])
@@ -336,7 +416,11 @@ class Bench:
         if {"torch", "timm", "onnx"} <= set(self.modules) and not os.path.exists(model + ".int8.xml"):
             print(f"  writing {model}.onnx and its int8 forms", flush=True)
             with open(ERRORS, "w") as errors:
-                done = subprocess.run([sys.executable, os.path.join(HERE, "peers", "export_onnx.py"), size, str(batch), model], stdout=errors, stderr=errors)
+                done = subprocess.run(
+                    [sys.executable, os.path.join(HERE, "peers", "export_onnx.py"), size, str(batch), model],
+                    stdout=errors,
+                    stderr=errors,
+                )
             if done.returncode:
                 self.skip("inference engines", last_line(ERRORS))
 
@@ -348,19 +432,44 @@ class Bench:
             os.makedirs(os.path.join(images, c), exist_ok=True)
             for i in range(4):
                 with open(os.path.join(images, c, f"{i}.ppm"), "wb") as f:
-                    f.write(b"P6 256 256 255\n" + bytes((7 * x * (i + 1) + ord(c) + x // 768) % 256 for x in range(256 * 256 * 3)))
+                    f.write(
+                        b"P6 256 256 255\n"
+                        + bytes((7 * x * (i + 1) + ord(c) + x // 768) % 256 for x in range(256 * 256 * 3))
+                    )
         picture = os.path.join(images, "a", "0.ppm")
         if not os.path.exists(os.path.join(adapter, "adapter.json")):
-            trained = subprocess.run([inlay, "train", "--backbone", backbone, "--data", images, "--output", adapter, "--epochs", "1", "--batch-size", "2", "--quiet"],
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            trained = subprocess.run(
+                [
+                    inlay,
+                    "train",
+                    "--backbone",
+                    backbone,
+                    "--data",
+                    images,
+                    "--output",
+                    adapter,
+                    "--epochs",
+                    "1",
+                    "--batch-size",
+                    "2",
+                    "--quiet",
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             if trained.returncode:
                 raise Absent(trained.stderr.strip().split("\n")[0])
         seconds, peak = [], 0
         wait_for_calm(PATIENCE)
         for _ in range(11):
             begun = time.perf_counter()
-            pid = os.posix_spawn(inlay, [inlay, "predict", "--backbone", backbone, "--adapter", adapter, picture], os.environ,
-                                 file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+            pid = os.posix_spawn(
+                inlay,
+                [inlay, "predict", "--backbone", backbone, "--adapter", adapter, picture],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+            )
             _, status, usage = os.wait4(pid, 0)
             if status:
                 raise Absent("inlay predict failed")
@@ -370,10 +479,31 @@ class Bench:
 
     def all(self):
         """Yields the results after each part, so that a run that is ended leaves what it has."""
-        limits = {"turns": TURNS, "fewest": FEWEST, "long": LONG, "others": OTHERS, "again": AGAIN, "trailing": TRAILING}
-        results = {"limits": limits, "machine": report.machine(self.build, self.modules, self.torches), "date": datetime.date.today().isoformat(), "quick": self.quick,
-                   "kernels": [], "models": [], "cold": [], "skipped": self.skipped}
-        for module, peer in (("torch", "PyTorch"), ("timm", "inference engines"), ("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("nncf", "OpenVINO int8")):
+        limits = {
+            "turns": TURNS,
+            "fewest": FEWEST,
+            "long": LONG,
+            "others": OTHERS,
+            "again": AGAIN,
+            "trailing": TRAILING,
+        }
+        results = {
+            "limits": limits,
+            "machine": report.machine(self.build, self.modules, self.torches),
+            "date": datetime.date.today().isoformat(),
+            "quick": self.quick,
+            "kernels": [],
+            "models": [],
+            "cold": [],
+            "skipped": self.skipped,
+        }
+        for module, peer in (
+            ("torch", "PyTorch"),
+            ("timm", "inference engines"),
+            ("onnxruntime", "ONNX Runtime"),
+            ("openvino", "OpenVINO"),
+            ("nncf", "OpenVINO int8"),
+        ):
             if module not in self.modules:
                 self.skip(peer, f"{sys.executable} has no module {module} (PYTHON=... selects another)")
         for precision in ("f32", "bf16", "int8"):
@@ -392,7 +522,9 @@ class Bench:
                     c.close()
             for what, why in skipped.items():
                 self.skip(f"{what}, {title}", why)
-            results["models"].append({"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries})
+            results["models"].append(
+                {"model": size, "batch": batch, "threads": threads, "precision": precision, "entries": entries}
+            )
             for e in entries:
                 print("  " + report.line(e), flush=True)
             yield results

@@ -7,6 +7,7 @@
 
 DIR of --data holds a folder for each of SETS. `report` needs matplotlib (python3-matplotlib).
 """
+
 import argparse
 import json
 import os
@@ -18,10 +19,21 @@ SETS = ("cifar10", "brain_mri")
 TITLES = {"cifar10": "CIFAR-10", "brain_mri": "brain MRI"}
 SEEDS = (1, 2, 3)
 EPOCHS, WARMUP, SIZE, DEPTH = 10, 2, 96, 12
-BATCH = 32                    # of the timings
+BATCH = 32  # of the timings
 DROPPED = (0, 1, 3, 5, 7, 9, 11)  # layers, of the curves
 TASKS, TASK_BATCH = (1, 2, 4, 8, 16), 16
-RECIPE = ["--epochs", str(EPOCHS), "--warmup-epochs", str(WARMUP), "--image-size", str(SIZE), "--train-on", "train+val", "--crop-mode", "squash"]
+RECIPE = [
+    "--epochs",
+    str(EPOCHS),
+    "--warmup-epochs",
+    str(WARMUP),
+    "--image-size",
+    str(SIZE),
+    "--train-on",
+    "train+val",
+    "--crop-mode",
+    "squash",
+]
 
 # name: method or preset, its options
 METHODS = {
@@ -43,7 +55,17 @@ def folder(output, dataset, name, seed):
 
 
 def inlay(options, *arguments):
-    command = [options.inlay, *arguments, "--backbone", options.backbone, "--threads", str(options.threads), "--workers", "1", "--quiet"]
+    command = [
+        options.inlay,
+        *arguments,
+        "--backbone",
+        options.backbone,
+        "--threads",
+        str(options.threads),
+        "--workers",
+        "1",
+        "--quiet",
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit status {done.returncode}")
@@ -56,7 +78,21 @@ def train(options, dataset, name, seed, method, extra):
         return to
     print(f"{dataset}, seed {seed}: {name}", flush=True)
     os.makedirs(to, exist_ok=True)
-    inlay(options, "train", "--data", os.path.join(options.data, dataset), "--method", method, "--seed", str(seed), "--output", to, "--resume", *RECIPE, *extra)
+    inlay(
+        options,
+        "train",
+        "--data",
+        os.path.join(options.data, dataset),
+        "--method",
+        method,
+        "--seed",
+        str(seed),
+        "--output",
+        to,
+        "--resume",
+        *RECIPE,
+        *extra,
+    )
     return to
 
 
@@ -67,8 +103,22 @@ def skip_curve(options, dataset, name, seed):
     if os.path.exists(file):
         return
     print(f"{dataset}, seed {seed}: {name}, layers left out", flush=True)
-    curve = [json.loads(inlay(options, "eval", "--adapter", path, "--data", os.path.join(options.data, dataset), "--skip-layers", str(n), "--json"))["top1"]
-             for n in DROPPED]
+    curve = [
+        json.loads(
+            inlay(
+                options,
+                "eval",
+                "--adapter",
+                path,
+                "--data",
+                os.path.join(options.data, dataset),
+                "--skip-layers",
+                str(n),
+                "--json",
+            )
+        )["top1"]
+        for n in DROPPED
+    ]
     write(file, json.dumps(curve))
 
 
@@ -85,7 +135,14 @@ def run(options):
         for dataset in sets:
             for name, (method, extra) in METHODS.items():
                 train(options, dataset, name, seed, method, extra)
-            train(options, dataset, FOCUS, seed, "adaptable", ["--focus", folder(options.output, dataset, "adaptable", seed)])
+            train(
+                options,
+                dataset,
+                FOCUS,
+                seed,
+                "adaptable",
+                ["--focus", folder(options.output, dataset, "adaptable", seed)],
+            )
             if seed == SEEDS[0]:
                 run_curves(options, dataset)
     for seed in SEEDS:
@@ -117,13 +174,23 @@ def collect(options):
                 results, adapter = read(path, "results.json"), read(path, "adapter.json")
                 if results:
                     table[dataset].setdefault(name, {})[seed] = {
-                        "top1": results["eval"]["top1"], "count": results["eval"]["count"], "trained": results["trained_parameters"],
-                        "stored": adapter["parameters"]["adapter"], "bytes": results["adapter_bytes"]}
+                        "top1": results["eval"]["top1"],
+                        "count": results["eval"]["count"],
+                        "trained": results["trained_parameters"],
+                        "stored": adapter["parameters"]["adapter"],
+                        "bytes": results["adapter_bytes"],
+                    }
         for name in ("adapter_plus", "adapter_plus, robust"):
             curve = read(folder(options.output, dataset, name, SEEDS[0]), "skipped.json")
             if curve:
                 curves[dataset]["standard" if name == "adapter_plus" else "robust"] = curve
-        special = [read(folder(options.output, dataset, f"adapter_plus, {n} dropped" if n else "adapter_plus", SEEDS[0]), "results.json") for n in DROPPED]
+        special = [
+            read(
+                folder(options.output, dataset, f"adapter_plus, {n} dropped" if n else "adapter_plus", SEEDS[0]),
+                "results.json",
+            )
+            for n in DROPPED
+        ]
         if all(special):
             curves[dataset]["specialised"] = [r["eval"]["top1"] for r in special]
     return table, curves
@@ -136,12 +203,35 @@ def time_all(options):
         if "--drop-layers" in extra:
             continue
         print(f"timing {name}", flush=True)
-        command = [options.inlay, "bench", "--backbone", options.backbone, "--method", method, *extra, "--batch-size", str(BATCH), "--precision", "auto",
-                   "--threads", str(options.threads), "--json", "--quiet"]
+        command = [
+            options.inlay,
+            "bench",
+            "--backbone",
+            options.backbone,
+            "--method",
+            method,
+            *extra,
+            "--batch-size",
+            str(BATCH),
+            "--precision",
+            "auto",
+            "--threads",
+            str(options.threads),
+            "--json",
+            "--quiet",
+        ]
         speeds[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     print("timing dropped layers", flush=True)
     bench = os.path.join(os.path.dirname(options.inlay), "bench_drop")
-    command = [bench, options.backbone, str(options.threads), speeds["linear"]["results"][0]["precision"], str(TASK_BATCH), str(TASKS[-1]), "5"]
+    command = [
+        bench,
+        options.backbone,
+        str(options.threads),
+        speeds["linear"]["results"][0]["precision"],
+        str(TASK_BATCH),
+        str(TASKS[-1]),
+        "5",
+    ]
     for line in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
         drops.append(json.loads(line))
     write(os.path.join(options.output, "timing.json"), json.dumps({"speeds": speeds, "drops": drops}))
@@ -160,7 +250,9 @@ def write(path, text):
 def accuracy(runs):
     values = [100 * r["top1"] for r in runs.values()]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}" + ("" if len(values) == len(SEEDS) else f" ({len(values)} seed{'s' * (len(values) > 1)})")
+    return f"{statistics.mean(values):.1f}{spread}" + (
+        "" if len(values) == len(SEEDS) else f" ({len(values)} seed{'s' * (len(values) > 1)})"
+    )
 
 
 def table_of(rows, align=None):
@@ -170,7 +262,17 @@ def table_of(rows, align=None):
 
 def methods_table(table, timing):
     speeds = timing["speeds"] if timing else {}
-    rows = [["method", *[f"{TITLES[d]}, %" for d in SETS], "trained", "stored", "file, kB", "training, img/s", "inference, img/s"]]
+    rows = [
+        [
+            "method",
+            *[f"{TITLES[d]}, %" for d in SETS],
+            "trained",
+            "stored",
+            "file, kB",
+            "training, img/s",
+            "inference, img/s",
+        ]
+    ]
     for name in [*METHODS, FOCUS, LORA, FUSION]:
         runs = [table[d].get(name) for d in SETS]
         if not any(runs):
@@ -178,8 +280,17 @@ def methods_table(table, timing):
         one = next(iter(next(r for r in runs if r).values()))
         speed = speeds.get(name)
         result = speed["results"][0] if speed else None
-        rows.append([f"`{name}`", *[accuracy(r) if r else "" for r in runs], f"{one['trained']:,}", f"{one['stored']:,}", f"{one['bytes'] / 1e3:.0f}",
-                     f"{result['training']['images_per_second']:.1f}" if result else "", f"{result['inference']['images_per_second']:.1f}" if result else ""])
+        rows.append(
+            [
+                f"`{name}`",
+                *[accuracy(r) if r else "" for r in runs],
+                f"{one['trained']:,}",
+                f"{one['stored']:,}",
+                f"{one['bytes'] / 1e3:.0f}",
+                f"{result['training']['images_per_second']:.1f}" if result else "",
+                f"{result['inference']['images_per_second']:.1f}" if result else "",
+            ]
+        )
     return table_of(rows)
 
 
@@ -193,9 +304,11 @@ def curve_table(curves):
 
 def plot_curves(curves, linear, path):
     import matplotlib
+
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "inlay"
     from matplotlib import pyplot
+
     figure, axes = pyplot.subplots(1, len(SETS), figsize=(9, 3.4), constrained_layout=True)
     for axis, dataset in zip(axes, SETS):
         for kind, style in (("standard", "o:"), ("specialised", "s-"), ("robust", "^--")):
@@ -203,7 +316,9 @@ def plot_curves(curves, linear, path):
                 axis.plot(DROPPED, [100 * x for x in curves[dataset][kind]], style, label=kind, markersize=4)
         if linear[dataset]:
             axis.axhline(linear[dataset], color="grey", linewidth=0.8, label="linear probe")
-        axis.set(title=TITLES[dataset], xlabel="layers without adapters, from below", ylabel="top-1, %", xticks=range(DEPTH))
+        axis.set(
+            title=TITLES[dataset], xlabel="layers without adapters, from below", ylabel="top-1, %", xticks=range(DEPTH)
+        )
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, metadata={"Date": None})
@@ -219,7 +334,11 @@ def saved_table(drops):
             if t == 1:
                 continue
             one = next(d for d in drops if d["kind"] == "infer" and d["tasks"] == t and d["dropped"] == n)
-            row += [f"{100 * n * (1 - 1 / t) / DEPTH:.1f}", f"{100 * (1 - one['seconds'] / (t * alone['seconds'])):.1f}", f"{100 * (1 - one['flops'] / (t * alone['flops'])):.1f}"]
+            row += [
+                f"{100 * n * (1 - 1 / t) / DEPTH:.1f}",
+                f"{100 * (1 - one['seconds'] / (t * alone['seconds'])):.1f}",
+                f"{100 * (1 - one['flops'] / (t * alone['flops'])):.1f}",
+            ]
         rows.append(row)
     return table_of(rows, ["---:"] * len(rows[0]))
 
@@ -227,11 +346,20 @@ def saved_table(drops):
 def single_table(drops):
     def of(kind, n):
         return next(d for d in drops if d["kind"] == kind and d["tasks"] == 1 and d["dropped"] == n)
+
     rows = [["n", "training step, ms", "of n = 0, %", "counted, %", "inference, ms", "of n = 0, %"]]
     for n in range(DEPTH):
         step, infer = of("train", n), of("infer", n)
-        rows.append([str(n), f"{1e3 * step['seconds']:.0f}", f"{100 * step['seconds'] / of('train', 0)['seconds']:.0f}", f"{100 * step['flops'] / of('train', 0)['flops']:.0f}",
-                     f"{1e3 * infer['seconds']:.0f}", f"{100 * infer['seconds'] / of('infer', 0)['seconds']:.0f}"])
+        rows.append(
+            [
+                str(n),
+                f"{1e3 * step['seconds']:.0f}",
+                f"{100 * step['seconds'] / of('train', 0)['seconds']:.0f}",
+                f"{100 * step['flops'] / of('train', 0)['flops']:.0f}",
+                f"{1e3 * infer['seconds']:.0f}",
+                f"{100 * infer['seconds'] / of('infer', 0)['seconds']:.0f}",
+            ]
+        )
     return table_of(rows, ["---:"] * len(rows[0]))
 
 
@@ -241,13 +369,26 @@ def report(options):
     here = os.path.dirname(os.path.abspath(__file__))
     target = os.path.join(here, "..", "docs", "results")
     os.makedirs(target, exist_ok=True)
-    linear = {d: statistics.mean(100 * r["top1"] for r in table[d]["linear"].values()) if "linear" in table[d] else None for d in SETS}
+    linear = {
+        d: statistics.mean(100 * r["top1"] for r in table[d]["linear"].values()) if "linear" in table[d] else None
+        for d in SETS
+    }
     plot_curves(curves, linear, os.path.join(target, "adapterdrop.svg"))
     with open(os.path.join(here, "methods_page.md")) as f:
         page = f.read()
-    parts = {"machine": machine(timing), "recipe": " ".join(RECIPE), "methods": methods_table(table, timing), "curves": curve_table(curves), "batch": str(BATCH),
-             "task_batch": str(TASK_BATCH), "epochs": str(EPOCHS), "size": str(SIZE), "seeds": ", ".join(map(str, SEEDS)),
-             "saved": saved_table(timing["drops"]) if timing else "", "single": single_table(timing["drops"]) if timing else ""}
+    parts = {
+        "machine": machine(timing),
+        "recipe": " ".join(RECIPE),
+        "methods": methods_table(table, timing),
+        "curves": curve_table(curves),
+        "batch": str(BATCH),
+        "task_batch": str(TASK_BATCH),
+        "epochs": str(EPOCHS),
+        "size": str(SIZE),
+        "seeds": ", ".join(map(str, SEEDS)),
+        "saved": saved_table(timing["drops"]) if timing else "",
+        "single": single_table(timing["drops"]) if timing else "",
+    }
     for key, text in parts.items():
         page = page.replace("{{" + key + "}}", text)
     write(os.path.join(target, "methods.md"), page)

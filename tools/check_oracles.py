@@ -9,6 +9,7 @@
   files       a second run of the generator gives the same tensors
 
 Also prints how far PyTorch in float32 is from the float64 results: what a float32 engine cannot be expected to beat."""
+
 import math
 import os
 import tempfile
@@ -46,15 +47,20 @@ def double(tensors):
 
 
 def under(tensors, prefix):
-    return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 # ---- a ViT written out; adapters are edges (from, to): what is at `to` grows by a function of what is at `from` ----
 
-EDGES = {"pre_post": [("middle", "middle", "adapter_attn"), ("output", "output", "adapter")],
-         "post": [("output", "output", "adapter")], "pfeiffer": [("output", "output", "adapter")], "pre": [("middle", "middle", "adapter")],
-         "parallel": [("middle", "output", "adapter")], "intermediate": [("ffn", "ffn", "adapter")],
-         "houlsby": [("attention", "attention", "adapter_attn"), ("ffn", "ffn", "adapter")]}
+EDGES = {
+    "pre_post": [("middle", "middle", "adapter_attn"), ("output", "output", "adapter")],
+    "post": [("output", "output", "adapter")],
+    "pfeiffer": [("output", "output", "adapter")],
+    "pre": [("middle", "middle", "adapter")],
+    "parallel": [("middle", "output", "adapter")],
+    "intermediate": [("ffn", "ffn", "adapter")],
+    "houlsby": [("attention", "attention", "adapter_attn"), ("ffn", "ffn", "adapter")],
+}
 
 
 def gelu(x):
@@ -73,9 +79,16 @@ def plain_adapter(p, slot, x, o):
     if slot + ".numerator" in p:
         top, low = p[slot + ".numerator"], p[slot + ".denominator"]
         terms = torch.stack([b * x ** (j + 1) for j, b in enumerate(low)])
-        x = sum(a * x**j for j, a in enumerate(top)) / (1 + (terms.abs().sum(0) if o["version"] == "A" else terms.sum(0).abs()))
+        x = sum(a * x**j for j, a in enumerate(top)) / (
+            1 + (terms.abs().sum(0) if o["version"] == "A" else terms.sum(0).abs())
+        )
     else:
-        x = {"gelu": gelu, "relu": lambda v: v.clamp_min(0), "silu": lambda v: v * torch.sigmoid(v), "none": lambda v: v}[o["activation"]](x)
+        x = {
+            "gelu": gelu,
+            "relu": lambda v: v.clamp_min(0),
+            "silu": lambda v: v * torch.sigmoid(v),
+            "none": lambda v: v,
+        }[o["activation"]](x)
     x = x @ p[slot + ".up.weight"].T + p.get(slot + ".up.bias", 0)
     return x * p.get(slot + ".scaling", o["scale"] if o.get("scaling") == "fixed" else 1.0) * p.get(slot + ".gate", 1.0)
 
@@ -86,7 +99,11 @@ def plain_vit(weights, pixels, heads, p, method="linear", o=None, blocks=None):
     x = (pixels.to(dtype) / 255 - 0.5) / 0.5
     n, height, width, _ = x.shape
     d, size = t["cls_token"].shape[-1], t["patch_embed.proj.weight"].shape[-1]
-    x = x.reshape(n, height // size, size, width // size, size, 3).permute(0, 1, 3, 5, 2, 4).reshape(n, -1, 3 * size * size)
+    x = (
+        x.reshape(n, height // size, size, width // size, size, 3)
+        .permute(0, 1, 3, 5, 2, 4)
+        .reshape(n, -1, 3 * size * size)
+    )
 
     def change(site, v):
         return v * p[site + ".ssf_scale"] + p[site + ".ssf_shift"] if site + ".ssf_scale" in p else v
@@ -120,13 +137,20 @@ def plain_vit(weights, pixels, heads, p, method="linear", o=None, blocks=None):
             return v
 
         if f"prompts.{i}.weight" in p:
-            x = torch.cat([x[:, :1], p[f"prompts.{i}.weight"].expand(n, -1, -1), x[:, 1 + (o["prompts"] if i else 0):]], 1)
+            x = torch.cat(
+                [x[:, :1], p[f"prompts.{i}.weight"].expand(n, -1, -1), x[:, 1 + (o["prompts"] if i else 0) :]], 1
+            )
         seen, hd = {}, d // heads
-        q, k, v = (c.reshape(n, -1, heads, hd).transpose(1, 2) for c in linear(b + "attn.qkv", norm(b + "norm1", x)).split(d, -1))
+        q, k, v = (
+            c.reshape(n, -1, heads, hd).transpose(1, 2)
+            for c in linear(b + "attn.qkv", norm(b + "norm1", x)).split(d, -1)
+        )
         score = q @ k.transpose(-2, -1) / math.sqrt(hd)
         score = (score - score.amax(-1, keepdim=True)).exp()
         y = (score / score.sum(-1, keepdim=True) @ v).transpose(1, 2).reshape(n, -1, d)
-        x = edges("middle", x + edges("attention", linear(b + "attn.proj", y) * t.get(b + "ls1.gamma", 1.0), seen), seen)
+        x = edges(
+            "middle", x + edges("attention", linear(b + "attn.proj", y) * t.get(b + "ls1.gamma", 1.0), seen), seen
+        )
         hidden = gelu(linear(b + "mlp.fc1", norm(b + "norm2", x)))
         y = edges("ffn", linear(b + "mlp.fc2", hidden) * t.get(b + "ls2.gamma", 1.0), seen)
         if b + "vector" in p:
@@ -146,7 +170,11 @@ def cross_entropy(logits, labels):
 def logits_loss_grads(model, p, labels):
     logits = model()
     loss = cross_entropy(logits, labels)
-    return logits.detach(), loss.detach(), {k: g.detach() for k, g in zip(p, torch.autograd.grad(loss, list(p.values())))}
+    return (
+        logits.detach(),
+        loss.detach(),
+        {k: g.detach() for k, g in zip(p, torch.autograd.grad(loss, list(p.values())))},
+    )
 
 
 # ---- what is verified ----
@@ -157,9 +185,14 @@ def check_layouts(m):
     x = m.normalised(base["pixels"])
     with torch.no_grad():
         for folder in ("vit_hf", "vit_hf5"):
-            model, info = transformers.ViTForImageClassification.from_pretrained(m.path(folder, ""), output_loading_info=True,
-                                                                                 attn_implementation="eager")
-            verify(folder + " unmatched tensors", sum(len(info[k]) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), 0)
+            model, info = transformers.ViTForImageClassification.from_pretrained(
+                m.path(folder, ""), output_loading_info=True, attn_implementation="eager"
+            )
+            verify(
+                folder + " unmatched tensors",
+                sum(len(info[k]) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")),
+                0,
+            )
             verify(folder + " weights", apart_in_all(model.state_dict(), m.to_hf(state)), 0)
             verify(folder + " logits", apart(model.double().eval()(x).logits, base["logits"]), 1e-6)
         old, new = ("".join(load_file(m.path(f, "model.safetensors"))) for f in ("vit_hf", "vit_hf5"))
@@ -184,7 +217,11 @@ def check_base(m):
     verify("base loss with label smoothing", apart(smooth.reshape(1), base["loss_smoothed"]), 1e-6)
     want = {k: v for k, v in under(base, "grad.").items() if k in grads}
     verify("base gradients", apart_in_all(grads, want), 1e-6)
-    verify("attention is far from uniform (0) and from one-hot", 0.0 if attention_spread(m, state, base["pixels"]) else 1.0, 0)
+    verify(
+        "attention is far from uniform (0) and from one-hot",
+        0.0 if attention_spread(m, state, base["pixels"]) else 1.0,
+        0,
+    )
 
 
 def attention_spread(m, state, pixels):
@@ -206,12 +243,18 @@ def check_cases(m):
         frozen, values = double(weights), under(data, "param.")
         p = {k: v.double().requires_grad_() for k, v in values.items()}
         o = case["options"]
-        logits, loss, grads = logits_loss_grads(lambda: plain_vit(frozen, base["pixels"], m.HEADS, p, case["method"], o), p, base["labels"])
+        logits, loss, grads = logits_loss_grads(
+            lambda: plain_vit(frozen, base["pixels"], m.HEADS, p, case["method"], o), p, base["labels"]
+        )
         error = max(apart(logits, data["logits"]), apart(loss.reshape(1), data["loss"]), apart_in_all(grads, want))
         verify(f"{case['name']} logits, loss, gradients", error, 1e-6)
         count = sum(v.numel() for k, v in values.items() if not k.startswith("head."))
         verify(f"{case['name']} parameter count", abs(count - case["param_count"]), 0)
-        verify(f"{case['name']} smallest gradient tensor is felt (negated)", -min(v.abs().max().item() for v in want.values()), -1e-4)
+        verify(
+            f"{case['name']} smallest gradient tensor is felt (negated)",
+            -min(v.abs().max().item() for v in want.values()),
+            -1e-4,
+        )
         q = {k: v.clone().requires_grad_() for k, v in values.items()}
         model = m.tuned(case["backbone"], case["method"], o, q, torch.float32)
         got = logits_loss_grads(lambda: model(base["pixels"]), q, base["labels"])
@@ -220,13 +263,21 @@ def check_cases(m):
             check_peft(m, case, data, base)
         if case["method"] == "ssf":
             check_fold(m, data, base)
-    print(f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
-          f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value")
+    print(
+        f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
+        f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value"
+    )
 
 
 def check_peft(m, case, data, base):
-    names = {"q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj", "proj": "attention.o_proj",
-             "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+    names = {
+        "q": "attention.q_proj",
+        "k": "attention.k_proj",
+        "v": "attention.v_proj",
+        "proj": "attention.o_proj",
+        "fc1": "mlp.fc1",
+        "fc2": "mlp.fc2",
+    }
     o, modules = case["options"], {("mlp." if t.startswith("fc") else "attn.") + t: n for t, n in names.items()}
     model = transformers.ViTForImageClassification.from_pretrained(m.path("vit_hf", ""), attn_implementation="eager")
     targets = [names[t].split(".")[1] for t in o["targets"].split(",")]
@@ -268,21 +319,29 @@ def check_variants(m):
         if "pos_embed" in data:
             weights = double(load_file(m.path("vit/model.safetensors")))
             weights["pos_embed"] = data["pos_embed"].double()
-            verify(row["name"] + " logits", apart(plain_vit(weights, data["pixels"], m.HEADS, {}), data["logits"]), 1e-6)
+            verify(
+                row["name"] + " logits", apart(plain_vit(weights, data["pixels"], m.HEADS, {}), data["logits"]), 1e-6
+            )
             grid = weights["pos_embed"][0, 1:].reshape(row["height"] // 8, row["width"] // 8, -1)
             old = load_file(m.path("vit/model.safetensors"))["pos_embed"].double()[0, 1:].reshape(4, 4, -1)
             mine = torch.einsum("yi,xj,ijc->yxc", cubic(4, grid.shape[0]), cubic(4, grid.shape[1]), old)
             verify(row["name"] + " position embeddings", apart(grid, mine), 1e-6)
             continue
         args = m.load_json(row["checkpoint"], "config.json")["model_args"]
-        verify(row["name"] + " model_args that differ", int(any(args.get(k) != v for k, v in row["model_args"].items())), 0)
+        verify(
+            row["name"] + " model_args that differ", int(any(args.get(k) != v for k, v in row["model_args"].items())), 0
+        )
         weights = load_file(m.path(row["checkpoint"], "model.safetensors"))
         weights = {k: v.double().requires_grad_() for k, v in weights.items()}
         logits = plain_variant(row["name"], weights, data["pixels"], m.HEADS)
         loss = cross_entropy(logits, data["labels"])
         want = {k: v for k, v in under(data, "grad.").items() if k != "tokens"}
         grads = dict(zip(want, torch.autograd.grad(loss, [weights[k] for k in want])))
-        error = max(apart(logits.detach(), data["logits"]), apart(loss.detach().reshape(1), data["loss"]), apart_in_all(grads, want))
+        error = max(
+            apart(logits.detach(), data["logits"]),
+            apart(loss.detach().reshape(1), data["loss"]),
+            apart_in_all(grads, want),
+        )
         verify(row["name"] + " logits, loss, gradients", error, 1e-6)
 
 
@@ -296,13 +355,23 @@ def training_loss(m, frozen, row, p, pixels, labels, when):
     for which in range(2 if method in ("adamix", "mosa") else 1):
         q, options = dict(p), o if kind != "bottleneck" else t.plain_options(method, o)
         if method in ("adamix", "mosa"):
-            depth, width = 1 + max(int(k.split(".")[1]) for k in frozen if k.startswith("blocks.")), frozen["cls_token"].shape[-1]
+            depth, width = (
+                1 + max(int(k.split(".")[1]) for k in frozen if k.startswith("blocks.")),
+                frozen["cls_token"].shape[-1],
+            )
             q = t.drawn(p, list(t.sides(method, o, depth, width)), when["seed"], when["step"], which)
-        switches = sorted((k for k in p if k.endswith(".switch")), key=lambda k: (k.split(".")[1], ".adapter." in k))  # in the order of the graph
+        switches = sorted(
+            (k for k in p if k.endswith(".switch")), key=lambda k: (k.split(".")[1], ".adapter." in k)
+        )  # in the order of the graph
         for site, name in enumerate(switches):
-            noise = [t.philox.gumbel(when["seed"], site, when["step"], 2 * i + 1) - t.philox.gumbel(when["seed"], site, when["step"], 2 * i)
-                     for i in range(len(pixels))]
-            gate = torch.sigmoid((p[name][1] - p[name][0] + torch.tensor(noise, dtype=p[name].dtype)) / t.temperature(o, when))
+            noise = [
+                t.philox.gumbel(when["seed"], site, when["step"], 2 * i + 1)
+                - t.philox.gumbel(when["seed"], site, when["step"], 2 * i)
+                for i in range(len(pixels))
+            ]
+            gate = torch.sigmoid(
+                (p[name][1] - p[name][0] + torch.tensor(noise, dtype=p[name].dtype)) / t.temperature(o, when)
+            )
             q[name[:-7] + ".gate"] = gate.view(-1, 1, 1)
         blocks = []
         results.append((plain_vit(frozen, pixels, m.HEADS, q, kind, options, blocks), blocks))
@@ -316,7 +385,9 @@ def training_loss(m, frozen, row, p, pixels, labels, when):
         b = results[1][0]
         gap = (torch.softmax(z, -1) - torch.softmax(b, -1)).detach()
         value = (gap * (torch.log_softmax(z, -1) - torch.log_softmax(b, -1)).detach()).sum(-1).mean() / 2
-        towards = (gap * (z - z.detach() - b + b.detach())).sum(-1).mean() / 2  # zero, with the gradients of both divergences
+        towards = (gap * (z - z.detach() - b + b.detach())).sum(
+            -1
+        ).mean() / 2  # zero, with the gradients of both divergences
         loss = loss + o.get("second_loss", 0.0) * entropy(b) + o["consistency"] * (value + towards)
         if o.get("deep_regulariser"):
             near = [(x - y).square().mean() for x, y in zip(results[0][1][:-1], results[1][1][:-1])][:6]
@@ -333,19 +404,28 @@ def check_training(m):
         loss, logits = training_loss(m, frozen, row, p, base["pixels"], base["labels"], row["when"])
         grads = torch.autograd.grad(loss, list(p.values()), allow_unused=True)
         grads = {k: torch.zeros_like(p[k]) if g is None else g for k, g in zip(p, grads)}
-        error = max(apart(loss.detach().reshape(1), data["loss"]), apart_in_all(grads, want),
-                    *(apart(z.detach(), data[f"logits.{i}"]) for i, z in enumerate(logits)))
+        error = max(
+            apart(loss.detach().reshape(1), data["loss"]),
+            apart_in_all(grads, want),
+            *(apart(z.detach(), data[f"logits.{i}"]) for i, z in enumerate(logits)),
+        )
         verify(f"{row['name']} logits, loss, gradients", error, 1e-6)
         if len(logits) == 2:
             verify(f"{row['name']} passes differ (negated)", -apart(logits[0].detach(), logits[1].detach()), -0.05)
         got = m.oracle_training.evaluate(m, row, values, base, torch.float32)
         noise.append((max(apart(z, data[f"logits.{i}"]) for i, z in enumerate(got[0])), apart_in_all(got[2], want)))
-    print(f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
-          f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value")
+    print(
+        f"     PyTorch in float32 against these: logits within {max(a for a, _ in noise):.1e}, "
+        f"gradients within {max(b for _, b in noise):.1e} of the tensor's largest value"
+    )
 
 
 def check_training_steps(m):
-    t, inputs, frozen = m.oracle_training, load_file(m.path("steps.safetensors")), double(load_file(m.path("vit/model.safetensors")))
+    t, inputs, frozen = (
+        m.oracle_training,
+        load_file(m.path("steps.safetensors")),
+        double(load_file(m.path("vit/model.safetensors"))),
+    )
     for name in [row["name"] for row in t.step_table()]:
         row, data = m.load_json(name + ".json"), load_file(m.path(name + ".safetensors"))
         p, losses, count = double(under(data, "param.")), [], {}
@@ -353,16 +433,24 @@ def check_training_steps(m):
         (b1, b2), eps, masks = row["betas"], row["eps"], under(data, "mask.")
         for s in range(row["steps"]):
             p = {k: v.detach().requires_grad_() for k, v in p.items()}
-            loss, _ = training_loss(m, frozen, row, p, inputs["pixels"][s % 4], inputs["labels"][s % 4], t.when_of(row, s))
+            loss, _ = training_loss(
+                m, frozen, row, p, inputs["pixels"][s % 4], inputs["labels"][s % 4], t.when_of(row, s)
+            )
             losses.append(loss.item())
             for k, g in zip(p, torch.autograd.grad(loss, list(p.values()), allow_unused=True)):
                 if g is None and not (row["move_untouched"] and k in count):
                     continue
-                open_, lr = masks.get(k, torch.ones(1)).double(), data["lr"][s].double() * (t.own_rate(row, k) / row["lr"])
+                open_, lr = masks.get(k, torch.ones(1)).double(), data["lr"][s].double() * (
+                    t.own_rate(row, k) / row["lr"]
+                )
                 g, n = (torch.zeros_like(p[k]) if g is None else g) * open_, count.get(k, 0) + 1
                 count[k], mean[k], square[k] = n, b1 * mean[k] + (1 - b1) * g, b2 * square[k] + (1 - b2) * g * g
-                decay = (row["weight_decay"] if g.ndim >= 2 else 0) * (1 if row["options"].get("decay_masked") else open_)
-                p[k] = (1 - lr * decay) * p[k].detach() - lr * (mean[k] / (1 - b1**n)) / ((square[k] / (1 - b2**n)).sqrt() + eps)
+                decay = (row["weight_decay"] if g.ndim >= 2 else 0) * (
+                    1 if row["options"].get("decay_masked") else open_
+                )
+                p[k] = (1 - lr * decay) * p[k].detach() - lr * (mean[k] / (1 - b1**n)) / (
+                    (square[k] / (1 - b2**n)).sqrt() + eps
+                )
         final = under(data, "final.")
         verify(name + " losses", apart(losses, data["losses"]), 1e-6)
         verify(name + " final parameters", apart_in_all({k: v.detach() for k, v in p.items()}, final), 1e-6)
@@ -370,10 +458,16 @@ def check_training_steps(m):
         parts = {}
         for k, v in masks.items():
             parts.setdefault(k.rsplit(".", 2)[0], []).append(v)
-        verify(name + " masks that do not make a partition", sum(not bool((sum(v.int() for v in of) == 1).all()) for of in parts.values()), 0)
+        verify(
+            name + " masks that do not make a partition",
+            sum(not bool((sum(v.int() for v in of) == 1).all()) for of in parts.values()),
+            0,
+        )
         single, end, _ = t.run_steps(m, row, under(data, "param."), masks, inputs, data["lr"], torch.float32)
-        print(f"     {name}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
-              f"parameters within {apart_in_all(end, final):.1e}")
+        print(
+            f"     {name}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
+            f"parameters within {apart_in_all(end, final):.1e}"
+        )
 
 
 def check_draws(m):
@@ -384,8 +478,12 @@ def check_draws(m):
         about, data = m.load_json(row["name"] + ".json"), load_file(m.path(row["name"] + ".safetensors"))
         verify(row["name"] + " settings that differ", sum(about.get(k) != v for k, v in row.items()), 0)
         p, when = double(under(data, "param.")), t.when_of(row, 0)
-        still = {**row, "backbone_drop_path": 0.0, "backbone_dropout": 0.0,
-                 "options": {**row["options"], **{k: 0.0 for k in ("dropout", "drop_path") if k in row["options"]}}}
+        still = {
+            **row,
+            "backbone_drop_path": 0.0,
+            "backbone_dropout": 0.0,
+            "options": {**row["options"], **{k: 0.0 for k in ("dropout", "drop_path") if k in row["options"]}},
+        }
         plain = t.passes(m, still, p, inputs["pixels"][0], when, torch.float64)
         barely = t.passes(m, {**still, "backbone_drop_path": 1e-12}, p, inputs["pixels"][0], when, torch.float64)
         verify(row["name"] + " logits without draws", max(apart(a, b) for (a, _), (b, _) in zip(barely, plain)), 1e-9)
@@ -393,8 +491,10 @@ def check_draws(m):
         verify(row["name"] + " first loss", abs(first.item() - data["losses"][0].item()), 1e-6)
         values, masks = under(data, "param."), under(data, "mask.")
         single, end, _ = t.run_steps(m, row, values, masks, inputs, data["lr"], torch.float32)
-        print(f"     {row['name']}: PyTorch in float32 against these: losses within "
-              f"{apart(single, data['losses']):.1e}, parameters within {apart_in_all(end, under(data, 'final.')):.1e}")
+        print(
+            f"     {row['name']}: PyTorch in float32 against these: losses within "
+            f"{apart(single, data['losses']):.1e}, parameters within {apart_in_all(end, under(data, 'final.')):.1e}"
+        )
     for rate in (0.1, 0.5):
         share = sum(t.philox.kept(18, 3, 0, 100000, rate)) / 100000
         verify(f"kept share at rate {rate}, away from the expected one", abs(share - (1 - rate)), 0.005)
@@ -402,13 +502,16 @@ def check_draws(m):
 
 def cubic(size, out):
     """Weights [out, size] of bicubic resampling with a = -0.5 whose support grows when shrinking, as Pillow and torch with antialias do."""
+
     def kernel(x):
         x = abs(x)
         return 1.5 * x**3 - 2.5 * x**2 + 1 if x < 1 else -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
 
     ratio = size / out
     wide = max(ratio, 1)
-    w = torch.tensor([[kernel((j + 0.5 - (i + 0.5) * ratio) / wide) for j in range(size)] for i in range(out)], dtype=torch.float64)
+    w = torch.tensor(
+        [[kernel((j + 0.5 - (i + 0.5) * ratio) / wide) for j in range(size)] for i in range(out)], dtype=torch.float64
+    )
     return w / w.sum(1, keepdim=True)
 
 
@@ -416,10 +519,16 @@ def plain_variant(name, t, pixels, heads):
     """The variants written out once more, from their descriptions in variants.json."""
     n, d = len(pixels), t["cls_token"].shape[-1]
     x = ((pixels.double() / 255 - 0.5) / 0.5).permute(0, 3, 1, 2)
-    x = F.unfold(x, 8, stride=8).transpose(1, 2) @ t["patch_embed.proj.weight"].flatten(1).T + t.get("patch_embed.proj.bias", 0.0)
+    x = F.unfold(x, 8, stride=8).transpose(1, 2) @ t["patch_embed.proj.weight"].flatten(1).T + t.get(
+        "patch_embed.proj.bias", 0.0
+    )
     prefix = torch.cat([t[k] for k in ("cls_token", "dist_token", "reg_token") if k in t], 1).expand(n, -1, -1)
     count = prefix.shape[1]
-    x = torch.cat([prefix, x + t["pos_embed"]], 1) if name == "reg_no_embed" else torch.cat([prefix, x], 1) + t["pos_embed"]
+    x = (
+        torch.cat([prefix, x + t["pos_embed"]], 1)
+        if name == "reg_no_embed"
+        else torch.cat([prefix, x], 1) + t["pos_embed"]
+    )
 
     def norm(slot, v):
         return layernorm(v, t[slot + ".weight"], t[slot + ".bias"]) if slot + ".weight" in t else v
@@ -429,7 +538,9 @@ def plain_variant(name, t, pixels, heads):
         b = f"blocks.{i}."
         y = F.linear(norm(b + "norm1", x), t[b + "attn.qkv.weight"], t[b + "attn.qkv.bias"])
         q, k, v = (c.reshape(n, -1, heads, d // heads).transpose(1, 2) for c in y.split(d, -1))
-        score = torch.softmax(norm(b + "attn.q_norm", q) @ norm(b + "attn.k_norm", k).transpose(-2, -1) / math.sqrt(d // heads), -1)
+        score = torch.softmax(
+            norm(b + "attn.q_norm", q) @ norm(b + "attn.k_norm", k).transpose(-2, -1) / math.sqrt(d // heads), -1
+        )
         y = F.linear((score @ v).transpose(1, 2).reshape(n, -1, d), t[b + "attn.proj.weight"], t[b + "attn.proj.bias"])
         x = x + y * t.get(b + "ls1.gamma", 1.0)
         y = gelu(F.linear(norm(b + "norm2", x), t[b + "mlp.fc1.weight"], t[b + "mlp.fc1.bias"]))
@@ -459,20 +570,35 @@ def check_steps(m):
                 for k, g in grads.items():
                     mean[k], square[k] = b1 * mean[k] + (1 - b1) * g, b2 * square[k] + (1 - b2) * g * g
                     keep = 1 - lr * (about["weight_decay"] if g.ndim >= 2 else 0)
-                    p[k] = keep * p[k] - lr * (mean[k] / (1 - b1 ** (s + 1))) / ((square[k] / (1 - b2 ** (s + 1))).sqrt() + eps)
+                    p[k] = keep * p[k] - lr * (mean[k] / (1 - b1 ** (s + 1))) / (
+                        (square[k] / (1 - b2 ** (s + 1))).sqrt() + eps
+                    )
         final = under(data, "final.")
         verify(file + " losses", apart(losses, data["losses"]), 1e-6)
         verify(file + " final parameters", apart_in_all({k: v.detach() for k, v in p.items()}, final), 1e-6)
-        single, end = m.run_steps(under(data, "param."), data["pixels"], data["labels"], data["lr"], about["weight_decay"],
-                                  about["options"], torch.float32)
-        print(f"     {file}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
-              f"parameters within {apart_in_all(end, final):.1e}")
+        single, end = m.run_steps(
+            under(data, "param."),
+            data["pixels"],
+            data["labels"],
+            data["lr"],
+            about["weight_decay"],
+            about["options"],
+            torch.float32,
+        )
+        print(
+            f"     {file}: PyTorch in float32 against these: losses within {apart(single, data['losses']):.1e}, "
+            f"parameters within {apart_in_all(end, final):.1e}"
+        )
 
 
 def check_schedule(m):
     s = m.load_json("schedule.json")
     up = np.linspace(s["start"], s["lr"], s["warmup"])
-    down = s["end"] + (s["lr"] - s["end"]) * np.cos(np.pi * np.arange(s["epochs"] - s["warmup"]) / (2 * (s["epochs"] - s["warmup"]))) ** 2
+    down = (
+        s["end"]
+        + (s["lr"] - s["end"])
+        * np.cos(np.pi * np.arange(s["epochs"] - s["warmup"]) / (2 * (s["epochs"] - s["warmup"]))) ** 2
+    )
     f = np.concatenate([up, down])
     verify("schedule", apart(s["plain"], f), 1e-12)
     verify("schedule with the first epoch twice", apart(s["repeat_first"], np.concatenate([f[:1], f[:-1]])), 1e-12)
@@ -483,7 +609,11 @@ def check_real(m, assets):
     about, logits = m.load_json("vit_tiny_logits.json"), load_file(m.path("vit_tiny_logits.safetensors"))["logits"]
     rows, x, crops = m.real_images(assets, data_config)
     verify("real checkpoint's digest", int(digest != about["sha256"]), 0)
-    verify("real images", int([(r["path"], c) for r, c in zip(rows, crops)] != [(i["path"], i["crop_sha256"]) for i in about["images"]]), 0)
+    verify(
+        "real images",
+        int([(r["path"], c) for r, c in zip(rows, crops)] != [(i["path"], i["crop_sha256"]) for i in about["images"]]),
+        0,
+    )
     with torch.no_grad():
         verify("real logits in float64", apart(model.double()(x.double()), logits), 1e-5)
     print(f"     top-1 of the eight images: {sum(i['label'] == i['top1'] for i in about['images'])} right")

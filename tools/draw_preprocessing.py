@@ -14,6 +14,7 @@
   values      the normalised pixels of the first, middle and last place, three channels each
   may_refuse  whether Inlay may say that it is not supported
 Needs numpy, Pillow, torch, timm and transformers."""
+
 import importlib
 import json
 import random
@@ -33,7 +34,11 @@ NAMES = {"vit": "ViT", "deit": "DeiT", "beit": "Beit", "clip": "CLIP", "bit": "B
 def values_of(pixels):
     """Of [3, height, width]: first, middle and last place."""
     height, width = pixels.shape[1:]
-    return [float(pixels[c, y, x]) for y, x in ((0, 0), (height // 2, width // 2), (height - 1, width - 1)) for c in range(3)]
+    return [
+        float(pixels[c, y, x])
+        for y, x in ((0, 0), (height // 2, width // 2), (height - 1, width - 1))
+        for c in range(3)
+    ]
 
 
 def by_transformers(config, image):
@@ -43,7 +48,9 @@ def by_transformers(config, image):
     options = {k: v for k, v in config.items() if not k.endswith("_type")}
     make = getattr(module, NAMES[name] + "ImageProcessorPil")
     full = np.asarray(make(**options)(image, return_tensors="np")["pixel_values"][0])
-    plain = np.asarray(make(**{**options, "do_rescale": False, "do_normalize": False})(image, return_tensors="np")["pixel_values"][0])
+    plain = np.asarray(
+        make(**{**options, "do_rescale": False, "do_normalize": False})(image, return_tensors="np")["pixel_values"][0]
+    )
     return plain, full
 
 
@@ -57,7 +64,15 @@ def by_timm(config, image):
 
 
 def line(library, config, size, source, may_refuse=False, refused=False):
-    made = {"library": library, "config": config, "size": size, "source": source, "hash": "", "values": [], "may_refuse": may_refuse}
+    made = {
+        "library": library,
+        "config": config,
+        "size": size,
+        "source": source,
+        "hash": "",
+        "values": [],
+        "may_refuse": may_refuse,
+    }
     try:
         plain, full = (by_transformers if library == "hf" else by_timm)(config, Image.fromarray(pattern(*source)))
     except Exception:
@@ -82,7 +97,14 @@ def draw_size(r, side):
 
 def draw_hf(r):
     kind, size = r.choice(TYPES), 8 * r.randint(2, 8)
-    config = sometimes(r, 0.9, {r.choice(("image_processor_type", "feature_extractor_type")): NAMES[kind] + r.choice(("ImageProcessor", "FeatureExtractor", "ImageProcessorFast"))})
+    config = sometimes(
+        r,
+        0.9,
+        {
+            r.choice(("image_processor_type", "feature_extractor_type")): NAMES[kind]
+            + r.choice(("ImageProcessor", "FeatureExtractor", "ImageProcessorFast"))
+        },
+    )
     crops = r.random() < 0.6
     resized = r.choice((size, size + r.randint(0, 20), size * 8 // 7, size - r.randint(0, 8))) if crops else size
     config |= {"size": draw_size(r, resized)}
@@ -103,10 +125,20 @@ def draw_hf(r):
 
 def draw_timm(r):
     size = 8 * r.randint(2, 8)
-    config = {"input_size": [3, size, size], "num_classes": 5, "first_conv": "patch_embed.proj", "classifier": "head", "pool_size": None}
+    config = {
+        "input_size": [3, size, size],
+        "num_classes": 5,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "pool_size": None,
+    }
     config |= sometimes(r, 0.8, {"crop_mode": r.choice(("center", "squash", "border"))})
-    config |= sometimes(r, 0.8, {"crop_pct": r.choice((0.9, 0.95, 1.0, 0.875, 0.8, 1.15, round(r.uniform(0.4, 1.5), 3)))})
-    config |= sometimes(r, 0.8, {"interpolation": r.choice(("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"))})
+    config |= sometimes(
+        r, 0.8, {"crop_pct": r.choice((0.9, 0.95, 1.0, 0.875, 0.8, 1.15, round(r.uniform(0.4, 1.5), 3)))}
+    )
+    config |= sometimes(
+        r, 0.8, {"interpolation": r.choice(("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"))}
+    )
     config |= sometimes(r, 0.8, {"mean": [round(r.uniform(0, 1), 4) for _ in range(3)]})
     config |= sometimes(r, 0.8, {"std": [round(r.uniform(0.05, 1), 4) for _ in range(3)]})
     config |= sometimes(r, 0.3, {"test_crop_pct": 1.0, "test_input_size": [3, 288, 288], "fixed_input_size": True})
@@ -126,32 +158,118 @@ def hard():
     for resized, crop in ((36, 32), (35, 32), (37, 32), (39, 32), (43, 40), (30, 40), (31, 40), (29, 40), (73, 64)):
         for form in ({"height": resized, "width": resized}, {"shortest_edge": resized}):
             for source in ((61, 97), (97, 61), (50, 50)):
-                yield line("hf", vit | {"size": form, "do_center_crop": True, "crop_size": crop, "resample": 3}, crop, source)
+                yield line(
+                    "hf", vit | {"size": form, "do_center_crop": True, "crop_size": crop, "resample": 3}, crop, source
+                )
     for crop_pct in (0.8, 0.9, 0.95, 1.1, 0.87, 1.0):
         for mode in ("squash", "border", "center"):
             for source in ((97, 61), (33, 90)):
-                yield line("timm", {"input_size": [3, 40, 40], "crop_mode": mode, "crop_pct": crop_pct, "mean": [0.3, 0.5, 0.7], "std": [0.5, 0.2, 1.0]}, 40, source)
+                yield line(
+                    "timm",
+                    {
+                        "input_size": [3, 40, 40],
+                        "crop_mode": mode,
+                        "crop_pct": crop_pct,
+                        "mean": [0.3, 0.5, 0.7],
+                        "std": [0.5, 0.2, 1.0],
+                    },
+                    40,
+                    source,
+                )
     yield line("timm", {"input_size": [3, 32, 32]}, 32, (97, 61))
     yield line("timm", {"input_size": [3, 32, 32], "crop_pct": 0}, 32, (97, 61))
     plain = vit | {"size": 32}
-    for more in ({"do_normalize": False}, {"do_rescale": False}, {"do_rescale": False, "do_normalize": False}, {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0]},
-                 {"image_mean": 0.4, "image_std": 0.2}, {"do_center_crop": None}, {"do_normalize": None}, {"do_rescale": None}, {}):
+    for more in (
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0]},
+        {"image_mean": 0.4, "image_std": 0.2},
+        {"do_center_crop": None},
+        {"do_normalize": None},
+        {"do_rescale": None},
+        {},
+    ):
         yield line("hf", plain | more, 32, (97, 61))
     yield line("hf", {"feature_extractor_type": "DeiTFeatureExtractor", "size": 36, "crop_size": 32}, 32, (97, 61))
-    yield line("hf", {"image_processor_type": "DeiTImageProcessorFast", "size": 36, "crop_size": 32, "do_center_crop": False}, 36, (97, 61))
+    yield line(
+        "hf",
+        {"image_processor_type": "DeiTImageProcessorFast", "size": 36, "crop_size": 32, "do_center_crop": False},
+        36,
+        (97, 61),
+    )
     yield line("hf", {"image_processor_type": "CLIPImageProcessor", "size": 32, "crop_size": 32}, 32, (97, 61))
-    yield line("hf", {"image_processor_type": "CLIPImageProcessor", "size": {"height": 32, "width": 32}, "do_center_crop": None}, 32, (97, 61))
-    yield line("hf", {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 37}, "crop_size": {"height": 32, "width": 32}}, 32, (61, 97))
-    for more in ({"do_resize": False}, {"do_resize": None}, {"do_pad": True}, {"rescale_offset": True}, {"crop_pct": 0.9}, {"resample": 6}, {"resample": "bicubic"}, {"size": {"shortest_edge": 32, "longest_edge": 64}},
-                 {"size": {"longest_edge": 32}}, {"size": {"shortest_edge": 32}}, {"size": {"height": 32}}, {"size": 0}, {"size": -32}, {"size": "32"}, {"size": {"max_height": 32, "max_width": 32}},
-                 {"size": 40}, {"do_center_crop": True, "crop_size": 40}, {"do_center_crop": True, "crop_size": {"shortest_edge": 32}}, {"do_normalize": 1}, {"do_rescale": "yes"},
-                 {"rescale_factor": 0}, {"rescale_factor": "x"}, {"image_mean": [0.5, 0.5]}, {"image_mean": [0.5, 0.5, "x"]}, {"image_std": [0.5, 0, 0.5]}, {"image_std": 1e-45},
-                 {"image_std": [-0.5, 0.5, 0.5]}, {"image_mean": 1e300}, {"image_mean": 1e38, "image_std": 1e-3}, {"do_center_crop": True, "size": {"height": 36, "width": 48}, "crop_size": 32},
-                 {"image_processor_type": "ConvNextImageProcessor"}, {"image_processor_type": "DINOv3ViTImageProcessorFast"}, {"do_flip_channel_order": True}):
+    yield line(
+        "hf",
+        {"image_processor_type": "CLIPImageProcessor", "size": {"height": 32, "width": 32}, "do_center_crop": None},
+        32,
+        (97, 61),
+    )
+    yield line(
+        "hf",
+        {
+            "image_processor_type": "BitImageProcessor",
+            "size": {"shortest_edge": 37},
+            "crop_size": {"height": 32, "width": 32},
+        },
+        32,
+        (61, 97),
+    )
+    for more in (
+        {"do_resize": False},
+        {"do_resize": None},
+        {"do_pad": True},
+        {"rescale_offset": True},
+        {"crop_pct": 0.9},
+        {"resample": 6},
+        {"resample": "bicubic"},
+        {"size": {"shortest_edge": 32, "longest_edge": 64}},
+        {"size": {"longest_edge": 32}},
+        {"size": {"shortest_edge": 32}},
+        {"size": {"height": 32}},
+        {"size": 0},
+        {"size": -32},
+        {"size": "32"},
+        {"size": {"max_height": 32, "max_width": 32}},
+        {"size": 40},
+        {"do_center_crop": True, "crop_size": 40},
+        {"do_center_crop": True, "crop_size": {"shortest_edge": 32}},
+        {"do_normalize": 1},
+        {"do_rescale": "yes"},
+        {"rescale_factor": 0},
+        {"rescale_factor": "x"},
+        {"image_mean": [0.5, 0.5]},
+        {"image_mean": [0.5, 0.5, "x"]},
+        {"image_std": [0.5, 0, 0.5]},
+        {"image_std": 1e-45},
+        {"image_std": [-0.5, 0.5, 0.5]},
+        {"image_mean": 1e300},
+        {"image_mean": 1e38, "image_std": 1e-3},
+        {"do_center_crop": True, "size": {"height": 36, "width": 48}, "crop_size": 32},
+        {"image_processor_type": "ConvNextImageProcessor"},
+        {"image_processor_type": "DINOv3ViTImageProcessorFast"},
+        {"do_flip_channel_order": True},
+    ):
         yield line("hf", plain | more, 32, (97, 61), refused=True)
     base = {"input_size": [3, 32, 32]}
-    for more in ({"crop_mode": "stretch"}, {"crop_mode": 3}, {"crop_pct": -1}, {"crop_pct": "x"}, {"crop_pct": 9}, {"interpolation": "sinc"}, {"interpolation": 3}, {"mean": "x"}, {"mean": [0.5]* 2},
-                 {"std": [0, 0, 0]}, {"std": 1e-45}, {"mean": [1e300, 0, 0]}, {"label_offset": 1}, {"input_size": [3, 32]}, {"input_size": 32}, {"input_size": [3, -32, 32]}):
+    for more in (
+        {"crop_mode": "stretch"},
+        {"crop_mode": 3},
+        {"crop_pct": -1},
+        {"crop_pct": "x"},
+        {"crop_pct": 9},
+        {"interpolation": "sinc"},
+        {"interpolation": 3},
+        {"mean": "x"},
+        {"mean": [0.5] * 2},
+        {"std": [0, 0, 0]},
+        {"std": 1e-45},
+        {"mean": [1e300, 0, 0]},
+        {"label_offset": 1},
+        {"input_size": [3, 32]},
+        {"input_size": 32},
+        {"input_size": [3, -32, 32]},
+    ):
         yield line("timm", base | more, 32, (97, 61), refused=True)
 
 

@@ -6,11 +6,18 @@ common activations over [-3, 3], by least squares; prints rows for the table in 
   fit_rational.py
 
 Version A: Q = 1 + sum |b_j x^j|; version B: Q = 1 + |sum b_j x^j|. Needs torch."""
+
 import torch
 import torch.nn.functional as F
 
-FUNCTIONS = {"gelu": F.gelu, "relu": F.relu, "swish": F.silu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
-             "leaky_relu": lambda x: F.leaky_relu(x, 0.01)}
+FUNCTIONS = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.01),
+}
 TRIES = 6
 
 
@@ -25,8 +32,9 @@ def fit(function, version, x, generator):
     """Coefficients of one attempt and its mean squared error; the numerator is solved for, the denominator descends."""
     y, powers = function(x), torch.stack([x**i for i in range(6)])
     b = (torch.rand(4, generator=generator, dtype=x.dtype) * 0.5).requires_grad_()
-    optimiser = torch.optim.LBFGS([b], max_iter=250, tolerance_grad=1e-12, tolerance_change=1e-14,
-                                  line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [b], max_iter=250, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
 
     def numerator():
         terms = b[:, None] * powers[1:5]
@@ -35,14 +43,14 @@ def fit(function, version, x, generator):
 
     def closure():
         optimiser.zero_grad()
-        loss = ((rational(x, numerator(), b, version) - y)**2).mean()
+        loss = ((rational(x, numerator(), b, version) - y) ** 2).mean()
         loss.backward()
         return loss
 
     optimiser.step(closure)
     a = numerator().detach()
     b = b.detach().abs() if version == "A" else b.detach()
-    return ((rational(x, a, b, version) - y)**2).mean().item(), a, b
+    return ((rational(x, a, b, version) - y) ** 2).mean().item(), a, b
 
 
 def main():

@@ -7,6 +7,7 @@ model.safetensors as transformers saves them, and expected.safetensors with `pix
 model has no classification head, `features`: what the model's own pooled output is, or the class token where it has
 none. Computing is in float64 on drawn float32 weights.
 Needs torch, transformers and safetensors."""
+
 import json
 import os
 import sys
@@ -21,14 +22,30 @@ from safetensors.torch import save_file
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data", "oracle", "hf")
 BATCH, CLASSES = 2, 3
-PLAIN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 32,
-         "patch_size": 8}
+PLAIN = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "image_size": 32,
+    "patch_size": 8,
+}
 DINO = {**{k: v for k, v in PLAIN.items() if k != "intermediate_size"}, "mlp_ratio": 2}
 HEADED = {"num_labels": CLASSES}
-TEXT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 50,
-        "max_position_embeddings": 8}
-DECODER = {"decoder_hidden_size": 8, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1,
-           "decoder_intermediate_size": 8}
+TEXT = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "vocab_size": 50,
+    "max_position_embeddings": 8,
+}
+DECODER = {
+    "decoder_hidden_size": 8,
+    "decoder_num_attention_heads": 2,
+    "decoder_num_hidden_layers": 1,
+    "decoder_intermediate_size": 8,
+}
 
 
 def first(output):
@@ -48,11 +65,21 @@ def pooled(output):
 MODELS = [
     ("ViTModel", "ViTModel", "ViTConfig", PLAIN, first),
     ("ViTOblong", "ViTForImageClassification", "ViTConfig", {**PLAIN, **HEADED, "image_size": [16, 64]}, None),
-    ("ViTRemainder", "ViTForImageClassification", "ViTConfig",
-     {**PLAIN, **HEADED, "image_size": [35, 30], "hidden_act": "relu"}, None),
+    (
+        "ViTRemainder",
+        "ViTForImageClassification",
+        "ViTConfig",
+        {**PLAIN, **HEADED, "image_size": [35, 30], "hidden_act": "relu"},
+        None,
+    ),
     ("DeiTForImageClassification", "DeiTForImageClassification", "DeiTConfig", {**PLAIN, **HEADED}, None),
-    ("DeiTForImageClassificationWithTeacher", "DeiTForImageClassificationWithTeacher", "DeiTConfig",
-     {**PLAIN, **HEADED}, None),
+    (
+        "DeiTForImageClassificationWithTeacher",
+        "DeiTForImageClassificationWithTeacher",
+        "DeiTConfig",
+        {**PLAIN, **HEADED},
+        None,
+    ),
     ("DeiTModel", "DeiTModel", "DeiTConfig", PLAIN, first),
     ("ViTMAEForPreTraining", "ViTMAEForPreTraining", "ViTMAEConfig", {**PLAIN, **DECODER, "mask_ratio": 0.0}, first),
     ("ViTMSNForImageClassification", "ViTMSNForImageClassification", "ViTMSNConfig", {**PLAIN, **HEADED}, None),
@@ -61,22 +88,47 @@ MODELS = [
     ("Dinov2Model", "Dinov2Model", "Dinov2Config", DINO, pooled),
     ("Dinov2ForImageClassification", "Dinov2ForImageClassification", "Dinov2Config", {**DINO, **HEADED}, None),
     ("Dinov2WithRegistersModel", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", DINO, pooled),
-    ("Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersForImageClassification",
-     "Dinov2WithRegistersConfig", {**DINO, **HEADED}, None),
+    (
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegistersConfig",
+        {**DINO, **HEADED},
+        None,
+    ),
     ("Dinov2Resampled", "Dinov2Model", "Dinov2Config", {**DINO, "image_size": 56}, pooled),
-    ("Dinov2WithRegistersResampled", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig",
-     {**DINO, "image_size": 56}, pooled),
+    (
+        "Dinov2WithRegistersResampled",
+        "Dinov2WithRegistersModel",
+        "Dinov2WithRegistersConfig",
+        {**DINO, "image_size": 56},
+        pooled,
+    ),
     ("CLIPVisionModel", "CLIPVisionModel", "CLIPVisionConfig", PLAIN, pooled),
-    ("CLIPVisionModelWithProjection", "CLIPVisionModelWithProjection", "CLIPVisionConfig",
-     {**PLAIN, "projection_dim": 8}, pooled),
+    (
+        "CLIPVisionModelWithProjection",
+        "CLIPVisionModelWithProjection",
+        "CLIPVisionConfig",
+        {**PLAIN, "projection_dim": 8},
+        pooled,
+    ),
     ("CLIPModel", "CLIPModel", "CLIPConfig", {"vision_config": PLAIN, "text_config": TEXT}, pooled),
-    ("CLIPForImageClassification", "CLIPForImageClassification", "CLIPConfig",
-     {"vision_config": PLAIN, "text_config": TEXT, **HEADED}, None),
+    (
+        "CLIPForImageClassification",
+        "CLIPForImageClassification",
+        "CLIPConfig",
+        {"vision_config": PLAIN, "text_config": TEXT, **HEADED},
+        None,
+    ),
     ("MetaClip2VisionModel", "MetaClip2VisionModel", "MetaClip2VisionConfig", PLAIN, pooled),
     ("SiglipVisionModel", "SiglipVisionModel", "SiglipVisionConfig", PLAIN, pooled),
     ("SiglipModel", "SiglipModel", "SiglipConfig", {"vision_config": PLAIN, "text_config": TEXT}, pooled),
-    ("SiglipForImageClassification", "SiglipForImageClassification", "SiglipConfig",
-     {"vision_config": PLAIN, "text_config": TEXT, **HEADED}, None),
+    (
+        "SiglipForImageClassification",
+        "SiglipForImageClassification",
+        "SiglipConfig",
+        {"vision_config": PLAIN, "text_config": TEXT, **HEADED},
+        None,
+    ),
 ]
 
 
@@ -111,8 +163,17 @@ def make(out, folder, model_class, config_class, arguments, features):
     size = PLAIN["image_size"] if folder.endswith("Resampled") else arguments.get("image_size", PLAIN["image_size"])
     height, width = size if isinstance(size, list) else (size, size)
     with open(os.path.join(path, "preprocessor_config.json"), "w") as f:
-        json.dump({"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width},
-                   "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}, f, indent=1)
+        json.dump(
+            {
+                "image_processor_type": "ViTImageProcessor",
+                "size": {"height": height, "width": width},
+                "resample": 2,
+                "image_mean": [0.5] * 3,
+                "image_std": [0.5] * 3,
+            },
+            f,
+            indent=1,
+        )
         f.write("\n")
     pixels = torch.randint(0, 256, (BATCH, height, width, 3), dtype=torch.uint8)
     inputs = (pixels.permute(0, 3, 1, 2).double() / 255 - 0.5) / 0.5

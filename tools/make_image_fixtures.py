@@ -8,6 +8,7 @@
 
 The sources of the last two are synthetic (pattern below, repeated in the tests); hashes are 64-bit FNV-1a of the pixels.
 Needs Pillow 13, pillow-jxl-plugin, numpy, torch and timm."""
+
 import io
 import os
 import struct
@@ -72,7 +73,13 @@ def png(samples, depth, color_type, interlaced=False, extra=b""):
     else:
         raw = pack(samples)
     header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, int(interlaced))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", zlib.compress(raw, 9))
+        + chunk(b"IEND", b"")
+    )
 
 
 def saved(image, kind, **options):
@@ -82,10 +89,16 @@ def saved(image, kind, **options):
 
 
 def jpegs():
-    rgb, grey, cmyk = Image.fromarray(scene()), Image.fromarray(scene()[:, :, 0]), Image.fromarray(scene(channels=4), "CMYK")
+    rgb, grey, cmyk = (
+        Image.fromarray(scene()),
+        Image.fromarray(scene()[:, :, 0]),
+        Image.fromarray(scene(channels=4), "CMYK"),
+    )
     for name, subsampling in (("444", 0), ("422", 1), ("420", 2)):
         yield f"ycbcr_{name}.jpg", saved(rgb, "JPEG", quality=85, subsampling=subsampling)
-    yield "ycbcr_440.jpg", saved(rgb, "JPEG", quality=85, subsampling="4:2:0").replace(b"\x01\x22\x00\x02", b"\x01\x12\x00\x02")
+    yield "ycbcr_440.jpg", saved(rgb, "JPEG", quality=85, subsampling="4:2:0").replace(
+        b"\x01\x22\x00\x02", b"\x01\x12\x00\x02"
+    )
     yield "grey.jpg", saved(grey, "JPEG", quality=90)
     yield "progressive.jpg", saved(rgb, "JPEG", quality=80, progressive=True)
     yield "restart.jpg", saved(rgb, "JPEG", quality=80, restart_marker_blocks=1)
@@ -147,7 +160,9 @@ def webps():
     yield "lossless.webp", saved(rgb, "WEBP", lossless=True)
     yield "lossy_alpha.webp", saved(rgba, "WEBP", quality=70, exact=True)
     yield "lossless_alpha.webp", saved(rgba, "WEBP", lossless=True, exact=True)
-    yield "animated.webp", saved(rgba, "WEBP", lossless=True, save_all=True, append_images=[rgba.transpose(1)], duration=50)
+    yield "animated.webp", saved(
+        rgba, "WEBP", lossless=True, save_all=True, append_images=[rgba.transpose(1)], duration=50
+    )
     exif = Image.Exif()
     exif[0x112] = 8
     yield "exif_8.webp", saved(Image.fromarray(scene(11, 7)), "WEBP", lossless=True, exif=exif)
@@ -182,8 +197,12 @@ def bmps():
     words = np.arange(W * H, dtype=np.uint16).reshape(H, W) * np.uint16(163)
     yield "rgb555.bmp", bmp(16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H)
     masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
-    yield "rgb565.bmp", bmp(16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H, compression=3, masks=masks)
-    yield "palette8.bmp", bmp(8, b"".join(padded(row.tobytes()) for row in grey // 2), H, palette=quads(128), colors=128)
+    yield "rgb565.bmp", bmp(
+        16, b"".join(padded(row.astype("<u2").tobytes()) for row in words), H, compression=3, masks=masks
+    )
+    yield "palette8.bmp", bmp(
+        8, b"".join(padded(row.tobytes()) for row in grey // 2), H, palette=quads(128), colors=128
+    )
     yield "grey8.bmp", saved(Image.fromarray(rgb[:, :, 0]), "BMP")
     nibbles = lambda row, bits: np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].reshape(-1)).tobytes()
     yield "palette4.bmp", bmp(4, b"".join(padded(nibbles(row >> 4, 4)) for row in grey), H, palette=quads(16))
@@ -192,10 +211,18 @@ def bmps():
     yield "os2_palette8.bmp", bmp(8, b"".join(padded(row.tobytes()) for row in grey), H, header=12, palette=triples)
     absolute = lambda row: bytes([0, W]) + row.tobytes() + bytes(W & 1) + b"\0\0"
     runs = lambda row: b"".join(bytes([n, v]) for n, v in ((7, row[0]), (9, row[8]), (W - 16, row[20]))) + b"\0\0"
-    rows = b"".join(absolute(row) if i % 2 else runs(row) for i, row in enumerate(grey[:-2])) + b"\0\2\3\1" + bytes([W - 3, 9]) + b"\0\1"
+    rows = (
+        b"".join(absolute(row) if i % 2 else runs(row) for i, row in enumerate(grey[:-2]))
+        + b"\0\2\3\1"
+        + bytes([W - 3, 9])
+        + b"\0\1"
+    )
     yield "rle8.bmp", bmp(8, rows, H, palette=quads(256), compression=1)
     absolute4 = lambda row: bytes([0, W]) + nibbles(row >> 4, 4) + bytes(((W + 1) // 2) & 1) + b"\0\0"
-    rows = b"".join(absolute4(row) if i % 2 else bytes([W, (i * 29) % 256]) + b"\0\0" for i, row in enumerate(grey)) + b"\0\1"
+    rows = (
+        b"".join(absolute4(row) if i % 2 else bytes([W, (i * 29) % 256]) + b"\0\0" for i, row in enumerate(grey))
+        + b"\0\1"
+    )
     yield "rle4.bmp", bmp(4, rows, H, palette=quads(16), compression=2)
 
 
@@ -286,8 +313,18 @@ def decoding():
 def resizing():
     cases = []
     for name in FILTERS:
-        for source, target in (((97, 61), (40, 33)), ((97, 61), (150, 200)), ((97, 61), (97, 30)), ((97, 61), (31, 61)), ((5, 4), (64, 3)),
-                               ((1, 1), (3, 2)), ((500, 375), (332, 248)), ((300, 7), (2, 40)), ((97, 61), (97, 61)), ((3, 1000), (1, 9))):
+        for source, target in (
+            ((97, 61), (40, 33)),
+            ((97, 61), (150, 200)),
+            ((97, 61), (97, 30)),
+            ((97, 61), (31, 61)),
+            ((5, 4), (64, 3)),
+            ((1, 1), (3, 2)),
+            ((500, 375), (332, 248)),
+            ((300, 7), (2, 40)),
+            ((97, 61), (97, 61)),
+            ((3, 1000), (1, 9)),
+        ):
             cases.append((source, target, name, None))
         for box in ((10, 5, 90, 60), (0.5, 0.25, 96.3, 60.9), (20.1, 30.7, 21.3, 31.2), (0, 0, 97, 30), (3, 0, 50, 61)):
             cases.append(((97, 61), (47, 30), name, box))
@@ -303,17 +340,36 @@ def preprocessing():
 
     cases = []
     for source in ((500, 375), (375, 500), (251, 250), (224, 224), (90, 333), (1000, 31), (37, 41)):
-        for mode, crop_pct in (("crop", 0.9), ("crop", 0.875), ("crop", 1.0), ("border", 0.9), ("border", 1.0), ("squash", 1.0)):
+        for mode, crop_pct in (
+            ("crop", 0.9),
+            ("crop", 0.875),
+            ("crop", 1.0),
+            ("border", 0.9),
+            ("border", 1.0),
+            ("squash", 1.0),
+        ):
             for name in ("bicubic", "bilinear"):
                 cases.append((source, 56, 56, mode, crop_pct, name))
     for source in ((500, 375), (375, 500)):
-        cases += [(source, 224, 224, "crop", 0.9, "bicubic"), (source, 48, 64, "crop", 0.875, "bicubic"),
-                  (source, 64, 48, "border", 0.95, "lanczos"), (source, 48, 64, "squash", 1.0, "box"), (source, 57, 57, "crop", 0.9, "hamming")]
+        cases += [
+            (source, 224, 224, "crop", 0.9, "bicubic"),
+            (source, 48, 64, "crop", 0.875, "bicubic"),
+            (source, 64, 48, "border", 0.95, "lanczos"),
+            (source, 48, 64, "squash", 1.0, "box"),
+            (source, 57, 57, "crop", 0.9, "hamming"),
+        ]
     with open(os.path.join(OUT, "preprocess.txt"), "w") as f:
         for source, height, width, mode, crop_pct, name in cases:
             crop_mode = "center" if mode == "crop" else mode
-            transform = create_transform((3, height, width), interpolation=name, crop_pct=crop_pct, crop_mode=crop_mode,
-                                         mean=(0.5, 0.4, 0.3), std=(1.0, 1.0, 1.0), use_prefetcher=True)
+            transform = create_transform(
+                (3, height, width),
+                interpolation=name,
+                crop_pct=crop_pct,
+                crop_mode=crop_mode,
+                mean=(0.5, 0.4, 0.3),
+                std=(1.0, 1.0, 1.0),
+                use_prefetcher=True,
+            )
             pixels = transform(Image.fromarray(pattern(*source)))  # with the prefetcher: uint8 [3, height, width]
             pixels = np.ascontiguousarray(np.transpose(np.asarray(pixels), (1, 2, 0)))
             assert pixels.dtype == np.uint8 and pixels.shape == (height, width, 3)
@@ -327,7 +383,12 @@ def main():
     decoding()
     resizing()
     preprocessing()
-    print(sum(os.path.getsize(os.path.join(OUT, name)) for name in os.listdir(OUT)), "bytes in", len(os.listdir(OUT)), "files")
+    print(
+        sum(os.path.getsize(os.path.join(OUT, name)) for name in os.listdir(OUT)),
+        "bytes in",
+        len(os.listdir(OUT)),
+        "files",
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ synset's number stands behind.
 
     python3 tools/make_imagenet_names.py > src/backbones/imagenet_names.def
 """
+
 import collections
 import os
 

@@ -6,6 +6,7 @@
 
 Models are timm's, computing is in float64 on float32 weights, results are stored as float32 (README.md beside the files says more).
 Needs torch, timm, transformers, safetensors, Pillow and numpy; --check also peft."""
+
 import argparse
 import csv
 import hashlib
@@ -41,16 +42,32 @@ MAIN = {"img_size": SIZE, "patch_size": 8, "embed_dim": WIDTH, "depth": DEPTH, "
 
 # name, arguments that differ from MAIN, what it is for
 VARIANTS = [
-    ("avg", {"global_pool": "avg"}, "mean over the patch tokens (not the class token), then fc_norm, then the head; no final norm before"),
+    (
+        "avg",
+        {"global_pool": "avg"},
+        "mean over the patch tokens (not the class token), then fc_norm, then the head; no final norm before",
+    ),
     ("layerscale", {"init_values": 0.1}, "each branch times ls1.gamma or ls2.gamma before its residual"),
-    ("qk_norm", {"qk_norm": True}, "LayerNorm over each head's queries and keys (weights shared by the heads), before the scaling"),
+    (
+        "qk_norm",
+        {"qk_norm": True},
+        "LayerNorm over each head's queries and keys (weights shared by the heads), before the scaling",
+    ),
     ("reg", {"reg_tokens": 2}, "class token, two register tokens, patches; position embeddings for all of them"),
     ("reg_no_embed", {"reg_tokens": 2, "no_embed_class": True}, "as reg, but position embeddings for the patches only"),
-    ("dist", {}, "VisionTransformerDistilled: class token, distillation token, patches; logits are the mean of head(token 0) and "
-                 "head_dist(token 1), in evaluation and (unless distilled_training is set, which it is not here) in training; the loss is "
-                 "taken of that mean"),
-    ("norm_pre", {"pre_norm": True}, "LayerNorm between position embeddings and the first block; timm then makes the patch embedding "
-                                     "without a bias"),
+    (
+        "dist",
+        {},
+        "VisionTransformerDistilled: class token, distillation token, patches; logits are the mean of head(token 0) and "
+        "head_dist(token 1), in evaluation and (unless distilled_training is set, which it is not here) in training; the loss is "
+        "taken of that mean",
+    ),
+    (
+        "norm_pre",
+        {"pre_norm": True},
+        "LayerNorm between position embeddings and the first block; timm then makes the patch embedding "
+        "without a bias",
+    ),
 ]
 RESAMPLED = [(48, 48), (48, 32), (24, 24)]
 
@@ -91,7 +108,9 @@ def images(name, count, height=SIZE, width=SIZE):
     rng = generator(name)
     coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 5, 5)))
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    return (smooth + torch.from_numpy(rng.normal(0, 12, (count, height, width, 3)))).round().clamp(0, 255).to(torch.uint8)
+    return (
+        (smooth + torch.from_numpy(rng.normal(0, 12, (count, height, width, 3)))).round().clamp(0, 255).to(torch.uint8)
+    )
 
 
 def normalised(pixels, dtype=torch.float64):
@@ -123,9 +142,18 @@ def random_weights(model, name):
 
 def save_timm_config(folder, model, args, architecture):
     model.pretrained_cfg = {
-        "architecture": architecture, "input_size": (3, SIZE, SIZE), "fixed_input_size": True, "interpolation": "bicubic",
-        "crop_pct": 1.0, "crop_mode": "center", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "num_classes": CLASSES,
-        "pool_size": None, "first_conv": "patch_embed.proj", "classifier": "head",
+        "architecture": architecture,
+        "input_size": (3, SIZE, SIZE),
+        "fixed_input_size": True,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "num_classes": CLASSES,
+        "pool_size": None,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
     }
     save_config_for_hf(model, path(folder, "config.json"), model_args=args)
 
@@ -133,14 +161,21 @@ def save_timm_config(folder, model, args, architecture):
 def to_hf(state):
     """timm's names and shapes to those of transformers 5 in memory."""
     names = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
-    parts = [("patch_embed.proj.", "vit.embeddings.patch_embeddings.projection."), ("blocks.", "vit.layers."),
-             (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."), (".attn.proj.", ".attention.o_proj."),
-             ("head.", "classifier.")]
+    parts = [
+        ("patch_embed.proj.", "vit.embeddings.patch_embeddings.projection."),
+        ("blocks.", "vit.layers."),
+        (".norm1.", ".layernorm_before."),
+        (".norm2.", ".layernorm_after."),
+        (".attn.proj.", ".attention.o_proj."),
+        ("head.", "classifier."),
+    ]
     out = {}
     for key, value in state.items():
         if ".attn.qkv." in key:
             for letter, third in zip("qkv", value.chunk(3)):
-                out[key.replace("blocks.", "vit.layers.").replace(".attn.qkv.", f".attention.{letter}_proj.")] = third.contiguous()
+                out[key.replace("blocks.", "vit.layers.").replace(".attn.qkv.", f".attention.{letter}_proj.")] = (
+                    third.contiguous()
+                )
             continue
         name = names.get(key, key)
         for old, new in parts:
@@ -150,25 +185,44 @@ def to_hf(state):
 
 
 def hf_config():
-    return transformers.ViTConfig(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
-                                  intermediate_size=4 * WIDTH, image_size=SIZE, patch_size=8,
-                                  layer_norm_eps=EPS, num_labels=CLASSES, attn_implementation="eager")
+    return transformers.ViTConfig(
+        hidden_size=WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * WIDTH,
+        image_size=SIZE,
+        patch_size=8,
+        layer_norm_eps=EPS,
+        num_labels=CLASSES,
+        attn_implementation="eager",
+    )
 
 
 def to_jax(state):
     heads = WIDTH // HEADS
     t = {k: v.numpy() for k, v in state.items()}
-    out = {"cls": t["cls_token"], "embedding/kernel": t["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
-           "embedding/bias": t["patch_embed.proj.bias"],
-           "Transformer/posembed_input/pos_embedding": t["pos_embed"], "Transformer/encoder_norm/scale": t["norm.weight"],
-           "Transformer/encoder_norm/bias": t["norm.bias"], "head/kernel": t["head.weight"].T, "head/bias": t["head.bias"]}
+    out = {
+        "cls": t["cls_token"],
+        "embedding/kernel": t["patch_embed.proj.weight"].transpose(2, 3, 1, 0),
+        "embedding/bias": t["patch_embed.proj.bias"],
+        "Transformer/posembed_input/pos_embedding": t["pos_embed"],
+        "Transformer/encoder_norm/scale": t["norm.weight"],
+        "Transformer/encoder_norm/bias": t["norm.bias"],
+        "head/kernel": t["head.weight"].T,
+        "head/bias": t["head.bias"],
+    }
     for i in range(DEPTH):
         b, j = f"blocks.{i}.", f"Transformer/encoderblock_{i}/"
         a = j + "MultiHeadDotProductAttention_1/"
         for n, layer in enumerate(["query", "key", "value"]):
-            out[a + layer + "/kernel"] = t[b + "attn.qkv.weight"].reshape(3, WIDTH, WIDTH)[n].T.reshape(WIDTH, HEADS, heads)
+            out[a + layer + "/kernel"] = (
+                t[b + "attn.qkv.weight"].reshape(3, WIDTH, WIDTH)[n].T.reshape(WIDTH, HEADS, heads)
+            )
             out[a + layer + "/bias"] = t[b + "attn.qkv.bias"].reshape(3, HEADS, heads)[n]
-        out[a + "out/kernel"], out[a + "out/bias"] = t[b + "attn.proj.weight"].T.reshape(HEADS, heads, WIDTH), t[b + "attn.proj.bias"]
+        out[a + "out/kernel"], out[a + "out/bias"] = (
+            t[b + "attn.proj.weight"].T.reshape(HEADS, heads, WIDTH),
+            t[b + "attn.proj.bias"],
+        )
         for ours, theirs in [("norm1", "LayerNorm_0"), ("norm2", "LayerNorm_2")]:
             out[j + theirs + "/scale"], out[j + theirs + "/bias"] = t[b + ours + ".weight"], t[b + ours + ".bias"]
         for n in range(2):
@@ -183,7 +237,9 @@ def make_main():
     for folder in ("vit", "vit_sharded"):
         save_timm_config(folder, model, MAIN, "vit_custom")
     save("vit/model.safetensors", state)
-    save_torch_state_dict(state, path("vit_sharded", ""), max_shard_size=sum(v.numel() for v in state.values()) * 4 * 6 // 10)
+    save_torch_state_dict(
+        state, path("vit_sharded", ""), max_shard_size=sum(v.numel() for v in state.values()) * 4 * 6 // 10
+    )
     hf = transformers.ViTForImageClassification(hf_config())
     hf.load_state_dict(to_hf(state), strict=True)
     for folder, old_names in (("vit_hf", True), ("vit_hf5", False)):
@@ -221,8 +277,8 @@ def make_base():
     seen = observed(model, normalised(pixels))
     loss, smooth = loss_of(seen["logits"], labels), loss_of(seen["logits"], labels, 0.1)
     out = {"pixels": pixels, "labels": labels, **seen, "loss": loss.reshape(1), "loss_smoothed": smooth.reshape(1)}
-    out["grad_smoothed.logits"], = torch.autograd.grad(smooth, [seen["logits"]], retain_graph=True)
-    out["grad.logits"], = torch.autograd.grad(loss, [seen["logits"]], retain_graph=True)
+    (out["grad_smoothed.logits"],) = torch.autograd.grad(smooth, [seen["logits"]], retain_graph=True)
+    (out["grad.logits"],) = torch.autograd.grad(loss, [seen["logits"]], retain_graph=True)
     names, values = zip(*model.named_parameters())
     out.update({"grad." + n: g for n, g in zip(names, torch.autograd.grad(loss, values))})
     save("base.safetensors", out)
@@ -243,10 +299,27 @@ def make_variants():
         # Matrices are left out: their gradients are products of what is here, tested elsewhere.
         names, values = zip(*((n, p) for n, p in model.named_parameters() if p.ndim != 2 and p.numel() <= 1024))
         grads = torch.autograd.grad(loss, (*values, seen["tokens"]))
-        save(f"variants/{name}.safetensors", {"pixels": pixels, "labels": labels, **seen, "loss": loss.reshape(1),
-                                              **{"grad." + n: g for n, g in zip((*names, "tokens"), grads)}})
-        rows.append({"name": name, "checkpoint": f"variants/{name}", "expected": f"variants/{name}.safetensors",
-                     "height": SIZE, "width": SIZE, "model_args": args, "what": what})
+        save(
+            f"variants/{name}.safetensors",
+            {
+                "pixels": pixels,
+                "labels": labels,
+                **seen,
+                "loss": loss.reshape(1),
+                **{"grad." + n: g for n, g in zip((*names, "tokens"), grads)},
+            },
+        )
+        rows.append(
+            {
+                "name": name,
+                "checkpoint": f"variants/{name}",
+                "expected": f"variants/{name}.safetensors",
+                "height": SIZE,
+                "width": SIZE,
+                "model_args": args,
+                "what": what,
+            }
+        )
     state = load_file(path("vit/model.safetensors"))
     for height, width in RESAMPLED:
         name = f"resample_{height}x{width}"
@@ -257,11 +330,22 @@ def make_variants():
         pixels = images(name, BATCH, height, width)
         with torch.no_grad():
             seen = observed(model.double(), normalised(pixels))
-        save(f"variants/{name}.safetensors", {"pixels": pixels, "pos_embed": position, "tokens": seen["tokens"], "logits": seen["logits"]})
-        rows.append({"name": name, "checkpoint": "vit", "expected": f"variants/{name}.safetensors",
-                     "height": height, "width": width, "model_args": args,
-                     "what": "position embeddings resampled by timm (bicubic with antialias, in float32) from a 4x4 grid to "
-                             f"{height // 8} rows of {width // 8}; the class token's row is kept"})
+        save(
+            f"variants/{name}.safetensors",
+            {"pixels": pixels, "pos_embed": position, "tokens": seen["tokens"], "logits": seen["logits"]},
+        )
+        rows.append(
+            {
+                "name": name,
+                "checkpoint": "vit",
+                "expected": f"variants/{name}.safetensors",
+                "height": height,
+                "width": width,
+                "model_args": args,
+                "what": "position embeddings resampled by timm (bicubic with antialias, in float32) from a 4x4 grid to "
+                f"{height // 8} rows of {width // 8}; the class token's row is kept",
+            }
+        )
     save_json("variants.json", rows)
 
 
@@ -274,7 +358,11 @@ def bottleneck(p, prefix, x, o):
     x = F.linear(x, p[prefix + ".down.weight"], p.get(prefix + ".down.bias"))
     x = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "none": lambda v: v}[o["activation"]](x)
     x = F.linear(x, p[prefix + ".up.weight"], p.get(prefix + ".up.bias"))
-    return x * (p[prefix + ".scaling"] if o["scaling"] in ("learned", "channel") else o["scale"] if o["scaling"] == "fixed" else 1)
+    return x * (
+        p[prefix + ".scaling"]
+        if o["scaling"] in ("learned", "channel")
+        else o["scale"] if o["scaling"] == "fixed" else 1
+    )
 
 
 def bottleneck_block(block, i, p, o, function=bottleneck):
@@ -323,8 +411,15 @@ def bottleneck_block(block, i, p, o, function=bottleneck):
         x = x + ffn(x)
         return x + adapter(x)
 
-    forward = {"post": post, "pre": pre, "parallel": parallel, "intermediate": intermediate, "houlsby": houlsby, "pfeiffer": pfeiffer,
-               "pre_post": pre_post}
+    forward = {
+        "post": post,
+        "pre": pre,
+        "parallel": parallel,
+        "intermediate": intermediate,
+        "houlsby": houlsby,
+        "pfeiffer": pfeiffer,
+        "pre_post": pre_post,
+    }
     return forward[o["position"]]
 
 
@@ -335,21 +430,27 @@ def low_rank(p, slot, x, o):
 def hook_lora(model, p, o):
     targets = o["targets"].split(",")
     for i, block in enumerate(model.blocks):
+
         def on_qkv(m, a, out, i=i):
-            parts = [low_rank(p, f"blocks.{i}.attn.{t}", a[0], o) if t in targets else torch.zeros_like(a[0]) for t in "qkv"]
+            parts = [
+                low_rank(p, f"blocks.{i}.attn.{t}", a[0], o) if t in targets else torch.zeros_like(a[0]) for t in "qkv"
+            ]
             return out + torch.cat(parts, -1)
 
         block.attn.qkv.register_forward_hook(on_qkv)
         for target, slot in [("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")]:
             if target in targets:
-                block.get_submodule(slot).register_forward_hook(lambda m, a, out, s=f"blocks.{i}.{slot}": out + low_rank(p, s, a[0], o))
+                block.get_submodule(slot).register_forward_hook(
+                    lambda m, a, out, s=f"blocks.{i}.{slot}": out + low_rank(p, s, a[0], o)
+                )
 
 
 def hook_vpt(model, p, o):
     def insert(i, skip):
         def hook(m, a):
             x = a[0]
-            return (torch.cat([x[:, :1], p[f"prompts.{i}.weight"].expand(x.shape[0], -1, -1), x[:, 1 + skip:]], 1),)
+            return (torch.cat([x[:, :1], p[f"prompts.{i}.weight"].expand(x.shape[0], -1, -1), x[:, 1 + skip :]], 1),)
+
         return hook
 
     for i, block in enumerate(model.blocks if o["deep"] else model.blocks[:1]):
@@ -359,16 +460,25 @@ def hook_vpt(model, p, o):
 def ssf_sites(depth):
     yield "patch_embed.proj", WIDTH
     for i in range(depth):
-        for site, times in [("norm1", 1), ("attn.qkv", 3), ("attn.proj", 1), ("norm2", 1), ("mlp.fc1", 4), ("mlp.fc2", 1)]:
+        for site, times in [
+            ("norm1", 1),
+            ("attn.qkv", 3),
+            ("attn.proj", 1),
+            ("norm2", 1),
+            ("mlp.fc1", 4),
+            ("mlp.fc2", 1),
+        ]:
             yield f"blocks.{i}.{site}", times * WIDTH
     yield "norm", WIDTH
 
 
 def hook_ssf(model, p):
     for site, _ in ssf_sites(len(model.blocks)):
+
         def hook(m, a, out, site=site):
             channels = (1, -1, 1, 1) if out.ndim == 4 else (-1,)
             return out * p[site + ".ssf_scale"].view(channels) + p[site + ".ssf_shift"].view(channels)
+
         model.get_submodule(site).register_forward_hook(hook)
 
 
@@ -381,7 +491,9 @@ def parameters(name, method, o, state, depth):
                 q = f"blocks.{i}.{slot}."
                 if o["layernorm"]:
                     p[q + "norm.weight"], p[q + "norm.bias"] = draw(rng, [WIDTH], 0.2, 1), draw(rng, [WIDTH], 0.2)
-                p[q + "down.weight"] = draw(rng, [o["rank"], WIDTH], 0.12)  # small enough that no unit of GELU is saturated
+                p[q + "down.weight"] = draw(
+                    rng, [o["rank"], WIDTH], 0.12
+                )  # small enough that no unit of GELU is saturated
                 if o["bias"]:
                     p[q + "down.bias"] = draw(rng, [o["rank"]], 0.25)
                 p[q + "up.weight"] = draw(rng, [WIDTH, o["rank"]], 0.25)
@@ -390,8 +502,14 @@ def parameters(name, method, o, state, depth):
                 if o["scaling"] in ("learned", "channel"):
                     p[q + "scaling"] = draw(rng, [WIDTH if o["scaling"] == "channel" else 1], 0.3, 1)
     elif method == "lora":
-        slots = {"q": ("attn.q", 1, 1), "k": ("attn.k", 1, 1), "v": ("attn.v", 1, 1), "proj": ("attn.proj", 1, 1),
-                 "fc1": ("mlp.fc1", 1, 4), "fc2": ("mlp.fc2", 4, 1)}
+        slots = {
+            "q": ("attn.q", 1, 1),
+            "k": ("attn.k", 1, 1),
+            "v": ("attn.v", 1, 1),
+            "proj": ("attn.proj", 1, 1),
+            "fc1": ("mlp.fc1", 1, 4),
+            "fc2": ("mlp.fc2", 4, 1),
+        }
         for i in range(depth):
             for target in o["targets"].split(","):
                 slot, fan_in, fan_out = slots[target]
@@ -430,12 +548,24 @@ def tuned(checkpoint, method, o, p, dtype=torch.float64, block_forward=bottlenec
     for block in model.blocks if seen is not None else []:
         block.register_forward_hook(lambda m, a, out: seen.append(out))
     own = set(model.state_dict())
-    return lambda pixels: torch.func.functional_call(model, {k: v for k, v in p.items() if k in own}, (normalised(pixels, dtype),))
+    return lambda pixels: torch.func.functional_call(
+        model, {k: v for k, v in p.items() if k in own}, (normalised(pixels, dtype),)
+    )
 
 
 def case_table():
-    plain = {"position": "post", "rank": RANK, "activation": "gelu", "layernorm": False, "bias": True, "scaling": "channel", "scale": 1.0,
-             "init": "houlsby", "dropout": 0.0, "drop_path": 0.0}
+    plain = {
+        "position": "post",
+        "rank": RANK,
+        "activation": "gelu",
+        "layernorm": False,
+        "bias": True,
+        "scaling": "channel",
+        "scale": 1.0,
+        "init": "houlsby",
+        "dropout": 0.0,
+        "drop_path": 0.0,
+    }
 
     def adapter(name, checkpoint="vit", **changes):
         return name, "bottleneck", {**plain, **changes}, checkpoint
@@ -470,11 +600,30 @@ def make_cases():
         logits = tuned(checkpoint, method, o, p)(base["pixels"])
         loss = loss_of(logits, base["labels"])
         grads = dict(zip(p, torch.autograd.grad(loss, list(p.values()))))
-        save(f"methods/{name}.safetensors", {"logits": logits, "loss": loss.reshape(1), **{"param." + k: v for k, v in values.items()},
-                                             **{"grad." + k: v for k, v in grads.items()}})
-        count = {head: sum(v.numel() for k, v in values.items() if k.startswith("head.") == head) for head in (False, True)}
-        rows.append({"name": name, "method": method, "options": o, "backbone": checkpoint, "file": f"methods/{name}.safetensors",
-                     "param_count": count[False], "head_param_count": count[True], "loss": loss.item()})
+        save(
+            f"methods/{name}.safetensors",
+            {
+                "logits": logits,
+                "loss": loss.reshape(1),
+                **{"param." + k: v for k, v in values.items()},
+                **{"grad." + k: v for k, v in grads.items()},
+            },
+        )
+        count = {
+            head: sum(v.numel() for k, v in values.items() if k.startswith("head.") == head) for head in (False, True)
+        }
+        rows.append(
+            {
+                "name": name,
+                "method": method,
+                "options": o,
+                "backbone": checkpoint,
+                "file": f"methods/{name}.safetensors",
+                "param_count": count[False],
+                "head_param_count": count[True],
+                "loss": loss.item(),
+            }
+        )
     save_json("cases.json", rows)
 
 
@@ -503,8 +652,10 @@ BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 def run_steps(values, pixels, labels, lr, decay, o, dtype):
     p = {k: v.to(dtype).requires_grad_() for k, v in values.items()}
     model = tuned("vit", "bottleneck", o, p, dtype)
-    groups = [{"params": [v for v in p.values() if v.ndim >= 2], "weight_decay": decay},
-              {"params": [v for v in p.values() if v.ndim < 2], "weight_decay": 0.0}]
+    groups = [
+        {"params": [v for v in p.values() if v.ndim >= 2], "weight_decay": decay},
+        {"params": [v for v in p.values() if v.ndim < 2], "weight_decay": 0.0},
+    ]
     optimiser, losses = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=ADAM_EPS), []
     for step in range(10):
         for g in optimiser.param_groups:
@@ -525,12 +676,33 @@ def make_steps():
         labels = torch.from_numpy(generator("labels " + seed).integers(0, CLASSES, (4, BATCH)).astype(np.int32))
         lr = torch.tensor([rate(s, peak, peak / 100, peak / 1000, 4, 10) for s in range(10)], dtype=torch.float32)
         losses, final = run_steps(values, pixels, labels, lr, decay, o, torch.float64)
-        save(file + ".safetensors", {"pixels": pixels, "labels": labels, "lr": lr, "losses": losses,
-                                     **{"param." + k: v for k, v in values.items()}, **{"final." + k: v for k, v in final.items()}})
-        save_json(file + ".json", {"method": "bottleneck", "options": o, "backbone": "vit", "steps": 10,
-                                   "batches": "step s reads batch s % 4", "computed_in": "float64", "weight_decay": decay,
-                                   "decayed": "tensors of 2 dimensions or more", "betas": BETAS, "eps": ADAM_EPS,
-                                   "losses": losses.tolist()})
+        save(
+            file + ".safetensors",
+            {
+                "pixels": pixels,
+                "labels": labels,
+                "lr": lr,
+                "losses": losses,
+                **{"param." + k: v for k, v in values.items()},
+                **{"final." + k: v for k, v in final.items()},
+            },
+        )
+        save_json(
+            file + ".json",
+            {
+                "method": "bottleneck",
+                "options": o,
+                "backbone": "vit",
+                "steps": 10,
+                "batches": "step s reads batch s % 4",
+                "computed_in": "float64",
+                "weight_decay": decay,
+                "decayed": "tensors of 2 dimensions or more",
+                "betas": BETAS,
+                "eps": ADAM_EPS,
+                "losses": losses.tolist(),
+            },
+        )
 
 
 # ---- the real checkpoint ----
@@ -556,7 +728,9 @@ def real_images(assets, data_config):
     for row in rows:
         image = Image.open(os.path.join(root, row["path"])).convert("RGB")
         tensors.append(transform(image))
-        crops.append(hashlib.sha256(np.asarray(transform.transforms[1](transform.transforms[0](image))).tobytes()).hexdigest())
+        crops.append(
+            hashlib.sha256(np.asarray(transform.transforms[1](transform.transforms[0](image))).tobytes()).hexdigest()
+        )
     return rows, torch.stack(tensors), crops
 
 
@@ -566,11 +740,20 @@ def make_real(assets):
     with torch.no_grad():
         logits = model(x)
     save("vit_tiny_logits.safetensors", {"logits": logits})
-    save_json("vit_tiny_logits.json", {
-        "model": "vit_tiny_patch16_224", "sha256": digest, "computed_in": "float32", "data_set": "imagenet_sample",
-        "transform": "shorter side to 248 (Pillow bicubic), centre crop 224, (x / 255 - 0.5) / 0.5",
-        "images": [{"path": r["path"], "label": int(r["label"]), "top1": t, "crop_sha256": c}
-                   for r, t, c in zip(rows, logits.argmax(1).tolist(), crops)]})
+    save_json(
+        "vit_tiny_logits.json",
+        {
+            "model": "vit_tiny_patch16_224",
+            "sha256": digest,
+            "computed_in": "float32",
+            "data_set": "imagenet_sample",
+            "transform": "shorter side to 248 (Pillow bicubic), centre crop 224, (x / 255 - 0.5) / 0.5",
+            "images": [
+                {"path": r["path"], "label": int(r["label"]), "top1": t, "crop_sha256": c}
+                for r, t, c in zip(rows, logits.argmax(1).tolist(), crops)
+            ],
+        },
+    )
 
 
 def main():
@@ -588,6 +771,7 @@ def main():
     torch.set_num_threads(1)
     if a.check:
         import check_oracles
+
         return check_oracles.run(sys.modules[__name__], a.assets)
     for make in (make_main, make_base, make_variants, make_cases, make_steps, make_schedule):
         make()

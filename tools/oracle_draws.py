@@ -5,6 +5,7 @@ Stochastic depth drops a branch d = drop_path(m(x)) before an adapter of the pos
 sees it: x + d + A(d). A has a dropout behind its activation and a drop path of its own. Dropout of the backbone stands
 behind the embeddings, behind the activation of each feed-forward part and behind its second layer. Each of these draws
 has a number, counted in the order in which a step comes to it; one with rate 0 has none."""
+
 import torch
 import torch.nn.functional as F
 
@@ -99,17 +100,57 @@ class Draws:
 
 def table():
     """Rows as in oracle_training.step_table, with the backbone's rates."""
-    plain = {"rank": 4, "activation": "gelu", "layernorm": False, "bias": True, "scaling": "none", "scale": 1.0,
-             "init": "houlsby", "dropout": 0.2, "drop_path": 0.3}
-    adamix = {"kind": "adapter", "experts": 3, "share": "none", "consistency": 1.0, "rank": 4,
-              "position": "intermediate", "activation": "gelu", "dropout": 0.2}
-    mosa = {"style": "adaptformer", "experts": 3, "split": "both", "mask": "all", "consistency": 1.0,
-            "second_loss": 0.0, "deep_regulariser": False, "rank": 4, "dropout": 0.1, "decay_masked": False}
+    plain = {
+        "rank": 4,
+        "activation": "gelu",
+        "layernorm": False,
+        "bias": True,
+        "scaling": "none",
+        "scale": 1.0,
+        "init": "houlsby",
+        "dropout": 0.2,
+        "drop_path": 0.3,
+    }
+    adamix = {
+        "kind": "adapter",
+        "experts": 3,
+        "share": "none",
+        "consistency": 1.0,
+        "rank": 4,
+        "position": "intermediate",
+        "activation": "gelu",
+        "dropout": 0.2,
+    }
+    mosa = {
+        "style": "adaptformer",
+        "experts": 3,
+        "split": "both",
+        "mask": "all",
+        "consistency": 1.0,
+        "second_loss": 0.0,
+        "deep_regulariser": False,
+        "rank": 4,
+        "dropout": 0.1,
+        "decay_masked": False,
+    }
 
     def row(name, method, o, rates, backbone="vit"):
-        return {"name": "draws/" + name, "method": method, "options": o, "backbone": backbone,
-                "inputs": "steps.safetensors", "seed": 2**33 + 5, "steps": 10, "epochs": 5, "lr": 1e-2,
-                "weight_decay": 0.5, "betas": [0.9, 0.999], "eps": 1e-8, "move_untouched": False, **rates}
+        return {
+            "name": "draws/" + name,
+            "method": method,
+            "options": o,
+            "backbone": backbone,
+            "inputs": "steps.safetensors",
+            "seed": 2**33 + 5,
+            "steps": 10,
+            "epochs": 5,
+            "lr": 1e-2,
+            "weight_decay": 0.5,
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "move_untouched": False,
+            **rates,
+        }
 
     depth = {"backbone_drop_path": 0.6}
     for position in ("post", "pre", "parallel", "intermediate", "houlsby", "pfeiffer", "pre_post"):

@@ -4,6 +4,7 @@ SGD, Adam and AdamW are torch.optim's, clipping is torch.nn.utils.clip_grad_norm
 transformers, SSF's that of timm. transformers 5 has no AdamW of its own any more, and BERT's is TensorFlow's: both are
 written out here, as are the cosine of MoSA and the per-step one of AdaptFormer. make_oracles.py calls make();
 tests/data/oracle/README.md describes the files."""
+
 import math
 
 import torch
@@ -83,8 +84,10 @@ def decays(row, name, value):
 
 
 def make_optimiser(row, p):
-    groups = [{"params": [v], "factor": own_rate(row, k), "weight_decay": row["weight_decay"] * decays(row, k, v)}
-              for k, v in p.items()]
+    groups = [
+        {"params": [v], "factor": own_rate(row, k), "weight_decay": row["weight_decay"] * decays(row, k, v)}
+        for k, v in p.items()
+    ]
     if row["optimizer"] == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=row["momentum"])
     if row["adam_rule"] != "torch":
@@ -104,8 +107,9 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
         for g in optimiser.param_groups:
             g["lr"] = lr[step].item() * g["factor"]
         when = {"seed": row["seed"], "step": step, "epoch": step // PER_EPOCH, "epochs": STEPS // PER_EPOCH}
-        loss = training.step_loss(m, row, training.passes(m, row, p, inputs["pixels"][step % 4], when, dtype),
-                                  inputs["labels"][step % 4])
+        loss = training.step_loss(
+            m, row, training.passes(m, row, p, inputs["pixels"][step % 4], when, dtype), inputs["labels"][step % 4]
+        )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         for k, mask in open_entries.items():
@@ -122,46 +126,137 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype):
 
 
 def step_table():
-    mosa = {"style": "adaptformer", "experts": 3, "split": "up", "mask": "all", "consistency": 1.0, "second_loss": 0.0,
-            "deep_regulariser": False, "rank": 4, "dropout": 0.0}
-    adamix = {"kind": "adapter", "experts": 3, "share": "none", "consistency": 1.0, "rank": 4,
-              "position": "intermediate", "activation": "gelu", "dropout": 0.0}
-    switched = {"switches": True, "layers": "all", "rank": 4, "position": "post", "version": "B", "temperature": 1.0,
-                "min_temperature": 1.0, "switch_lr": 0.05, "rational_lr": 0.01, "dropout": 0.0}
+    mosa = {
+        "style": "adaptformer",
+        "experts": 3,
+        "split": "up",
+        "mask": "all",
+        "consistency": 1.0,
+        "second_loss": 0.0,
+        "deep_regulariser": False,
+        "rank": 4,
+        "dropout": 0.0,
+    }
+    adamix = {
+        "kind": "adapter",
+        "experts": 3,
+        "share": "none",
+        "consistency": 1.0,
+        "rank": 4,
+        "position": "intermediate",
+        "activation": "gelu",
+        "dropout": 0.0,
+    }
+    switched = {
+        "switches": True,
+        "layers": "all",
+        "rank": 4,
+        "position": "post",
+        "version": "B",
+        "temperature": 1.0,
+        "min_temperature": 1.0,
+        "switch_lr": 0.05,
+        "rational_lr": 0.01,
+        "dropout": 0.0,
+    }
     bias = {"share_alpha": False, "norms": "ffn"}
 
     def row(name, method, o, lr, schedule, **changes):
-        common = {"optimizer": "adamw", "adam_rule": "torch", "weight_decay": 0.0, "decay_on": "matrices",
-                  "momentum": 0.9, "betas": [0.9, 0.999], "adam_eps": 1e-8, "clip_grad_norm": 0.0}
-        plan = {"schedule": "cosine", "schedule_unit": "epoch", "warmup_epochs": 2, "warmup_share": 0.0,
-                "warmup_lr": 0.0, "min_lr": 0.0, "peak_in_warmup": False, "decay_from_start": False, "of": "authors"}
-        return {"name": "optimizers_" + name, "method": method, "options": o, "backbone": "vit", "seed": 2**33 + 5,
-                "lr": lr, **common, **changes, "schedule": {**plan, **schedule}}
+        common = {
+            "optimizer": "adamw",
+            "adam_rule": "torch",
+            "weight_decay": 0.0,
+            "decay_on": "matrices",
+            "momentum": 0.9,
+            "betas": [0.9, 0.999],
+            "adam_eps": 1e-8,
+            "clip_grad_norm": 0.0,
+        }
+        plan = {
+            "schedule": "cosine",
+            "schedule_unit": "epoch",
+            "warmup_epochs": 2,
+            "warmup_share": 0.0,
+            "warmup_lr": 0.0,
+            "min_lr": 0.0,
+            "peak_in_warmup": False,
+            "decay_from_start": False,
+            "of": "authors",
+        }
+        return {
+            "name": "optimizers_" + name,
+            "method": method,
+            "options": o,
+            "backbone": "vit",
+            "seed": 2**33 + 5,
+            "lr": lr,
+            **common,
+            **changes,
+            "schedule": {**plan, **schedule},
+        }
 
     linear = {"schedule": "linear", "schedule_unit": "step", "of": "transformers"}
-    yield row("mosa", "mosa", mosa, 1e-3, {}, adam_rule="transformers", weight_decay=0.01, decay_on="weights",
-              adam_eps=1e-6)
+    yield row(
+        "mosa", "mosa", mosa, 1e-3, {}, adam_rule="transformers", weight_decay=0.01, decay_on="weights", adam_eps=1e-6
+    )
     # the same with numbers under which each difference from torch's AdamW is seen within twelve steps
-    yield row("transformers", "mosa", {**mosa, "split": "both"}, 1e-2, {}, adam_rule="transformers", weight_decay=0.5,
-              decay_on="weights", adam_eps=1e-3)
+    yield row(
+        "transformers",
+        "mosa",
+        {**mosa, "split": "both"},
+        1e-2,
+        {},
+        adam_rule="transformers",
+        weight_decay=0.5,
+        decay_on="weights",
+        adam_eps=1e-3,
+    )
     yield row("adaptable", "adaptable", switched, 1e-3, {**linear, "warmup_epochs": 0}, clip_grad_norm=1.0)
-    yield row("adamix", "adamix", adamix, 1e-3, {**linear, "warmup_epochs": 0, "warmup_share": 0.3},
-              adam_rule="transformers", weight_decay=0.1, clip_grad_norm=1.0)
-    yield row("bert", "adapter_bias", bias, 1e-3, {**linear, "warmup_epochs": 1}, adam_rule="bert", weight_decay=0.5,
-              adam_eps=1e-3, clip_grad_norm=1.0)
+    yield row(
+        "adamix",
+        "adamix",
+        adamix,
+        1e-3,
+        {**linear, "warmup_epochs": 0, "warmup_share": 0.3},
+        adam_rule="transformers",
+        weight_decay=0.1,
+        clip_grad_norm=1.0,
+    )
+    yield row(
+        "bert",
+        "adapter_bias",
+        bias,
+        1e-3,
+        {**linear, "warmup_epochs": 1},
+        adam_rule="bert",
+        weight_decay=0.5,
+        adam_eps=1e-3,
+        clip_grad_norm=1.0,
+    )
     timm = {"warmup_lr": 1e-5, "min_lr": 1e-4, "decay_from_start": True, "of": "timm"}
     yield row("ssf", "adapter_bias", bias, 5e-3, timm, weight_decay=0.05)
-    yield row("sgd", "adamix", adamix, 0.05, {"schedule_unit": "step"}, optimizer="sgd", weight_decay=0.01,
-              decay_on="all")
-    yield row("sgd_masked", "mosa", {**mosa, "split": "both"}, 0.05, {}, optimizer="sgd", weight_decay=0.1,
-              momentum=0.8, clip_grad_norm=0.5)
+    yield row(
+        "sgd", "adamix", adamix, 0.05, {"schedule_unit": "step"}, optimizer="sgd", weight_decay=0.01, decay_on="all"
+    )
+    yield row(
+        "sgd_masked",
+        "mosa",
+        {**mosa, "split": "both"},
+        0.05,
+        {},
+        optimizer="sgd",
+        weight_decay=0.1,
+        momentum=0.8,
+        clip_grad_norm=0.5,
+    )
 
 
 def make(m):
     inputs = m.load_file(m.path("steps.safetensors"))
     for row in step_table():
-        values = training.parameters(m, row["name"], row["method"], row["options"],
-                                     m.load_file(m.path(row["backbone"], "model.safetensors")))
+        values = training.parameters(
+            m, row["name"], row["method"], row["options"], m.load_file(m.path(row["backbone"], "model.safetensors"))
+        )
         table = list(training.sides(row["method"], row["options"], m.DEPTH, m.WIDTH)) if row["method"] == "mosa" else []
         open_entries = training.masks(row["method"], row["options"], table, row["seed"])
         lr = torch.tensor(rates(row), dtype=torch.float32)

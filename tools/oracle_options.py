@@ -3,14 +3,21 @@ of LoRA and VPT, MoSA's low-rank form (MoSL), its divided biases, its learned fa
 
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files. Formulas are written out once more here,
 on timm's modules; draws and masks are Inlay's own (philox.py)."""
+
 import torch
 import torch.nn.functional as F
 
 import oracle_training as training
 import philox
 
-TARGETS = {"q": ("attn.q", 1, 1), "k": ("attn.k", 1, 1), "v": ("attn.v", 1, 1), "proj": ("attn.proj", 1, 1),
-           "fc1": ("mlp.fc1", 1, 4), "fc2": ("mlp.fc2", 4, 1)}
+TARGETS = {
+    "q": ("attn.q", 1, 1),
+    "k": ("attn.k", 1, 1),
+    "v": ("attn.v", 1, 1),
+    "proj": ("attn.proj", 1, 1),
+    "fc1": ("mlp.fc1", 1, 4),
+    "fc2": ("mlp.fc2", 4, 1),
+}
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh, "none": lambda v: v}
 OTHER_SITES = 2**31
 
@@ -77,9 +84,16 @@ def parameters(m, name, method, o, state):
     for i in numbers(o.get("layers", "all"), m.DEPTH):
         OWN[method](m, add, o, i)
     part = {"none": None, "norm": "norm", "bias": "bias", "all": ""}[o.get("unfreeze", "none")]
-    p.update({k: v + m.draw(rng, v.shape, 0.05) for k, v in state.items()
-              if part is not None and part in k and not k.startswith("head")
-              and layer_of(m, k) in numbers(o.get("layers", "all"), m.DEPTH)})
+    p.update(
+        {
+            k: v + m.draw(rng, v.shape, 0.05)
+            for k, v in state.items()
+            if part is not None
+            and part in k
+            and not k.startswith("head")
+            and layer_of(m, k) in numbers(o.get("layers", "all"), m.DEPTH)
+        }
+    )
     add("head.weight", [m.CLASSES, m.WIDTH], 0.2)
     add("head.bias", [m.CLASSES], 0.2)
     return p
@@ -117,6 +131,7 @@ def hook_lora(m, model, p, o):
         return F.linear(between, p[slot + ".lora_B.weight"]) * factor
 
     for i, block in enumerate(model.blocks):
+
         def on_qkv(_, a, out, i=i):
             parts = [third + change(f"blocks.{i}.attn.{t}", a[0]) for t, third in zip("qkv", out.chunk(3, -1))]
             return torch.cat(parts, -1)
@@ -124,22 +139,25 @@ def hook_lora(m, model, p, o):
         block.attn.qkv.register_forward_hook(on_qkv)
         for slot in ("attn.proj", "mlp.fc1", "mlp.fc2"):
             block.get_submodule(slot).register_forward_hook(
-                lambda _, a, out, s=f"blocks.{i}.{slot}": out + change(s, a[0]))
+                lambda _, a, out, s=f"blocks.{i}.{slot}": out + change(s, a[0])
+            )
 
 
 def hook_vpt(m, model, p, o):
     layers = numbers(o["layers"], m.DEPTH)
     for i in layers:
+
         def put(_, a, i=i):
             x, skip = a[0], o["prompts"] if i != layers[0] else 0
             rows = p[f"prompts.{layers[0] if o.get('shared') else i}.weight"].expand(x.shape[0], -1, -1)
-            return (torch.cat([x[:, :1], rows, x[:, 1 + skip:]], 1),)
+            return (torch.cat([x[:, :1], rows, x[:, 1 + skip :]], 1),)
 
         model.blocks[i].register_forward_pre_hook(put)
 
 
 def hook_ssf(m, model, p, _):
     for place, _count in m.ssf_sites(m.DEPTH):
+
         def scale(_m, _a, out, place=place):
             channels = (1, -1, 1, 1) if out.ndim == 4 else (-1,)
             return out * p[place + ".ssf_scale"].view(channels) + p[place + ".ssf_shift"].view(channels)
@@ -165,14 +183,27 @@ def run(m, checkpoint, method, o, p, pixels, dtype, seen=None):
 
 
 def case_table():
-    plain = {"position": "post", "rank": 4, "activation": "gelu", "layernorm": False, "bias": True, "scaling": "none",
-             "scale": 1.0}
+    plain = {
+        "position": "post",
+        "rank": 4,
+        "activation": "gelu",
+        "layernorm": False,
+        "bias": True,
+        "scaling": "none",
+        "scale": 1.0,
+    }
     lora = {"rank": 4, "alpha": 6.0, "targets": "q,v"}
     yield "layers_ranks", "bottleneck", {**plain, "layers": "0,2", "ranks": "2:6"}
     yield "houlsby_norms", "bottleneck", {**plain, "position": "houlsby", "unfreeze": "norm"}
     yield "bottleneck_last_block", "bottleneck", {**plain, "layers": "2", "unfreeze": "all"}
-    yield "output_layernorm", "bottleneck", {**plain, "position": "parallel", "activation": "relu", "scaling": "fixed",
-                                             "scale": 0.5, "output_layernorm": True}
+    yield "output_layernorm", "bottleneck", {
+        **plain,
+        "position": "parallel",
+        "activation": "relu",
+        "scaling": "fixed",
+        "scale": 0.5,
+        "output_layernorm": True,
+    }
     yield "lora_layers_ranks", "lora", {**lora, "layers": "1,2", "ranks": "1:2", "targets": "k,proj,fc1"}
     yield "lora_scaled_gelu", "lora", {**lora, "scale": 0.7, "activation": "gelu", "unfreeze": "bias"}
     yield "vpt_layers", "vpt", {"prompts": 3, "layers": "1,2", "dropout": 0.0}
@@ -188,13 +219,26 @@ def make_cases(m):
         logits = run(m, "vit", method, o, p, base["pixels"], torch.float64)
         loss = m.loss_of(logits, base["labels"])
         grads = dict(zip(p, torch.autograd.grad(loss, list(p.values()))))
-        m.save(f"options/{name}.safetensors", {"logits": logits, "loss": loss.reshape(1),
-                                               **{"param." + k: v for k, v in values.items()},
-                                               **{"grad." + k: v for k, v in grads.items()}})
-        rows.append({"name": name, "method": method, "options": o, "backbone": "vit",
-                     "file": f"options/{name}.safetensors",
-                     "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head.")),
-                     "loss": loss.item()})
+        m.save(
+            f"options/{name}.safetensors",
+            {
+                "logits": logits,
+                "loss": loss.reshape(1),
+                **{"param." + k: v for k, v in values.items()},
+                **{"grad." + k: v for k, v in grads.items()},
+            },
+        )
+        rows.append(
+            {
+                "name": name,
+                "method": method,
+                "options": o,
+                "backbone": "vit",
+                "file": f"options/{name}.safetensors",
+                "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head.")),
+                "loss": loss.item(),
+            }
+        )
     m.save_json("options.json", rows)
 
 
@@ -222,8 +266,11 @@ def plain_options(method, o):
     """Of the adapter that a pass with its experts drawn is."""
     if low_rank(o):
         return {"scale": 1.0, "targets": o["targets"]}
-    style = training.STYLES[o["style"]] if method == "mosa" else {"position": "intermediate", "activation": "gelu",
-                                                                  "layernorm": False, "scaling": "none"}
+    style = (
+        training.STYLES[o["style"]]
+        if method == "mosa"
+        else {"position": "intermediate", "activation": "gelu", "layernorm": False, "scaling": "none"}
+    )
     return {**style, "scaling": o["scaling"]} if o.get("scaling", "style") != "style" else style
 
 
@@ -282,8 +329,18 @@ def passes(m, case, p, pixels, when, dtype):
     return results
 
 
-MOSA = {"style": "adaptformer", "experts": 4, "split": "up", "mask": "all", "consistency": 1.0, "second_loss": 0.0,
-        "deep_regulariser": False, "rank": 4, "dropout": 0.0, "decay_masked": False}
+MOSA = {
+    "style": "adaptformer",
+    "experts": 4,
+    "split": "up",
+    "mask": "all",
+    "consistency": 1.0,
+    "second_loss": 0.0,
+    "deep_regulariser": False,
+    "rank": 4,
+    "dropout": 0.0,
+    "decay_masked": False,
+}
 MOSL = {**MOSA, "style": "lora", "targets": "q,v"}
 
 
@@ -291,17 +348,46 @@ def expert_table():
     seed = 2**40 + 13
 
     def case(name, method, o, step):
-        return {"name": name, "method": method, "options": o, "backbone": "vit", "label_smoothing": 0.0,
-                "when": {"seed": seed, "step": step, "epoch": 0, "epochs": 0}}
+        return {
+            "name": name,
+            "method": method,
+            "options": o,
+            "backbone": "vit",
+            "label_smoothing": 0.0,
+            "when": {"seed": seed, "step": step, "epoch": 0, "epochs": 0},
+        }
 
     yield case("mosl_up", "mosa", MOSL, 3)
-    yield case("mosl_both", "mosa", {**MOSL, "split": "both", "experts": 3, "targets": "q,k,v,proj,fc1,fc2",
-                                     "second_loss": 0.5, "deep_regulariser": True}, 4)
+    yield case(
+        "mosl_both",
+        "mosa",
+        {
+            **MOSL,
+            "split": "both",
+            "experts": 3,
+            "targets": "q,k,v,proj,fc1,fc2",
+            "second_loss": 0.5,
+            "deep_regulariser": True,
+        },
+        4,
+    )
     yield case("mosa_learned", "mosa", {**MOSA, "split": "both", "scaling": "learned", "scale": 0.6}, 5)
     yield case("mosa_none", "mosa", {**MOSA, "split": "none", "style": "pfeiffer"}, 6)
-    yield case("adamix_share_both", "adamix", {"kind": "adapter", "experts": 4, "share": "both", "consistency": 1.0,
-                                               "rank": 4, "position": "intermediate", "activation": "gelu",
-                                               "dropout": 0.0}, 0)
+    yield case(
+        "adamix_share_both",
+        "adamix",
+        {
+            "kind": "adapter",
+            "experts": 4,
+            "share": "both",
+            "consistency": 1.0,
+            "rank": 4,
+            "position": "intermediate",
+            "activation": "gelu",
+            "dropout": 0.0,
+        },
+        0,
+    )
 
 
 def make_expert_cases(m):
@@ -314,24 +400,51 @@ def make_expert_cases(m):
         grads = torch.autograd.grad(loss, list(p.values()), allow_unused=True)
         file = f"options/{case['name']}.safetensors"
         grads = {k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(values.items(), grads)}
-        m.save(file, {**{f"logits.{i}": z.detach() for i, (z, _) in enumerate(results)},
-                      "loss": loss.detach().reshape(1), **{"param." + k: v for k, v in values.items()},
-                      **{"grad." + k: g for k, g in grads.items()}})
-        rows.append({**case, "training": True, "file": file, "loss": loss.item(),
-                     "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head."))})
+        m.save(
+            file,
+            {
+                **{f"logits.{i}": z.detach() for i, (z, _) in enumerate(results)},
+                "loss": loss.detach().reshape(1),
+                **{"param." + k: v for k, v in values.items()},
+                **{"grad." + k: g for k, g in grads.items()},
+            },
+        )
+        rows.append(
+            {
+                **case,
+                "training": True,
+                "file": file,
+                "loss": loss.item(),
+                "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head.")),
+            }
+        )
     m.save_json("options_training.json", rows)
 
 
 def step_table():
     def row(name, o):
-        return {"name": name, "method": "mosa", "options": o, "backbone": "vit", "inputs": "steps.safetensors",
-                "seed": 2**34 + 7, "steps": 10, "epochs": 5, "lr": 1e-2, "weight_decay": 0.5, "betas": [0.9, 0.999],
-                "eps": 1e-8, "move_untouched": False}
+        return {
+            "name": name,
+            "method": "mosa",
+            "options": o,
+            "backbone": "vit",
+            "inputs": "steps.safetensors",
+            "seed": 2**34 + 7,
+            "steps": 10,
+            "epochs": 5,
+            "lr": 1e-2,
+            "weight_decay": 0.5,
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "move_untouched": False,
+        }
 
     yield row("steps_mosl", {**MOSL, "split": "both", "experts": 3})
     yield row("steps_mosl_row", {**MOSL, "mask": "row", "decay_masked": True, "targets": "k,fc2"})
-    yield row("steps_mosa_biases", {**MOSA, "split": "both", "experts": 3, "split_biases": True, "scaling": "learned",
-                                    "scale": 0.6})
+    yield row(
+        "steps_mosa_biases",
+        {**MOSA, "split": "both", "experts": 3, "split_biases": True, "scaling": "learned", "scale": 0.6},
+    )
     yield row("steps_mosa_sparse", {**MOSA, "split": "none", "style": "pfeiffer"})
 
 
@@ -343,12 +456,19 @@ def make_steps(m):
         rates = [m.rate(s, row["lr"], row["lr"] / 100, row["lr"] / 1000, 4, 10) for s in range(10)]
         lr = torch.tensor(rates, dtype=torch.float32)
         losses, final, counts = training.run_steps(m, row, values, open_entries, inputs, lr, torch.float64, passes)
-        m.save(row["name"] + ".safetensors", {"lr": lr, "losses": losses,
-                                              **{"param." + k: v for k, v in values.items()},
-                                              **{"final." + k: v for k, v in final.items()},
-                                              **{"mask." + k: v for k, v in open_entries.items()}})
-        m.save_json(row["name"] + ".json", {**row, "computed_in": "float64", "updates": counts,
-                                            "losses": losses.tolist()})
+        m.save(
+            row["name"] + ".safetensors",
+            {
+                "lr": lr,
+                "losses": losses,
+                **{"param." + k: v for k, v in values.items()},
+                **{"final." + k: v for k, v in final.items()},
+                **{"mask." + k: v for k, v in open_entries.items()},
+            },
+        )
+        m.save_json(
+            row["name"] + ".json", {**row, "computed_in": "float64", "updates": counts, "losses": losses.tolist()}
+        )
 
 
 def make(m):

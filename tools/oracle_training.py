@@ -3,6 +3,7 @@ AdapterBias, and any under dropout and stochastic depth (oracle_draws.py).
 
 A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's own (philox.py).
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files."""
+
 import math
 import re
 
@@ -12,12 +13,20 @@ import torch.nn.functional as F
 import oracle_draws
 import philox
 
-STYLES = {"adaptformer": {"position": "parallel", "activation": "gelu", "layernorm": True, "scaling": "fixed", "scale": 0.1},
-          "pfeiffer": {"position": "intermediate", "activation": "relu", "layernorm": True, "scaling": "none"},
-          "houlsby": {"position": "pre_post", "activation": "silu", "layernorm": False, "scaling": "none"}}
+STYLES = {
+    "adaptformer": {"position": "parallel", "activation": "gelu", "layernorm": True, "scaling": "fixed", "scale": 0.1},
+    "pfeiffer": {"position": "intermediate", "activation": "relu", "layernorm": True, "scaling": "none"},
+    "houlsby": {"position": "pre_post", "activation": "silu", "layernorm": False, "scaling": "none"},
+}
 SLOTS = {"houlsby": ["adapter_attn", "adapter"], "pre_post": ["adapter_attn", "adapter"]}
-LORA_SLOTS = {"q": ("attn.q", 1, 1), "k": ("attn.k", 1, 1), "v": ("attn.v", 1, 1), "proj": ("attn.proj", 1, 1), "fc1": ("mlp.fc1", 1, 4),
-              "fc2": ("mlp.fc2", 4, 1)}
+LORA_SLOTS = {
+    "q": ("attn.q", 1, 1),
+    "k": ("attn.k", 1, 1),
+    "v": ("attn.v", 1, 1),
+    "proj": ("attn.proj", 1, 1),
+    "fc1": ("mlp.fc1", 1, 4),
+    "fc2": ("mlp.fc2", 4, 1),
+}
 
 
 # ---- what a method has: sides with experts, in the order in which they draw ----
@@ -107,7 +116,11 @@ def parameters(m, name, method, o, state):
             scale = 0.15 if lora else 0.12 if side == "down" else 3.0 if o.get("style") == "adaptformer" else 0.4
             for e in range(count):
                 for part, shape in parts.items():
-                    add(f"{stem}.{e}.{part}" if count > 1 else f"{stem}.{part}", shape, scale if part == "weight" else 0.25)
+                    add(
+                        f"{stem}.{e}.{part}" if count > 1 else f"{stem}.{part}",
+                        shape,
+                        scale if part == "weight" else 0.25,
+                    )
     elif method == "adaptable":
         chosen = range(depth) if o["switches"] or o["layers"] == "all" else [int(i) for i in o["layers"].split(",")]
         for i in chosen:
@@ -150,7 +163,9 @@ def rational(x, a, b, version):
 def temperature(o, when):
     """Falls from `temperature` exponentially; `min_temperature` from the middle of the run on."""
     high, low = o["temperature"], o["min_temperature"]
-    return low if high <= low else max(low, high * math.exp(math.log(low / high) / (when["epochs"] / 2) * when["epoch"]))
+    return (
+        low if high <= low else max(low, high * math.exp(math.log(low / high) / (when["epochs"] / 2) * when["epoch"]))
+    )
 
 
 def adaptable(o, when):
@@ -165,7 +180,9 @@ def adaptable(o, when):
         y = F.linear(h, p[slot + ".up.weight"], p[slot + ".up.bias"])
         if slot + ".switch" not in p:
             return y
-        noise = [[philox.gumbel(when["seed"], len(seen), when["step"], 2 * i + k) for k in range(2)] for i in range(len(x))]
+        noise = [
+            [philox.gumbel(when["seed"], len(seen), when["step"], 2 * i + k) for k in range(2)] for i in range(len(x))
+        ]
         seen.append(slot)
         logits = p[slot + ".switch"] + torch.tensor(noise, dtype=x.dtype)
         return y * torch.softmax(logits / temperature(o, when), -1)[:, 1].view(-1, 1, 1)
@@ -180,6 +197,7 @@ def bias_block(block, i, p, o):
         stem = "alpha" if o["share_alpha"] else f"blocks.{i}.alpha"
         alpha = F.linear(g, p[stem + ".weight"], p[stem + ".bias"])
         return x + block.ls2(block.mlp.fc2(g)) + alpha * p[f"blocks.{i}.vector"].T
+
     return forward
 
 
@@ -219,9 +237,13 @@ def step_loss(m, case, results, labels):
     if len(results) == 1:
         return loss
     (a, blocks_a), (b, blocks_b) = results
-    loss = loss + o.get("second_loss", 0.0) * m.loss_of(b, labels, smoothing) + o["consistency"] * 0.5 * (divergence(a, b) + divergence(b, a))
+    loss = (
+        loss
+        + o.get("second_loss", 0.0) * m.loss_of(b, labels, smoothing)
+        + o["consistency"] * 0.5 * (divergence(a, b) + divergence(b, a))
+    )
     if o.get("deep_regulariser"):
-        pairs = list(zip(blocks_a, blocks_b))[:min(6, len(blocks_a) - 1)]
+        pairs = list(zip(blocks_a, blocks_b))[: min(6, len(blocks_a) - 1)]
         loss = loss + o["consistency"] * 0.01 / len(blocks_a) * sum(F.mse_loss(x, y) for x, y in pairs)
     return loss
 
@@ -230,28 +252,89 @@ def step_loss(m, case, results, labels):
 
 
 def case_table():
-    adamix = {"kind": "adapter", "experts": 4, "share": "up", "consistency": 1.0, "rank": 4, "position": "intermediate", "activation": "gelu", "dropout": 0.0}
+    adamix = {
+        "kind": "adapter",
+        "experts": 4,
+        "share": "up",
+        "consistency": 1.0,
+        "rank": 4,
+        "position": "intermediate",
+        "activation": "gelu",
+        "dropout": 0.0,
+    }
     lora = {**adamix, "kind": "lora", "alpha": 6.0, "targets": "q,v"}
-    mosa = {"style": "adaptformer", "experts": 4, "split": "up", "mask": "all", "consistency": 1.0, "second_loss": 0.0, "deep_regulariser": False, "rank": 4,
-            "dropout": 0.0}
-    switched = {"switches": True, "layers": "all", "rank": 4, "position": "post", "version": "B", "temperature": 0.5, "min_temperature": 0.5, "dropout": 0.0}
+    mosa = {
+        "style": "adaptformer",
+        "experts": 4,
+        "split": "up",
+        "mask": "all",
+        "consistency": 1.0,
+        "second_loss": 0.0,
+        "deep_regulariser": False,
+        "rank": 4,
+        "dropout": 0.0,
+    }
+    switched = {
+        "switches": True,
+        "layers": "all",
+        "rank": 4,
+        "position": "post",
+        "version": "B",
+        "temperature": 0.5,
+        "min_temperature": 0.5,
+        "dropout": 0.0,
+    }
     bias = {"share_alpha": False, "norms": "none"}
     full = {"second_loss": 0.5, "deep_regulariser": True}
     wide = 2**40 + 11  # both words of the seed matter
 
     def case(name, method, o, seed, step, backbone="vit", smoothing=0.0, epoch=0, epochs=0):
-        return {"name": name, "method": method, "options": o, "backbone": backbone, "label_smoothing": smoothing,
-                "when": {"seed": seed, "step": step, "epoch": epoch, "epochs": epochs}}
+        return {
+            "name": name,
+            "method": method,
+            "options": o,
+            "backbone": backbone,
+            "label_smoothing": smoothing,
+            "when": {"seed": seed, "step": step, "epoch": epoch, "epochs": epochs},
+        }
 
     yield case("adamix_share_up", "adamix", adamix, 18, 0)
-    yield case("adamix_share_down", "adamix", {**adamix, "share": "down", "position": "houlsby", "activation": "silu", "consistency": 0.5}, wide, 3)
-    yield case("adamix_share_none", "adamix", {**adamix, "share": "none", "experts": 3, "position": "post"}, 7, 12, smoothing=0.1)
+    yield case(
+        "adamix_share_down",
+        "adamix",
+        {**adamix, "share": "down", "position": "houlsby", "activation": "silu", "consistency": 0.5},
+        wide,
+        3,
+    )
+    yield case(
+        "adamix_share_none",
+        "adamix",
+        {**adamix, "share": "none", "experts": 3, "position": "post"},
+        7,
+        12,
+        smoothing=0.1,
+    )
     yield case("adamix_lora_share_up", "adamix", lora, 18, 1)
-    yield case("adamix_lora_share_none", "adamix", {**lora, "share": "none", "experts": 2, "rank": 3, "targets": "q,k,v,proj,fc1,fc2"}, wide, 2)
+    yield case(
+        "adamix_lora_share_none",
+        "adamix",
+        {**lora, "share": "none", "experts": 2, "rank": 3, "targets": "q,k,v,proj,fc1,fc2"},
+        wide,
+        2,
+    )
     yield case("mosa_adaptformer_up", "mosa", mosa, 18, 5)
-    yield case("mosa_adaptformer_both", "mosa", {**mosa, **full, "split": "both", "experts": 3}, wide, 9, "variants/avg")
+    yield case(
+        "mosa_adaptformer_both", "mosa", {**mosa, **full, "split": "both", "experts": 3}, wide, 9, "variants/avg"
+    )
     yield case("mosa_pfeiffer_down", "mosa", {**mosa, **full, "style": "pfeiffer", "split": "down"}, 4, 2)
-    yield case("mosa_houlsby_both", "mosa", {**mosa, **full, "style": "houlsby", "split": "both", "consistency": 2.0}, 5, 1, smoothing=0.1)
+    yield case(
+        "mosa_houlsby_both",
+        "mosa",
+        {**mosa, **full, "style": "houlsby", "split": "both", "consistency": 2.0},
+        5,
+        1,
+        smoothing=0.1,
+    )
     # steps at whose noise no gradient of a few coefficients is what is left of a sum that cancels: bf16 could not be judged by it
     yield case("adaptable_a", "adaptable", {**switched, "version": "A"}, 18, 5)
     cooling = {**switched, "position": "pre_post", "temperature": 2.0, "min_temperature": 0.1}
@@ -270,19 +353,39 @@ def evaluate(m, case, values, base, dtype=torch.float64):
     results = passes(m, case, p, base["pixels"], case["when"], dtype)
     loss = step_loss(m, case, results, base["labels"])
     grads = torch.autograd.grad(loss, list(p.values()), allow_unused=True)
-    return [z.detach() for z, _ in results], loss.detach(), {k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(p.items(), grads)}
+    return (
+        [z.detach() for z, _ in results],
+        loss.detach(),
+        {k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(p.items(), grads)},
+    )
 
 
 def make_cases(m):
     base, rows = m.load_file(m.path("base.safetensors")), []
     for case in case_table():
-        values = parameters(m, case["name"], case["method"], case["options"], m.load_file(m.path(case["backbone"], "model.safetensors")))
+        values = parameters(
+            m, case["name"], case["method"], case["options"], m.load_file(m.path(case["backbone"], "model.safetensors"))
+        )
         logits, loss, grads = evaluate(m, case, values, base)
         file = f"training/{case['name']}.safetensors"
-        m.save(file, {**{f"logits.{i}": z for i, z in enumerate(logits)}, "loss": loss.reshape(1), **{"param." + k: v for k, v in values.items()},
-                      **{"grad." + k: v for k, v in grads.items()}})
-        rows.append({**case, "training": True, "file": file, "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head.")),
-                     "loss": loss.item()})
+        m.save(
+            file,
+            {
+                **{f"logits.{i}": z for i, z in enumerate(logits)},
+                "loss": loss.reshape(1),
+                **{"param." + k: v for k, v in values.items()},
+                **{"grad." + k: v for k, v in grads.items()},
+            },
+        )
+        rows.append(
+            {
+                **case,
+                "training": True,
+                "file": file,
+                "param_count": sum(v.numel() for k, v in values.items() if not k.startswith("head.")),
+                "loss": loss.item(),
+            }
+        )
     m.save_json("training.json", rows)
 
 
@@ -290,21 +393,62 @@ def make_cases(m):
 
 
 def step_table():
-    mosa = {"style": "pfeiffer", "experts": 3, "split": "both", "mask": "all", "consistency": 1.0, "second_loss": 0.0, "deep_regulariser": False, "rank": 4,
-            "dropout": 0.0, "decay_masked": False}
-    switched = {"switches": True, "layers": "all", "rank": 4, "position": "post", "version": "B", "temperature": 1.0, "min_temperature": 0.1, "switch_lr": 0.05,
-                "rational_lr": 0.03, "dropout": 0.0}
+    mosa = {
+        "style": "pfeiffer",
+        "experts": 3,
+        "split": "both",
+        "mask": "all",
+        "consistency": 1.0,
+        "second_loss": 0.0,
+        "deep_regulariser": False,
+        "rank": 4,
+        "dropout": 0.0,
+        "decay_masked": False,
+    }
+    switched = {
+        "switches": True,
+        "layers": "all",
+        "rank": 4,
+        "position": "post",
+        "version": "B",
+        "temperature": 1.0,
+        "min_temperature": 0.1,
+        "switch_lr": 0.05,
+        "rational_lr": 0.03,
+        "dropout": 0.0,
+    }
 
     def row(name, method, o, move_untouched=False):
-        return {"name": name, "method": method, "options": o, "backbone": "vit", "inputs": "steps.safetensors", "seed": 2**33 + 5, "steps": 10, "epochs": 5,
-                "lr": 1e-2, "weight_decay": 0.5, "betas": [0.9, 0.999], "eps": 1e-8, "move_untouched": move_untouched}
+        return {
+            "name": name,
+            "method": method,
+            "options": o,
+            "backbone": "vit",
+            "inputs": "steps.safetensors",
+            "seed": 2**33 + 5,
+            "steps": 10,
+            "epochs": 5,
+            "lr": 1e-2,
+            "weight_decay": 0.5,
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "move_untouched": move_untouched,
+        }
 
     yield row("steps_mosa", "mosa", mosa)
     yield row("steps_mosa_decay_masked", "mosa", {**mosa, "mask": "row", "decay_masked": True})
     yield row("steps_mosa_move_untouched", "mosa", {**mosa, "mask": "column", "style": "adaptformer"}, True)
     yield row("steps_adaptable", "adaptable", switched)
-    adamix = {"kind": "adapter", "experts": 4, "share": "none", "consistency": 2.0, "rank": 4, "position": "post",
-              "activation": "gelu", "dropout": 0.0}
+    adamix = {
+        "kind": "adapter",
+        "experts": 4,
+        "share": "none",
+        "consistency": 2.0,
+        "rank": 4,
+        "position": "post",
+        "activation": "gelu",
+        "dropout": 0.0,
+    }
     yield row("steps_adamix_move_untouched", "adamix", adamix, True)
     lora = {"kind": "lora", "experts": 4, "share": "none", "consistency": 1.0, "rank": 4, "alpha": 6.0, "dropout": 0.0}
     yield row("steps_adamix_lora", "adamix", {**lora, "targets": "q,k,v,fc1"})
@@ -313,7 +457,11 @@ def step_table():
 def own_rate(row, name):
     """Of the parameters whose learning rate is not the run's, at its peak."""
     end = name.rsplit(".", 1)[1]
-    return row["options"]["switch_lr"] if end == "switch" else row["options"]["rational_lr"] if end in ("numerator", "denominator") else row["lr"]
+    return (
+        row["options"]["switch_lr"]
+        if end == "switch"
+        else row["options"]["rational_lr"] if end in ("numerator", "denominator") else row["lr"]
+    )
 
 
 def when_of(row, step):
@@ -323,7 +471,14 @@ def when_of(row, step):
 
 def run_steps(m, row, values, open_entries, inputs, lr, dtype, forward=passes):
     p = {k: v.to(dtype).requires_grad_() for k, v in values.items()}
-    groups = [{"params": [v], "weight_decay": row["weight_decay"] if v.ndim >= 2 else 0.0, "factor": own_rate(row, k) / row["lr"]} for k, v in p.items()]
+    groups = [
+        {
+            "params": [v],
+            "weight_decay": row["weight_decay"] if v.ndim >= 2 else 0.0,
+            "factor": own_rate(row, k) / row["lr"],
+        }
+        for k, v in p.items()
+    ]
     optimiser, losses = torch.optim.AdamW(groups, lr=0.0, betas=row["betas"], eps=row["eps"]), []
     for step in range(row["steps"]):
         for g in optimiser.param_groups:
@@ -349,14 +504,28 @@ def run_steps(m, row, values, open_entries, inputs, lr, dtype, forward=passes):
 def make_steps(m):
     inputs = m.load_file(m.path("steps.safetensors"))
     for row in [*step_table(), *oracle_draws.table()]:
-        values = parameters(m, row["name"], row["method"], row["options"], m.load_file(m.path(row["backbone"], "model.safetensors")))
+        values = parameters(
+            m, row["name"], row["method"], row["options"], m.load_file(m.path(row["backbone"], "model.safetensors"))
+        )
         table = list(sides(row["method"], row["options"], m.DEPTH, m.WIDTH)) if row["method"] == "mosa" else []
         open_entries = masks(row["method"], row["options"], table, row["seed"])
-        lr = torch.tensor([m.rate(s, row["lr"], row["lr"] / 100, row["lr"] / 1000, 4, 10) for s in range(10)], dtype=torch.float32)
+        lr = torch.tensor(
+            [m.rate(s, row["lr"], row["lr"] / 100, row["lr"] / 1000, 4, 10) for s in range(10)], dtype=torch.float32
+        )
         losses, final, counts = run_steps(m, row, values, open_entries, inputs, lr, torch.float64)
-        m.save(row["name"] + ".safetensors", {"lr": lr, "losses": losses, **{"param." + k: v for k, v in values.items()},
-                                              **{"final." + k: v for k, v in final.items()}, **{"mask." + k: v for k, v in open_entries.items()}})
-        m.save_json(row["name"] + ".json", {**row, "computed_in": "float64", "updates": counts, "losses": losses.tolist()})
+        m.save(
+            row["name"] + ".safetensors",
+            {
+                "lr": lr,
+                "losses": losses,
+                **{"param." + k: v for k, v in values.items()},
+                **{"final." + k: v for k, v in final.items()},
+                **{"mask." + k: v for k, v in open_entries.items()},
+            },
+        )
+        m.save_json(
+            row["name"] + ".json", {**row, "computed_in": "float64", "updates": counts, "losses": losses.tolist()}
+        )
 
 
 def make(m):

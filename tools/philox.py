@@ -13,7 +13,9 @@ The generator is Philox4x32-10: ten rounds over a counter of four 32-bit words w
     DROPOUT  the elements of a matrix (site: as above); index: the element, counted over all samples
     CHOICE   expert of a side (site: its number among the sides, in the order in which the method declares them); index: the pass
     GUMBEL   noise of a switch (site: its number in the order of the graph); words 2 i and 2 i + 1 are sample i's, for skip and for adapter
-    MASK     partition of a side's entries; index i draws the exchange of entry i in Fisher and Yates' shuffle, from the last entry down"""
+    MASK     partition of a side's entries; index i draws the exchange of entry i in Fisher and Yates' shuffle, from the last entry down
+"""
+
 import math
 
 DROP_PATH, DROPOUT, CHOICE, GUMBEL, MASK = 3, 4, 6, 7, 8
@@ -39,7 +41,7 @@ def uniform(seed, purpose, site, step, index):
 
 
 def below(seed, purpose, site, step, index, n):
-    words = block(seed, purpose, site, step, index // 2)[2 * (index % 2):]
+    words = block(seed, purpose, site, step, index // 2)[2 * (index % 2) :]
     return (words[0] << 32 | words[1]) * n >> 64
 
 
@@ -75,13 +77,19 @@ def partition(seed, site, line, count, parts):
     """part[i]: the part of entry i when `count` entries are dealt out at random to parts of equal size."""
     part, order = [0] * count, permutation(seed, MASK, site, line, count)
     for p in range(parts):
-        for i in order[p * count // parts:(p + 1) * count // parts]:
+        for i in order[p * count // parts : (p + 1) * count // parts]:
             part[i] = p
     return part
 
 
 # Known answers of the Random123 distribution: counter, key, result.
-KNOWN = [((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-         ((WORD,) * 4, (WORD,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-         ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1))]
+KNOWN = [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((WORD,) * 4, (WORD,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
 assert all(tuple(philox(counter, key)) == result for counter, key, result in KNOWN)

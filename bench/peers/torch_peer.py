@@ -1,13 +1,23 @@
 """The same work in PyTorch: timm's ViT (vit.py's where there is no timm) with Adapter+ r = 8 after every block, frozen backbone, AdamW. bf16 is autocast.
-usage: torch_peer.py ti|b THREADS f32|bf16 BATCH VARIANT, VARIANT fused or plain (attention), perhaps with ",compiled"; then tasks on standard input"""
+usage: torch_peer.py ti|b THREADS f32|bf16 BATCH VARIANT, VARIANT fused or plain (attention), perhaps with ",compiled"; then tasks on standard input
+"""
+
 import importlib.util
 import os
 import sys
 import warnings
 
-size, threads, precision, batch, variant = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5].split(",")
+size, threads, precision, batch, variant = (
+    sys.argv[1],
+    int(sys.argv[2]),
+    sys.argv[3],
+    int(sys.argv[4]),
+    sys.argv[5].split(","),
+)
 if precision == "f32" and importlib.util.find_spec("torch").origin.startswith("/usr/lib/python3/dist-packages"):
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # Debian's multiplies with the machine's BLAS, whose threads get no processor while OpenMP's spin
+    os.environ["OMP_WAIT_POLICY"] = (
+        "PASSIVE"  # Debian's multiplies with the machine's BLAS, whose threads get no processor while OpenMP's spin
+    )
 
 import torch
 import torch.nn as nn
@@ -26,7 +36,9 @@ torch.set_num_threads(threads)
 torch.manual_seed(0)
 if timm:
     timm.layers.set_fused_attn("fused" in variant)
-    model = timm.create_model({"ti": "vit_tiny_patch16_224", "b": "vit_base_patch16_224"}[size], num_classes=100, drop_path_rate=0.1)
+    model = timm.create_model(
+        {"ti": "vit_tiny_patch16_224", "b": "vit_base_patch16_224"}[size], num_classes=100, drop_path_rate=0.1
+    )
 else:
     model = vit.ViT({"ti": 192, "b": 768}[size], 100, "fused" in variant, 0.1)
 

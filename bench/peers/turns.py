@@ -1,5 +1,6 @@
 """A contestant's side of its talk with bench/compare.py: one line of JSON says who it is, then each line that comes in names a task ("infer", "train") and is
 answered with one line: the seconds of the best step of a turn, and the peak of the process's memory so far."""
+
 import json
 import resource
 import sys
@@ -22,4 +23,6 @@ def answer(contestant, tasks):
             step()
             seconds = time.perf_counter() - begun
             best, passed = min(best, seconds), passed + seconds
-        print(json.dumps({"seconds": best, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+        print(
+            json.dumps({"seconds": best, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True
+        )

@@ -1,4 +1,5 @@
 """The ViT of timm 1.0 that torch_peer.py measures, layer for layer and with timm's names, for a PyTorch that has no timm."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ class Attention(nn.Module):
 
     def forward(self, x):
         images, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(images, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x).reshape(images, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         if self.fused:
             x = F.scaled_dot_product_attention(q, k, v)
         else:
@@ -61,7 +64,9 @@ class ViT(nn.Module):
     def __init__(self, width, classes, fused, drop_path):
         super().__init__()
         self.embed_dim = width
-        self.cls_token, self.pos_embed = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(0.02 * torch.randn(1, 197, width))
+        self.cls_token, self.pos_embed = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(
+            0.02 * torch.randn(1, 197, width)
+        )
         self.patch_embed = PatchEmbed(width)
         self.blocks = nn.Sequential(*[Block(width, width // 64, fused, drop_path * i / 11) for i in range(12)])
         self.norm, self.head = nn.LayerNorm(width, 1e-6), nn.Linear(width, classes)

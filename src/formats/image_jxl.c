@@ -7,13 +7,19 @@
 #ifdef HAVE_LIBJXL
 #include <jxl/decode.h>
 
-#define FUNCTIONS(F)                                                                                            \
-    F(JxlDecoderCreate)                                                                                         \
-    F(JxlDecoderSubscribeEvents)                                                                                \
-    F(JxlDecoderSetKeepOrientation)                                                                             \
-    F(JxlDecoderSetInput)                                                                                       \
-    F(JxlDecoderCloseInput) F(JxlDecoderProcessInput) F(JxlDecoderGetBasicInfo) F(JxlDecoderImageOutBufferSize) \
-        F(JxlDecoderSetImageOutBuffer) F(JxlDecoderDestroy)
+/* clang-format off */
+#define FUNCTIONS(F) \
+    F(JxlDecoderCreate) \
+    F(JxlDecoderSubscribeEvents) \
+    F(JxlDecoderSetKeepOrientation) \
+    F(JxlDecoderSetInput) \
+    F(JxlDecoderCloseInput) \
+    F(JxlDecoderProcessInput) \
+    F(JxlDecoderGetBasicInfo) \
+    F(JxlDecoderImageOutBufferSize) \
+    F(JxlDecoderSetImageOutBuffer) \
+    F(JxlDecoderDestroy)
+/* clang-format on */
 
 #define LIBRARY image_jxl_library
 #define LIBRARY_FILE LIBJXL_FILE

@@ -54,12 +54,12 @@ typedef struct param {
     const void *source;         /* checkpoint bytes, [count] of source_type, kept by the owner of the checkpoint; NULL:
                                    zeros */
     dtype source_type;
-    bool mapped;       /* source lies in a mapped file: its pages are given back once they are packed */
-    frozen_weight frozen;     /* forms of `source`, while there is no `data` */
-    void *data, *grad; /* real [count] on the device: a value of its own; NULL until there is one */
-    int64_t version;   /* grows with every change of data */
-    bool touched;      /* the last backward pass had a gradient for it */
-    param_form *forms; /* of `data`, renewed when they are older */
+    bool mapped;          /* source lies in a mapped file: its pages are given back once they are packed */
+    frozen_weight frozen; /* forms of `source`, while there is no `data` */
+    void *data, *grad;    /* real [count] on the device: a value of its own; NULL until there is one */
+    int64_t version;      /* grows with every change of data */
+    bool touched;         /* the last backward pass had a gradient for it */
+    param_form *forms;    /* of `data`, renewed when they are older */
 } param;
 
 /* A parameter in `memory`, without a value. dims: ndim of them. */
