@@ -22,12 +22,11 @@ case $(clang-format --version 2>/dev/null || true) in
     ;;
 esac
 files=$(find src include tests bench fuzz examples \( -name '*.[ch]' -o -name '*.cpp' \))
-# shellcheck disable=SC2086 # a list of words
-if ! clang-format --dry-run -Werror $files 2>/dev/null; then
+wrong=$(echo "$files" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 1 \
+    sh -c 'clang-format --dry-run -Werror "$1" 2>/dev/null || echo "$1"' format)
+if [ -n "$wrong" ]; then
     echo "not as clang-format writes it ('make format' does):" >&2
-    for file in $files; do
-        clang-format --dry-run -Werror "$file" 2>/dev/null || echo "$file" >&2
-    done
+    echo "$wrong" >&2
     bad=1
 fi
 exit $bad

@@ -6,9 +6,6 @@
 
 #include "backbones/vit_config.h"
 
-/* What a thread's scratch memory holds in the kernels. */
-#define WIDEST 16384
-#define MOST_TOKENS 4096
 #define LONGEST_SIDE 8192
 
 static inlay_status expect(const backbone *b, const char *name, bool optional, int ndim, const int64_t *dims,
@@ -129,13 +126,14 @@ static inlay_status check_claims(const backbone *b, inlay_error *err)
 static inlay_status check_limits(const backbone *b, inlay_error *err)
 {
     const backbone_shape *s = &b->shape;
+    const kernel_limits *can = kernels_limits();
     const struct {
         const char *what;
         int64_t value, most;
-    } limits[] = {{"a width", s->width, WIDEST},
-                  {"a feed-forward part", s->hidden, WIDEST},
-                  {"a patch's pixels and channels", s->channels * s->patch * s->patch, WIDEST},
-                  {"a head", s->width / s->heads, 128}};
+    } limits[] = {{"a width", s->width, can->width},
+                  {"a feed-forward part", s->hidden, can->width},
+                  {"a patch's pixels and channels", s->channels * s->patch * s->patch, can->width},
+                  {"a head", s->width / s->heads, can->head_dim}};
 
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         if (limits[i].value > limits[i].most)
@@ -212,9 +210,9 @@ static inlay_status check_pool(backbone *b, inlay_error *err)
     if (missing && backbone_param(b, "attn_pool.latent"))
         FAIL(err, INLAY_ERR_FORMAT,
              "%s: there is a tensor 'attn_pool.latent', so config.json should have global_pool 'map'", b->path);
-    if (hidden > WIDEST)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: 'attn_pool.mlp.fc1.weight' has %lld rows: at most %d are supported",
-             b->path, (long long)hidden, WIDEST);
+    if (hidden > kernels_limits()->width)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: 'attn_pool.mlp.fc1.weight' has %lld rows: at most %lld are supported",
+             b->path, (long long)hidden, (long long)kernels_limits()->width);
     EXPECT(missing, "attn_pool.latent", 1, 1, width);
     EXPECT(missing, "attn_pool.q.weight", width, width);
     EXPECT(missing, "attn_pool.q.bias", width);
@@ -322,10 +320,11 @@ static inlay_status choose_size(backbone *b, const int64_t grid[2], int64_t imag
         FAIL(err, INLAY_ERR_USAGE, "%s: images of %lld x %lld pixels: sides from a patch's %lld to %d are supported",
              b->path, (long long)s->height, (long long)s->image_width, (long long)s->patch, LONGEST_SIDE);
     s->tokens = s->prefix_tokens + s->height / s->patch * (s->image_width / s->patch);
-    if (s->tokens > MOST_TOKENS)
+    if (s->tokens > kernels_limits()->tokens)
         FAIL(err, INLAY_ERR_UNSUPPORTED,
-             "%s: images of %lld x %lld pixels become %lld tokens, at most %d are supported", b->path,
-             (long long)s->height, (long long)s->image_width, (long long)s->tokens, MOST_TOKENS);
+             "%s: images of %lld x %lld pixels become %lld tokens, at most %lld are supported", b->path,
+             (long long)s->height, (long long)s->image_width, (long long)s->tokens,
+             (long long)kernels_limits()->tokens);
     return INLAY_OK;
 }
 

@@ -110,6 +110,8 @@ static void print(display *d, const json_t *record)
               record_int(record, "processors"), record_text(record, "kernels"));
     text_line(stdout, "'%s', %s, batch %" PRId64 ", best of %" PRId64, options_string(d->o, "backbone"),
               record_text(record, "method"), record_int(record, "batch_size"), record_int(record, "runs"));
+    text_line(stdout, "--precision auto is %s: %s", record_text(json_object_get(record, "auto"), "precision"),
+              record_text(json_object_get(record, "auto"), "reason"));
     for (size_t i = 0; i < json_array_size(results); i++)
         add_row(t, json_array_get(results, i));
     text_table_print(t, 0, stdout);

@@ -88,7 +88,7 @@ static inlay_status measure(drawing *d, const dataset *set, int layer, void *pix
     plan.wanted_count = d->count;
     TRY(program_new(&d->p, d->m.g, &plan, err));
     TRY(preprocess_sample(&s->prep, set, 0, false, (rng_stream){0}, pixels, NULL, err));
-    s->dev.k->copy_in(program_value(d->p, d->m.pixels, 1).data, pixels, preprocess_pixel_bytes(&s->prep));
+    memcpy(program_stage(d->p, d->m.pixels), pixels, preprocess_pixel_bytes(&s->prep));
     program_forward(d->p, 1, &(step_info){0});
     collect(d);
     for (int i = 0; i < d->rows * d->columns; i++)

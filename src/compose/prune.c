@@ -41,8 +41,7 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
     int got;
 
     for (;;) {
-        TRY(loader_next(l, (int)q->batch, program_value(t->p, t->m.pixels, q->batch).data, t->labels, t->indices, &got,
-                        err));
+        TRY(loader_next(l, (int)q->batch, program_stage(t->p, t->m.pixels), t->labels, t->indices, &got, err));
         if (got == 0)
             break;
         program_forward(t->p, got, &(step_info){0});

@@ -6,13 +6,14 @@
 
 #include "graph/op.h"
 
-graph *graph_new(dtype real, dtype weight_type)
+graph *graph_new(const kernels *k, dtype weight_type)
 {
     arena *memory = arena_new();
     graph *g = ARENA_NEW(memory, graph);
 
     g->memory = memory;
-    g->real = real;
+    g->k = k;
+    g->real = k->real;
     g->weight_type = weight_type;
     return g;
 }

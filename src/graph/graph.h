@@ -66,7 +66,8 @@ typedef struct graph_mark_entry {
 
 typedef struct graph {
     arena *memory;
-    dtype real;        /* of the device it will run on */
+    const kernels *k;  /* what it will run on */
+    dtype real;        /* k->real */
     dtype weight_type; /* frozen matrices: real, DTYPE_BF16, or DTYPE_I8: those that are `quantised`, the others bf16 */
     value_info *values;
     int value_count, value_capacity;
@@ -85,7 +86,8 @@ typedef struct graph {
     uint32_t pass; /* number of the pass that is being built: choices draw anew in each */
 } graph;
 
-graph *graph_new(dtype real, dtype weight_type);
+/* For the kernels of a set, which lives longer. */
+graph *graph_new(const kernels *k, dtype weight_type);
 void graph_free(graph *g); /* parameters are not the graph's own */
 
 /* ---- building: every function returns the new value ---- */

@@ -84,11 +84,15 @@ int64_t op_depth(const graph *g, const op_node *op);
 void op_pass_grad(const op_run *r, int input);
 /* In a branch: rows of samples that are not active pass from an input to the result, which is not its own memory. */
 void op_copy_inactive(const op_run *r, int input);
-/* One factor for each sample, 0 or 1 / (1 - rate), written at `room` (batch floats). */
-const float *op_drop_path_mask(const op_run *r, double rate, uint32_t stream, float *room);
-/* What the attributes rate, site and scale ask for: one factor for each sample, at `room` (batch floats); NULL: all
- * are 1. */
-const float *op_row_factors(const op_run *r, float *room);
+/* Where the host writes what belongs at the begin of the workspace; and the workspace, when the first `size` bytes of
+ * it are written. */
+void *op_host_room(const op_run *r);
+void *op_take_room(const op_run *r, size_t size);
+/* One factor for each sample, 0 or 1 / (1 - rate), at the begin of the workspace (batch floats). */
+const float *op_drop_path_mask(const op_run *r);
+/* What the attributes rate, stream and scale ask for: one factor for each sample, at the begin of the workspace (batch
+ * floats); NULL: all are 1. */
+const float *op_row_factors(const op_run *r);
 /* What they take at the begin of a workspace, so that reals may follow. */
 size_t op_factor_bytes(int64_t batch);
 /* op_desc.random of what draws by the attribute rate. */

@@ -83,10 +83,11 @@ static double gumbel(const op_run *r, uint64_t index)
 static gate_args gate_arguments(const op_run *r)
 {
     mat x = op_in(r, 0);
-    double *noise = (double *)(void *)r->workspace;
+    double *noise = op_host_room(r);
 
     for (int64_t i = 0; i < r->batch; i++)
         noise[i] = gumbel(r, 2 * (uint64_t)(r->first + i) + 1) - gumbel(r, 2 * (uint64_t)(r->first + i));
+    noise = op_take_room(r, (size_t)r->batch * sizeof *noise);
     return (gate_args){.x = x,
                        .logits = op_data(r, 1),
                        .noise = noise,

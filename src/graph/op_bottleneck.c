@@ -33,7 +33,7 @@ static bottleneck_args arguments(const op_run *r)
                             .up_bias = op_data(r, IN_UP_BIAS),
                             .act = op->a.act,
                             .col_scale = op_data(r, IN_GAMMA),
-                            .row_scale = op_row_factors(r, (float *)r->workspace),
+                            .row_scale = op_row_factors(r),
                             .hidden = op_aux(r, 0)};
 
     args.row_group = args.x.rows / r->batch;

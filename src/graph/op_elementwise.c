@@ -211,8 +211,7 @@ static size_t drop_path_workspace(const graph *g, const op_node *op, int64_t bat
 
 static void drop_path_apply(const op_run *r, mat y, mat x)
 {
-    gemm_prologue in = {.row_scale = op_drop_path_mask(r, r->op->a.rate, r->op->a.stream, (float *)r->workspace),
-                        .row_group = x.rows / r->batch};
+    gemm_prologue in = {.row_scale = op_drop_path_mask(r), .row_group = x.rows / r->batch};
 
     r->k->apply_prologue(r->c, &y, &x, &in);
 }
@@ -227,12 +226,9 @@ static void drop_path_backward(const op_run *r)
     mat dx = op_in_grad(r, 0), dy = op_out_grad(r);
 
     if (r->accumulate[0])
-        r->k->add(r->c, &(add_args){.y = dx,
-                                    .a = dx,
-                                    .b = dy,
-                                    .row_group = dy.rows / r->batch,
-                                    .row_scale =
-                                        op_drop_path_mask(r, r->op->a.rate, r->op->a.stream, (float *)r->workspace)});
+        r->k->add(
+            r->c,
+            &(add_args){.y = dx, .a = dx, .b = dy, .row_group = dy.rows / r->batch, .row_scale = op_drop_path_mask(r)});
     else
         drop_path_apply(r, dx, dy);
 }

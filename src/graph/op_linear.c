@@ -4,13 +4,11 @@
 
 enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
 
-#define PART_BYTES ((size_t)768 << 10)
-
-/* Samples of so many bytes that the passes over the gradient of trained parts take at a time: what one of them writes
- * the next one finds in the second cache. */
-static int64_t part_of(int64_t batch, size_t bytes)
+/* Samples that the passes over the gradient of trained parts take at a time: what one of them writes the next one finds
+ * near. */
+static int64_t part_of(const kernels *k, int64_t batch, size_t bytes)
 {
-    int64_t fit = (int64_t)(PART_BYTES / bytes);
+    int64_t fit = (int64_t)(k->limits.part_bytes / bytes);
 
     return fit < 1 ? 1 : fit < batch ? fit : batch;
 }
@@ -21,7 +19,7 @@ static size_t workspace(const graph *g, const op_node *op, int64_t batch, bool b
     size_t size = op_factor_bytes(batch),
            bytes = (size_t)(g->values[op->out].rows * g->values[op->out].cols) * dtype_size(g->real);
 
-    return backward ? size + (size_t)part_of(batch, bytes) * bytes : size;
+    return backward ? size + (size_t)part_of(g->k, batch, bytes) * bytes : size;
 }
 
 static void *rows_of(const op_run *r, int input)
@@ -48,7 +46,7 @@ static void forward(const op_run *r)
     if (op->aux[0] != NO_VALUE)
         args.out.act_grad = op_aux(r, 0);
     args.out.col_scale = op_data(r, IN_GAMMA);
-    args.out.row_scale = op_row_factors(r, (float *)r->workspace);
+    args.out.row_scale = op_row_factors(r);
     args.out.row_group = args.y.rows / r->batch;
     if (op->in[IN_RESIDUAL] != NO_VALUE)
         args.out.residual = op_in(r, IN_RESIDUAL);
@@ -134,8 +132,8 @@ static void backward(const op_run *r)
     bool trained = op_wants(r, IN_W) || op_wants(r, IN_B) || op_wants(r, IN_GAMMA);
     mat dy = op_out_grad(r);
     int64_t part =
-        trained ? part_of(r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
-    const float *mask = op_row_factors(r, (float *)r->workspace);
+        trained ? part_of(r->k, r->batch, (size_t)(dy.rows / r->batch * dy.cols) * dtype_size(r->k->real)) : r->batch;
+    const float *mask = op_row_factors(r);
 
     for (int64_t first = 0; first < r->batch; first += part)
         backward_part(r, mask, first, r->batch - first < part ? r->batch - first : part);

@@ -140,11 +140,11 @@ static op_node *down_projection(graph *g, const op_node *up, const int *readers)
     value h = up->in[0];
     op_node *down;
 
-    if (up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > BOTTLENECK_WIDTH)
+    if (up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > g->k->limits.bottleneck_width)
         return NULL;
     down = private_linear(g, readers, h, STAGE_GAMMA);
-    return down && whole_own_weight(g, down) && g->values[h].cols <= BOTTLENECK_RANK && g->values[h].batched &&
-                   g->values[down->in[0]].cols <= BOTTLENECK_WIDTH
+    return down && whole_own_weight(g, down) && g->values[h].cols <= g->k->limits.bottleneck_rank &&
+                   g->values[h].batched && g->values[down->in[0]].cols <= g->k->limits.bottleneck_width
                ? down
                : NULL;
 }

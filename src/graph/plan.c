@@ -6,9 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of the longest value that a slice aims at: enough for the matrix product and for the threads to wait little for
- * one another, few enough that what a slice writes stays in the cache. */
-#define SLICE_ROWS 1536
 /* With a backward pass, most of what a slice computes stays until then: of a wide model, it is as many samples as have
  * so many bytes of it, two at least. */
 #define SLICE_BYTES 260000000
@@ -36,7 +33,7 @@ static int64_t slice_of(const graph *g, bool backward)
         rows = info->rows > rows ? info->rows : rows;
         bytes += (int64_t)value_bytes(g, v, 1);
     }
-    samples = (SLICE_ROWS + rows / 2) / rows;
+    samples = (g->k->limits.slice_rows + rows / 2) / rows;
     fit = SLICE_BYTES / bytes > SLICE_LEAST ? SLICE_BYTES / bytes : SLICE_LEAST;
     samples = backward && samples > fit ? fit : samples;
     return samples > 1 ? samples : 1;
@@ -440,6 +437,8 @@ static void plan_branches(program *p)
     p->whole = ARENA_ARRAY(p->memory, bool, g->branch_count + 1);
     p->active = ARENA_ARRAY(p->memory, int32_t, g->branch_count * p->slice + 1);
     p->active_count = ARENA_ARRAY(p->memory, int, g->branch_count + 1);
+    p->stages = ARENA_ARRAY(p->memory, void *, g->value_count + 1);
+    p->staged = ARENA_ARRAY(p->memory, bool, g->value_count + 1);
     p->compact = ARENA_ARRAY(p->memory, bool, g->value_count);
     for (value v = 0; v < g->value_count; v++)
         if ((p->given[v] || p->wanted[v]) && g->values[v].producer >= 0 && g->ops[g->values[v].producer].branch >= 0 &&
@@ -534,10 +533,31 @@ void program_needs_free(program_needs *n)
     *n = (program_needs){0};
 }
 
+/* Where the host cannot reach the device's memory: places that it fills instead, copied before a run. */
+static inlay_status find_stages(program *p, inlay_error *err)
+{
+    bool good = true;
+
+    if (p->dev->k->host_memory)
+        return INLAY_OK;
+    p->host_room = malloc(size_sum(p->workspace_size, 64));
+    for (value v = 0; v < p->g->value_count; v++)
+        if (p->g->values[v].kind == VALUE_INPUT && p->home[v] >= 0) {
+            p->stages[v] = malloc(value_bytes(p->g, v, p->max_batch));
+            good = good && p->stages[v];
+        }
+    if (!good || !p->host_room)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory for the inputs of %lld samples", (long long)p->max_batch);
+    return INLAY_OK;
+}
+
 inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
 {
     program *p = new_plan(g, request);
     inlay_status status = find_room(p, request->share, err);
+
+    if (status == INLAY_OK)
+        status = find_stages(p, err);
 
     if (status == INLAY_OK)
         status = prepare_params(p, err);
@@ -558,5 +578,8 @@ void program_free(program *p)
         p->dev->k->release(p->room->workspace);
         free(p->room);
     }
+    for (value v = 0; v < p->g->value_count; v++)
+        free(p->stages[v]);
+    free(p->host_room);
     arena_free(p->memory);
 }

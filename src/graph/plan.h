@@ -43,6 +43,9 @@ struct program {
     program_time *times; /* for each step; NULL: nobody asked */
     program_room *room;
     size_t block_size, workspace_size; /* what this program needs of it */
+    void **stages;                     /* for each value: where the host writes an input; NULL: into its memory */
+    bool *staged;                      /* for each value: the host has written since the program ran last */
+    unsigned char *host_room;          /* where a workspace is filled that the host cannot write into */
     param **params;                    /* trainable ones that get a gradient */
     int param_count;
 };

@@ -29,6 +29,37 @@ mat program_value(program *p, value v, int64_t batch)
     return matrix(p, p->home[v], v, p->g->values[v].type, 0, batch);
 }
 
+void *program_stage(program *p, value input)
+{
+    p->staged[input] = p->stages[input] != NULL;
+    return p->stages[input] ? p->stages[input] : program_value(p, input, p->max_batch).data;
+}
+
+/* What the host has staged goes to the device. */
+static void take_stages(program *p, int64_t batch)
+{
+    for (value v = 0; v < p->g->value_count; v++)
+        if (p->staged[v]) {
+            p->dev->k->copy_in(program_value(p, v, batch).data, p->stages[v], value_bytes(p->g, v, batch));
+            p->staged[v] = false;
+        }
+}
+
+void program_read(const program *p, value v, int64_t count, float *out)
+{
+    mat x = program_value((program *)(uintptr_t)p, v, count);
+    enum { CHUNK = 256 };
+    unsigned char bytes[CHUNK * sizeof(double)];
+
+    for (int64_t r = 0; r < x.rows; r++)
+        for (int64_t c = 0, now; c < x.cols; c += now) {
+            now = x.cols - c < CHUNK ? x.cols - c : CHUNK;
+            p->dev->k->copy_out(bytes, (const char *)x.data + (size_t)(r * x.stride + c) * dtype_size(x.type),
+                                (size_t)now * dtype_size(x.type));
+            dtype_to_f32(out + r * x.cols + c, bytes, x.type, (size_t)now);
+        }
+}
+
 mat program_grad(program *p, value v, int64_t batch)
 {
     return matrix(p, p->grad_home[v], v, p->grad_type[v], 0, batch);
@@ -155,6 +186,7 @@ static void run_slices(program *p, int64_t batch, bool with_gradient, const step
 {
     int64_t count = (batch + p->slice - 1) / p->slice, size = (batch + count - 1) / count;
 
+    take_stages(p, batch);
     for (int64_t first = 0; first < batch; first += size) {
         slice at = {first, batch - first < size ? batch - first : size, batch};
         draw_active(p, &at, info);
@@ -180,6 +212,7 @@ void program_step(program *p, int64_t batch, const step_info *info)
         p->params[i]->touched = false;
     }
     device_set_f32(p->dev, program_grad(p, p->loss, batch).data, &one, 1);
+    take_stages(p, batch);
     backward(p, &(slice){0, batch, batch}, true, info); /* from the loss to its parts, whatever they will be */
     run_slices(p, batch, true, info);
 }
@@ -361,24 +394,42 @@ void op_pass_grad(const op_run *r, int input)
         r->k->add(r->c, &(add_args){.y = dx, .a = dy, .row_group = 1});
 }
 
-const float *op_drop_path_mask(const op_run *r, double rate, uint32_t stream, float *room)
+void *op_host_room(const op_run *r)
+{
+    return r->k->host_memory ? r->workspace : r->p->host_room;
+}
+
+void *op_take_room(const op_run *r, size_t size)
+{
+    if (!r->k->host_memory)
+        r->k->copy_in(r->workspace, r->p->host_room, size);
+    return r->workspace;
+}
+
+static void draw_mask(const op_run *r, double rate, uint32_t stream, float *room)
 {
     for (int64_t i = 0; i < r->batch; i++)
         room[i] = !r->active && dropped(r->step, rate, stream, r->first + i) ? 0.0f : (float)(1.0 / (1.0 - rate));
-    return room;
 }
 
-const float *op_row_factors(const op_run *r, float *room)
+const float *op_drop_path_mask(const op_run *r)
+{
+    draw_mask(r, r->op->a.rate, r->op->a.stream, op_host_room(r));
+    return op_take_room(r, (size_t)r->batch * sizeof(float));
+}
+
+const float *op_row_factors(const op_run *r)
 {
     const op_attributes *a = &r->op->a;
+    float *room = op_host_room(r);
 
     if (a->rate == 0 && a->scale == 1)
         return NULL;
     if (a->rate > 0)
-        op_drop_path_mask(r, a->rate, a->stream, room);
+        draw_mask(r, a->rate, a->stream, room);
     for (int64_t i = 0; i < r->batch; i++)
         room[i] = (float)a->scale * (a->rate > 0 ? room[i] : 1.0f);
-    return room;
+    return op_take_room(r, (size_t)r->batch * sizeof(float));
 }
 
 size_t op_factor_bytes(int64_t batch)

@@ -58,8 +58,12 @@ void program_needs_free(program_needs *n);
 inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err);
 void program_free(program *p); /* NULL accepted */
 
-/* Where the bytes of a given, wanted or input value live, for `batch` samples. Host memory on the processor's devices.
- */
+/* Where the host writes the batch of an input: its samples one after the other, in the input's type. What was written
+ * is on the device when the program runs next. */
+void *program_stage(program *p, value input);
+/* out [count samples, rows, cols] = a wanted, given or input value of the first `count` samples, in f32. */
+void program_read(const program *p, value v, int64_t count, float *out);
+/* Where the bytes of a given, wanted or input value live on the device, for `batch` samples. */
 mat program_value(program *p, value v, int64_t batch);
 /* The gradient of a value after program_step; data NULL when none was computed. Only values whose gradient was asked to
  * be kept (graph_keep) still hold it. */

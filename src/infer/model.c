@@ -79,7 +79,7 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
 
     if (!q->a && !q->tasks && s->classes == 0)
         FAIL(err, INLAY_ERR_USAGE, "backbone '%s' has no head of its own: an adapter is needed", q->b->path);
-    *m = (model){.g = graph_new(q->dev->k->real, weight_type(q))};
+    *m = (model){.g = graph_new(q->dev->k, weight_type(q))};
     m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
     m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
     m->task_count = q->tasks ? q->task_count : 1;
@@ -289,7 +289,7 @@ void predictor_close(predictor *p)
 
 void *predictor_pixels(predictor *p)
 {
-    return program_value(p->p, p->m.pixels, p->batch).data;
+    return program_stage(p->p, p->m.pixels);
 }
 
 void predictor_forward(predictor *p, int64_t count)
@@ -310,12 +310,7 @@ void predictor_logits(const predictor *p, int task, int64_t count, float *logits
 
 void predictor_features(const predictor *p, int64_t count, float *features)
 {
-    mat x = program_value(p->p, p->m.features, count);
-
-    for (int64_t r = 0; r < x.rows; r++) {
-        const char *row = (const char *)x.data + (size_t)(r * x.stride) * dtype_size(x.type);
-        dtype_to_f32(features + r * x.cols, row, x.type, (size_t)x.cols);
-    }
+    program_read(p->p, p->m.features, count, features);
 }
 
 void predictor_run(predictor *p, int64_t count, float *logits)

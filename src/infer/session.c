@@ -29,10 +29,11 @@ int64_t session_recorded_size(const char *folder)
 precision precision_choose(const char *name, const device *d)
 {
     precision prec;
+    const char *why;
 
     if (precision_from_name(name, &prec))
         return prec;
-    return strcmp(d->k->name, "avx512bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
+    return device_prefers_bf16(d, &why) ? PRECISION_BF16 : PRECISION_F32;
 }
 
 /* Both read images in the same way, or the message says what differs. */

@@ -54,6 +54,11 @@ bool activation_from_name(const char *name, activation *act)
     return false;
 }
 
+const kernel_limits *kernels_limits(void)
+{
+    return &kernels_portable.limits;
+}
+
 inlay_status kernels_choose(const kernels **out, inlay_error *err)
 {
     const char *wanted = getenv("INLAY_ISA");

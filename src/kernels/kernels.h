@@ -129,7 +129,7 @@ typedef struct gemm_outer_args {
     bool accumulate;
 } gemm_outer_args;
 
-#define BOTTLENECK_RANK 64    /* the widest bottleneck */
+#define BOTTLENECK_RANK 64    /* the widest bottleneck of any set */
 #define BOTTLENECK_WIDTH 8192 /* the widest rows outside it */
 
 /* y = residual + row_scale * col_scale * (act(x Wd^T + bd) Wu^T + bu), in one pass over the rows: an adapter. Biases,
@@ -379,8 +379,26 @@ typedef struct gradient_args {
     double factor;
 } gradient_args;
 
+/* What shapes a set of kernels takes, and in which pieces it likes them. */
+typedef struct kernel_limits {
+    int64_t width;                             /* widest rows of activations */
+    int64_t tokens;                            /* longest sequence of attention */
+    int64_t head_dim;                          /* widest head */
+    int64_t bottleneck_rank, bottleneck_width; /* of the fused bottleneck; 0: it is composed of products */
+    /* rows of the longest value that run through a program at a time: enough for products and for threads to wait
+     * little for one another, few enough that what a slice writes stays near */
+    int64_t slice_rows;
+    size_t part_bytes; /* of rows that a thread keeps near while it goes over weights */
+} kernel_limits;
+
+/* Which of f32 and bf16 weights a set multiplies faster. PACE_UNKNOWN: it depends on the processor. */
+typedef enum bf16_pace { PACE_SLOWER, PACE_FASTER, PACE_UNKNOWN } bf16_pace;
+
 typedef struct kernels {
     const char *name; /* "portable", "avx2", "avx512", "reference" */
+    kernel_limits limits;
+    bf16_pace bf16;
+    bool host_memory; /* what alloc gives can be read and written by the host */
     dtype real;
     bool (*available)(void);
     void *(*alloc)(size_t size); /* 64-byte aligned, zeroed; NULL when out of memory */
@@ -437,6 +455,8 @@ typedef struct kernels {
 /* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */
 extern const kernels *const kernels_table[];
 extern const kernels kernels_reference;
+/* What every set of this build takes. */
+const kernel_limits *kernels_limits(void);
 
 /* The fastest available device, or the one that INLAY_ISA names; an unknown or unavailable name is an error that lists
  * the choices. */

@@ -203,6 +203,7 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, const i
     json_t *results = json_array();
     monitor_machine machine;
     const kernels *k;
+    const char *why;
     inlay_status status = kernels_choose(&k, err);
 
     monitor_describe(&machine);
@@ -215,6 +216,12 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, const i
                              (json_int_t)options_int(o, "batch_size"), "runs", (json_int_t)options_int(o, "runs"),
                              "results", results);
         status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
+    }
+    if (status == INLAY_OK) {
+        bool bf16 = device_prefers_bf16(&(device){.k = k}, &why);
+        json_object_set_new(
+            *record, "auto",
+            json_pack("{s:s, s:s}", "precision", precision_name(bf16 ? PRECISION_BF16 : PRECISION_F32), "reason", why));
     }
     json_decref(results);
     return status;

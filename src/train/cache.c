@@ -271,7 +271,7 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
             status = error_set(err, INLAY_ERR_INTERRUPTED, "interrupted while the feature cache was filled");
             break;
         }
-        status = loader_next(l, q->batch, program_value(p, q->pixels, q->batch).data, labels, indices, &got, err);
+        status = loader_next(l, q->batch, program_stage(p, q->pixels), labels, indices, &got, err);
         if (status != INLAY_OK || got == 0)
             break;
         program_forward(p, got, &step);

@@ -24,8 +24,8 @@ static double measure_peak(device *d, precision prec, int runs)
 
 static void fill(program *p, const model *m, int64_t batch, int64_t classes, bool training, const backbone_shape *s)
 {
-    uint8_t *pixels = program_value(p, m->pixels, batch).data;
-    int32_t *labels = training ? program_value(p, m->labels, batch).data : NULL;
+    uint8_t *pixels = program_stage(p, m->pixels);
+    int32_t *labels = training ? program_stage(p, m->labels) : NULL;
 
     for (int64_t i = 0; i < batch * s->height * s->image_width * s->channels; i++)
         pixels[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);

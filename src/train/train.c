@@ -104,8 +104,7 @@ static inlay_status next_batch(trainer *t, const variant *now, loader *l, int *g
         }
         t->state.position += *got;
     } else {
-        TRY(loader_next(l, q->batch, program_value(now->p, now->m.pixels, q->batch).data, t->labels, t->indices, got,
-                        err));
+        TRY(loader_next(l, q->batch, program_stage(now->p, now->m.pixels), t->labels, t->indices, got, err));
         if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
             *got = 0;
         while (*got > 0 && t->order[t->state.position] != t->indices[*got - 1])

@@ -119,7 +119,7 @@ static inline void scramble(const device *d, const adapter *a)
 static inline void run_edge(device *d, const adapter *a, int index, const double *x, int rows, int cols,
                             const step_info *step, double *y)
 {
-    graph *g = graph_new(d->k->real, d->k->real);
+    graph *g = graph_new(d->k, d->k->real);
     value in = graph_input(g, "x", d->k->real, rows, cols),
           out = a->edges[index].function(a, g, in, a->edges[index].context, false);
     program_request plan = {.dev = d, .max_batch = 1, .wanted = &out, .wanted_count = 1};

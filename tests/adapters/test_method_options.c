@@ -153,7 +153,7 @@ static void test_dropout_at(void **state)
         set(&t.d, t.a, "blocks.0.adapter.down.weight", down);
         set(&t.d, t.a, "blocks.0.adapter.up.weight", up);
         for (int s = 0; s < 8; s++) {
-            graph *g = graph_new(t.d.k->real, t.d.k->real);
+            graph *g = graph_new(t.d.k, t.d.k->real);
             value in = graph_input(g, "x", t.d.k->real, 1, 8),
                   out = t.a->edges[0].function(t.a, g, in, t.a->edges[0].context, true);
             program_request plan = {.dev = &t.d, .max_batch = 1, .wanted = &out, .wanted_count = 1};

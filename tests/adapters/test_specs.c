@@ -9,7 +9,7 @@ static void rational(const float numerator[6], const float denominator[4], bool 
                      double *y)
 {
     arena *memory = arena_new();
-    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    graph *g = graph_new(&kernels_reference, DTYPE_F64);
     param *top = param_new(memory, "numerator", 1, (int64_t[]){6}),
           *low = param_new(memory, "denominator", 1, (int64_t[]){4});
     value in = graph_input(g, "x", DTYPE_F64, 1, count), out = graph_rational(g, in, top, low, safe);
@@ -149,7 +149,7 @@ static void test_switch_weights(void **state)
 static void draw_weights(const float logits[2], double high, double low, step_info step, double w[SAMPLES])
 {
     arena *memory = arena_new();
-    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    graph *g = graph_new(&kernels_reference, DTYPE_F64);
     param *l = param_new(memory, "switch", 1, (int64_t[]){2});
     value in = graph_input(g, "x", DTYPE_F64, 1, 1), out = graph_gate(g, in, l, high, low);
     program_request plan = {.max_batch = SAMPLES, .wanted = &out, .wanted_count = 1};

@@ -520,7 +520,7 @@ static void test_adamix_merge_examples(void **state)
 static double consistency(const float *a, const float *b, int classes, double *grad_a, double *grad_b)
 {
     arena *memory = arena_new();
-    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    graph *g = graph_new(&kernels_reference, DTYPE_F64);
     param *rows[2];
     device d;
     inlay_error err;

@@ -32,7 +32,7 @@ static inline void open_bench(bench *s, const kernels *k, int threads, dtype wei
 {
     inlay_error err;
 
-    *s = (bench){.memory = arena_new(), .g = graph_new(k->real, weight_type), .trained = trained};
+    *s = (bench){.memory = arena_new(), .g = graph_new(k, weight_type), .trained = trained};
     ASSERT_OK(device_open(&s->dev, k, threads, &err));
     s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
 }

@@ -22,7 +22,7 @@ static void test_consistency(void **state)
     static const double a[SAMPLES][WIDE] = {{0.3, -1.2, 2, 0}, {1, 1, -0.5, 0.25}},
                         b[SAMPLES][WIDE] = {{0, 0.7, 1, -2}, {0.5, 3, 0, 0}};
     arena *memory = arena_new();
-    graph *g = graph_new(DTYPE_F64, DTYPE_F64);
+    graph *g = graph_new(&kernels_reference, DTYPE_F64);
     param *scale[2];
     value in[2], z[2], loss;
     inlay_error err;

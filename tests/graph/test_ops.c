@@ -529,7 +529,7 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
                  .readers = readers,
                  .live = live,
                  .memory = arena_new(),
-                 .g = graph_new(DTYPE_F64, DTYPE_F64),
+                 .g = graph_new(&kernels_reference, DTYPE_F64),
                  .tested = NO_VALUE,
                  .pixels = NO_VALUE};
     ASSERT_OK(device_open(&s->dev, &kernels_reference, 1, &err));

@@ -68,6 +68,20 @@ static void host_zero(void *block, size_t size)
 
 const kernels KERNEL(kernels) = {
     .name = STRING(KERNEL_SET),
+    .limits = {.width = 16384,
+               .tokens = 4096,
+               .head_dim = 128,
+               .bottleneck_rank = BOTTLENECK_RANK,
+               .bottleneck_width = BOTTLENECK_WIDTH,
+               .slice_rows = 1536,
+               .part_bytes = (size_t)768 << 10},
+#if defined(KERNEL_BF16)
+    .bf16 =
+        PACE_UNKNOWN, /* products of bf16 pairs run at twice the rate of f32 on some processors, at half on others */
+#else
+    .bf16 = PACE_SLOWER,
+#endif
+    .host_memory = true,
     .real = REAL_TYPE,
     .available = available,
     .alloc = host_alloc,

@@ -1,0 +1,351 @@
+/* A second device, whose memory nobody can touch but its kernels and copies: all of it is without access rights outside
+ * of them. A training step, the feature cache, prediction and saving run on it, with the bits of the plain device. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <sys/mman.h>
+
+#include "infer/model.h"
+#include "train/cache.h"
+#include "train/checkpoint.h"
+#include "train/optimizer.h"
+
+#define VIT TEST_DATA "/oracle/vit"
+#define CLASSES 3
+#define BATCH 4
+#define MOST_BLOCKS 4096
+
+/* ---- the device ---- */
+
+static const kernels *plain;
+static struct {
+    void *block;
+    size_t size;
+} blocks[MOST_BLOCKS];
+static int block_count, inside;
+
+static void give_rights(int rights)
+{
+    for (int i = 0; i < block_count; i++)
+        if (blocks[i].block)
+            assert_int_equal(mprotect(blocks[i].block, blocks[i].size, rights), 0);
+}
+
+static void enter(void)
+{
+    if (inside++ == 0)
+        give_rights(PROT_READ | PROT_WRITE);
+}
+
+static void leave(void)
+{
+    if (--inside == 0)
+        give_rights(PROT_NONE);
+}
+
+static void *guarded_alloc(size_t size)
+{
+    size_t rounded = (size + 4095 + (size == 0)) / 4096 * 4096;
+    void *block = mmap(NULL, rounded, inside ? PROT_READ | PROT_WRITE : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_true(block != MAP_FAILED);
+    for (int i = 0; i < block_count; i++)
+        if (!blocks[i].block) {
+            blocks[i].block = block;
+            blocks[i].size = rounded;
+            return block;
+        }
+    assert_true(block_count < MOST_BLOCKS);
+    blocks[block_count].block = block;
+    blocks[block_count++].size = rounded;
+    return block;
+}
+
+static void guarded_release(void *block)
+{
+    for (int i = 0; block && i < block_count; i++)
+        if (blocks[i].block == block) {
+            munmap(block, blocks[i].size);
+            blocks[i].block = NULL;
+        }
+}
+
+static void guarded_copy_in(void *there, const void *host, size_t size)
+{
+    enter();
+    plain->copy_in(there, host, size);
+    leave();
+}
+
+static void guarded_copy_out(void *host, const void *there, size_t size)
+{
+    enter();
+    plain->copy_out(host, there, size);
+    leave();
+}
+
+static void guarded_zero(void *there, size_t size)
+{
+    enter();
+    plain->zero(there, size);
+    leave();
+}
+
+static void guarded_pack(compute *c, packed *out, const void *w, dtype type)
+{
+    enter();
+    plain->pack(c, out, w, type);
+    leave();
+}
+
+static void guarded_apply_prologue(compute *c, const mat *y, const mat *x, const gemm_prologue *in)
+{
+    enter();
+    plain->apply_prologue(c, y, x, in);
+    leave();
+}
+
+static void guarded_patchify(compute *c, const mat *y, const patch_rows *x)
+{
+    enter();
+    plain->patchify(c, y, x);
+    leave();
+}
+
+static void guarded_square_sums(compute *c, double *sums, const gradient_args *args, int count)
+{
+    enter();
+    plain->square_sums(c, sums, args, count);
+    leave();
+}
+
+#define ONE_ARGUMENT(XX)                                                                                              \
+    XX(gemm, gemm_args)                                                                                               \
+    XX(gemm_outer, gemm_outer_args)                                                                                   \
+    XX(bottleneck, bottleneck_args) XX(bottleneck_backward, bottleneck_args) XX(layernorm, layernorm_args)            \
+        XX(layernorm_backward, layernorm_args) XX(attention, attention_args) XX(attention_backward, attention_args)   \
+            XX(map, map_args) XX(map_backward, map_args) XX(affine, affine_args) XX(affine_backward, affine_args)     \
+                XX(add, add_args) XX(dropout, dropout_args) XX(column_sum, column_sum_args)                           \
+                    XX(copy_rows, copy_rows_args) XX(mean_rows, mean_rows_args) XX(cross_entropy, cross_entropy_args) \
+                        XX(consistency, consistency_args) XX(distance, distance_args) XX(rational, rational_args)     \
+                            XX(rational_backward, rational_args) XX(gate, gate_args) XX(gate_backward, gate_args)     \
+                                XX(mix, mix_args) XX(mix_backward, mix_args)
+#define SWEEPS(XX) XX(adamw, adamw_args) XX(sgd, sgd_args) XX(scale_gradients, gradient_args)
+
+#define XX(name, type)                                       \
+    static void guarded_##name(compute *c, const type *args) \
+    {                                                        \
+        enter();                                             \
+        plain->name(c, args);                                \
+        leave();                                             \
+    }
+ONE_ARGUMENT(XX)
+#undef XX
+#define XX(name, type)                                                  \
+    static void guarded_##name(compute *c, const type *args, int count) \
+    {                                                                   \
+        enter();                                                        \
+        plain->name(c, args, count);                                    \
+        leave();                                                        \
+    }
+SWEEPS(XX)
+#undef XX
+
+/* An overlay: the plain row with every function that touches memory replaced. */
+static kernels guarded(void)
+{
+    kernels k;
+
+    for (int i = 0; kernels_table[i]; i++)
+        plain = kernels_table[i]; /* the last one runs everywhere */
+    k = *plain;
+    k.name = "guarded";
+    k.host_memory = false;
+    k.alloc = guarded_alloc;
+    k.release = guarded_release;
+    k.copy_in = guarded_copy_in;
+    k.copy_out = guarded_copy_out;
+    k.zero = guarded_zero;
+    k.pack = guarded_pack;
+    k.unpack = NULL;
+    k.apply_prologue = guarded_apply_prologue;
+    k.patchify = guarded_patchify;
+    k.square_sums = guarded_square_sums;
+#define XX(name, type) k.name = guarded_##name;
+    ONE_ARGUMENT(XX)
+    SWEEPS(XX)
+#undef XX
+    return k;
+}
+
+/* ---- what runs on it ---- */
+
+typedef struct outcome {
+    float loss[3], logits[BATCH * CLASSES], features[BATCH * 32];
+    char sum[65]; /* of the adapter that was saved */
+} outcome;
+
+static void fill(void *pixels, int seed, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)pixels)[i] = (uint8_t)(rng_u32((rng_stream){.seed = (uint64_t)seed, .purpose = RNG_TEST}, i) >> 24);
+}
+
+static void train(device *d, backbone *b, adapter *a, precision prec, outcome *out)
+{
+    const optimizer_settings set = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip_norm = 1};
+    model_request request = {.dev = d,
+                             .b = b,
+                             .a = a,
+                             .prec = prec,
+                             .pixel_type = DTYPE_U8,
+                             .training = true,
+                             .drop_path = 0.3,
+                             .backbone_dropout = 0.1};
+    program_request plan = {.dev = d, .max_batch = BATCH, .backward = true, .wanted_count = 1};
+    const int32_t labels[BATCH] = {0, 1, 2, 1};
+    optimizer update;
+    model m;
+    program *p;
+    inlay_error err;
+
+    ASSERT_OK(model_build(&m, &request, &err));
+    plan.wanted = &m.loss;
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    ASSERT_OK(optimizer_open(&update, &set, &(schedule){.lr = 1e-2}, a, d, &err));
+    for (int step = 0; step < 3; step++) {
+        fill(program_stage(p, m.pixels), step, BATCH * 32 * 32 * 3);
+        memcpy(program_stage(p, m.labels), labels, sizeof labels);
+        program_step(p, BATCH, &(step_info){.seed = 5, .step = (uint32_t)step, .epochs = 3});
+        program_read(p, m.loss, BATCH, &out->loss[step]);
+        optimizer_step(&update, 1e-2);
+    }
+    optimizer_close(&update);
+    program_free(p);
+    model_free(&m);
+}
+
+static void predict(device *d, backbone *b, const adapter *a, precision prec, outcome *out)
+{
+    model_request request = {.dev = d, .b = b, .a = a, .prec = prec, .pixel_type = DTYPE_U8, .features = true};
+    predictor p;
+    inlay_error err;
+
+    ASSERT_OK(predictor_open(&p, &request, BATCH, &err));
+    fill(predictor_pixels(&p), 9, BATCH * 32 * 32 * 3);
+    predictor_run(&p, BATCH, out->logits);
+    predictor_features(&p, BATCH, out->features);
+    ASSERT_OK(predictor_check(&p, 0, out->logits, "noise", &err));
+    predictor_close(&p);
+}
+
+/* The features of images, kept and brought back into a program. */
+static void cache(device *d, backbone *b, const adapter *a, precision prec, const char *folder)
+{
+    preprocess prep;
+    dataset *data;
+    feature_cache c;
+    image_records records;
+    model m;
+    program *p;
+    model_request request = {.dev = d, .b = b, .a = a, .prec = prec, .pixel_type = DTYPE_U8, .training = true};
+    program_request plan = {.dev = d, .max_batch = BATCH, .backward = true, .wanted_count = 1};
+    inlay_error err;
+
+    ASSERT_OK(preprocess_for(&prep, b, NULL, &err));
+    ASSERT_OK(dataset_open(&data, &(dataset_request){.path = folder, .split = "train"}, &err));
+    ASSERT_OK(image_records_new(&records, data, &err));
+    ASSERT_OK(model_build(&m, &request, &err));
+    cache_request how = {.g = m.g,
+                         .wanted = m.loss,
+                         .pixels = m.pixels,
+                         .dev = d,
+                         .b = b,
+                         .data = data,
+                         .prep = &prep,
+                         .records = &records,
+                         .workers = 1,
+                         .batch = BATCH,
+                         .place = CACHE_IN_MEMORY};
+    ASSERT_OK(feature_cache_fill(&c, &how, &err));
+    plan.wanted = &m.loss;
+    plan.given = c.values;
+    plan.given_count = c.count;
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    for (int i = 0; i < BATCH; i++)
+        feature_cache_load(&c, p, d->k, i, i);
+    memset(program_stage(p, m.labels), 0, BATCH * sizeof(int32_t));
+    program_step(p, BATCH, &(step_info){.epochs = 1});
+    program_free(p);
+    feature_cache_free(&c);
+    model_free(&m);
+    image_records_free(&records);
+    dataset_free(data);
+}
+
+static void run_on(const kernels *k, const char *name, precision prec, const char *folder, outcome *out)
+{
+    device d;
+    backbone *b;
+    adapter *a, *concluded;
+    options *o;
+    char path[300];
+    inlay_error err;
+
+    ASSERT_OK(device_open(&d, k, 2, &err));
+    ASSERT_OK(backbone_open(&b, VIT, 0, &err));
+    ASSERT_OK(backbone_identify(b, &err));
+    ASSERT_OK(adapter_settings(&o, name, &err));
+    ASSERT_OK(adapter_new(&a, name, o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_initialise(a, &d, 3, &err));
+    cache(&d, b, a, prec, folder);
+    train(&d, b, a, prec, out);
+    ASSERT_OK(adapter_conclude(&concluded, a, &d, &err));
+    predict(&d, b, concluded, prec, out);
+    snprintf(path, sizeof path, "%s/saved", folder);
+    ASSERT_OK(file_make_folder(path, &err));
+    ASSERT_OK(adapter_save(concluded, &d, path, NULL, NULL, &err));
+    snprintf(path, sizeof path, "%s/saved/adapter.safetensors", folder);
+    ASSERT_OK(file_sha256(path, out->sum, &err));
+    if (concluded != a)
+        adapter_free(concluded, &d);
+    adapter_free(a, &d);
+    backbone_close(b);
+    device_close(&d);
+}
+
+static void test_same_bits(void **state)
+{
+    static const struct {
+        const char *method;
+        precision prec;
+    } rows[] = {{"adapter_plus", PRECISION_F32}, {"adapter_plus", PRECISION_BF16}, {"lora", PRECISION_INT8},
+                {"mosa", PRECISION_BF16},        {"adaptable", PRECISION_F32},     {"bitfit", PRECISION_BF16},
+                {"vpt", PRECISION_F32}};
+    char *folder = strdup(support_folder());
+    kernels k = guarded();
+
+    (void)state;
+    skip_under_sanitizers("they look at memory whose rights are taken away");
+    support_images(folder, "train", CLASSES, 2, 40);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        outcome here = {0}, there = {0};
+        run_on(plain, rows[i].method, rows[i].prec, folder, &here);
+        run_on(&k, rows[i].method, rows[i].prec, folder, &there);
+        assert_memory_equal(here.loss, there.loss, sizeof here.loss);
+        assert_memory_equal(here.logits, there.logits, sizeof here.logits);
+        assert_memory_equal(here.features, there.features, sizeof here.features);
+        assert_string_equal(here.sum, there.sum);
+        for (int b = 0; b < block_count; b++)
+            assert_null(blocks[b].block); /* all was given back */
+    }
+    support_remove(folder);
+    free(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bits)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
