@@ -119,18 +119,39 @@ static void guarded_square_sums(compute *c, double *sums, const gradient_args *a
     leave();
 }
 
-#define ONE_ARGUMENT(XX)                                                                                              \
-    XX(gemm, gemm_args)                                                                                               \
-    XX(gemm_outer, gemm_outer_args)                                                                                   \
-    XX(bottleneck, bottleneck_args) XX(bottleneck_backward, bottleneck_args) XX(layernorm, layernorm_args)            \
-        XX(layernorm_backward, layernorm_args) XX(attention, attention_args) XX(attention_backward, attention_args)   \
-            XX(map, map_args) XX(map_backward, map_args) XX(affine, affine_args) XX(affine_backward, affine_args)     \
-                XX(add, add_args) XX(dropout, dropout_args) XX(column_sum, column_sum_args)                           \
-                    XX(copy_rows, copy_rows_args) XX(mean_rows, mean_rows_args) XX(cross_entropy, cross_entropy_args) \
-                        XX(consistency, consistency_args) XX(distance, distance_args) XX(rational, rational_args)     \
-                            XX(rational_backward, rational_args) XX(gate, gate_args) XX(gate_backward, gate_args)     \
-                                XX(mix, mix_args) XX(mix_backward, mix_args)
-#define SWEEPS(XX) XX(adamw, adamw_args) XX(sgd, sgd_args) XX(scale_gradients, gradient_args)
+/* clang-format off */
+#define ONE_ARGUMENT(XX) \
+    XX(gemm, gemm_args) \
+    XX(gemm_outer, gemm_outer_args) \
+    XX(bottleneck, bottleneck_args) \
+    XX(bottleneck_backward, bottleneck_args) \
+    XX(layernorm, layernorm_args) \
+    XX(layernorm_backward, layernorm_args) \
+    XX(attention, attention_args) \
+    XX(attention_backward, attention_args) \
+    XX(map, map_args) \
+    XX(map_backward, map_args) \
+    XX(affine, affine_args) \
+    XX(affine_backward, affine_args) \
+    XX(add, add_args) \
+    XX(dropout, dropout_args) \
+    XX(column_sum, column_sum_args) \
+    XX(copy_rows, copy_rows_args) \
+    XX(mean_rows, mean_rows_args) \
+    XX(cross_entropy, cross_entropy_args) \
+    XX(consistency, consistency_args) \
+    XX(distance, distance_args) \
+    XX(rational, rational_args) \
+    XX(rational_backward, rational_args) \
+    XX(gate, gate_args) \
+    XX(gate_backward, gate_args) \
+    XX(mix, mix_args) \
+    XX(mix_backward, mix_args)
+#define SWEEPS(XX) \
+    XX(adamw, adamw_args) \
+    XX(sgd, sgd_args) \
+    XX(scale_gradients, gradient_args)
+/* clang-format on */
 
 #define XX(name, type)                                       \
     static void guarded_##name(compute *c, const type *args) \
