@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes every target for a while, or those that are named, as many at a time as there are processors. Usage: run-fuzz.sh <build folder> <seconds> [target...]
-# Corpora grow in <build folder>/corpus/<target>; an input that brings a target down stays in <build folder>/found/<target>-* (add it to fuzz/seeds/<target>/,
+# FUZZ_SEED: the draw of inputs (0: another one each time). Corpora grow in <build folder>/corpus/<target>; an input that brings a target down stays in <build folder>/found/<target>-* (add it to fuzz/seeds/<target>/,
 # where the tests run it). Prints a line a target: runs, runs a second, edges, size of the corpus, finds; the last line is "N passed, N failed", a target
 # counting as one.
 set -u
@@ -43,7 +43,7 @@ fuzz() {
     case $target in image_*) more="-max_len=32768" ;; *) more="-max_len=4096 -dict=fuzz/json.dict" ;; esac
     log=$build/found/$target.log
     # shellcheck disable=SC2086 # a list of words
-    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 "$build/fuzz_$target" -max_total_time="$seconds" $more -timeout=20 -rss_limit_mb=4096 \
+    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 "$build/fuzz_$target" -seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" $more -timeout=20 -rss_limit_mb=4096 \
         -print_final_stats=1 -artifact_prefix="$build/found/$target-" "$build/corpus/$target" "$begin" >"$log" 2>&1
     status=$?
     number() { sed -n "s/^stat::$1: *//p" "$log"; }
