@@ -131,7 +131,7 @@ check_files() { # kind folder
 # dynamic loader of glibc dies by SIGSEGV.
 loader_dies() {
     [ "$call" = mmap ] && [ "$at" -eq 1 ] || return 1
-    strace -qq -o /dev/null -e trace=mmap -e inject=mmap:error=EIO:when=1 true 2>/dev/null
+    (strace -qq -o /dev/null -e trace=mmap -e inject=mmap:error=EIO:when=1 true; exit $?) 2>/dev/null
     [ $? -eq 139 ]
 }
 
