@@ -84,11 +84,14 @@ value graph_param(graph *g, param *asked)
 {
     param *p = g->override ? g->override(g->override_context, asked) : asked;
     int64_t rows = p->ndim >= 2 ? p->dims[0] : 1;
-    uint32_t pass = p->choice ? g->pass : 0;
+    uint32_t pass = p->choice ? g->pass : 0, hash = hash_mix(hash_mix(0, (uint64_t)(uintptr_t)p), pass);
 
-    for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].kind == VALUE_PARAM && g->values[v].p == p && g->values[v].pass == pass)
-            return v;
+    for (int e = hash_index_next(&g->known_params, hash, -1); e >= 0; e = hash_index_next(&g->known_params, hash, e)) {
+        const value_info *known = &g->values[g->known_params.entries[e].id];
+        if (known->p == p && known->pass == pass)
+            return g->known_params.entries[e].id;
+    }
+    hash_index_add(&g->known_params, g->memory, hash, g->value_count);
     return new_value(g, (value_info){.name = p->name,
                                      .kind = VALUE_PARAM,
                                      .rows = rows,
@@ -117,12 +120,23 @@ static bool equal_attributes(const op_attributes *a, const op_attributes *b)
            a->height == b->height && a->image_width == b->image_width && a->patch == b->patch;
 }
 
-static value find_op(const graph *g, const op_node *op)
+static uint32_t hash_of(const op_node *op)
 {
-    for (int i = 0; i < g->op_count; i++)
-        if (g->ops[i].kind == op->kind && memcmp(g->ops[i].in, op->in, sizeof op->in) == 0 &&
-            equal_attributes(&g->ops[i].a, &op->a))
-            return g->ops[i].out;
+    uint32_t hash = hash_mix(0, (uint64_t)op->kind);
+
+    for (int j = 0; j < OP_INPUTS; j++)
+        hash = hash_mix(hash, (uint64_t)op->in[j]);
+    return hash_mix(hash_mix(hash, (uint64_t)op->a.first), op->a.stream);
+}
+
+static value find_op(const graph *g, const op_node *op, uint32_t hash)
+{
+    for (int e = hash_index_next(&g->known_ops, hash, -1); e >= 0; e = hash_index_next(&g->known_ops, hash, e)) {
+        const op_node *known = &g->ops[g->known_ops.entries[e].id];
+        if (known->kind == op->kind && memcmp(known->in, op->in, sizeof op->in) == 0 &&
+            equal_attributes(&known->a, &op->a))
+            return known->out;
+    }
     return NO_VALUE;
 }
 
@@ -130,10 +144,12 @@ static value find_op(const graph *g, const op_node *op)
 static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
 {
     op_node op = {.kind = kind, .in = {a, b, c}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
+    uint32_t hash;
 
     for (int i = 3; i < OP_INPUTS; i++)
         op.in[i] = NO_VALUE;
-    op.out = find_op(g, &op);
+    hash = hash_of(&op);
+    op.out = find_op(g, &op, hash);
     if (op.out != NO_VALUE)
         return op.out;
     op.out = new_value(g, (value_info){.name = op_table[kind]->name,
@@ -143,6 +159,7 @@ static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows,
                                        .cols = cols,
                                        .type = g->real,
                                        .producer = g->op_count});
+    hash_index_add(&g->known_ops, g->memory, hash, g->op_count);
     ARRAY_PUSH(g->ops, g->op_count, g->op_capacity, op);
     return op.out;
 }

@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 
+#include "base/hash_index.h"
 #include "graph/param.h"
 
 typedef int value; /* index of a value in its graph */
@@ -73,7 +74,8 @@ typedef struct graph {
     int value_count, value_capacity;
     op_node *ops;
     int op_count, op_capacity;
-    uint32_t streams; /* random streams handed out */
+    hash_index known_params, known_ops; /* values by their parameter, operations by what they compute */
+    uint32_t streams;                   /* random streams handed out */
     graph_mark_entry *marks;
     int mark_count, mark_capacity;
     int *branches; /* each: the operation at which a branch of dropped samples ends */
