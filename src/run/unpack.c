@@ -84,12 +84,12 @@ static inlay_status unpack(unpacking *u, inlay_error *err)
         unsigned char label;
         if (watch_stop(u->watch))
             FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted: %d images are written", u->written);
-        watch_progress(u->watch, i, 0, NULL);
         TRY(idx_read(&u->labels, i, &label, 1, err));
         TRY(idx_read(&u->images, i, u->pixels, area, err));
         u->seen[label]++;
         if (u->names[label][0] && u->seen[label] > skip && (limit == 0 || u->seen[label] <= skip + limit))
             TRY(write_image(u, i, label, err));
+        watch_progress(u->watch, i + 1.0, 0, NULL);
     }
     TRY(idx_finish(&u->images, err));
     TRY(idx_finish(&u->labels, err));

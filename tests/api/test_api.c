@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <math.h>
+#include <pthread.h>
 
 #include "base/json.h"
 #include "formats/image.h"
@@ -32,7 +33,16 @@ static inlay_session *open_session(inlay_backbone *b, int batch)
     return s;
 }
 
-/* Trains a small adapter in `folder`/<name> on images that it makes there. */
+static void make_images(const char *folder)
+{
+    char data[300];
+
+    snprintf(data, sizeof data, "%s/data", folder);
+    support_images(data, "train", 3, 4, 40);
+    support_images(data, "val", 3, 2, 40);
+}
+
+/* Trains a small adapter in `folder`/<name> on the images there. */
 static void train(const char *folder, const char *method, const char *name, const inlay_observer *watch, char **record,
                   inlay_status wanted)
 {
@@ -44,8 +54,6 @@ static void train(const char *folder, const char *method, const char *name, cons
 
     snprintf(data, sizeof data, "%s/data", folder);
     snprintf(output, sizeof output, "%s/%s", folder, name);
-    support_images(data, "train", 3, 4, 40);
-    support_images(data, "val", 3, 2, 40);
     ASSERT_OK(inlay_options_new(&o, "train", method, &err));
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         ASSERT_OK(inlay_options_set(o, settings[i][0], settings[i][1], &err));
@@ -191,6 +199,7 @@ static void test_train_and_load(void **state)
     inlay_error err;
 
     (void)state;
+    make_images(folder);
     train(folder, "adapter_plus", "whole", &watch, &record, INLAY_OK);
     root = json_loads(record, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(root, "steps")), 6);
@@ -238,6 +247,45 @@ static void test_train_and_load(void **state)
     }
     inlay_session_close(s);
     inlay_backbone_release(b);
+    support_remove(folder);
+    free(folder);
+}
+
+typedef struct runner {
+    const char *folder, *method, *name;
+    seen what;
+} runner;
+
+static void *run_one(void *context)
+{
+    runner *r = context;
+    inlay_observer watch = observe(&r->what);
+
+    train(r->folder, r->method, r->name, &watch, NULL, INLAY_OK);
+    return NULL;
+}
+
+/* Runs side by side in one process end with the bits that they have alone. */
+static void test_runs_beside(void **state)
+{
+    char *folder = strdup(support_folder()), command[300];
+    runner runs[] = {{folder, "adapter_plus", "a", {0}}, {folder, "bitfit", "b", {0}}, {folder, "adamix", "c", {0}}};
+    pthread_t threads[3];
+
+    (void)state;
+    make_images(folder);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_one, &runs[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        char alone[8];
+        pthread_join(threads[i], NULL);
+        assert_int_equal(runs[i].what.epochs, 2);
+        snprintf(alone, sizeof alone, "%s0", runs[i].name);
+        train(folder, runs[i].method, alone, NULL, NULL, INLAY_OK);
+        snprintf(command, sizeof command, "cd '%s' && cmp %s/adapter.safetensors %s/adapter.safetensors", folder,
+                 runs[i].name, alone);
+        assert_int_equal(system(command), 0);
+    }
     support_remove(folder);
     free(folder);
 }
@@ -368,9 +416,9 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inputs), cmocka_unit_test(test_train_and_load),
-                                       cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_not_finite)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inputs),      cmocka_unit_test(test_train_and_load),
+                                       cmocka_unit_test(test_runs_beside), cmocka_unit_test(test_options),
+                                       cmocka_unit_test(test_refused),     cmocka_unit_test(test_not_finite)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
