@@ -528,14 +528,15 @@ static void test_several_adapters(void **state)
 /* An adapter with weights of the backbone of its own answers beside another with the bits that it has alone. */
 static void expect_same_beside(const char *name)
 {
-    json_t *alone, *both;
+    json_t *first, *second;
+    const json_t *alone, *both;
 
     expect(inlay("predict --backbone " VIT " --adapter %s data/test --json --logits", name), 0);
-    alone = json_of("out.txt");
+    first = json_of("out.txt");
     expect(inlay("predict --backbone " VIT " --adapter part0 --adapter %s data/test --json --logits", name), 0);
-    both = json_of("out.txt");
-    alone = json_object_get(alone, "results");
-    both = json_object_get(both, "results");
+    second = json_of("out.txt");
+    alone = json_object_get(first, "results");
+    both = json_object_get(second, "results");
     assert_true(json_array_size(alone) > 0);
     for (size_t i = 0; i < json_array_size(alone); i++) {
         const json_t *tasks = json_object_get(json_array_get(both, i), "tasks");
@@ -544,6 +545,8 @@ static void expect_same_beside(const char *name)
         assert_false(json_equal(json_object_get(json_array_get(tasks, 0), "logits"),
                                 json_object_get(json_array_get(tasks, 1), "logits")));
     }
+    json_decref(first);
+    json_decref(second);
 }
 
 static void test_several_refused(void **state)

@@ -343,11 +343,13 @@ static void test_same_bits(void **state)
     } rows[] = {{"adapter_plus", PRECISION_F32}, {"adapter_plus", PRECISION_BF16}, {"lora", PRECISION_INT8},
                 {"mosa", PRECISION_BF16},        {"adaptable", PRECISION_F32},     {"bitfit", PRECISION_BF16},
                 {"vpt", PRECISION_F32}};
-    char *folder = strdup(support_folder());
-    kernels k = guarded();
+    char *folder;
+    kernels k;
 
     (void)state;
     skip_under_sanitizers("they look at memory whose rights are taken away");
+    folder = strdup(support_folder());
+    k = guarded();
     support_images(folder, "train", CLASSES, 2, 40);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         outcome here = {0}, there = {0};
