@@ -68,7 +68,7 @@ static inlay_status add_param(collection *c, int i, inlay_error *err)
 }
 
 /* A tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
-static inlay_status add_neutral(collection *c, const char *name, int64_t size, float value_, inlay_error *err)
+static inlay_status add_neutral(collection *c, const char *name, int64_t size, float filling, inlay_error *err)
 {
     float *values;
     inlay_status status;
@@ -79,7 +79,7 @@ static inlay_status add_neutral(collection *c, const char *name, int64_t size, f
     if (!values)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", name);
     for (int64_t i = 0; i < size; i++)
-        values[i] = value_;
+        values[i] = filling;
     status = add(c, name, 1, &size, values, err);
     free(values);
     return status;

@@ -51,9 +51,9 @@ static bool ends_field(const csv *c, const char *at)
 }
 
 /* From an opening quote on; the text without its quotes becomes field..*out, the result is where it goes on. */
-static inlay_status read_quoted(csv *c, char **in_, char **out_, inlay_error *err)
+static inlay_status read_quoted(csv *c, char **input, char **output, inlay_error *err)
 {
-    char *in = *in_ + 1, *out = in;
+    char *in = *input + 1, *out = in;
 
     for (;; in++) {
         if (in == c->end)
@@ -72,8 +72,8 @@ static inlay_status read_quoted(csv *c, char **in_, char **out_, inlay_error *er
              c->separator == ','   ? "a comma"
              : c->separator == ';' ? "a semicolon"
                                    : "a tab");
-    *in_ = in;
-    *out_ = out;
+    *input = in;
+    *output = out;
     return INLAY_OK;
 }
 

@@ -101,21 +101,21 @@ inlay_status events_open(events **out, const char *folder, inlay_error *err)
     events *e = calloc(1, sizeof *e);
     char host[256] = "localhost";
     message m = {.size = 0};
-    double time_ = now();
+    double seconds = now();
     inlay_status status;
 
     *out = NULL;
     if (!e)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory");
     gethostname(host, sizeof host - 1);
-    snprintf(e->path, sizeof e->path, "%s/" EVENTS_PREFIX "%lld.%s.%ld.0", folder, (long long)time_, host,
+    snprintf(e->path, sizeof e->path, "%s/" EVENTS_PREFIX "%lld.%s.%ld.0", folder, (long long)seconds, host,
              (long)getpid());
     status = file_open_own(&e->stream, e->path, false, err);
     if (status != INLAY_OK) {
         free(e);
         return status;
     }
-    begin_event(&m, time_);
+    begin_event(&m, seconds);
     put_bytes(&m, 3, "brain.Event:2", 13);
     status = write_record(e, &m, err);
     if (status != INLAY_OK) {

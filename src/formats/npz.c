@@ -117,7 +117,7 @@ static inlay_status parse_npy(tensor_list *list, const char *name, bytes b, cons
 
 /* ---- zip ---- */
 
-static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t size, const char *name, const char *path,
+static inlay_status inflate_member(tensor_list *list, bytes zipped, uint64_t size, const char *name, const char *path,
                                    bytes *out, inlay_error *err)
 {
     z_stream z = {0};
@@ -125,7 +125,7 @@ static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t si
     uint64_t fed = 0, made = 0;
     int result = Z_OK;
 
-    if (size > MEMBER_LIMIT || size / 1032 > packed_.size + 16) /* deflate cannot do better */
+    if (size > MEMBER_LIMIT || size / 1032 > zipped.size + 16) /* deflate cannot do better */
         FAIL(err, INLAY_ERR_FORMAT, "%s: member '%s' cannot unpack to %llu bytes", path, name,
              (unsigned long long)size);
     TRY(memory_alloc(&block, (size_t)size, name, err));
@@ -133,16 +133,16 @@ static inlay_status inflate_member(tensor_list *list, bytes packed_, uint64_t si
     if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory unpacking '%s'", path);
     while (result == Z_OK) {
-        z.next_in = (unsigned char *)(uintptr_t)packed_.data + fed;
-        z.avail_in = packed_.size - fed > 1u << 30 ? 1u << 30 : (unsigned)(packed_.size - fed);
+        z.next_in = (unsigned char *)(uintptr_t)zipped.data + fed;
+        z.avail_in = zipped.size - fed > 1u << 30 ? 1u << 30 : (unsigned)(zipped.size - fed);
         z.next_out = (unsigned char *)block + made;
         z.avail_out = size - made > 1u << 30 ? 1u << 30 : (unsigned)(size - made);
         result = inflate(&z, Z_NO_FLUSH);
-        fed = (uint64_t)(z.next_in - packed_.data);
+        fed = (uint64_t)(z.next_in - zipped.data);
         made = (uint64_t)(z.next_out - (unsigned char *)block);
-        if (result == Z_OK && (fed == packed_.size || made == size) && z.avail_in == 0 && z.avail_out == 0)
+        if (result == Z_OK && (fed == zipped.size || made == size) && z.avail_in == 0 && z.avail_out == 0)
             break;
-        if (result == Z_OK && fed == packed_.size)
+        if (result == Z_OK && fed == zipped.size)
             break;
     }
     inflateEnd(&z);

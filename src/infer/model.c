@@ -53,7 +53,7 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
 
 static value training_loss(model *m, const model_request *q)
 {
-    const method *method_ = q->a ? q->a->method : NULL;
+    const method *by = q->a ? q->a->method : NULL;
     pass_result *results;
 
     m->passes = q->training && q->a ? q->a->passes : 1;
@@ -68,8 +68,8 @@ static value training_loss(model *m, const model_request *q)
     m->features = results[0].features;
     m->logits = results[0].logits;
     m->blocks = results[0].blocks;
-    if (q->training && method_ && method_->loss)
-        return method_->loss(q->a, m->g, results, m->labels, q->label_smoothing);
+    if (q->training && by && by->loss)
+        return by->loss(q->a, m->g, results, m->labels, q->label_smoothing);
     return graph_cross_entropy(m->g, m->logits, m->labels, q->label_smoothing);
 }
 

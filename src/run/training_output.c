@@ -42,9 +42,9 @@ void training_clear_output(const char *folder)
 static inlay_status check_folder(const char *folder, const options *o, bool *done, inlay_error *err)
 {
     arena *memory = arena_new();
-    const char *adapter_ = path_join(memory, folder, "adapter.json"),
+    const char *description = path_join(memory, folder, "adapter.json"),
                *checkpoint = path_join(memory, folder, "checkpoint.safetensors");
-    bool complete = file_exists(adapter_), begun = file_exists(checkpoint);
+    bool complete = file_exists(description), begun = file_exists(checkpoint);
     bool resume = options_flag(o, "resume"), overwrite = options_flag(o, "overwrite");
     inlay_status status = INLAY_OK;
 

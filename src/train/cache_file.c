@@ -193,16 +193,16 @@ static int by_image(const void *a, const void *b)
  * with the same bytes share one. */
 static void assign(cache_file *f, entry *records, entry *wanted, int count, int64_t *record)
 {
-    int64_t whole = f->records, free_ = 0, at;
+    int64_t whole = f->records, unused = 0, at;
     char nobody[ID_BYTES] = {0};
 
     for (int64_t i = 0; i < whole; i++)
         records[i] = (entry){(const char *)record_at(f, i), i};
     qsort(records, (size_t)whole, sizeof *records, by_image);
     qsort(wanted, (size_t)count, sizeof *wanted, by_image);
-    while (free_ < whole && memcmp(records[free_].image, nobody, ID_BYTES) == 0)
-        free_++;
-    at = free_;
+    while (unused < whole && memcmp(records[unused].image, nobody, ID_BYTES) == 0)
+        unused++;
+    at = unused;
     for (int i = 0; i < count; i++) {
         int64_t *mine = &record[wanted[i].index];
         int order = -1;
@@ -213,7 +213,7 @@ static void assign(cache_file *f, entry *records, entry *wanted, int count, int6
         else if (wanted[i].image[0] && at < whole && order == 0)
             *mine = records[at].index;
         else
-            *mine = free_ > 0 ? records[--free_].index : f->records++;
+            *mine = unused > 0 ? records[--unused].index : f->records++;
     }
 }
 
@@ -229,10 +229,10 @@ typedef struct check_job {
 static void check_rows(void *argument, int thread, int threads)
 {
     const check_job *job = argument;
-    int64_t begin_, end;
+    int64_t first, end;
 
-    pool_share(job->count, thread, threads, &begin_, &end);
-    for (int64_t i = begin_; i < end; i++) {
+    pool_share(job->count, thread, threads, &first, &end);
+    for (int64_t i = first; i < end; i++) {
         record_head head;
         job->there[i] = false;
         if (!job->images[i][0] || job->record[i] >= job->whole)

@@ -23,7 +23,7 @@ static bool asked_to_stop(const trainer *t)
 static inlay_status open_evaluator(trainer *t, adapter **merged, inlay_error *err)
 {
     const train_request *q = t->q;
-    model_request model_ = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
+    model_request request = {.dev = q->dev, .b = q->b, .prec = q->prec, .pixel_type = preprocess_pixel_type(q->prep)};
     inlay_status status;
 
     status = adapter_conclude(merged, q->a, q->dev, err);
@@ -31,8 +31,8 @@ static inlay_status open_evaluator(trainer *t, adapter **merged, inlay_error *er
         *merged = NULL;
         return status;
     }
-    model_.a = *merged;
-    status = t->has_evaluator ? INLAY_OK : predictor_open(&t->evaluator, &model_, EVALUATION_BATCH, err);
+    request.a = *merged;
+    status = t->has_evaluator ? INLAY_OK : predictor_open(&t->evaluator, &request, EVALUATION_BATCH, err);
     t->has_evaluator = true;
     return status;
 }
