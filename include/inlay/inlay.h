@@ -213,7 +213,7 @@ typedef struct inlay_option_info {
 } inlay_option_info;
 
 /* The options of a job, with their defaults; a job that takes a method also gets that method's or preset's. `method`
- * NULL: adapter_plus. Released with inlay_options_free. */
+ * NULL: adapter_plus. The method is chosen here, not by the option of that name. Released with inlay_options_free. */
 INLAY_API inlay_status inlay_options_new(inlay_options **out, const char *job, const char *method, inlay_error *err);
 INLAY_API void inlay_options_free(inlay_options *o); /* NULL is accepted */
 /* Sets an option from text, checked as on the command line ("true" and "false" for a flag). A repeatable one gets one

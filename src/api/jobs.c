@@ -84,7 +84,11 @@ void inlay_options_free(inlay_options *o)
 
 inlay_status inlay_options_set(inlay_options *o, const char *name, const char *text, inlay_error *err)
 {
-    return options_set(o, name, text, ((const job *)options_owner(o))->name, err);
+    const job *j = options_owner(o);
+
+    if (j->takes_method && strcmp(name, "method") == 0)
+        FAIL(err, INLAY_ERR_USAGE, "%s: the method is chosen when the options are made", j->name);
+    return options_set(o, name, text, j->name, err);
 }
 
 inlay_status inlay_options_add_word(inlay_options *o, const char *word, inlay_error *err)

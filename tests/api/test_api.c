@@ -323,6 +323,7 @@ static void test_options(void **state)
     assert_string_equal(inlay_options_get(o, "rank"), "4");
     assert_int_equal(inlay_options_set(o, "rank", "many", &err), INLAY_ERR_USAGE);
     assert_int_equal(inlay_options_set(o, "epochs", "0", &err), INLAY_ERR_USAGE);
+    assert_int_equal(inlay_options_set(o, "method", "ssf", &err), INLAY_ERR_USAGE);
     assert_null(inlay_options_get(o, "no_such_option"));
     assert_int_equal(inlay_options_add_word(o, "word", &err), INLAY_ERR_USAGE);
     inlay_options_free(o);
