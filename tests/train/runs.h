@@ -2,6 +2,8 @@
 #ifndef TESTS_TRAIN_RUNS_H
 #define TESTS_TRAIN_RUNS_H
 
+#include <signal.h>
+
 #include "settings.h"
 
 #include "train/train.h"
@@ -29,6 +31,7 @@ typedef struct setup {
 } setup;
 
 static int steps_left;
+static int steps_to_kill;        /* steps after which the process kills itself; 0: never */
 static void (*when_asked)(void); /* called whenever the run asks whether to stop; NULL: nothing */
 static void (*when_noted)(void); /* called at every note of the run; NULL: nothing */
 static char last_note[512];
@@ -53,6 +56,8 @@ static inline void count_step(void *context, int epoch, int64_t step, int64_t st
     (void)loss;
     if (steps_left > 0)
         steps_left--;
+    if (steps_to_kill > 0 && --steps_to_kill == 0)
+        raise(SIGKILL);
 }
 
 static inline bool ask_stop(void *context)

@@ -60,28 +60,31 @@ static void test_resume(void **state)
     }
 }
 
-/* Killed at once, without a chance to write anything. */
+/* Killed behind a step, without a chance to write anything: in the first epoch and in later ones, in the middle and at
+ * the end. */
 static void test_killed(void **state)
 {
+    static const int steps[] = {1, 2, 4, 5, 7, 9};
+
     (void)state;
     run_to_end("unharmed", plain);
-    for (int trial = 0; trial < 4; trial++) {
+    for (size_t trial = 0; trial < sizeof steps / sizeof *steps; trial++) {
         char name[64], data[300], output[300];
         setup s = plain;
         pid_t child;
         int outcome;
-        snprintf(name, sizeof name, "killed%d", trial);
+        snprintf(name, sizeof name, "killed%zu", trial);
         path_of(data, "data");
         path_of(output, name);
         child = fork();
         if (child == 0) {
             train_result result;
             inlay_error err;
+            steps_to_kill = steps[trial];
             _exit(train_once(data, output, s, &result, &err) == INLAY_OK ? 0 : 1);
         }
-        nanosleep(&(struct timespec){0, 20000000L * (trial + 1)}, NULL);
-        kill(child, SIGKILL);
-        waitpid(child, &outcome, 0);
+        assert_int_equal(waitpid(child, &outcome, 0), child);
+        assert_true(WIFSIGNALED(outcome) && WTERMSIG(outcome) == SIGKILL);
         s.resume = true;
         run_to_end(name, s);
         same_bytes("unharmed", name, "adapter.safetensors");
