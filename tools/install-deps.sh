@@ -5,7 +5,7 @@ set -eu
 
 # package, or package=command where any provider of the command will do
 build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev libavif-dev libjxl-dev zlib1g-dev libssl-dev'
-test='libcmocka-dev libsimde-dev'
+test='libcmocka-dev libsimde-dev g++=c++'
 demo='dataset-fashion-mnist'
 torture='strace mount=mount'
 fuzz='clang libclang-rt-dev'
