@@ -35,12 +35,38 @@ static size_t planned(backbone *b, device *d, precision prec, int64_t batch)
     return bytes;
 }
 
-static json_t *sites_of(void)
+static value note_site(void *context, graph *g, site at, value v, int64_t offset, int64_t width)
 {
-    json_t *sites = json_array();
+    (void)g;
+    (void)offset;
+    (void)width;
+    ((bool *)context)[at.kind] = true;
+    return v;
+}
 
+static bool everywhere(void *context, site at)
+{
+    (void)context;
+    (void)at;
+    return true;
+}
+
+/* Those that this backbone announces while its graph is built. */
+static json_t *sites_of(backbone *b, const device *d)
+{
+    const backbone_shape *s = &b->shape;
+    json_t *sites = json_array();
+    bool reached[SITE_COUNT] = {false};
+    const site_hooks hooks = {reached, note_site, everywhere};
+    graph *g = graph_new(d->k, d->k->real);
+    build_request request = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, s->height * s->image_width * s->channels),
+                             .hooks = &hooks};
+
+    b->desc->build(b, g, &request);
     for (int k = 0; k < SITE_COUNT; k++)
-        json_array_append_new(sites, json_string(site_name((site_kind)k)));
+        if (reached[k])
+            json_array_append_new(sites, json_string(site_name((site_kind)k)));
+    graph_free(g);
     return sites;
 }
 
@@ -119,7 +145,7 @@ static inlay_status describe_backbone(json_t **out, const char *path, const opti
             json_integer((json_int_t)planned(b, &d, precision_choose(options_string(o, "precision"), &d), 32)));
         describe_reading(*out, b);
         if (options_flag(o, "sites"))
-            json_object_set_new(*out, "sites", sites_of());
+            json_object_set_new(*out, "sites", sites_of(b, &d));
         if (options_flag(o, "tensors"))
             json_object_set_new(*out, "tensors", tensors_of(b->file));
         device_close(&d);
