@@ -33,11 +33,6 @@ typedef struct plan {
     int precision_count, thread_count;
 } plan;
 
-static bool on_stop(void *context)
-{
-    return watch_stop(*(const inlay_observer *const *)context);
-}
-
 /* Adds what is not there yet: on a machine with one processor "1,0" is one item. */
 static void add_precision(plan *p, precision prec, const char *name)
 {
@@ -115,7 +110,7 @@ static inlay_status measure_one(measured *out, backbone *b, const options *o, pr
                                .batch = options_int(o, "batch_size"),
                                .runs = (int)options_int(o, "runs"),
                                .profile = options_flag(o, "profile"),
-                               .stop = on_stop,
+                               .stop = watch_on_stop,
                                .context = &w};
     budget room;
     inlay_status status;

@@ -1,11 +1,10 @@
 #include "run/common.h"
 
-#include "backbones/labels.h"
-
-#include <stdlib.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "backbones/labels.h"
 #include "base/monitor.h"
 #include "base/text.h"
 
@@ -121,18 +120,31 @@ inlay_status open_session(session *s, budget *room, const options *o, const inla
                                .precision = options_string(o, "precision")};
     inlay_status status = require(o, "backbone", err);
 
+    if (room)
+        open_budget(room, o);
     read_skip(&request, o);
     for (int i = 0; i < count; i++)
         folders[i] = options_at(o, "adapter", i);
     if (status == INLAY_OK)
         status = session_open(s, &request, err);
     arena_free(memory);
-    TRY(status);
+    if (status != INLAY_OK) {
+        if (room)
+            budget_close(room);
+        return status;
+    }
     watch_notes(w, &s->b->notes, false, NULL);
     status = apply_preprocess_options(&s->prep, o, err);
     if (status != INLAY_OK)
-        session_close(s);
+        close_session(s, room);
     return status;
+}
+
+void close_session(session *s, budget *room)
+{
+    session_close(s);
+    if (room)
+        budget_close(room);
 }
 
 inlay_status hold_folder(file_lock *lock, const char *folder, const inlay_observer *w, inlay_error *err)

@@ -51,8 +51,10 @@
         OPT_FLAG("scale_16bit",                                                                                     \
                  "scale grey of more than 8 bits to 8 (of 16: value / 257, rounded) instead of cutting it at 255")
 
-/* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say. */
+/* Opens what --backbone, --adapter and the options of preprocessing, precision and threads say, in the memory that
+ * open_budget gives `room`; `room` NULL: of any size. close_session ends both. */
 inlay_status open_session(session *s, budget *room, const options *o, const inlay_observer *w, inlay_error *err);
+void close_session(session *s, budget *room);
 
 /* --labels FILE; says once that there are no names where there are none. */
 inlay_status apply_labels(session *s, const options *o, const inlay_observer *w, inlay_error *err);

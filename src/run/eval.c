@@ -34,18 +34,6 @@ static const option_spec option_table[] = {
 
 static const option_need needs[] = {{"force_backbone", "adapter", NULL}, {0}};
 
-/* What the functions of an evaluation are given. */
-static void on_progress(void *context, int done, int total)
-{
-    (void)total;
-    watch_progress(*(const inlay_observer *const *)context, done, 0, NULL);
-}
-
-static bool on_stop(void *context)
-{
-    return watch_stop(*(const inlay_observer *const *)context);
-}
-
 static const char *label_of(const session *s, const dataset *d, int64_t c, char room[TEXT_SHORT])
 {
     const char *label = session_label(s, c);
@@ -190,8 +178,8 @@ static inlay_status evaluate_session(session *s, const dataset *d, const options
                                 .data = d,
                                 .prep = &s->prep,
                                 .workers = choose_workers(o),
-                                .progress = on_progress,
-                                .stop = on_stop,
+                                .progress = watch_on_progress,
+                                .stop = watch_on_stop,
                                 .context = &w};
     inlay_status status;
 
@@ -225,12 +213,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
     inlay_status status, noted;
 
     TRY(require(o, "data", err));
-    open_budget(&room, o);
-    status = open_session(&s, &room, o, w, err);
-    if (status != INLAY_OK) {
-        budget_close(&room);
-        return status;
-    }
+    TRY(open_session(&s, &room, o, w, err));
     if (!split && dataset_has_split(path, "test"))
         split = "test";
     status = apply_labels(&s, o, w, err);
@@ -242,8 +225,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
     if (status == INLAY_OK)
         status = evaluate_session(&s, d, o, w, record, err);
     dataset_free(d);
-    session_close(&s);
-    budget_close(&room);
+    close_session(&s, &room);
     return status;
 }
 

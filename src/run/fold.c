@@ -176,7 +176,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
         watch_note(w, "a checkpoint does not say how images are read; with this one give%s%s",
                    s.prep.scale_16bit ? " --scale-16bit" : "", s.prep.apply_orientation ? " --exif-orientation" : "");
     file_lock_release(&lock);
-    session_close(&s);
+    close_session(&s, NULL);
     return status;
 }
 

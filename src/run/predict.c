@@ -341,12 +341,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
 
     if (options_positionals(o) == 0)
         FAIL(err, INLAY_ERR_USAGE, "no image is given");
-    open_budget(&room, o);
-    status = open_session(&s, &room, o, w, err);
-    if (status != INLAY_OK) {
-        budget_close(&room);
-        return status;
-    }
+    TRY(open_session(&s, &room, o, w, err));
     status = apply_labels(&s, o, w, err);
     if (status == INLAY_OK)
         status = collect(&in, o, w, err);
@@ -358,8 +353,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
         status = predict(&s, &in, &h, o, w, record, err);
     heatmap_free(&h);
     forget(&in);
-    session_close(&s);
-    budget_close(&room);
+    close_session(&s, &room);
     return status;
 }
 

@@ -22,12 +22,6 @@ static const option_spec option_table[] = {
     {0},
 };
 
-static void on_progress(void *context, int done, int total)
-{
-    (void)total;
-    watch_progress(*(const inlay_observer *const *)context, done, 0, NULL);
-}
-
 static bool contains(const int *list, int count, int item)
 {
     for (int i = 0; i < count; i++)
@@ -120,7 +114,7 @@ static inlay_status prune(session *s, const options *o, const inlay_observer *w,
     prune_request request = {.s = s,
                              .batch = options_int(o, "batch_size"),
                              .workers = choose_workers(o),
-                             .progress = on_progress,
+                             .progress = watch_on_progress,
                              .context = &w};
     prune_usage usage;
     dataset *d;

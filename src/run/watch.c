@@ -69,6 +69,17 @@ bool watch_stop(const inlay_observer *w)
     return w && w->stop && w->stop(w->context);
 }
 
+void watch_on_progress(void *context, int done, int total)
+{
+    (void)total;
+    watch_progress(*(const inlay_observer *const *)context, done, 0, NULL);
+}
+
+bool watch_on_stop(void *context)
+{
+    return watch_stop(*(const inlay_observer *const *)context);
+}
+
 inlay_status watch_notes(const inlay_observer *w, const notes *n, bool strict, inlay_error *err)
 {
     if (strict)

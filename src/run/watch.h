@@ -16,6 +16,9 @@ void watch_left_out(const inlay_observer *w, const char *text);
 /* Tells and releases `record`; NULL is an error. */
 inlay_status watch_event(const inlay_observer *w, const char *kind, json_t *record, inlay_error *err);
 bool watch_stop(const inlay_observer *w);
+/* watch_progress and watch_stop for work that calls functions with a context: const inlay_observer *const *. */
+void watch_on_progress(void *context, int done, int total);
+bool watch_on_stop(void *context);
 
 /* Tells all of the list; `strict`: the first fault among them is an error. */
 inlay_status watch_notes(const inlay_observer *w, const notes *n, bool strict, inlay_error *err);
