@@ -89,6 +89,17 @@ json_t *json_build(const char *what, inlay_error *err, const char *format, ...)
     return made;
 }
 
+json_t *json_joined(json_t *object, json_t *more)
+{
+    if (object && more) {
+        json_object_update_new(object, more);
+        return object;
+    }
+    json_decref(object);
+    json_decref(more);
+    return NULL;
+}
+
 json_t *json_text(const char *bytes)
 {
     static const char replacement[] = "\xef\xbf\xbd";

@@ -12,6 +12,8 @@
 /* json_pack that says why it made nothing: a number that is not finite, a text that is not UTF-8. `what` names the
  * record in the message. NULL: failed. */
 json_t *json_build(const char *what, inlay_error *err, const char *format, ...);
+/* `object` with the keys of `more`, both taken over; NULL where either could not be made. */
+json_t *json_joined(json_t *object, json_t *more);
 
 /* A text from outside (a path, a label): every byte that is not UTF-8 becomes U+FFFD. */
 json_t *json_text(const char *bytes);

@@ -93,39 +93,42 @@ static bool wants_table(const session *s, const options *o)
     return session_classes(s) <= 30 || options_flag(o, "per_class");
 }
 
-static json_t *report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
-                      inlay_error *err)
+static json_t *figures(const evaluation *e, inlay_error *err)
 {
-    json_t *root =
-        json_build("the result", err, "{s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:s, s:s, s:o}", "count", e->count, "top1",
-                   e->top1, "top5", e->top5, "loss", e->loss, "classes", (int)e->classes, "unreadable", e->bad_count,
-                   "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
-                   "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
-
-    if (root && wants_table(s, o))
-        json_object_set_new(root, "by_class", by_class(s, d, e));
-    return root;
+    return json_joined(accuracy_object("the result", e->count, e->top1, e->top5, e->loss, err),
+                       json_build("the result", err, "{s:i}", "classes", (int)e->classes));
 }
 
 /* One row an adapter. */
-static json_t *report_tasks(const session *s, const evaluation *e, const options *o, double seconds, inlay_error *err)
+static json_t *task_figures(const session *s, const evaluation *e, const options *o, inlay_error *err)
 {
-    json_t *tasks = json_array(), *root;
+    json_t *tasks = json_array();
 
     for (int i = 0; i < session_tasks(s); i++) {
-        json_t *row = json_build("the result", err, "{s:o, s:i, s:f, s:f, s:f, s:i}", "adapter",
-                                 json_text(options_at(o, "adapter", i)), "count", e[i].count, "top1", e[i].top1, "top5",
-                                 e[i].top5, "loss", e[i].loss, "classes", (int)e[i].classes);
+        json_t *row =
+            json_joined(json_build("the result", err, "{s:o}", "adapter", json_text(options_at(o, "adapter", i))),
+                        figures(&e[i], err));
         if (!row) {
             json_decref(tasks);
             return NULL;
         }
         json_array_append_new(tasks, row);
     }
-    root = json_build("the result", err, "{s:O, s:i, s:f, s:s, s:s, s:o}", "tasks", tasks, "unreadable", e->bad_count,
-                      "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision", precision_name(s->prec),
-                      "kernels", s->dev.k->name, "backbone", json_text(s->b->path));
-    json_decref(tasks);
+    return json_build("the result", err, "{s:o}", "tasks", tasks);
+}
+
+static json_t *report(const session *s, const dataset *d, const evaluation *e, const options *o, double seconds,
+                      inlay_error *err)
+{
+    bool several = session_tasks(s) > 1;
+    json_t *root =
+        json_joined(several ? task_figures(s, e, o, err) : figures(e, err),
+                    json_build("the result", err, "{s:i, s:f, s:s, s:s, s:o}", "unreadable", e->bad_count,
+                               "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
+                               precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path)));
+
+    if (root && !several && wants_table(s, o))
+        json_object_set_new(root, "by_class", by_class(s, d, e));
     return root;
 }
 
@@ -161,7 +164,7 @@ static inlay_status conclude(const session *s, const dataset *d, const evaluatio
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))
         FAIL(err, INLAY_ERR_IO, "%d images could not be read", e->bad_count);
-    *record = session_tasks(s) > 1 ? report_tasks(s, e, o, seconds, err) : report(s, d, e, o, seconds, err);
+    *record = report(s, d, e, o, seconds, err);
     if (!*record)
         return INLAY_ERR_FORMAT;
     TRY(watch_event(w, "result", json_incref(*record), err)); /* before the matrix, which may go to the same place */

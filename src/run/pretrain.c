@@ -187,14 +187,11 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
     memory = arena_new();
     status = run_in(output, path_join(memory, output, "initial"), o, w, &result, err);
     if (status == INLAY_OK) {
-        *record = json_build("the answer", err, "{s:o, s:I, s:f}", "output", json_text(output), "steps",
-                             (json_int_t)result.steps, "seconds", result.seconds);
+        *record = training_add_accuracy(json_build("the answer", err, "{s:o, s:I, s:f}", "output", json_text(output),
+                                                   "steps", (json_int_t)result.steps, "seconds", result.seconds),
+                                        "the answer", &result, err);
         status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
     }
-    if (status == INLAY_OK && result.evaluated)
-        json_object_set_new(*record, "eval",
-                            json_pack("{s:i, s:f, s:f, s:f}", "count", result.eval_count, "top1", result.top1, "top5",
-                                      result.top5, "loss", result.eval_loss));
     if (result.memory)
         train_result_free(&result);
     arena_free(memory);

@@ -16,27 +16,15 @@ static const option_spec option_table[] = {
 /* The figures of this run, times included. */
 static json_t *describe(const train_result *r, const options *o, inlay_error *err)
 {
-    json_t *root = json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method",
-                              options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss", r->loss,
-                              "seconds", r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
-                              (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes,
-                              "feature_cache_bytes", (json_int_t)r->cache_bytes, "feature_cache", r->cached);
-    json_t *eval = !r->evaluated ? json_null()
-                                 : json_build("results.json", err, "{s:i, s:f, s:f, s:f}", "count", r->eval_count,
-                                              "top1", r->top1, "top5", r->top5, "loss", r->eval_loss);
-
-    if (!root || !eval) {
-        json_decref(root);
-        json_decref(eval);
-        return NULL;
-    }
-    json_object_set_new(root, "feature_cache_reused_images", json_integer(r->cache_reused));
-    json_object_set_new(root, "adapter_bytes", json_integer((json_int_t)r->adapter_bytes));
-    json_object_set_new(root, "trained_parameters", json_integer((json_int_t)r->parameters));
-    if (r->evaluated)
-        json_object_set(root, "eval", eval);
-    json_decref(eval);
-    return root;
+    return training_add_accuracy(
+        json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b, s:i, s:I, s:I}", "method",
+                   options_string(o, "method"), "steps", (json_int_t)r->steps, "train_loss", r->loss, "seconds",
+                   r->seconds, "images_per_second", r->images_per_second, "peak_memory_bytes",
+                   (json_int_t)monitor_peak_rss(), "activation_bytes", (json_int_t)r->activation_bytes,
+                   "feature_cache_bytes", (json_int_t)r->cache_bytes, "feature_cache", r->cached,
+                   "feature_cache_reused_images", r->cache_reused, "adapter_bytes", (json_int_t)r->adapter_bytes,
+                   "trained_parameters", (json_int_t)r->parameters),
+        "results.json", r, err);
 }
 
 /* results.json stands apart from the adapter, whose bytes depend on the settings alone. */

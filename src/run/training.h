@@ -88,6 +88,8 @@ typedef struct training_request {
 } training_request;
 inlay_status run_training(backbone *b, const char *name, const training_request *how, train_result *result,
                           inlay_error *err);
+/* Adds "eval" to `record`, which is called `what`, where the run evaluated; takes it over, NULL: failed. */
+json_t *training_add_accuracy(json_t *record, const char *what, const train_result *r, inlay_error *err);
 /* What can be found wrong with it before there is a backbone: settings, recipe, data. */
 inlay_status check_training(const char *name, const training_request *how, inlay_error *err);
 /* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training

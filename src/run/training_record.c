@@ -116,3 +116,13 @@ inlay_status training_describe(char **out, const train_request *q, const adapter
     json_decref(root);
     return status;
 }
+
+json_t *training_add_accuracy(json_t *record, const char *what, const train_result *r, inlay_error *err)
+{
+    json_t *accuracy;
+
+    if (!record || !r->evaluated)
+        return record;
+    accuracy = accuracy_object(what, r->eval_count, r->top1, r->top5, r->eval_loss, err);
+    return json_joined(record, accuracy ? json_pack("{s:o}", "eval", accuracy) : NULL);
+}

@@ -1,3 +1,4 @@
+/* What the training loop tells, on its way to the observer of the job. */
 #include "run/training_parts.h"
 
 #include <string.h>
@@ -49,8 +50,8 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
 
     watch_end(watcher(v));
     watch_event(watcher(v), "evaluation",
-                json_pack("{s:s, s:i, s:i, s:f, s:f, s:f}", "split", split, "epoch", epoch, "count", e->count, "top1",
-                          e->top1, "top5", e->top5, "loss", e->loss),
+                json_joined(json_pack("{s:s, s:i}", "split", split, "epoch", epoch),
+                            accuracy_object("an evaluation", e->count, e->top1, e->top5, e->loss, NULL)),
                 NULL);
     if (epoch < v->epochs)
         on_phase(v, "training", (int)v->total, "img");
