@@ -409,47 +409,14 @@ typedef struct kernels {
     size_t scratch_size; /* what compute.scratch must hold for each thread */
 
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);
-    /* w: [n, k] contiguous, of any floating type (f32, bf16, f16, f64) */
-    void (*pack)(compute *c, packed *out, const void *w, dtype w_type);
     /* the weights back in f32 [n, k] (bf16 and int8: as rounded) */
     void (*unpack)(float *w, const packed *in);
-    void (*gemm)(compute *c, const gemm_args *args);
-    void (*gemm_outer)(compute *c, const gemm_outer_args *args);
-    /* y = the left operand after the prologue, stored: for weight gradients */
-    void (*apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_prologue *in);
     /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done.
      * For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
-    void (*bottleneck)(compute *c, const bottleneck_args *args);
-    void (*bottleneck_backward)(compute *c, const bottleneck_args *args);
-    void (*layernorm)(compute *c, const layernorm_args *args);
-    void (*layernorm_backward)(compute *c, const layernorm_args *args);
-    void (*attention)(compute *c, const attention_args *args);
-    void (*attention_backward)(compute *c, const attention_args *args);
-    void (*map)(compute *c, const map_args *args);
-    void (*map_backward)(compute *c, const map_args *args);
-    void (*affine)(compute *c, const affine_args *args);
-    void (*affine_backward)(compute *c, const affine_args *args);
-    void (*add)(compute *c, const add_args *args);
-    void (*dropout)(compute *c, const dropout_args *args);
-    void (*column_sum)(compute *c, const column_sum_args *args);
-    void (*copy_rows)(compute *c, const copy_rows_args *args);
-    void (*mean_rows)(compute *c, const mean_rows_args *args);
-    void (*patchify)(compute *c, const mat *y, const patch_rows *x); /* y = x, stored */
-    void (*cross_entropy)(compute *c, const cross_entropy_args *args);
-    void (*consistency)(compute *c, const consistency_args *args);
-    void (*distance)(compute *c, const distance_args *args);
-    void (*rational)(compute *c, const rational_args *args);
-    void (*rational_backward)(compute *c, const rational_args *args);
-    void (*gate)(compute *c, const gate_args *args);
-    void (*gate_backward)(compute *c, const gate_args *args);
-    void (*mix)(compute *c, const mix_args *args);
-    void (*mix_backward)(compute *c, const mix_args *args);
-    void (*adamw)(compute *c, const adamw_args *args, int count); /* `count` tensors in one sweep */
-    void (*sgd)(compute *c, const sgd_args *args, int count);
-    /* sums [count], on the host: of each gradient's squares */
-    void (*square_sums)(compute *c, double *sums, const gradient_args *args, int count);
-    void (*scale_gradients)(compute *c, const gradient_args *args, int count); /* grad *= factor */
+#define X(name, parameters, arguments) void(*name) parameters;
+#include "kernels/kernels.def"
+#undef X
 } kernels;
 
 /* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */

@@ -91,86 +91,15 @@ static void guarded_zero(void *there, size_t size)
     leave();
 }
 
-static void guarded_pack(compute *c, packed *out, const void *w, dtype type)
-{
-    enter();
-    plain->pack(c, out, w, type);
-    leave();
-}
-
-static void guarded_apply_prologue(compute *c, const mat *y, const mat *x, const gemm_prologue *in)
-{
-    enter();
-    plain->apply_prologue(c, y, x, in);
-    leave();
-}
-
-static void guarded_patchify(compute *c, const mat *y, const patch_rows *x)
-{
-    enter();
-    plain->patchify(c, y, x);
-    leave();
-}
-
-static void guarded_square_sums(compute *c, double *sums, const gradient_args *args, int count)
-{
-    enter();
-    plain->square_sums(c, sums, args, count);
-    leave();
-}
-
-/* clang-format off */
-#define ONE_ARGUMENT(XX) \
-    XX(gemm, gemm_args) \
-    XX(gemm_outer, gemm_outer_args) \
-    XX(bottleneck, bottleneck_args) \
-    XX(bottleneck_backward, bottleneck_args) \
-    XX(layernorm, layernorm_args) \
-    XX(layernorm_backward, layernorm_args) \
-    XX(attention, attention_args) \
-    XX(attention_backward, attention_args) \
-    XX(map, map_args) \
-    XX(map_backward, map_args) \
-    XX(affine, affine_args) \
-    XX(affine_backward, affine_args) \
-    XX(add, add_args) \
-    XX(dropout, dropout_args) \
-    XX(column_sum, column_sum_args) \
-    XX(copy_rows, copy_rows_args) \
-    XX(mean_rows, mean_rows_args) \
-    XX(cross_entropy, cross_entropy_args) \
-    XX(consistency, consistency_args) \
-    XX(distance, distance_args) \
-    XX(rational, rational_args) \
-    XX(rational_backward, rational_args) \
-    XX(gate, gate_args) \
-    XX(gate_backward, gate_args) \
-    XX(mix, mix_args) \
-    XX(mix_backward, mix_args)
-#define SWEEPS(XX) \
-    XX(adamw, adamw_args) \
-    XX(sgd, sgd_args) \
-    XX(scale_gradients, gradient_args)
-/* clang-format on */
-
-#define XX(name, type)                                       \
-    static void guarded_##name(compute *c, const type *args) \
-    {                                                        \
-        enter();                                             \
-        plain->name(c, args);                                \
-        leave();                                             \
+#define X(name, parameters, arguments)    \
+    static void guarded_##name parameters \
+    {                                     \
+        enter();                          \
+        plain->name arguments;            \
+        leave();                          \
     }
-ONE_ARGUMENT(XX)
-#undef XX
-#define XX(name, type)                                                  \
-    static void guarded_##name(compute *c, const type *args, int count) \
-    {                                                                   \
-        enter();                                                        \
-        plain->name(c, args, count);                                    \
-        leave();                                                        \
-    }
-SWEEPS(XX)
-#undef XX
+#include "kernels/kernels.def"
+#undef X
 
 /* An overlay: the plain row with every function that touches memory replaced. */
 static kernels guarded(void)
@@ -187,15 +116,10 @@ static kernels guarded(void)
     k.copy_in = guarded_copy_in;
     k.copy_out = guarded_copy_out;
     k.zero = guarded_zero;
-    k.pack = guarded_pack;
     k.unpack = NULL;
-    k.apply_prologue = guarded_apply_prologue;
-    k.patchify = guarded_patchify;
-    k.square_sums = guarded_square_sums;
-#define XX(name, type) k.name = guarded_##name;
-    ONE_ARGUMENT(XX)
-    SWEEPS(XX)
-#undef XX
+#define X(name, parameters, arguments) k.name = guarded_##name;
+#include "kernels/kernels.def"
+#undef X
     return k;
 }
 
