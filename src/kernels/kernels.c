@@ -76,3 +76,28 @@ inlay_status kernels_choose(const kernels **out, inlay_error *err)
     }
     FAIL(err, INLAY_ERR_USAGE, "INLAY_ISA is '%s'; this processor has: %s", wanted, names);
 }
+
+typedef struct surrounded {
+    const compute *c;
+    pool_fn task;
+    void *argument;
+} surrounded;
+
+static void run_surrounded(void *argument, int thread, int threads)
+{
+    const surrounded *s = argument;
+
+    if (s->c->begin)
+        s->c->begin();
+    s->task(s->argument, thread, threads);
+    if (s->c->end)
+        s->c->end();
+}
+
+void compute_run(compute *c, pool_fn task, void *argument)
+{
+    if (c->begin || c->end)
+        pool_run(c->threads, run_surrounded, &(surrounded){c, task, argument});
+    else
+        pool_run(c->threads, task, argument);
+}

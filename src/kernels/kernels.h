@@ -53,12 +53,17 @@ activation_name(activation act); /* "none", "relu", "gelu", "gelu_tanh", "silu",
 bool activation_from_name(const char *name,
                           activation *act); /* also accepts gelu_new, gelu_pytorch_tanh, swish, identity, linear */
 
-/* What one thread pool and its scratch memory offer to a kernel. */
+/* Threads, scratch memory for each, and what surrounds their work: what a kernel runs on. */
 typedef struct compute {
     pool *threads;
     void **scratch; /* one block of scratch_size bytes for each thread, 64-byte aligned */
     size_t scratch_size;
+    void (*begin)(void), (*end)(void); /* of the kernel set: see struct kernels */
 } compute;
+
+/* Runs task(argument, thread, threads) once on each thread, between begin and end on that thread, and returns when all
+ * are done. Kernels run nothing in another way. */
+void compute_run(compute *c, pool_fn task, void *argument);
 
 /* A matrix that images are read as: pixels [samples, height, width, channels], u8 or f32 in 0..255. Each of its (height
  * / patch) * (width / patch) rows a sample is a patch, in the order of a convolution's weight [out, channel, y, x],
@@ -407,6 +412,10 @@ typedef struct kernels {
     void (*copy_out)(void *host, const void *device, size_t size);
     void (*zero)(void *device, size_t size);
     size_t scratch_size; /* what compute.scratch must hold for each thread */
+    /* State of a processor that the set needs while its kernels run (the shape of tiles, how small numbers are
+     * treated): called on every thread that takes part in a kernel, before and after its part. The caller's thread
+     * takes part, and keeps nothing of it. NULL: there is none. */
+    void (*begin)(void), (*end)(void);
 
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);
     /* the weights back in f32 [n, k] (bf16 and int8: as rounded) */

@@ -1,8 +1,10 @@
 /* A second device, whose memory nobody can touch but its kernels and copies: all of it is without access rights outside
- * of them. A training step, the feature cache, prediction and saving run on it, with the bits of the plain device. */
+ * of them. A training step, the feature cache, prediction and saving run on it, with the bits of the plain device. Its
+ * kernels need a state of every thread, which nobody else sees. */
 #define _GNU_SOURCE
 #include "support.h"
 
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "infer/model.h"
@@ -91,6 +93,21 @@ static void guarded_zero(void *there, size_t size)
     leave();
 }
 
+static _Thread_local int ready;
+static atomic_int begun, ended;
+
+static void begin_thread(void)
+{
+    ready++;
+    begun++;
+}
+
+static void end_thread(void)
+{
+    ready--;
+    ended++;
+}
+
 #define X(name, parameters, arguments)    \
     static void guarded_##name parameters \
     {                                     \
@@ -117,6 +134,8 @@ static kernels guarded(void)
     k.copy_out = guarded_copy_out;
     k.zero = guarded_zero;
     k.unpack = NULL;
+    k.begin = begin_thread;
+    k.end = end_thread;
 #define X(name, parameters, arguments) k.name = guarded_##name;
 #include "kernels/kernels.def"
 #undef X
@@ -285,6 +304,9 @@ static void test_same_bits(void **state)
         assert_string_equal(here.sum, there.sum);
         for (int b = 0; b < block_count; b++)
             assert_null(blocks[b].block); /* all was given back */
+        assert_int_equal(ready, 0);       /* the caller's thread took part, and keeps nothing */
+        assert_true(begun > 0);
+        assert_int_equal(begun, ended);
     }
     support_remove(folder);
     free(folder);

@@ -58,7 +58,7 @@ void KERNEL(rational)(compute *c, const rational_args *args)
 {
     rational_job job = {c, args};
 
-    pool_run(c->threads, forward_task, &job);
+    compute_run(c, forward_task, &job);
 }
 
 /* Each row's share of the coefficients' gradients goes to `terms`; they are summed over the rows afterwards, in one
@@ -97,7 +97,7 @@ void KERNEL(rational_backward)(compute *c, const rational_args *args)
     rational_job job = {c, args};
     mat terms = {.data = args->terms, .type = REAL_TYPE, .rows = args->x.rows, .cols = 6, .stride = 10}, lower = terms;
 
-    pool_run(c->threads, backward_task, &job);
+    compute_run(c, backward_task, &job);
     lower.data = (REAL *)args->terms + 6;
     lower.cols = 4;
     if (args->dnumerator)
@@ -143,7 +143,7 @@ void KERNEL(gate)(compute *c, const gate_args *args)
 {
     gate_job job = {c, args};
 
-    pool_run(c->threads, gate_task, &job);
+    compute_run(c, gate_task, &job);
 }
 
 static void gate_backward_task(void *argument, int thread, int threads)
@@ -176,7 +176,7 @@ void KERNEL(gate_backward)(compute *c, const gate_args *args)
     gate_job job = {c, args};
     REAL sum = 0, *dlogits = args->dlogits;
 
-    pool_run(c->threads, gate_backward_task, &job);
+    compute_run(c, gate_backward_task, &job);
     for (int64_t s = 0; s < args->x.rows / args->group; s++)
         sum += ((const REAL *)args->dweights)[s];
     if (dlogits) {

@@ -418,7 +418,7 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 {
     attention_job job = {c, args};
 
-    pool_run(c->threads, forward_task, &job);
+    compute_run(c, forward_task, &job);
 }
 
 /* ---- backward ---- */
@@ -538,5 +538,5 @@ void KERNEL(attention_backward)(compute *c, const attention_args *args)
 {
     attention_job job = {c, args};
 
-    pool_run(c->threads, backward_task, &job);
+    compute_run(c, backward_task, &job);
 }

@@ -138,7 +138,7 @@ void KERNEL(bottleneck)(compute *c, const bottleneck_args *args)
     bottleneck_job job = {c, args};
 
     assert(args->down->type == REAL_TYPE && args->up->type == REAL_TYPE && args->down->n <= BOTTLENECK_RANK);
-    pool_run(c->threads, forward_task, &job);
+    compute_run(c, forward_task, &job);
 }
 
 /* ---- backward ---- */
@@ -390,7 +390,7 @@ void KERNEL(bottleneck_backward)(compute *c, const bottleneck_args *args)
 {
     bottleneck_job job = {c, args};
 
-    pool_run(c->threads, chunks_task, &job);
+    compute_run(c, chunks_task, &job);
     if (args->x.rows > 0 && trains_any(args))
-        pool_run(c->threads, finish_task, &job);
+        compute_run(c, finish_task, &job);
 }

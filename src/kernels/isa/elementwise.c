@@ -35,7 +35,7 @@ void KERNEL(map)(compute *c, const map_args *args)
 {
     map_job job = {c, args};
 
-    pool_run(c->threads, map_task, &job);
+    compute_run(c, map_task, &job);
 }
 
 static void map_backward_task(void *argument, int thread, int threads)
@@ -61,7 +61,7 @@ void KERNEL(map_backward)(compute *c, const map_args *args)
 {
     map_job job = {c, args};
 
-    pool_run(c->threads, map_backward_task, &job);
+    compute_run(c, map_backward_task, &job);
 }
 
 /* ---- affine ---- */
@@ -101,7 +101,7 @@ void KERNEL(affine)(compute *c, const affine_args *args)
 {
     affine_job job = {c, args};
 
-    pool_run(c->threads, affine_task, &job);
+    compute_run(c, affine_task, &job);
 }
 
 static void affine_backward_task(void *argument, int thread, int threads)
@@ -171,7 +171,7 @@ void KERNEL(column_sum)(compute *c, const column_sum_args *args)
 {
     column_job job = {c, args, 1};
 
-    pool_run(c->threads, column_task, &job);
+    compute_run(c, column_task, &job);
 }
 
 void KERNEL(affine_backward)(compute *c, const affine_args *args)
@@ -183,11 +183,11 @@ void KERNEL(affine_backward)(compute *c, const affine_args *args)
     column_job gamma_job = {c, &gamma, args->factor};
 
     if (args->dgamma)
-        pool_run(c->threads, column_task, &gamma_job);
+        compute_run(c, column_task, &gamma_job);
     if (args->dbeta)
         KERNEL(column_sum)(c, &beta);
     if (args->need_dx)
-        pool_run(c->threads, affine_backward_task, &job);
+        compute_run(c, affine_backward_task, &job);
 }
 
 /* ---- add ---- */
@@ -226,7 +226,7 @@ void KERNEL(add)(compute *c, const add_args *args)
 {
     add_job job = {c, args};
 
-    pool_run(c->threads, add_task, &job);
+    compute_run(c, add_task, &job);
 }
 
 /* ---- dropout ---- */
@@ -265,5 +265,5 @@ void KERNEL(dropout)(compute *c, const dropout_args *args)
 {
     dropout_job job = {c, args};
 
-    pool_run(c->threads, dropout_task, &job);
+    compute_run(c, dropout_task, &job);
 }

@@ -370,7 +370,7 @@ void KERNEL(gemm)(compute *c, const gemm_args *args)
     gemm_job job = {c, args};
 
     assert(!args->transposed || args->w->type != DTYPE_I8);
-    pool_run(c->threads, gemm_task, &job);
+    compute_run(c, gemm_task, &job);
 }
 
 typedef struct prologue_job {
@@ -397,5 +397,5 @@ void KERNEL(apply_prologue)(compute *c, const mat *y, const mat *x, const gemm_p
 {
     prologue_job job = {c, y, x, in};
 
-    pool_run(c->threads, prologue_task, &job);
+    compute_run(c, prologue_task, &job);
 }

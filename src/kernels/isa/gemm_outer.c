@@ -79,5 +79,5 @@ void KERNEL(gemm_outer)(compute *c, const gemm_outer_args *args)
             memset(args->dw, 0, (size_t)(args->dy.cols * args->x.cols) * sizeof(REAL));
         return;
     }
-    pool_run(c->threads, outer_task, &job);
+    compute_run(c, outer_task, &job);
 }

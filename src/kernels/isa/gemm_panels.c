@@ -71,7 +71,7 @@ void KERNEL(pack)(compute *c, packed *out, const void *w, dtype w_type)
 {
     pack_job job = {c, out, w, w_type};
 
-    pool_run(c->threads, pack_task, &job);
+    compute_run(c, pack_task, &job);
 }
 
 /* Element (row n, column k) of packed weights. */

@@ -117,7 +117,7 @@ void KERNEL(layernorm)(compute *c, const layernorm_args *args)
 {
     norm_job job = {c, args};
 
-    pool_run(c->threads, norm_task, &job);
+    compute_run(c, norm_task, &job);
 }
 
 /* With xhat = (x - mean) rstd and g = dy * weight: dx = rstd (g - mean(g) - xhat mean(g xhat)). */
@@ -221,7 +221,7 @@ void KERNEL(layernorm_backward)(compute *c, const layernorm_args *args)
     norm_job job = {c, args};
 
     if (args->dweight || args->dbias)
-        pool_run(c->threads, params_task, &job);
+        compute_run(c, params_task, &job);
     if (args->need_dx)
-        pool_run(c->threads, backward_task, &job);
+        compute_run(c, backward_task, &job);
 }

@@ -139,7 +139,7 @@ void KERNEL(distance)(compute *c, const distance_args *args)
     distance_job job = {c, args};
     double total = 0;
 
-    pool_run(c->threads, distance_task, &job);
+    compute_run(c, distance_task, &job);
     for (int64_t r = 0; args->loss && r < args->a.rows; r++)
         total += (double)((const REAL *)args->losses)[r];
     if (args->loss)

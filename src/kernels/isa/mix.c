@@ -57,7 +57,7 @@ void KERNEL(mix)(compute *c, const mix_args *args)
 {
     mix_job job = {c, args};
 
-    pool_run(c->threads, forward_task, &job);
+    compute_run(c, forward_task, &job);
 }
 
 /* to[r] (+)= factor * x */
@@ -101,5 +101,5 @@ void KERNEL(mix_backward)(compute *c, const mix_args *args)
 {
     mix_job job = {c, args};
 
-    pool_run(c->threads, backward_task, &job);
+    compute_run(c, backward_task, &job);
 }

@@ -95,7 +95,7 @@ void KERNEL(adamw)(compute *c, const adamw_args *args, int count)
 {
     sweep s = {args, sizeof *args, count, adamw_values, adamw_part};
 
-    pool_run(c->threads, sweep_task, &s);
+    compute_run(c, sweep_task, &s);
 }
 
 /* ---- SGD ---- */
@@ -131,7 +131,7 @@ void KERNEL(sgd)(compute *c, const sgd_args *args, int count)
 {
     sweep s = {args, sizeof *args, count, sgd_values, sgd_part};
 
-    pool_run(c->threads, sweep_task, &s);
+    compute_run(c, sweep_task, &s);
 }
 
 /* ---- clipping ---- */
@@ -170,7 +170,7 @@ void KERNEL(square_sums)(compute *c, double *sums, const gradient_args *args, in
 {
     square_job job = {args, sums, count};
 
-    pool_run(c->threads, square_task, &job);
+    compute_run(c, square_task, &job);
 }
 
 static void scale_part(const void *args, int64_t begin, int64_t end)
@@ -194,5 +194,5 @@ void KERNEL(scale_gradients)(compute *c, const gradient_args *args, int count)
 {
     sweep s = {args, sizeof *args, count, gradient_values, scale_part};
 
-    pool_run(c->threads, sweep_task, &s);
+    compute_run(c, sweep_task, &s);
 }

@@ -66,6 +66,6 @@ double KERNEL(peak)(compute *c, dtype type, int64_t rounds)
     peak_job job = {type, rounds};
     int products = type == DTYPE_I8 ? 4 : type == DTYPE_BF16 && HAVE_PAIRS ? 2 : 1; /* of a lane */
 
-    pool_run(c->threads, peak_task, &job);
+    compute_run(c, peak_task, &job);
     return (double)rounds * MR * VW * 2 * products * pool_threads(c->threads);
 }

@@ -38,7 +38,7 @@ void KERNEL(copy_rows)(compute *c, const copy_rows_args *args)
 {
     job j = {c, args};
 
-    pool_run(c->threads, copy_task, &j);
+    compute_run(c, copy_task, &j);
 }
 
 static void mean_task(void *argument, int thread, int threads)
@@ -76,7 +76,7 @@ void KERNEL(mean_rows)(compute *c, const mean_rows_args *args)
 {
     job j = {c, args};
 
-    pool_run(c->threads, mean_task, &j);
+    compute_run(c, mean_task, &j);
 }
 
 /* ---- patches ---- */
@@ -194,5 +194,5 @@ void KERNEL(patchify)(compute *c, const mat *y, const patch_rows *x)
 {
     patch_job j = {c, y, x};
 
-    pool_run(c->threads, patchify_task, &j);
+    compute_run(c, patchify_task, &j);
 }
