@@ -104,7 +104,7 @@ static void run_up(const gemm_args *up, const REAL *hidden, int64_t lanes, tile_
         return;
     }
     multiply(tile, NR, (rows_at){hidden, lanes}, panel, NR, 0, up->w->k, NR);
-    KERNEL(finish_tile)(up, tile, at);
+    KERNEL(finish_tile)(up, tile, NR, at);
 }
 
 static void forward_task(void *argument, int thread, int threads)
@@ -129,7 +129,7 @@ static void forward_task(void *argument, int thread, int threads)
                  a->down->k, r);
         activate(a, hidden, lanes, first, count);
         for (int64_t q = 0; q * NR < a->y.cols; q++)
-            run_up(&up, hidden, lanes, tile_at(first, q, count), how);
+            run_up(&up, hidden, lanes, (tile_place){first, (int32_t)(q * NR), (int32_t)count}, how);
     }
 }
 

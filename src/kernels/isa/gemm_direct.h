@@ -2,52 +2,10 @@
 #ifndef INLAY_KERNELS_ISA_GEMM_DIRECT_H
 #define INLAY_KERNELS_ISA_GEMM_DIRECT_H
 
-#include "kernels/isa/gemm_panels.h"
+#include "kernels/isa/gemm_epilogue.h"
+#include "kernels/isa/gemm_micro.h"
 
-/* Epilogues of whole rows of a panel that need no room beside the registers in which the sums are: a bias, a scale, a
- * residual, also of some samples with a factor, the rounding to bf16, also behind GELU, whose act_grad may be kept. */
-typedef enum direct {
-    DIRECT_NONE,
-    DIRECT_REAL,
-    DIRECT_BF16,
-    DIRECT_GELU,
-    DIRECT_GELU_GRAD,
-    DIRECT_RESIDUAL,
-    DIRECT_MASKED
-} direct;
-
-/* Behind bf16 and int8 weights GELU is the one for bf16, however its result is stored: nobody who reads it sees who
- * else does. */
-static inline bool coarse_gelu(const packed *w)
-{
-    return w->type != REAL_TYPE;
-}
-
-static inline direct direct_of(const gemm_args *args)
-{
-    const gemm_epilogue *e = &args->out;
-
-    if (e->act == ACT_GELU && coarse_gelu(args->w) && !e->col_scale && !e->row_scale && !e->residual.data &&
-        !args->y.samples && args->y.type == DTYPE_BF16 && (!e->act_grad.data || e->act_grad.type == DTYPE_BF16))
-        return e->act_grad.data ? DIRECT_GELU_GRAD : DIRECT_GELU;
-    if (e->act != ACT_NONE || e->act_grad.data)
-        return DIRECT_NONE;
-    if (e->residual.data) {
-        if (args->y.type != REAL_TYPE || e->residual.type != REAL_TYPE)
-            return DIRECT_NONE;
-        if (e->row_scale && args->y.samples == e->residual.samples &&
-            (!args->y.samples || (args->y.group == e->row_group && e->residual.group == e->row_group)))
-            return DIRECT_MASKED; /* rows of both lie at the same places */
-        if (e->row_scale)
-            return DIRECT_NONE;
-        return args->y.samples || e->residual.samples ? DIRECT_NONE : DIRECT_RESIDUAL;
-    }
-    if (e->row_scale || args->y.samples)
-        return DIRECT_NONE;
-    return args->y.type == REAL_TYPE ? DIRECT_REAL : DIRECT_BF16;
-}
-
-/* For one of them, a constant where it is called. */
+/* The sums of a tile's rows through one way of the epilogue, `how`, a constant where it is called. */
 static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at,
                                                               direct how)
 {
@@ -100,7 +58,7 @@ static inline __attribute__((always_inline)) void finish_sums(const gemm_args *a
     }
 }
 
-/* The sums of a tile's rows, for which `how` is not DIRECT_NONE, through the epilogue into the result. */
+/* The sums of a tile's rows through the epilogue into the result; `how` is not DIRECT_NONE. */
 static inline __attribute__((always_inline)) void finish_direct(const gemm_args *args, vec sum[MR][NV], tile_place at,
                                                                 direct how)
 {
@@ -125,7 +83,7 @@ static inline __attribute__((always_inline)) void finish_direct(const gemm_args 
     }
 }
 
-/* Whether a tile is done so. */
+/* Whether a tile's epilogue is done on registers: there is a way, and all columns of the tile belong to the result. */
 static inline bool is_direct(const gemm_args *args, tile_place at, direct how)
 {
     return how != DIRECT_NONE && args->y.cols - at.col >= NR;

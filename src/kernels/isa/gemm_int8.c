@@ -16,9 +16,18 @@
 #include "kernels/isa/quads.h"
 #include "kernels/isa/row_quant.h"
 
-#define ROUNDED_BYTES ((size_t)1 << 20) /* of scratch behind the bytes of a block's rows: a row of bf16 */
-
 /* ---- weights ---- */
+
+/* Bytes of a panel's weights. */
+static size_t weight_bytes(int64_t k)
+{
+    return (size_t)ceil_div(k, 4) * 4 * NR;
+}
+
+static size_t panel_bytes(int64_t k)
+{
+    return weight_bytes(k) + NR * (sizeof(float) + sizeof(int32_t));
+}
 
 /* The largest magnitude; a NaN where there is one. */
 static float largest(const float *x, int64_t n)
@@ -41,18 +50,18 @@ static void load_row(float *out, const void *w, dtype type, int64_t row, int64_t
     dtype_to_f32(out, (const unsigned char *)w + (size_t)(row * k) * dtype_size(type), type, (size_t)k);
 }
 
-void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_type, float *room)
+static void pack(const packed *out, int64_t panel, const void *w, dtype type, float *room)
 {
     int64_t k = out->k, columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
-    int8_t *to = (int8_t *)out->data + (size_t)panel * panel_bytes(k, DTYPE_I8);
-    float *scales = (float *)(void *)(to + int8_bytes(k));
+    int8_t *to = (int8_t *)out->data + (size_t)panel * panel_bytes(k);
+    float *scales = (float *)(void *)(to + weight_bytes(k));
     int32_t *sums = (int32_t *)(void *)(scales + NR);
 
     assert(k < INT8_DEPTH);
-    memset(to, 0, panel_bytes(k, DTYPE_I8));
+    memset(to, 0, panel_bytes(k));
     for (int64_t j = 0; j < columns; j++) {
         float inverse;
-        load_row(room, w, w_type, panel * NR + j, k);
+        load_row(room, w, type, panel * NR + j, k);
         scales[j] = largest(room, k) / 127.0f;
         inverse = reciprocal(scales[j]);
         for (int64_t p = 0; p < k; p++) {
@@ -64,16 +73,32 @@ void KERNEL(pack_int8)(const packed *out, int64_t panel, const void *w, dtype w_
     }
 }
 
+static REAL weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+{
+    return (REAL)((const float *)(const void *)(panel + weight_bytes(k)))[j] *
+           (REAL)((const int8_t *)panel)[(p / 4 * NR + j) * 4 + p % 4];
+}
+
 /* ---- rows of the left operand ---- */
 
-/* Row r as bytes at `out`, zeros up to a whole number of quads; rows beyond the last are zero. `room` holds a row of
- * bf16, `reals` two rows. */
-static row_quant convert_row(uint8_t *out, const gemm_args *args, int64_t r, uint16_t *room, REAL *reals)
+/* Of the bytes of a row, filled up with zeros to a whole number of quads. */
+static size_t row_bytes(int64_t k)
 {
+    return (size_t)ceil_div(k, 4) * 4;
+}
+
+static bool in_place(const gemm_args *args)
+{
+    return args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
+}
+
+static row_quant convert(void *out, const gemm_args *args, int64_t r, REAL *reals)
+{
+    uint16_t *room = (uint16_t *)(void *)((unsigned char *)reals + ROOM_BYTES);
     const mat *x = &args->x,
               rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
     const uint16_t *from = room;
-    size_t size = (size_t)ceil_div(x->cols, 4) * 4;
+    size_t size = row_bytes(x->cols);
 
     if (r >= x->rows) {
         memset(out, 0, size);
@@ -94,7 +119,7 @@ static row_quant convert_row(uint8_t *out, const gemm_args *args, int64_t r, uin
     } else {
         row_store(&rounded, 0, left_row(args, r, reals));
     }
-    memset(out + x->cols, 0, size - (size_t)x->cols);
+    memset((uint8_t *)out + x->cols, 0, size - (size_t)x->cols);
     return quantise_row(out, from, x->cols);
 }
 
@@ -155,21 +180,20 @@ static inline __attribute__((always_inline)) void micro_int8(vec out[MR][NV], co
         out[i][j] = v_mul(i_real(sum[i][j]), v_mul(v_set1((REAL)quants[i].scale), load_scale(scales + j * VW)));
 }
 
-/* ---- the product ---- */
+/* ---- the tile ---- */
 
-static inline __attribute__((always_inline)) void run_tile_of(const gemm_args *args, const uint8_t *rows,
-                                                              int64_t stride, const row_quant *quants,
-                                                              const int8_t *panel, tile_place at, direct how,
-                                                              int vectors)
+static inline __attribute__((always_inline)) void run_tile(const gemm_args *args, const left_rows *rows,
+                                                           const int8_t *panel, tile_place at, direct how, int vectors)
 {
+    int64_t stride = (int64_t)rows->stride;
     _Alignas(64) REAL tile[MR * NR];
     vec sum[MR][NV];
 
     clear_sums(sum);
     if (at.rows <= MR_HALF)
-        micro_int8(sum, rows, stride, quants, panel, ceil_div(args->w->k, 4), MR_HALF, vectors);
+        micro_int8(sum, rows->at, stride, rows->quants, panel, ceil_div(args->w->k, 4), MR_HALF, vectors);
     else
-        micro_int8(sum, rows, stride, quants, panel, ceil_div(args->w->k, 4), MR, vectors);
+        micro_int8(sum, rows->at, stride, rows->quants, panel, ceil_div(args->w->k, 4), MR, vectors);
     if (vectors == NV && is_direct(args, at, how)) {
         finish_direct(args, sum, at, how);
         return;
@@ -179,52 +203,53 @@ static inline __attribute__((always_inline)) void run_tile_of(const gemm_args *a
         UNROLL(4)
     for (int j = 0; j < vectors; j++)
         v_store(tile + i * NR + j * VW, sum[i][j]);
-    KERNEL(finish_tile)(args, tile, at);
+    KERNEL(finish_tile)(args, tile, NR, at);
 }
 
-static void run_tile(const gemm_args *args, const uint8_t *rows, int64_t stride, const row_quant *quants,
-                     const unsigned char *panel, tile_place at, direct how)
+static void int8_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                      direct how)
 {
-    KERNEL(prefetch_tile)(args, at);
+    KERNEL(prefetch_tile)(args, NR, at);
     if (args->y.cols - at.col <= VW)
-        run_tile_of(args, rows, stride, quants, (const int8_t *)panel, at, how, 1);
+        run_tile(args, rows, (const int8_t *)panel, at, how, 1);
     else
-        run_tile_of(args, rows, stride, quants, (const int8_t *)panel, at, how, NV);
+        run_tile(args, rows, (const int8_t *)panel, at, how, NV);
 }
 
-void KERNEL(run_int8)(const gemm_args *args, unsigned char *scratch, const unsigned char *panels, int64_t first,
-                      int64_t count, int64_t begin, int64_t end)
+/* ---- registers alone ---- */
+
+static double peak(int64_t rounds)
 {
-    row_quant quants[MOST_TILES * MR];
-    bool in_place = args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
-    int64_t stride =
-        in_place ? args->x.stride
-                 : ceil_div(args->x.cols, 64) * 64 |
-                       64; /* an odd number of cache lines: rows do not fall into the same sets of the first cache */
-    int64_t block = block_rows(&args->y, (size_t)stride);
-    size_t size = panel_bytes(args->w->k, DTYPE_I8);
-    uint16_t *room = (uint16_t *)(void *)(scratch + LEFT_BYTES);
-    REAL *reals = (REAL *)(void *)(scratch + LEFT_BYTES + ROUNDED_BYTES);
-    direct how = direct_of(args);
+    quads left = unsigned_quads(i_set1(0x01020304)), right = signed_quads(i_set1(0x01020304));
+    ivec sum[MR];
+    vec total = v_zero();
+    volatile REAL sink;
 
-    if (args->pixels)
-        KERNEL(patch_room)(reals, args->pixels);
-    for (int64_t at = begin; at < end; at += block) {
-        int64_t rows = end - at < block ? end - at : block, whole = in_place ? rows / MR * MR : 0;
-        for (int64_t i = 0; i < whole; i++)
-            quants[i] = *quant_behind(quantised_row(&args->x, at + i), stride);
-        for (int64_t i = whole; i < ceil_div(rows, MR) * MR; i++)
-            quants[i] =
-                convert_row(scratch + (i - whole) * stride, args, i < rows ? at + i : args->x.rows, room, reals);
-        for (int64_t q = 0; q < count; q++) {
-            line_range lines = lines_meanwhile(in_place ? (size_t)args->x.cols : 0, q, count);
-            for (int64_t i = 0; i < rows; i += MR) {
-                int64_t next = at + block + i; /* in the next block, what this tile is in this one */
-                const uint8_t *from = i < whole ? quantised_row(&args->x, at + i) : scratch + (i - whole) * stride;
-                prefetch_rows((const uint8_t *)args->x.data + next * stride, (size_t)stride, end - next, lines);
-                run_tile(args, from, stride, quants + i, panels + (size_t)q * size,
-                         tile_at(at + i, first + q, rows - i), how);
-            }
-        }
-    }
+    UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = i_set1(i);
+    for (int64_t r = 0; r < rounds; r++)
+        UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = i_dot(sum[i], left, right);
+    UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        total = v_add(total, i_real(sum[i]));
+    sink = v_sum(total);
+    (void)sink;
+    return (double)rounds * MR * VW * 2 * 4;
 }
+
+const micro_kernel KERNEL(micro_int8) = {
+    .mr = MR,
+    .nr = NR,
+    .half_rows = MR_HALF,
+    .panel_bytes = panel_bytes,
+    .pack = pack,
+    .weight = weight,
+    .row_bytes = row_bytes,
+    .in_place = in_place,
+    .convert = convert,
+    .tile = int8_tile,
+    .peak = peak,
+};

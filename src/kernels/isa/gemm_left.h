@@ -2,23 +2,36 @@
 #ifndef INLAY_KERNELS_ISA_GEMM_LEFT_H
 #define INLAY_KERNELS_ISA_GEMM_LEFT_H
 
-#include "kernels/isa/gemm_panels.h"
+#include "kernels/isa/gemm_kernel.h"
 
-#define LEFT_BYTES ((size_t)1 << 20)     /* of scratch: a block of the left operand */
+/* Scratch memory: a block of the left operand; rows on their way in; a panel made ready; a group of transposed panels.
+ */
+#define LEFT_BYTES ((size_t)1 << 20)
+#define ROOM_BYTES ((size_t)1 << 20)
+#define READY_BYTES ((size_t)2 << 20)
+#define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - READY_BYTES - 4096)
 #define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
-#define LEAST_TILES \
-    8 /* of rows in a block: a panel comes from far, and may have to be widened, for few of them at its own cost */
+/* Tiles of rows in a block. A panel comes from far, and may have to be made ready, for few of them at its own cost. */
+#define LEAST_TILES 8
 #define MOST_TILES 16
 
-/* Rows of a block, whose left operand takes so many bytes for each: a whole number of tiles. */
-static inline int64_t block_rows(const mat *y, size_t left_row)
+/* Rows of a block, whose left operand takes so many bytes for each: a whole number of tiles of mr rows. */
+static inline int64_t block_rows(const mat *y, size_t left_row, int mr)
 {
-    int64_t tiles = (int64_t)(BLOCK_WANTED / ((left_row + (size_t)y->cols * dtype_size(y->type)) * MR)),
-            most = (int64_t)(LEFT_BYTES / (left_row * MR));
+    size_t tile = left_row * (size_t)mr;
+    int64_t tiles = (int64_t)(BLOCK_WANTED / (tile + (size_t)(y->cols * mr) * dtype_size(y->type))),
+            most = (int64_t)(LEFT_BYTES / tile);
 
     tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles < MOST_TILES ? tiles : MOST_TILES;
     tiles = tiles < most ? tiles : most;
-    return (tiles > 1 ? tiles : 1) * MR;
+    return (tiles > 1 ? tiles : 1) * mr;
+}
+
+/* Bytes from row to row of a block: an odd number of cache lines, so that rows do not fall into the same sets of the
+ * first cache. */
+static inline size_t block_stride(size_t row_bytes)
+{
+    return ((row_bytes + 63) / 64 | 1) * 64;
 }
 
 /* ---- rows of the next block come nearer while this one is multiplied, each panel some of their lines ---- */
@@ -35,12 +48,9 @@ static inline line_range lines_meanwhile(size_t bytes, int64_t q, int64_t count)
     return (line_range){lines * q / count, lines * (q + 1) / count};
 }
 
-/* Those of a tile's rows, as far as there are any. */
-static inline void prefetch_rows(const void *rows, size_t stride, int64_t left, line_range lines)
+/* Fetches these lines of `count` rows. */
+static inline void prefetch_rows(const unsigned char *row, size_t stride, int64_t count, line_range lines)
 {
-    const unsigned char *row = rows;
-    int64_t count = left < MR ? left : MR;
-
     if (lines.begin == lines.end)
         return;
     for (int64_t i = 0; i < count; i++, row += stride)
@@ -90,7 +100,7 @@ static inline bool act_grads_bf16(const mat *x, const gemm_prologue *in)
            !in->row_scale;
 }
 
-/* Then the row behind it, in bf16. */
+/* out[cols] = x[r, :] times its act_grads, all in bf16: what act_grads_bf16 is true of. */
 static inline void act_grad_row(uint16_t *out, const mat *x, int64_t r, const mat *act_grad)
 {
     const uint16_t *from = (const uint16_t *)x->data + row_place(x, r) * x->stride,

@@ -8,6 +8,11 @@
  * the rest. */
 #define SCRATCH_SIZE ((size_t)14 * (sizeof(REAL) / sizeof(float)) << 20)
 
+static inline int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type);
 void KERNEL(unpack)(float *w, const packed *in);
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds);

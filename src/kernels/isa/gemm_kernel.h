@@ -1,0 +1,56 @@
+/* Micro-kernels. One multiplies a tile, and says how large its tiles are and how the operands lie that it reads. A set
+ * has one for each type of weights; the product (gemm.c) and the packing of weights (gemm_panels.c) go by the row. */
+#ifndef INLAY_KERNELS_ISA_GEMM_KERNEL_H
+#define INLAY_KERNELS_ISA_GEMM_KERNEL_H
+
+#include "kernels/isa/gemm_epilogue.h"
+#include "kernels/isa/row_quant.h"
+
+#define MOST_MR 32 /* rows of the largest tile of any micro-kernel */
+
+/* Rows of the left operand as a micro-kernel reads them: row i begins at at + i * stride, in bytes. */
+typedef struct left_rows {
+    const unsigned char *at;
+    size_t stride;
+    const row_quant *quants; /* one for each row, where they are bytes */
+} left_rows;
+
+typedef struct micro_kernel {
+    int mr, nr;    /* rows and columns of a tile; a panel of weights has nr columns */
+    int half_rows; /* of a tile: with so many rows or fewer it takes less time, so that work is shared in such pieces */
+
+    /* ---- weights ---- */
+    size_t (*panel_bytes)(int64_t k); /* of a panel of depth k */
+    /* Panel number `panel` of w [n, k], of any floating type; `room` holds a row in f32. */
+    void (*pack)(const packed *out, int64_t panel, const void *w, dtype type, float *room);
+    /* Weight p of the panel's column j; the panel has depth k. */
+    REAL (*weight)(const unsigned char *panel, int64_t k, int64_t j, int64_t p);
+    /* Panels [first, first + count) of the transposed weights: their columns are the columns of W, their depth its
+     * rows. NULL: products with them are never asked for. */
+    void (*transpose)(void *out, const packed *w, int64_t first, int64_t count);
+    /* A panel of depth k as `tile` takes it, at `room` where it is not read as it lies. NULL: it always is. */
+    const unsigned char *(*ready)(const unsigned char *panel, int64_t k, void *room);
+
+    /* ---- the left operand ---- */
+    size_t (*row_bytes)(int64_t k);          /* of a row of depth k */
+    bool (*in_place)(const gemm_args *args); /* whether rows are read where they lie */
+    /* Row r behind its prologue, or made of pixels, at `out`; rows beyond the last are zero. `room`: see left_row. */
+    row_quant (*convert)(void *out, const gemm_args *args, int64_t r, REAL *room);
+
+    /* A tile of sums through its epilogue; `panel` is ready. */
+    void (*tile)(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at, direct how);
+    /* Multiplies registers `rounds` times; returns the operations done. */
+    double (*peak)(int64_t rounds);
+} micro_kernel;
+
+extern const micro_kernel KERNEL(micro_real), KERNEL(micro_bf16), KERNEL(micro_int8);
+
+/* The micro-kernel for weights of that type. */
+static inline const micro_kernel *micro_kernel_for(dtype weights)
+{
+    return weights == DTYPE_I8     ? &KERNEL(micro_int8)
+           : weights == DTYPE_BF16 ? &KERNEL(micro_bf16)
+                                   : &KERNEL(micro_real);
+}
+
+#endif

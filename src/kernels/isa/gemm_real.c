@@ -1,0 +1,410 @@
+/* Micro-kernels of real and of bf16 weights, on vectors.
+ *
+ * Panels are [k][NR] reals, or [ceil(k / 2)][NR][2] bf16 pairs, padded with zeros. Where the processor multiplies pairs
+ * of bf16, a step of the inner loop takes one; else a panel of pairs is widened to reals and rows are rounded to bf16.
+ */
+#include "kernels/isa/gemm_direct.h"
+#include "kernels/isa/gemm_left.h"
+
+/* Steps of the inner loop over a depth of k. */
+static int64_t steps_of(int64_t k, bool bf16)
+{
+    return !bf16 ? k : HAVE_PAIRS ? ceil_div(k, 2) : ceil_div(k, 2) * 2;
+}
+
+/* ---- weights ---- */
+
+static size_t real_panel_bytes(int64_t k)
+{
+    return (size_t)k * NR * sizeof(REAL);
+}
+
+static size_t bf16_panel_bytes(int64_t k)
+{
+    return (size_t)ceil_div(k, 2) * 2 * NR * sizeof(uint16_t);
+}
+
+static REAL element(const void *w, dtype type, int64_t index)
+{
+    float f;
+    double d;
+
+    if (type == DTYPE_F64) { /* through a copy: files may be unaligned */
+        memcpy(&d, (const unsigned char *)w + (size_t)index * sizeof d, sizeof d);
+        return (REAL)d;
+    }
+    dtype_to_f32(&f, (const unsigned char *)w + (size_t)index * dtype_size(type), type, 1);
+    return (REAL)f;
+}
+
+/* Element (j, p) of rows of w that begin at row `first`. */
+static inline REAL source_at(const void *w, dtype type, int64_t index)
+{
+    float f;
+
+    if (type != DTYPE_F32)
+        return element(w, type, index);
+    memcpy(&f, (const unsigned char *)w + (size_t)index * sizeof f, sizeof f); /* files may be unaligned */
+    return (REAL)f;
+}
+
+static void pack_real(const packed *out, int64_t panel, const void *w, dtype type, float *room)
+{
+    REAL *to = (REAL *)out->data + panel * out->k * NR;
+    int64_t columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
+
+    (void)room;
+    memset(to, 0, real_panel_bytes(out->k));
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t p = 0; p < out->k; p++)
+            to[p * NR + j] = source_at(w, type, (panel * NR + j) * out->k + p);
+}
+
+static void pack_bf16(const packed *out, int64_t panel, const void *w, dtype type, float *room)
+{
+    uint16_t *to = (uint16_t *)out->data + (size_t)panel * bf16_panel_bytes(out->k) / sizeof *to;
+    int64_t columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
+
+    (void)room;
+    memset(to, 0, bf16_panel_bytes(out->k));
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t p = 0; p < out->k; p++)
+            to[(p / 2 * NR + j) * 2 + (p & 1)] = f32_to_bf16((float)source_at(w, type, (panel * NR + j) * out->k + p));
+}
+
+static REAL real_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+{
+    (void)k;
+    return ((const REAL *)(const void *)panel)[p * NR + j];
+}
+
+static REAL bf16_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+{
+    (void)k;
+    return (REAL)bf16_to_f32(((const uint16_t *)(const void *)panel)[(p / 2 * NR + j) * 2 + (p & 1)]);
+}
+
+/* ---- transposing: one square of a source panel at a time, [depth k][columns n] into [depth n][columns k] ---- */
+
+static void turn_reals(REAL *to, const REAL *from, int64_t depth, int64_t width)
+{
+    int64_t n = 0;
+
+    for (; n + VW <= depth && width == NR; n += VW)
+        for (int64_t k = 0; k < NR; k += VW) {
+            vec square[VW];
+            for (int i = 0; i < VW; i++)
+                square[i] = v_load(from + (k + i) * NR + n);
+            v_transpose(square);
+            for (int i = 0; i < VW; i++)
+                v_store(to + (n + i) * NR + k, square[i]);
+        }
+    for (; n < depth; n++)
+        for (int64_t k = 0; k < width; k++)
+            to[n * NR + k] = from[k * NR + n];
+}
+
+static void turn_pairs(uint16_t *to, const uint16_t *from, int64_t depth, int64_t width)
+{
+    int64_t n = 0;
+
+#if defined(KERNEL_AVX512)
+    for (; n + VW <= depth && width == NR; n += VW) {
+        vec square[VW]; /* of pairs: afterwards each vector has 32 columns of one row of W */
+        for (int i = 0; i < VW; i++)
+            square[i] = v_load((const REAL *)(const void *)(from + (i * NR + n) * 2));
+        v_transpose(square);
+        for (int i = 0; i < VW; i += 2) {
+            vec left, right;
+            v_zip_bf16(square[i], square[i + 1], &left, &right);
+            v_store((REAL *)(void *)(to + (n + i) * NR), left);
+            v_store((REAL *)(void *)(to + (n + i) * NR + 2 * VW), right);
+        }
+    }
+#endif
+    for (; n < depth; n++)
+        for (int64_t k = 0; k < width; k++)
+            to[(n / 2 * NR + k) * 2 + (n & 1)] = from[(k / 2 * NR + n) * 2 + (k & 1)];
+}
+
+/* Transposes every square of panels [first, first + count). */
+static inline __attribute__((always_inline)) void transpose(void *out, const packed *w, int64_t first, int64_t count,
+                                                            bool bf16)
+{
+    size_t size = bf16 ? bf16_panel_bytes(w->n) : real_panel_bytes(w->n),
+           from_size = bf16 ? bf16_panel_bytes(w->k) : real_panel_bytes(w->k);
+
+    for (int64_t q = 0; q < count; q++) {
+        unsigned char *to = (unsigned char *)out + (size_t)q * size;
+        int64_t k = (first + q) * NR, width = w->k - k < NR ? w->k - k : NR;
+        if (width < NR || (w->n & 1))
+            memset(to, 0, size);
+        for (int64_t n = 0; n < w->n; n += NR) {
+            const unsigned char *from = (const unsigned char *)w->data + (size_t)(n / NR) * from_size;
+            int64_t depth = w->n - n < NR ? w->n - n : NR;
+            if (bf16)
+                turn_pairs((uint16_t *)(void *)to + n * NR, (const uint16_t *)(const void *)from + k * NR, depth,
+                           width);
+            else
+                turn_reals((REAL *)(void *)to + n * NR, (const REAL *)(const void *)from + k * NR, depth, width);
+        }
+    }
+}
+
+static void transpose_real(void *out, const packed *w, int64_t first, int64_t count)
+{
+    transpose(out, w, first, count, false);
+}
+
+static void transpose_bf16(void *out, const packed *w, int64_t first, int64_t count)
+{
+    transpose(out, w, first, count, true);
+}
+
+#if !defined(KERNEL_BF16)
+
+/* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one
+ * runs on these. */
+static void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
+{
+    for (int64_t p = 0; p < pairs; p++, b += NR * 2, out += 2 * NR) {
+        UNROLL(4)
+        for (int j = 0; j < NV; j++) {
+#if defined(KERNEL_AVX512)
+            __m512i both = _mm512_loadu_si512((const void *)(b + j * VW * 2));
+            v_store(out + j * VW, _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
+            v_store(out + NR + j * VW,
+                    _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u))));
+#elif defined(KERNEL_AVX2)
+            __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)(b + j * VW * 2));
+            v_store(out + j * VW, _mm256_castsi256_ps(_mm256_slli_epi32(both, 16)));
+            v_store(out + NR + j * VW,
+                    _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u))));
+#else
+            out[j] = (REAL)bf16_to_f32(b[2 * j]);
+            out[NR + j] = (REAL)bf16_to_f32(b[2 * j + 1]);
+#endif
+        }
+    }
+}
+
+static const unsigned char *widened(const unsigned char *panel, int64_t k, void *room)
+{
+    widen_panel(room, (const uint16_t *)(const void *)panel, ceil_div(k, 2));
+    return room;
+}
+
+#endif
+
+/* ---- the left operand ---- */
+
+/* Whether rows lie in memory as they are multiplied, but for their type. */
+static bool rows_lie(const gemm_args *args)
+{
+    const mat *x = &args->x;
+
+    /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
+    return !args->pixels && !has_prologue(&args->in) && !x->samples && (size_t)x->stride * dtype_size(x->type) % 4096;
+}
+
+static size_t real_row_bytes(int64_t k)
+{
+    return (size_t)k * sizeof(REAL);
+}
+
+static bool real_in_place(const gemm_args *args)
+{
+    return rows_lie(args) && args->x.type == REAL_TYPE;
+}
+
+static row_quant convert_real(void *out, const gemm_args *args, int64_t r, REAL *room)
+{
+    size_t size = real_row_bytes(args->x.cols);
+
+    if (r >= args->x.rows)
+        memset(out, 0, size);
+    else if (has_prologue(&args->in))
+        prologue_row(out, &args->x, r, &args->in);
+    else
+        memcpy(out, left_row(args, r, room), size);
+    return (row_quant){0};
+}
+
+static size_t bf16_row_bytes(int64_t k)
+{
+    return (size_t)steps_of(k, true) * sizeof(step);
+}
+
+static bool bf16_in_place(const gemm_args *args)
+{
+    const mat *x = &args->x;
+
+    return HAVE_PAIRS && rows_lie(args) && x->type == DTYPE_BF16 && x->cols % 2 == 0 && x->stride % 2 == 0 &&
+           (uintptr_t)x->data % sizeof(step) == 0;
+}
+
+/* Row r behind its prologue, as reals: where it lies, or in room. */
+static const REAL *entered_row(const gemm_args *args, int64_t r, REAL *room)
+{
+    if (!has_prologue(&args->in))
+        return left_row(args, r, room);
+    prologue_row(room, &args->x, r, &args->in);
+    return room;
+}
+
+#if defined(KERNEL_BF16)
+
+static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, REAL *room)
+{
+    const mat *x = &args->x;
+    uint16_t *to = out;
+    int64_t depth = x->cols, c = 0;
+
+    if (r >= x->rows) {
+        memset(to, 0, bf16_row_bytes(depth));
+        return (row_quant){0};
+    }
+    if (depth & 1)
+        to[depth] = 0;
+    if (!args->pixels && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
+        memcpy(to, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof *to);
+    } else if (act_grads_bf16(x, &args->in) && depth % 2 == 0) {
+        act_grad_row(to, x, r, &args->in.act_grad);
+    } else {
+        const REAL *from = entered_row(args, r, room);
+        for (; c + VW <= depth; c += VW)
+            v_store_bf16(to + c, v_load(from + c));
+        for (; c < depth; c++)
+            to[c] = f32_to_bf16((float)from[c]);
+    }
+    return (row_quant){0};
+}
+
+#else
+
+static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, REAL *room)
+{
+    REAL *to = out;
+    int64_t depth = args->x.cols, c = 0;
+    const REAL *from;
+
+    if (r >= args->x.rows) {
+        memset(to, 0, bf16_row_bytes(depth));
+        return (row_quant){0};
+    }
+    from = entered_row(args, r, room);
+    for (; c + VW <= depth; c += VW)
+        v_store(to + c, v_round_bf16(v_load(from + c)));
+    for (; c < depth; c++)
+        to[c] = (REAL)bf16_to_f32(f32_to_bf16((float)from[c]));
+    if (depth & 1)
+        to[depth] = 0;
+    return (row_quant){0};
+}
+
+#endif
+
+/* ---- the tile ---- */
+
+static inline __attribute__((always_inline)) void run_tile(const gemm_args *args, const left_rows *left,
+                                                           const unsigned char *panel, tile_place at, direct how,
+                                                           int64_t steps, bool pairs)
+{
+    const step *rows = (const step *)(const void *)left->at, *b = (const step *)(const void *)panel;
+    int64_t stride = (int64_t)(left->stride / sizeof(step));
+    _Alignas(64) REAL tile[MR * NR];
+
+    KERNEL(prefetch_tile)(args, NR, at);
+    if (is_direct(args, at, how)) {
+        vec sum[MR][NV];
+        clear_sums(sum);
+        if (at.rows <= MR_HALF)
+            micro_sums(sum, rows, stride, 1, b, NR, steps, MR_HALF, NV, pairs);
+        else
+            micro_sums(sum, rows, stride, 1, b, NR, steps, MR, NV, pairs);
+        finish_direct(args, sum, at, how);
+        return;
+    }
+    if (args->y.cols - at.col <= VW)
+        micro_rows(tile, NR, rows, stride, 1, b, NR, steps, at.rows, 1, pairs, false);
+    else
+        micro_rows(tile, NR, rows, stride, 1, b, NR, steps, at.rows, NV, pairs, false);
+    KERNEL(finish_tile)(args, tile, NR, at);
+}
+
+static void real_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                      direct how)
+{
+    run_tile(args, rows, panel, at, how, steps_of(args->x.cols, false), false);
+}
+
+static void bf16_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                      direct how)
+{
+    run_tile(args, rows, panel, at, how, steps_of(args->x.cols, true), HAVE_PAIRS);
+}
+
+/* ---- registers alone ---- */
+
+static inline __attribute__((always_inline)) double multiply_registers(int64_t rounds, bool pairs)
+{
+    vec sum[MR], left = v_set1((REAL)1e-3), right = v_set1((REAL)1e-3);
+    volatile REAL sink;
+
+    UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = v_set1((REAL)i); /* different, or the compiler would do it once */
+    for (int64_t r = 0; r < rounds; r++)
+        UNROLL(12)
+    for (int i = 0; i < MR; i++)
+        sum[i] = micro_multiply(left, right, sum[i], pairs);
+    UNROLL(12)
+    for (int i = 1; i < MR; i++)
+        sum[0] = v_add(sum[0], sum[i]);
+    sink = v_sum(sum[0]);
+    (void)sink;
+    return (double)rounds * MR * VW * 2 * (pairs ? 2 : 1);
+}
+
+static double real_peak(int64_t rounds)
+{
+    return multiply_registers(rounds, false);
+}
+
+static double bf16_peak(int64_t rounds)
+{
+    return multiply_registers(rounds, HAVE_PAIRS);
+}
+
+const micro_kernel KERNEL(micro_real) = {
+    .mr = MR,
+    .nr = NR,
+    .half_rows = MR_HALF,
+    .panel_bytes = real_panel_bytes,
+    .pack = pack_real,
+    .weight = real_weight,
+    .transpose = transpose_real,
+    .row_bytes = real_row_bytes,
+    .in_place = real_in_place,
+    .convert = convert_real,
+    .tile = real_tile,
+    .peak = real_peak,
+};
+
+const micro_kernel KERNEL(micro_bf16) = {
+    .mr = MR,
+    .nr = NR,
+    .half_rows = MR_HALF,
+    .panel_bytes = bf16_panel_bytes,
+    .pack = pack_bf16,
+    .weight = bf16_weight,
+    .transpose = transpose_bf16,
+#if !defined(KERNEL_BF16)
+    .ready = widened,
+#endif
+    .row_bytes = bf16_row_bytes,
+    .in_place = bf16_in_place,
+    .convert = convert_bf16,
+    .tile = bf16_tile,
+    .peak = bf16_peak,
+};
