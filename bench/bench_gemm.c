@@ -59,7 +59,7 @@ static void measure(device *d, size_t index, dtype type)
         backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
     double speed;
 
-    d->k->pack(&d->c, &panels, w.data, DTYPE_F32);
+    d->k->pack(&d->c, &panels, w.data, DTYPE_F32, PLACE_DEVICE);
     speed = gemm_speed(multiply, &forward, gemm_flops(s));
     gemm_check("Inlay", s,
                rows == DTYPE_BF16 ? bf16_to_f32(((uint16_t *)y.data)[s.m * s.n - 1])

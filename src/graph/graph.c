@@ -358,6 +358,7 @@ value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int6
 {
     float *copy = ARENA_ARRAY(g->memory, float, 2 * channels);
 
+    assert(channels <= PATCH_CHANNELS);
     for (int64_t c = 0; c < channels; c++) {
         copy[c] = mean[c];
         copy[channels + c] = std[c];

@@ -12,10 +12,10 @@ typedef struct op_run {
     const op_node *op;
     const kernels *k;
     compute *c;
-    int64_t batch;         /* samples that the operation works on */
-    int64_t all;           /* samples of the slice */
-    int64_t first, total;  /* which of the batch is the slice's first; samples of the batch */
-    const int32_t *active; /* in a branch: which samples; NULL: all */
+    int64_t batch;                        /* samples that the operation works on */
+    int64_t all;                          /* samples of the slice */
+    int64_t first, total;                 /* which of the batch is the slice's first; samples of the batch */
+    const int32_t *active, *active_there; /* in a branch: which samples, for the host and on the device; NULL: all */
     const step_info *step;
     unsigned char *workspace; /* op_desc.workspace bytes */
     const bool *accumulate;   /* backward: for each input, whether its gradient already holds something */

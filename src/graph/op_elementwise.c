@@ -89,15 +89,11 @@ const op_desc op_affine = {
 /* ---- add: y = a + factor * b, b perhaps at a range of a's columns ---- */
 static void add_forward(const op_run *r)
 {
-    mat y = op_out(r);
-    const float factor = (float)r->op->a.scale;
-
-    r->k->add(r->c, &(add_args){.y = y,
+    r->k->add(r->c, &(add_args){.y = op_out(r),
                                 .a = op_in(r, 0),
                                 .b = op_in(r, 1),
                                 .offset = r->op->a.offset,
-                                .row_scale = factor != 1 ? &factor : NULL,
-                                .row_group = y.rows});
+                                .factor = (double)(float)r->op->a.scale});
 }
 
 static void add_backward(const op_run *r)
@@ -106,15 +102,13 @@ static void add_backward(const op_run *r)
 
     if (db.data) {
         mat dy = mat_columns(op_out_grad(r), r->op->a.offset, db.cols);
-        const float factor = (float)r->op->a.scale;
+        const double factor = (double)(float)r->op->a.scale;
         if (r->accumulate[1])
-            r->k->add(r->c,
-                      &(add_args){
-                          .y = db, .a = db, .b = dy, .row_scale = factor != 1 ? &factor : NULL, .row_group = dy.rows});
+            r->k->add(r->c, &(add_args){.y = db, .a = db, .b = dy, .factor = factor});
         else if (factor != 1)
-            r->k->affine(r->c, &(affine_args){.y = db, .x = dy, .factor = (double)factor});
+            r->k->affine(r->c, &(affine_args){.y = db, .x = dy, .factor = factor});
         else
-            r->k->add(r->c, &(add_args){.y = db, .a = dy, .row_group = 1});
+            r->k->add(r->c, &(add_args){.y = db, .a = dy});
     }
     op_pass_grad(r, 0);
 }
@@ -134,9 +128,7 @@ static void add_table_forward(const op_run *r)
 {
     mat y = op_out(r);
 
-    r->k->add(
-        r->c,
-        &(add_args){.y = y, .a = op_in(r, 0), .row_group = 1, .table = op_data(r, 1), .table_rows = y.rows / r->batch});
+    r->k->add(r->c, &(add_args){.y = y, .a = op_in(r, 0), .table = op_data(r, 1), .table_rows = y.rows / r->batch});
 }
 
 static void add_table_backward(const op_run *r)
@@ -226,9 +218,12 @@ static void drop_path_backward(const op_run *r)
     mat dx = op_in_grad(r, 0), dy = op_out_grad(r);
 
     if (r->accumulate[0])
-        r->k->add(
-            r->c,
-            &(add_args){.y = dx, .a = dx, .b = dy, .row_group = dy.rows / r->batch, .row_scale = op_drop_path_mask(r)});
+        r->k->add(r->c, &(add_args){.y = dx,
+                                    .a = dx,
+                                    .b = dy,
+                                    .factor = 1,
+                                    .row_group = dy.rows / r->batch,
+                                    .row_scale = op_drop_path_mask(r)});
     else
         drop_path_apply(r, dx, dy);
 }

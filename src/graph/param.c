@@ -126,7 +126,7 @@ static param_form *find_form(param_form *form, const param_form *wanted)
 
 /* Packs the transpose of w [rows, columns]. */
 static inlay_status pack_transposed(const param *p, device *d, packed *panels, const void *w, dtype type,
-                                    inlay_error *err)
+                                    array_place from, inlay_error *err)
 {
     int64_t rows = panels->k, columns = panels->n;
     enum { STRIP = 16 }; /* rows at a time: whole cache lines of the transpose */
@@ -138,13 +138,16 @@ static inlay_status pack_transposed(const param *p, device *d, packed *panels, c
              p->name);
     for (int64_t r = 0; r < rows; r += STRIP) {
         int64_t count = rows - r < STRIP ? rows - r : STRIP;
-        dtype_to_f32(strip, (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type), type,
-                     (size_t)(count * columns));
+        const unsigned char *at = (const unsigned char *)w + (size_t)(r * columns) * dtype_size(type);
+        if (from == PLACE_DEVICE)
+            device_get_f32(d, strip, at, count * columns);
+        else
+            dtype_to_f32(strip, at, type, (size_t)(count * columns));
         for (int64_t c = 0; c < columns; c++)
             for (int64_t i = 0; i < count; i++)
                 transposed[c * rows + r + i] = strip[i * columns + c];
     }
-    d->k->pack(&d->c, panels, transposed, DTYPE_F32);
+    d->k->pack(&d->c, panels, transposed, DTYPE_F32, PLACE_HOST);
     free(transposed);
     return INLAY_OK;
 }
@@ -153,16 +156,17 @@ static inlay_status pack_transposed(const param *p, device *d, packed *panels, c
 static inlay_status pack_form(const param *p, device *d, param_form *form, inlay_error *err)
 {
     int64_t columns = p->count / p->dims[0];
-    dtype from = p->data ? d->k->real : p->source_type;
+    dtype type = p->data ? d->k->real : p->source_type;
+    array_place from = p->data ? PLACE_DEVICE : PLACE_HOST;
     const unsigned char *bytes =
-        (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(form->first * columns) * dtype_size(from);
+        (const unsigned char *)(p->data ? p->data : p->source) + (size_t)(form->first * columns) * dtype_size(type);
 
     if (form->kind == FORM_TRANSPOSED)
-        TRY(pack_transposed(p, d, &form->panels, bytes, from, err));
+        TRY(pack_transposed(p, d, &form->panels, bytes, type, from, err));
     else
-        d->k->pack(&d->c, &form->panels, bytes, from);
-    if (!p->data && p->mapped)
-        file_part_release(bytes, (size_t)(form->count * columns) * dtype_size(from));
+        d->k->pack(&d->c, &form->panels, bytes, type, from);
+    if (from == PLACE_HOST && p->mapped)
+        file_part_release(bytes, (size_t)(form->count * columns) * dtype_size(type));
     return INLAY_OK;
 }
 

@@ -538,15 +538,17 @@ static inlay_status find_stages(program *p, inlay_error *err)
 {
     bool good = true;
 
+    p->active_there = p->active;
     if (p->dev->k->host_memory)
         return INLAY_OK;
+    p->active_there = p->dev->k->alloc((size_t)(p->g->branch_count * p->slice + 1) * sizeof *p->active);
     p->host_room = malloc(size_sum(p->workspace_size, 64));
     for (value v = 0; v < p->g->value_count; v++)
         if (p->g->values[v].kind == VALUE_INPUT && p->home[v] >= 0) {
             p->stages[v] = malloc(value_bytes(p->g, v, p->max_batch));
             good = good && p->stages[v];
         }
-    if (!good || !p->host_room)
+    if (!good || !p->host_room || !p->active_there)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the inputs of %lld samples", (long long)p->max_batch);
     return INLAY_OK;
 }
@@ -581,5 +583,7 @@ void program_free(program *p)
     for (value v = 0; v < p->g->value_count; v++)
         free(p->stages[v]);
     free(p->host_room);
+    if (p->active_there != p->active)
+        p->dev->k->release(p->active_there);
     arena_free(p->memory);
 }

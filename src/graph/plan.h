@@ -33,6 +33,7 @@ struct program {
     bool *whole; /* for each branch of the graph: some of it is given, so all samples go through it */
     int32_t
         *active; /* for each branch: the samples of this slice that are not dropped, counted from its first, [slice] */
+    int32_t *active_there; /* `active` on the device: the same array where the host can reach its memory */
     int *active_count;
     bool *compact;         /* for each value: it holds its branch's active samples only */
     int *home, *grad_home; /* for each value: its buffer, -1: none */

@@ -95,6 +95,7 @@ static op_run begin_run(program *p, const step_plan *step, const slice *at, cons
                     .first = at->first,
                     .total = at->total,
                     .active = some ? p->active + branch * p->slice : NULL,
+                    .active_there = some ? p->active_there + branch * p->slice : NULL,
                     .step = info,
                     .workspace = p->room->workspace,
                     .accumulate = step->accumulate};
@@ -115,6 +116,8 @@ static void draw_active(program *p, const slice *at, const step_info *info)
             if (!dropped(info, end->a.rate, end->a.stream, at->first + i))
                 p->active[b * p->slice + p->active_count[b]++] = (int32_t)i;
     }
+    if (p->active_there != p->active && p->g->branch_count > 0)
+        p->dev->k->copy_in(p->active_there, p->active, (size_t)(p->g->branch_count * p->slice) * sizeof *p->active);
 }
 
 /* Of one sample; backward, one product for each operand that wants a gradient. */
@@ -263,7 +266,7 @@ int program_params(const program *p, param **out, int room)
 static mat of_samples(const op_run *r, mat m, value v)
 {
     if (r->active && m.data && r->p->g->values[v].batched && !r->p->compact[v]) {
-        m.samples = r->active;
+        m.samples = r->active_there;
         m.group = r->p->g->values[v].rows;
     }
     return m;
@@ -360,15 +363,16 @@ patch_rows op_patches(const op_run *r)
 {
     const op_attributes *a = &r->op->a;
     mat pixels = op_in(r, 0);
+    patch_rows patches = {.pixels = pixels.data,
+                          .type = pixels.type,
+                          .height = a->height,
+                          .width = a->image_width,
+                          .channels = a->channels,
+                          .patch = a->patch};
 
-    return (patch_rows){.pixels = pixels.data,
-                        .type = pixels.type,
-                        .height = a->height,
-                        .width = a->image_width,
-                        .channels = a->channels,
-                        .patch = a->patch,
-                        .mean = a->mean,
-                        .std = a->std};
+    memcpy(patches.mean, a->mean, (size_t)a->channels * sizeof *a->mean);
+    memcpy(patches.std, a->std, (size_t)a->channels * sizeof *a->std);
+    return patches;
 }
 
 int64_t op_depth(const graph *g, const op_node *op)
@@ -389,9 +393,9 @@ void op_pass_grad(const op_run *r, int input)
     if (dx.data == dy.data)
         return;
     if (r->accumulate[input])
-        r->k->add(r->c, &(add_args){.y = dx, .a = dx, .b = dy, .row_group = 1});
+        r->k->add(r->c, &(add_args){.y = dx, .a = dx, .b = dy, .factor = 1});
     else
-        r->k->add(r->c, &(add_args){.y = dx, .a = dy, .row_group = 1});
+        r->k->add(r->c, &(add_args){.y = dx, .a = dy});
 }
 
 void *op_host_room(const op_run *r)

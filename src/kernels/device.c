@@ -21,8 +21,9 @@ inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *
     d->c.scratch_size = d->k->scratch_size;
     d->c.begin = d->k->begin;
     d->c.end = d->k->end;
-    d->c.scratch = calloc((size_t)threads, sizeof *d->c.scratch);
-    for (int i = 0; i < threads; i++) {
+    if (d->c.scratch_size)
+        d->c.scratch = calloc((size_t)threads, sizeof *d->c.scratch);
+    for (int i = 0; i < threads && d->c.scratch_size; i++) {
         void *block = d->c.scratch ? aligned_alloc(64, (d->c.scratch_size + 63) & ~(size_t)63) : NULL;
         if (!block) {
             size_t size = d->c.scratch_size;

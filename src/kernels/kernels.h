@@ -53,10 +53,14 @@ activation_name(activation act); /* "none", "relu", "gelu", "gelu_tanh", "silu",
 bool activation_from_name(const char *name,
                           activation *act); /* also accepts gelu_new, gelu_pytorch_tanh, swish, identity, linear */
 
+/* Where an array lies. What kernels' arguments point to lies on the device, but where they say otherwise. */
+typedef enum array_place { PLACE_HOST, PLACE_DEVICE } array_place;
+
 /* Threads, scratch memory for each, and what surrounds their work: what a kernel runs on. */
 typedef struct compute {
     pool *threads;
-    void **scratch; /* one block of scratch_size bytes for each thread, 64-byte aligned */
+    void **scratch; /* on the host, for kernels that run there: a block of scratch_size bytes for each thread, 64-byte
+                       aligned; NULL where scratch_size is 0 */
     size_t scratch_size;
     void (*begin)(void), (*end)(void); /* of the kernel set: see struct kernels */
 } compute;
@@ -65,6 +69,8 @@ typedef struct compute {
  * are done. Kernels run nothing in another way. */
 void compute_run(compute *c, pool_fn task, void *argument);
 
+#define PATCH_CHANNELS 4
+
 /* A matrix that images are read as: pixels [samples, height, width, channels], u8 or f32 in 0..255. Each of its (height
  * / patch) * (width / patch) rows a sample is a patch, in the order of a convolution's weight [out, channel, y, x],
  * normalised: (p / 255 - mean[c]) / std[c]. */
@@ -72,7 +78,7 @@ typedef struct patch_rows {
     const void *pixels;
     dtype type;
     int64_t height, width, channels, patch;
-    const float *mean, *std; /* [channels] */
+    float mean[PATCH_CHANNELS], std[PATCH_CHANNELS];
 } patch_rows;
 
 /* ---- matrix product
@@ -227,11 +233,12 @@ typedef struct affine_args {
     bool accumulate_params;
 } affine_args;
 
-/* y = a + row_scale[r / row_group] * b + table[r % table_rows]; b and table may be absent. b may have fewer columns
- * than a: it is then added at columns [offset, offset + b.cols). y may be a. */
+/* y = a + factor * row_scale[r / row_group] * b + table[r % table_rows]; b, table and row_scale may be absent. b may
+ * have fewer columns than a: it is then added at columns [offset, offset + b.cols). y may be a. */
 typedef struct add_args {
     mat y, a, b;
     int64_t offset;
+    double factor;
     const float *row_scale;
     int64_t row_group;
     const void *table; /* real [table_rows, cols] */

@@ -118,6 +118,42 @@ static void end_thread(void)
 #include "kernels/kernels.def"
 #undef X
 
+/* What kernels are given points to the device's memory. */
+static bool lies_there(const void *p)
+{
+    for (int i = 0; i < block_count; i++)
+        if (blocks[i].block && (const char *)p >= (const char *)blocks[i].block &&
+            (const char *)p < (const char *)blocks[i].block + blocks[i].size)
+            return true;
+    return p == NULL;
+}
+
+static void checked_pack(compute *c, packed *out, const void *w, dtype type, array_place from)
+{
+    assert_true(lies_there(w) == (from == PLACE_DEVICE));
+    guarded_pack(c, out, w, type, from);
+}
+
+static int masked; /* products of some samples, by a list of them; and by factors */
+
+static void checked_gemm(compute *c, const gemm_args *args)
+{
+    const void *given[] = {args->y.samples,     args->x.samples,    args->out.residual.samples,
+                           args->out.row_scale, args->in.row_scale, args->in.col_scale,
+                           args->out.bias,      args->w->data};
+
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        assert_true(lies_there(given[i]));
+    masked += args->y.samples != NULL;
+    guarded_gemm(c, args);
+}
+
+static void checked_gate(compute *c, const gate_args *args)
+{
+    assert_true(lies_there(args->noise) && lies_there(args->logits));
+    guarded_gate(c, args);
+}
+
 /* An overlay: the plain row with every function that touches memory replaced. */
 static kernels guarded(void)
 {
@@ -139,6 +175,9 @@ static kernels guarded(void)
 #define X(name, parameters, arguments) k.name = guarded_##name;
 #include "kernels/kernels.def"
 #undef X
+    k.pack = checked_pack;
+    k.gemm = checked_gemm;
+    k.gate = checked_gate;
     return k;
 }
 
@@ -308,6 +347,7 @@ static void test_same_bits(void **state)
         assert_true(begun > 0);
         assert_int_equal(begun, ended);
     }
+    assert_true(masked > 0);
     support_remove(folder);
     free(folder);
 }

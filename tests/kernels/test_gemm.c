@@ -30,7 +30,7 @@ static void open_problem(problem *p, const kernels *k, int threads, int64_t m, i
     ASSERT_OK(device_open(&p->d, k, threads, &err));
     p->w = random_mat(k, n, depth, DTYPE_F32, 0, 1);
     p->panels = (packed){n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
-    k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32);
+    k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32, PLACE_DEVICE);
     p->x = random_mat(k, m, transposed ? n : depth, x_type, 3, 2);
     p->in_slope = random_mat(k, m, transposed ? n : depth, y_type, 1, 3);
     p->y = random_mat(k, m, transposed ? depth : n, y_type, 5, 4);
@@ -237,8 +237,8 @@ static void check_pixels(const kernels *k, int threads, const image *at, int64_t
                     .width = at->width,
                     .channels = at->channels,
                     .patch = at->patch,
-                    .mean = means,
-                    .std = stds}; /* of their exact size: nothing reads beyond them */
+                    .mean = {means[0], means[1], means[2], means[3]},
+                    .std = {stds[0], stds[1], stds[2], stds[3]}}; /* of their exact size: nothing reads beyond them */
     packed panels = {n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
     inlay_error err;
     device d;
@@ -253,7 +253,7 @@ static void check_pixels(const kernels *k, int threads, const image *at, int64_t
         else
             ((float *)(uintptr_t)x.pixels)[i] = (float)byte * 0.75f;
     }
-    k->pack(&d.c, &panels, w.data, DTYPE_F32);
+    k->pack(&d.c, &panels, w.data, DTYPE_F32, PLACE_DEVICE);
     k->gemm(&d.c, &(gemm_args){
                       .y = y, .x = {.rows = rows, .cols = depth}, .pixels = &x, .w = &panels, .out.bias = bias.data});
     for (int bf16 = 0; bf16 < (w_type == k->real ? 1 : 2); bf16++) {

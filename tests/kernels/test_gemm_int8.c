@@ -68,7 +68,7 @@ static void open_problem(problem *p, const kernels *k, int threads, int64_t m, i
     for (int64_t c = 0; n > 2 && c < depth; c++)
         set(&p->w, 2, c, 0); /* a column of zeros */
     p->panels = (packed){n, depth, DTYPE_I8, k->alloc(k->pack_size(n, depth, DTYPE_I8))};
-    k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32);
+    k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32, PLACE_DEVICE);
     p->x = random_mat(k, m, depth, x_type, 3, 2);
     fill_rows(&p->x);
     p->y = random_mat(k, m, n, y_type, 5, 4);
@@ -195,7 +195,7 @@ static void test_deep(void **state)
             for (int64_t r = 0; r < 3; r++)
                 set(&p.x, r, c, r == 2 && c == 0 ? 1 : r ? -1 : 1);
         }
-        sets[s]->pack(&p.d.c, &p.panels, p.w.data, DTYPE_F32);
+        sets[s]->pack(&p.d.c, &p.panels, p.w.data, DTYPE_F32, PLACE_DEVICE);
         check_products(&p);
         close_problem(&p);
     }

@@ -156,7 +156,7 @@ static packed pack(run *r, int64_t n, int64_t k, const void *w)
 
     assert_true(r->held_count < 64);
     r->held[r->held_count++] = p.data;
-    r->k->pack(r->c, &p, w, r->k->real);
+    r->k->pack(r->c, &p, w, r->k->real, PLACE_DEVICE);
     return p;
 }
 
@@ -254,7 +254,7 @@ static void run_elementwise(run *r)
     add_args add = {.y = draw(r, ROWS, COLS, r->type, 0, 11),
                     .a = x,
                     .b = dy,
-                    .row_group = 1,
+                    .factor = 1,
                     .table = array(r, ROWS * COLS, 12),
                     .table_rows = ROWS};
     column_sum_args sum = {.out = array(r, ROWS * COLS, 13), .dy = dy, .other = x, .row_group = 1, .modulo = ROWS};
@@ -302,7 +302,6 @@ static void run_rows(run *r)
 static void run_head(run *r)
 {
     enum { SIDE = 12, PATCH = 4, CLASSES = 17, ROWS = 3 };
-    static const float mean[1] = {0.4f}, std[1] = {0.3f};
     dtype real = r->k->real;
     uint8_t pixels[SAMPLES * SIDE * SIDE];
     int32_t labels[SAMPLES * ROWS];
@@ -321,8 +320,8 @@ static void run_head(run *r)
                                  .width = SIDE,
                                  .channels = 1,
                                  .patch = PATCH,
-                                 .mean = mean,
-                                 .std = std});
+                                 .mean = {0.4f},
+                                 .std = {0.3f}});
     r->k->cross_entropy(r->c, &(cross_entropy_args){.logits = logits,
                                                     .labels = labels + r->first * ROWS,
                                                     .smoothing = 0.1,

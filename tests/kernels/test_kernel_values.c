@@ -115,13 +115,19 @@ static void check_add(const kernels *k, compute *c, dtype type)
     mat y = make(k, rows, cols, type, 4, 5), place = make(k, rows, cols, type, 2, 6),
         before = make(k, rows, cols, type, 2, 6), only = make(k, rows, cols, type, 0, 7);
 
-    k->add(c, &(add_args){
-                  .y = y, .a = a, .b = b, .row_scale = factors, .row_group = 14, .table = table.data, .table_rows = 7});
-    k->add(c, &(add_args){.y = place, .a = place, .b = narrow, .offset = 13, .row_group = 1});
+    k->add(c, &(add_args){.y = y,
+                          .a = a,
+                          .b = b,
+                          .factor = 0.5,
+                          .row_scale = factors,
+                          .row_group = 14,
+                          .table = table.data,
+                          .table_rows = 7});
+    k->add(c, &(add_args){.y = place, .a = place, .b = narrow, .offset = 13, .factor = 1});
     k->add(c, &(add_args){.y = only, .a = a, .table = table.data, .table_rows = 7});
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < cols; j++) {
-            near(k, &y, r, j, get(&a, r, j) + (double)factors[r / 14] * get(&b, r, j) + get(&table, r % 7, j), 1,
+            near(k, &y, r, j, get(&a, r, j) + 0.5 * (double)factors[r / 14] * get(&b, r, j) + get(&table, r % 7, j), 1,
                  "add");
             near(k, &place, r, j, get(&before, r, j) + (j >= 13 && j < 22 ? get(&narrow, r, j - 13) : 0), 1,
                  "add at columns");
@@ -309,8 +315,8 @@ static void check_patches(const kernels *k, compute *c, dtype type, int channels
                     .width = width,
                     .channels = channels,
                     .patch = patch,
-                    .mean = mean,
-                    .std = std};
+                    .mean = {mean[0], mean[1], mean[2], mean[3]},
+                    .std = {std[0], std[1], std[2], std[3]}};
 
     for (int i = 0; i < MOST; i++) {
         bytes[i] = (uint8_t)(i * 37 % 256);

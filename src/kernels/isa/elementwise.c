@@ -209,7 +209,7 @@ static void add_task(void *argument, int thread, int threads)
         const REAL *x = row_real(&a->a, r, in), *b = a->b.data ? row_real(&a->b, r, in_b) : NULL;
         const REAL *table = a->table ? (const REAL *)a->table + (r % a->table_rows) * a->a.cols : NULL;
         REAL *y = row_begin(&a->y, r, out);
-        vec scale = v_set1(a->row_scale ? (REAL)a->row_scale[r / a->row_group] : 1);
+        vec scale = v_set1((REAL)a->factor * (a->row_scale ? (REAL)a->row_scale[r / a->row_group] : 1));
         if (y != x)
             memcpy(y, x, (size_t)a->a.cols * sizeof *y);
         if (b)

@@ -24,27 +24,21 @@ static size_t bf16_panel_bytes(int64_t k)
     return (size_t)ceil_div(k, 2) * 2 * NR * sizeof(uint16_t);
 }
 
-static REAL element(const void *w, dtype type, int64_t index)
+/* Element `index` of w, through a copy: files may be unaligned. */
+static inline REAL source_at(const void *w, dtype type, int64_t index)
 {
+    const unsigned char *at = (const unsigned char *)w + (size_t)index * dtype_size(type);
     float f;
     double d;
 
-    if (type == DTYPE_F64) { /* through a copy: files may be unaligned */
-        memcpy(&d, (const unsigned char *)w + (size_t)index * sizeof d, sizeof d);
+    if (type == DTYPE_F64) {
+        memcpy(&d, at, sizeof d);
         return (REAL)d;
     }
-    dtype_to_f32(&f, (const unsigned char *)w + (size_t)index * dtype_size(type), type, 1);
-    return (REAL)f;
-}
-
-/* Element (j, p) of rows of w that begin at row `first`. */
-static inline REAL source_at(const void *w, dtype type, int64_t index)
-{
-    float f;
-
-    if (type != DTYPE_F32)
-        return element(w, type, index);
-    memcpy(&f, (const unsigned char *)w + (size_t)index * sizeof f, sizeof f); /* files may be unaligned */
+    if (type == DTYPE_F32)
+        memcpy(&f, at, sizeof f);
+    else
+        dtype_to_f32(&f, at, type, 1);
     return (REAL)f;
 }
 
