@@ -40,7 +40,7 @@ int64_t value_stride(const graph *g, value v, dtype stored)
 {
     const value_info *info = &g->values[v];
 
-    return info->kind == VALUE_RESULT && stored == DTYPE_U8 ? quantised_stride(info->cols) : info->cols;
+    return info->kind == VALUE_RESULT && stored == DTYPE_U8 ? g->k->quantised_stride(info->cols) : info->cols;
 }
 
 size_t value_bytes(const graph *g, value v, int64_t batch)

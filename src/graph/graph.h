@@ -177,8 +177,8 @@ bool graph_transposes(const graph *g, const param *p);
 
 /* Rows and bytes of a value for `batch` samples. */
 int64_t value_rows(const graph *g, value v, int64_t batch);
-/* Elements from row to row of a value, or of its gradient, stored as that type: its columns, or quantised_stride() of
- * them. */
+/* Elements from row to row of a value, or of its gradient, stored as that type: its columns, or the device's
+ * quantised_stride of them. */
 int64_t value_stride(const graph *g, value v, dtype stored);
 size_t value_bytes(const graph *g, value v, int64_t batch);
 

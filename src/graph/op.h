@@ -23,6 +23,7 @@ typedef struct op_run {
 
 typedef struct op_desc {
     const char *name;
+    kernel_set uses, backward_uses; /* kernels that each of its passes may call */
     void (*forward)(const op_run *r);
     void (*backward)(const op_run *r); /* NULL: no gradient passes through it */
     /* Which inputs (bit i) the backward pass reads, given the graph's needs_grad marks. NULL: none. */

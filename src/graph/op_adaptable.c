@@ -47,6 +47,8 @@ static void rational_backward(const op_run *r)
 
 const op_desc op_rational = {
     .name = "rational",
+    .uses = USES(rational),
+    .backward_uses = USES(rational_backward),
     .forward = rational_forward,
     .backward = rational_backward,
     .backward_reads = reads_x,
@@ -124,6 +126,8 @@ static bool always_random(const op_node *op)
 
 const op_desc op_gate = {
     .name = "gate",
+    .uses = USES(gate),
+    .backward_uses = USES(gate_backward),
     .forward = gate_forward,
     .backward = gate_backward,
     .backward_reads = reads_x,

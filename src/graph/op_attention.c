@@ -77,6 +77,8 @@ static double flops(const graph *g, const op_node *op)
 
 const op_desc op_attention = {
     .name = "attention",
+    .uses = USES(attention),
+    .backward_uses = USES(attention_backward),
     .forward = forward,
     .backward = backward,
     .backward_reads = backward_reads,

@@ -87,6 +87,8 @@ static double flops(const graph *g, const op_node *op)
 
 const op_desc op_bottleneck = {
     .name = "bottleneck",
+    .uses = USES(bottleneck),
+    .backward_uses = USES(bottleneck_backward),
     .forward = forward,
     .backward = backward,
     .backward_reads = backward_reads,

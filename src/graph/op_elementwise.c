@@ -25,6 +25,8 @@ static void activation_backward(const op_run *r)
 
 const op_desc op_activation = {
     .name = "activation",
+    .uses = USES(map),
+    .backward_uses = USES(map_backward),
     .forward = activation_forward,
     .backward = activation_backward,
     .backward_reads = reads_x,
@@ -77,6 +79,8 @@ static unsigned affine_reads(const graph *g, const op_node *op)
 
 const op_desc op_affine = {
     .name = "affine",
+    .uses = USES(affine),
+    .backward_uses = USES(affine_backward),
     .forward = affine_forward,
     .backward = affine_backward,
     .backward_reads = affine_reads,
@@ -115,6 +119,8 @@ static void add_backward(const op_run *r)
 
 const op_desc op_add = {
     .name = "add",
+    .uses = USES(add),
+    .backward_uses = USES(add) | USES(affine),
     .forward = add_forward,
     .backward = add_backward,
     .inplace = 0,
@@ -145,6 +151,8 @@ static void add_table_backward(const op_run *r)
 
 const op_desc op_add_table = {
     .name = "add_table",
+    .uses = USES(add),
+    .backward_uses = USES(column_sum),
     .forward = add_table_forward,
     .backward = add_table_backward,
     .inplace = 0,
@@ -183,6 +191,8 @@ static void dropout_backward(const op_run *r)
 
 const op_desc op_dropout = {
     .name = "dropout",
+    .uses = USES(dropout),
+    .backward_uses = USES(dropout),
     .forward = dropout_forward,
     .backward = dropout_backward,
     .random = op_drops,
@@ -230,6 +240,8 @@ static void drop_path_backward(const op_run *r)
 
 const op_desc op_drop_path = {
     .name = "drop_path",
+    .uses = USES(apply_prologue),
+    .backward_uses = USES(add) | USES(apply_prologue),
     .forward = drop_path_forward,
     .backward = drop_path_backward,
     .workspace = drop_path_workspace,

@@ -37,8 +37,13 @@ static void stack_backward(const op_run *r)
         op_pass_grad(r, 1);
 }
 
-const op_desc op_stack = {
-    .name = "stack", .forward = stack_forward, .backward = stack_backward, .inplace = 1, .passes = 1};
+const op_desc op_stack = {.name = "stack",
+                          .uses = USES(copy_rows),
+                          .backward_uses = USES(copy_rows),
+                          .forward = stack_forward,
+                          .backward = stack_backward,
+                          .inplace = 1,
+                          .passes = 1};
 
 /* ---- mix: a softmax over the parts of each row. Inputs: q, k, v. Kept: the softmax ---- */
 static mix_args mix_arguments(const op_run *r)
@@ -85,6 +90,8 @@ static double mix_flops(const graph *g, const op_node *op)
 }
 
 const op_desc op_mix = {.name = "mix",
+                        .uses = USES(mix),
+                        .backward_uses = USES(mix_backward),
                         .forward = mix_forward,
                         .backward = mix_backward,
                         .backward_reads = mix_reads,

@@ -55,6 +55,8 @@ static bool partial(const graph *g, const op_node *op, int input)
 
 const op_desc op_layernorm = {
     .name = "layernorm",
+    .uses = USES(layernorm),
+    .backward_uses = USES(layernorm_backward),
     .forward = forward,
     .backward = backward,
     .backward_reads = backward_reads,

@@ -155,6 +155,8 @@ static double flops(const graph *g, const op_node *op)
 
 const op_desc op_linear = {
     .name = "linear",
+    .uses = USES(gemm),
+    .backward_uses = USES(gemm) | USES(gemm_outer) | USES(apply_prologue) | USES(column_sum),
     .forward = forward,
     .backward = backward,
     .backward_reads = backward_reads,

@@ -39,6 +39,8 @@ static void cross_entropy_backward(const op_run *r)
 
 const op_desc op_cross_entropy = {
     .name = "cross_entropy",
+    .uses = USES(cross_entropy),
+    .backward_uses = USES(cross_entropy),
     .forward = cross_entropy_forward,
     .backward = cross_entropy_backward,
     .backward_reads = reads_both,
@@ -73,6 +75,8 @@ static void consistency_backward(const op_run *r)
 
 const op_desc op_consistency = {
     .name = "consistency",
+    .uses = USES(consistency),
+    .backward_uses = USES(consistency),
     .forward = consistency_forward,
     .backward = consistency_backward,
     .backward_reads = reads_both,
@@ -117,6 +121,8 @@ static void distance_backward(const op_run *r)
 
 const op_desc op_distance = {
     .name = "distance",
+    .uses = USES(distance),
+    .backward_uses = USES(distance),
     .forward = distance_forward,
     .backward = distance_backward,
     .backward_reads = reads_both,
@@ -158,6 +164,8 @@ static void identity_backward(const op_run *r)
 
 const op_desc op_identity_distance = {
     .name = "identity_distance",
+    .uses = USES(distance),
+    .backward_uses = USES(distance),
     .forward = identity_forward,
     .backward = identity_backward,
     .workspace = identity_workspace,

@@ -41,8 +41,13 @@ static void broadcast_backward(const op_run *r)
                   .out = op_param_grad(r, 0), .dy = dy, .row_group = 1, .modulo = group_of(r, dy), .accumulate = true});
 }
 
-const op_desc op_broadcast = {
-    .name = "broadcast", .forward = broadcast_forward, .backward = broadcast_backward, .inplace = -1, .passes = -1};
+const op_desc op_broadcast = {.name = "broadcast",
+                              .uses = USES(copy_rows),
+                              .backward_uses = USES(column_sum),
+                              .forward = broadcast_forward,
+                              .backward = broadcast_backward,
+                              .inplace = -1,
+                              .passes = -1};
 
 /* ---- insert_tokens: y = x with rows put in front of row `first` ---- */
 static void insert_forward(const op_run *r)
@@ -68,8 +73,13 @@ static void insert_backward(const op_run *r)
     }
 }
 
-const op_desc op_insert_tokens = {
-    .name = "insert_tokens", .forward = insert_forward, .backward = insert_backward, .inplace = -1, .passes = -1};
+const op_desc op_insert_tokens = {.name = "insert_tokens",
+                                  .uses = USES(copy_rows),
+                                  .backward_uses = USES(copy_rows),
+                                  .forward = insert_forward,
+                                  .backward = insert_backward,
+                                  .inplace = -1,
+                                  .passes = -1};
 
 /* ---- replace_tokens: y = x with its rows from `first` on replaced ---- */
 static void replace_forward(const op_run *r)
@@ -99,8 +109,13 @@ static void replace_backward(const op_run *r)
     }
 }
 
-const op_desc op_replace_tokens = {
-    .name = "replace_tokens", .forward = replace_forward, .backward = replace_backward, .inplace = 0, .passes = -1};
+const op_desc op_replace_tokens = {.name = "replace_tokens",
+                                   .uses = USES(copy_rows),
+                                   .backward_uses = USES(copy_rows),
+                                   .forward = replace_forward,
+                                   .backward = replace_backward,
+                                   .inplace = 0,
+                                   .passes = -1};
 
 /* ---- select_tokens: rows [first, first + count) ---- */
 static void select_forward(const op_run *r)
@@ -119,6 +134,8 @@ static void select_backward(const op_run *r)
 
 const op_desc op_select_tokens = {
     .name = "select_tokens",
+    .uses = USES(copy_rows),
+    .backward_uses = USES(copy_rows),
     .forward = select_forward,
     .backward = select_backward,
     .inplace = -1,
@@ -154,8 +171,13 @@ static void mean_backward(const op_run *r)
                                             .accumulate = r->accumulate[0]});
 }
 
-const op_desc op_mean_tokens = {
-    .name = "mean_tokens", .forward = mean_forward, .backward = mean_backward, .inplace = -1, .passes = -1};
+const op_desc op_mean_tokens = {.name = "mean_tokens",
+                                .uses = USES(mean_rows),
+                                .backward_uses = USES(mean_rows),
+                                .forward = mean_forward,
+                                .backward = mean_backward,
+                                .inplace = -1,
+                                .passes = -1};
 
 /* ---- patchify: pixels to normalised patch rows ---- */
 
@@ -167,5 +189,9 @@ static void patchify_forward(const op_run *r)
     r->k->patchify(r->c, &y, &x);
 }
 
-const op_desc op_patchify = {
-    .name = "patchify", .forward = patchify_forward, .inplace = -1, .passes = -1, .bf16_result = true};
+const op_desc op_patchify = {.name = "patchify",
+                             .uses = USES(patchify),
+                             .forward = patchify_forward,
+                             .inplace = -1,
+                             .passes = -1,
+                             .bf16_result = true};

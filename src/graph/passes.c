@@ -140,7 +140,8 @@ static op_node *down_projection(graph *g, const op_node *up, const int *readers)
     value h = up->in[0];
     op_node *down;
 
-    if (up->a.act != ACT_NONE || !whole_own_weight(g, up) || g->values[up->out].cols > g->k->limits.bottleneck_width)
+    if (!g->k->bottleneck || up->a.act != ACT_NONE || !whole_own_weight(g, up) ||
+        g->values[up->out].cols > g->k->limits.bottleneck_width)
         return NULL;
     down = private_linear(g, readers, h, STAGE_GAMMA);
     return down && whole_own_weight(g, down) && g->values[h].cols <= g->k->limits.bottleneck_rank &&

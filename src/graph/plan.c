@@ -553,14 +553,35 @@ static inlay_status find_stages(program *p, inlay_error *err)
     return INLAY_OK;
 }
 
+/* Whether the device has the kernels of every operation that runs, and those that the program itself uses: gradients
+ * are added, rows of samples that skip a branch copied, weights packed. */
+static inlay_status check_kernels(const program *p, inlay_error *err)
+{
+    for (int s = 0; s < p->count; s++) {
+        const op_desc *op = op_table[p->g->ops[p->steps[s].op].kind];
+        kernel_set wanted = op->uses | (op->packed_inputs ? USES(pack) : 0);
+        const char *lacking;
+        if (p->steps[s].backward)
+            wanted |= op->backward_uses | USES(add);
+        if (p->g->branch_count > 0)
+            wanted |= USES(copy_rows);
+        lacking = kernels_lack(p->dev->k, wanted);
+        if (lacking)
+            FAIL(err, INLAY_ERR_UNSUPPORTED, "the device '%s' has no kernel '%s', which operation '%s' needs",
+                 p->dev->k->name, lacking, op->name);
+    }
+    return INLAY_OK;
+}
+
 inlay_status program_new(program **out, graph *g, const program_request *request, inlay_error *err)
 {
     program *p = new_plan(g, request);
-    inlay_status status = find_room(p, request->share, err);
+    inlay_status status = check_kernels(p, err);
 
     if (status == INLAY_OK)
+        status = find_room(p, request->share, err);
+    if (status == INLAY_OK)
         status = find_stages(p, err);
-
     if (status == INLAY_OK)
         status = prepare_params(p, err);
     if (status != INLAY_OK) {

@@ -59,6 +59,16 @@ const kernel_limits *kernels_limits(void)
     return &kernels_portable.limits;
 }
 
+const char *kernels_lack(const kernels *k, kernel_set wanted)
+{
+#define X(name, parameters, arguments)       \
+    if ((wanted & USES(name)) && !(k)->name) \
+        return #name;
+#include "kernels/kernels.def"
+#undef X
+    return NULL;
+}
+
 inlay_status kernels_choose(const kernels **out, inlay_error *err)
 {
     const char *wanted = getenv("INLAY_ISA");

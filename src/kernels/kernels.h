@@ -27,15 +27,6 @@ typedef struct mat {
     int64_t group;          /* and layernorm (x, dx) only; NULL: all rows */
 } mat;
 
-/* Stride of quantised rows: bytes as products with int8 weights take them (DTYPE_U8), each row with its scale and zero
- * point, 8 bytes, at its end. Not a multiple of 4 KB: those fall into the same sets of the first cache. */
-static inline int64_t quantised_stride(int64_t cols)
-{
-    int64_t stride = (cols + 8 + 63) / 64 * 64;
-
-    return stride % 4096 ? stride : stride + 64;
-}
-
 typedef enum activation {
     ACT_NONE,
     ACT_RELU,
@@ -424,16 +415,34 @@ typedef struct kernels {
      * takes part, and keeps nothing of it. NULL: there is none. */
     void (*begin)(void), (*end)(void);
 
+    /* Bytes from row to row of quantised rows of so many values (DTYPE_U8): as products with int8 weights take them,
+     * each with its scale and zero point behind it. */
+    int64_t (*quantised_stride)(int64_t cols);
     size_t (*pack_size)(int64_t n, int64_t k, dtype type);
     /* the weights back in f32 [n, k] (bf16 and int8: as rounded) */
     void (*unpack)(float *w, const packed *in);
     /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done.
      * For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
+/* What a set has not is NULL: an operation that needs it cannot be part of a program there (program_new says so), and
+ * a bottleneck is not fused. */
 #define X(name, parameters, arguments) void(*name) parameters;
 #include "kernels/kernels.def"
 #undef X
 } kernels;
+
+/* Kernels by their number, and as members of sets of kernels. */
+enum {
+#define X(name, parameters, arguments) KERNEL_NUMBER_##name,
+#include "kernels/kernels.def"
+#undef X
+    KERNEL_COUNT
+};
+typedef uint64_t kernel_set;
+#define USES(name) ((kernel_set)1 << KERNEL_NUMBER_##name)
+
+/* The name of a kernel that is wanted and that the row has not; NULL: it has all of them. */
+const char *kernels_lack(const kernels *k, kernel_set wanted);
 
 /* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */
 extern const kernels *const kernels_table[];

@@ -49,6 +49,32 @@ struct op_case {
     int variant;
 };
 
+/* ---- the reference device, noting what is called ---- */
+
+static kernel_set called;
+
+#define X(name, parameters, arguments)    \
+    static void noted_##name parameters   \
+    {                                     \
+        called |= USES(name);             \
+        kernels_reference.name arguments; \
+    }
+#include "kernels/kernels.def"
+#undef X
+
+static kernels noted;
+static const kernels none; /* a row without any kernel */
+
+static int open_noted(void **state)
+{
+    (void)state;
+    noted = kernels_reference;
+#define X(name, parameters, arguments) noted.name = noted_##name;
+#include "kernels/kernels.def"
+#undef X
+    return 0;
+}
+
 /* ---- items ---- */
 
 static float *draw(setup *s, int64_t count)
@@ -529,10 +555,10 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
                  .readers = readers,
                  .live = live,
                  .memory = arena_new(),
-                 .g = graph_new(&kernels_reference, DTYPE_F64),
+                 .g = graph_new(&noted, DTYPE_F64),
                  .tested = NO_VALUE,
                  .pixels = NO_VALUE};
-    ASSERT_OK(device_open(&s->dev, &kernels_reference, 1, &err));
+    ASSERT_OK(device_open(&s->dev, &noted, 1, &err));
     s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
     y = row->build(s, row->variant);
     if (s->tested == NO_VALUE)
@@ -638,12 +664,27 @@ static void check_form(const setup *s)
     assert_int_equal(op->in[4] != NO_VALUE, (variant & (RESIDUAL | SELF | SHARED)) != 0);
 }
 
+static kernel_set used[OP_COUNT]; /* what was called while a case of it ran */
+
+/* Only what the operations of the graph say that they use was called. */
+static void check_uses(const setup *s)
+{
+    kernel_set said = USES(add) | USES(pack) | (s->g->branch_count ? USES(copy_rows) : 0);
+
+    used[s->row->kind] |= called;
+    for (int i = 0; i < s->g->op_count; i++)
+        said |= op_table[s->g->ops[i].kind]->uses | op_table[s->g->ops[i].kind]->backward_uses;
+    if (called & ~said)
+        fail_msg("operation '%s' calls '%s' without saying so", s->row->name, kernels_lack(&none, called & ~said));
+}
+
 static int check_case(const op_case *row, shape size, int only, others readers, bool live)
 {
     double *grads[MAX_ITEMS] = {0};
     int items;
     setup s;
 
+    called = 0;
     open_setup(&s, row, size, only, readers, live);
     check_form(&s);
     loss_of(&s);
@@ -667,6 +708,7 @@ static int check_case(const op_case *row, shape size, int only, others readers, 
             check_differences(&s, "given value", i, m.data, grads[i], m.rows * m.cols, NULL);
     }
     items = s.items;
+    check_uses(&s);
     close_setup(&s);
     return items;
 }
@@ -749,6 +791,48 @@ static void test_every_row(void **state)
             fail_msg("activation '%s' has no case", activation_name((activation)i));
 }
 
+/* What an operation says that it uses was called in one of its cases. */
+static void test_uses(void **state)
+{
+    (void)state;
+    for (int i = 0; i < OP_COUNT; i++) {
+        kernel_set idle = (op_table[i]->uses | op_table[i]->backward_uses) & ~used[i];
+        if (used[i] && idle)
+            fail_msg("operation '%s' never calls '%s', which it says that it uses", op_table[i]->name,
+                     kernels_lack(&none, idle));
+    }
+}
+
+/* A device without a kernel: what needs it is refused by name, everything else runs. */
+static void test_missing_kernels(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const op_desc *op = op_table[cases[i].kind];
+        program_request request = {.max_batch = 2, .wanted_count = 1, .given_count = 0};
+        program *p;
+        inlay_error err;
+        setup s;
+        open_setup(&s, &cases[i], shapes[0], -1, OTHERS_NONE, false);
+        kernels poor = noted;
+        s.dev.k = &poor;
+        request.dev = &s.dev;
+        request.wanted = &s.tested;
+        request.given = s.given;
+        request.given_count = s.given_count;
+#define X(name, parameters, arguments)                                                        \
+    poor.name = NULL;                                                                         \
+    if (op->uses & USES(name)) {                                                              \
+        assert_int_equal(program_new(&p, s.g, &request, &err), INLAY_ERR_UNSUPPORTED);        \
+        assert_non_null(strstr(err.message, "has no kernel '" #name "', which operation '")); \
+    }                                                                                         \
+    poor.name = noted.name;
+#include "kernels/kernels.def"
+#undef X
+        close_setup(&s);
+    }
+}
+
 /* The cases with drop path are worth something only when one sample is dropped and another is not. */
 static void test_masks(void **state)
 {
@@ -761,7 +845,8 @@ static void test_masks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_affine),
-                                       cmocka_unit_test(test_every_row), cmocka_unit_test(test_masks)};
+                                       cmocka_unit_test(test_every_row), cmocka_unit_test(test_masks),
+                                       cmocka_unit_test(test_uses),      cmocka_unit_test(test_missing_kernels)};
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_noted, NULL);
 }

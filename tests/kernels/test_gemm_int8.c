@@ -387,7 +387,7 @@ static void test_prologue(void **state)
 static void check_coded(const kernels *k, int threads, int64_t rows, int64_t depth)
 {
     enum { COLS = 37 };
-    int64_t stride = quantised_stride(depth);
+    int64_t stride = k->quantised_stride(depth);
     problem p;
     mat from, y,
         coded = {
@@ -428,10 +428,10 @@ static void test_coded(void **state)
     int count = kernel_sets(sets);
 
     (void)state;
-    assert_int_equal(quantised_stride(192), 256);
-    assert_int_equal(quantised_stride(56), 64);
-    assert_int_equal(quantised_stride(57), 128);
-    assert_int_equal(quantised_stride(4088), 4160);
+    assert_int_equal(kernels_reference.quantised_stride(192), 256);
+    assert_int_equal(kernels_reference.quantised_stride(56), 64);
+    assert_int_equal(kernels_reference.quantised_stride(57), 128);
+    assert_int_equal(kernels_reference.quantised_stride(4088), 4160);
     for (int s = 0; s < count; s++)
         for (int threads = 1; threads <= 3; threads++) {
             check_coded(sets[s], threads, 3, 192);

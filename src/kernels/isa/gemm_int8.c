@@ -92,6 +92,14 @@ static bool in_place(const gemm_args *args)
     return args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
 }
 
+/* Not a multiple of 4 KB: those fall into the same sets of the first cache. */
+int64_t KERNEL(quantised_stride)(int64_t cols)
+{
+    int64_t stride = ceil_div(cols + (int64_t)sizeof(row_quant), 64) * 64;
+
+    return stride % 4096 ? stride : stride + 64;
+}
+
 static row_quant convert(void *out, const gemm_args *args, int64_t r, REAL *reals)
 {
     uint16_t *room = (uint16_t *)(void *)((unsigned char *)reals + ROOM_BYTES);

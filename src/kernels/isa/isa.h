@@ -13,6 +13,7 @@ static inline int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+int64_t KERNEL(quantised_stride)(int64_t cols);
 size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type);
 void KERNEL(unpack)(float *w, const packed *in);
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds);

@@ -1,6 +1,6 @@
 /* Rows as bytes: how products with int8 weights take their left operand (gemm_int8.c says what the numbers mean). Where
  * nobody else reads a row, who makes it writes it so, with its quant behind it: a matrix of DTYPE_U8, stride
- * quantised_stride(cols). */
+ * kernels.quantised_stride(cols). */
 #ifndef INLAY_KERNELS_ISA_ROW_QUANT_H
 #define INLAY_KERNELS_ISA_ROW_QUANT_H
 

@@ -90,6 +90,7 @@ const kernels KERNEL(kernels) = {
     .copy_out = host_copy,
     .zero = host_zero,
     .scratch_size = SCRATCH_SIZE,
+    .quantised_stride = KERNEL(quantised_stride),
     .pack_size = KERNEL(pack_size),
     .unpack = KERNEL(unpack),
     .peak = KERNEL(peak),
