@@ -54,7 +54,7 @@ static void measure(device *d, size_t index, dtype type)
     gemm_shape s = gemm_shapes[index];
     dtype rows = type == DTYPE_I8 ? DTYPE_BF16 : type;
     mat w = filled(d->k, s.n, s.k, DTYPE_F32), x = filled(d->k, s.m, s.k, rows), y = filled(d->k, s.m, s.n, rows);
-    packed panels = {s.n, s.k, type, d->k->alloc(d->k->pack_size(s.n, s.k, type))};
+    packed panels = {s.n, s.k, type, d->k->alloc(d->k->pack_size(d->k, s.n, s.k, type))};
     job forward = {d, {.y = y, .x = x, .w = &panels}},
         backward = {d, {.y = x, .x = y, .w = &panels, .transposed = true}};
     double speed;

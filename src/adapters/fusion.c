@@ -147,7 +147,7 @@ static inlay_status make_parts(adapter *a, const char *text, inlay_error *err)
 /* Experts and switches draw; what a run makes of them at its end does not. */
 static bool draws(const adapter *part, const edge *e)
 {
-    graph *g = graph_new(kernels_table[0], DTYPE_F32);
+    graph *g = graph_new(kernels_set(0), DTYPE_F32);
     bool found;
 
     e->function(part, g, graph_input(g, "z", DTYPE_F32, 1, site_width(part->shape, e->from.kind)), e->context, false);

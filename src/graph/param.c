@@ -175,8 +175,9 @@ static inlay_status new_form(param_form **out, const param *p, const device *d, 
                              inlay_error *err)
 {
     param_form *form = *out = malloc(sizeof *form);
-    size_t size = wanted->kind == FORM_PLAIN ? size_product(p->count, dtype_size(d->k->real))
-                                             : d->k->pack_size(wanted->panels.n, wanted->panels.k, wanted->panels.type);
+    size_t size = wanted->kind == FORM_PLAIN
+                      ? size_product(p->count, dtype_size(d->k->real))
+                      : d->k->pack_size(d->k, wanted->panels.n, wanted->panels.k, wanted->panels.type);
 
     if (form)
         *form = *wanted;

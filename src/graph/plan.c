@@ -344,9 +344,9 @@ static void count_param(program_needs *n, const program *p, const param_use *u)
         n->training = size_sum(n->training, u->q->trainable ? size_product(3, values) : 0); /* gradient and moments */
     }
     if (u->panels && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_PANELS, u->type}))
-        n->weights = size_sum(n->weights, k->pack_size(u->count, columns, u->type));
+        n->weights = size_sum(n->weights, k->pack_size(k, u->count, columns, u->type));
     if (u->transposed && count_once(n, (needed_form){u->q, u->first, u->count, NEEDED_TRANSPOSED, u->type}))
-        n->weights = size_sum(n->weights, k->pack_size(columns, u->count, u->type));
+        n->weights = size_sum(n->weights, k->pack_size(k, columns, u->count, u->type));
 }
 
 static void count_params(program_needs *n, const program *p)

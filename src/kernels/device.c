@@ -19,6 +19,7 @@ inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *
         threads = pool_processors();
     TRY(pool_new(&d->c.threads, threads, err));
     d->c.scratch_size = d->k->scratch_size;
+    d->c.micro_kernels = d->k->micro_kernels;
     d->c.begin = d->k->begin;
     d->c.end = d->k->end;
     if (d->c.scratch_size)

@@ -1,26 +1,62 @@
 #include "kernels/kernels.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
+#include "kernels/overlays/overlays.h"
 
 extern const kernels kernels_portable;
 extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16; /* those that the build has */
 
-const kernels *const kernels_table[] = {
+/* The table of kernel sets, fastest first. A set is complete, or lies over another one: it begins as a copy of that,
+ * and `overlay` replaces what it does better. */
+typedef struct set_row {
+    const kernels *complete;
+    const kernels *under;
+    void (*overlay)(kernels *k);
+} set_row;
+
+static const set_row set_table[] = {
 #if defined(KERNELS_avx512bf16)
-    &kernels_avx512bf16,
+    {.complete = &kernels_avx512bf16},
+#endif
+#if defined(KERNELS_avx512vnni)
+    {.under = &kernels_avx512, .overlay = overlay_avx512vnni},
 #endif
 #if defined(KERNELS_avx512)
-    &kernels_avx512,
+    {.complete = &kernels_avx512},
 #endif
 #if defined(KERNELS_avx2)
-    &kernels_avx2,
+    {.complete = &kernels_avx2},
 #endif
-    &kernels_portable,   NULL,
+    {.complete = &kernels_portable},
 };
+
+#define SET_COUNT ((int)(sizeof set_table / sizeof *set_table))
+
+static kernels overlaid[SET_COUNT];
+
+static void lay_over(void)
+{
+    for (int i = 0; i < SET_COUNT; i++)
+        if (set_table[i].overlay) {
+            overlaid[i] = *set_table[i].under;
+            set_table[i].overlay(&overlaid[i]);
+        }
+}
+
+const kernels *kernels_set(int i)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    if (i >= SET_COUNT)
+        return NULL;
+    pthread_once(&once, lay_over);
+    return set_table[i].complete ? set_table[i].complete : &overlaid[i];
+}
 
 static const char *const activation_names[ACT_COUNT] = {"none", "relu", "gelu",    "gelu_tanh",
                                                         "silu", "tanh", "sigmoid", "quick_gelu"};
@@ -74,13 +110,13 @@ inlay_status kernels_choose(const kernels **out, inlay_error *err)
     const char *wanted = getenv("INLAY_ISA");
     char names[128] = "";
 
-    for (int i = 0; kernels_table[i]; i++) {
-        if (!kernels_table[i]->available())
+    for (int i = 0; kernels_set(i); i++) {
+        const kernels *k = kernels_set(i);
+        if (!k->available())
             continue;
-        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "",
-                 kernels_table[i]->name);
-        if (!wanted || !*wanted || strcmp(wanted, kernels_table[i]->name) == 0) {
-            *out = kernels_table[i];
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", k->name);
+        if (!wanted || !*wanted || strcmp(wanted, k->name) == 0) {
+            *out = k;
             return INLAY_OK;
         }
     }

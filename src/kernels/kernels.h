@@ -53,7 +53,8 @@ typedef struct compute {
     void **scratch; /* on the host, for kernels that run there: a block of scratch_size bytes for each thread, 64-byte
                        aligned; NULL where scratch_size is 0 */
     size_t scratch_size;
-    void (*begin)(void), (*end)(void); /* of the kernel set: see struct kernels */
+    void (*begin)(void), (*end)(void);               /* of the kernel set: see struct kernels */
+    const struct micro_kernel *const *micro_kernels; /* of the kernel set */
 } compute;
 
 /* Runs task(argument, thread, threads) once on each thread, between begin and end on that thread, and returns when all
@@ -397,6 +398,9 @@ typedef struct kernel_limits {
 /* Which of f32 and bf16 weights a set multiplies faster. PACE_UNKNOWN: it depends on the processor. */
 typedef enum bf16_pace { PACE_SLOWER, PACE_FASTER, PACE_UNKNOWN } bf16_pace;
 
+/* Types of weights, of which each has a micro-kernel. */
+enum { MICRO_KERNEL_REAL, MICRO_KERNEL_BF16, MICRO_KERNEL_INT8, MICRO_KERNEL_COUNT };
+
 typedef struct kernels {
     const char *name; /* "portable", "avx2", "avx512", "reference" */
     kernel_limits limits;
@@ -418,9 +422,12 @@ typedef struct kernels {
     /* Bytes from row to row of quantised rows of so many values (DTYPE_U8): as products with int8 weights take them,
      * each with its scale and zero point behind it. */
     int64_t (*quantised_stride)(int64_t cols);
-    size_t (*pack_size)(int64_t n, int64_t k, dtype type);
+    /* What products with each type of weights run on, for sets whose products go by it (isa/gemm_kernel.h). */
+    const struct micro_kernel *micro_kernels[MICRO_KERNEL_COUNT];
+    /* Bytes of packed weights on `set`, the row itself. */
+    size_t (*pack_size)(const struct kernels *set, int64_t n, int64_t k, dtype type);
     /* the weights back in f32 [n, k] (bf16 and int8: as rounded) */
-    void (*unpack)(float *w, const packed *in);
+    void (*unpack)(const compute *c, float *w, const packed *in);
     /* Multiplies registers on every thread, `rounds` times, as products of that type do; returns the operations done.
      * For benchmarks. */
     double (*peak)(compute *c, dtype type, int64_t rounds);
@@ -444,8 +451,9 @@ typedef uint64_t kernel_set;
 /* The name of a kernel that is wanted and that the row has not; NULL: it has all of them. */
 const char *kernels_lack(const kernels *k, kernel_set wanted);
 
-/* The devices of this build, ended by NULL, fastest first; the reference device is not among them. */
-extern const kernels *const kernels_table[];
+/* Set i of the kernel sets of this build, fastest first, whether the processor has what it needs or not; NULL behind
+ * the last one. The reference device is not among them. */
+const kernels *kernels_set(int i);
 extern const kernels kernels_reference;
 /* What every set of this build takes. */
 const kernel_limits *kernels_limits(void);

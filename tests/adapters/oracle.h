@@ -162,9 +162,9 @@ static inline void expect_gradients(const oracle_case *c, tolerance limit)
 static inline void each_device(void (*check)(const kernels *k, precision prec, tolerance limit), precision prec,
                                tolerance limit)
 {
-    for (int k = 0; kernels_table[k]; k++)
-        if (kernels_table[k]->available())
-            check(kernels_table[k], prec, limit);
+    for (int k = 0; kernels_set(k); k++)
+        if (kernels_set(k)->available())
+            check(kernels_set(k), prec, limit);
 }
 
 #endif

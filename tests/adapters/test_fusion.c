@@ -478,7 +478,7 @@ static void test_weights(void **state)
 
     (void)state;
     for (int parts = 3; parts >= 2; parts--) {
-        graph *g = graph_new(kernels_table[0], DTYPE_F32);
+        graph *g = graph_new(kernels_set(0), DTYPE_F32);
         value q = graph_input(g, "q", DTYPE_F32, 1, 1), k = graph_input(g, "k", DTYPE_F32, parts, 1),
               v = graph_input(g, "v", DTYPE_F32, parts, 1);
         value weights = graph_mix_weights(g, graph_mix(g, q, k, v, parts));

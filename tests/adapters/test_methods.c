@@ -283,18 +283,18 @@ static float *run_bits(bench *s, size_t *size)
 
 static void row_threads(const char *name)
 {
-    for (int k = 0; kernels_table[k]; k++) {
+    for (int k = 0; kernels_set(k); k++) {
         float *first = NULL;
         size_t size = 0;
-        if (!kernels_table[k]->available())
+        if (!kernels_set(k)->available())
             continue;
         for (int threads = 1; threads <= 3; threads++) {
             bench s;
             float *bits;
-            open_bench(&s, name, kernels_table[k], threads, true);
+            open_bench(&s, name, kernels_set(k), threads, true);
             bits = run_bits(&s, &size);
             if (first && memcmp(first, bits, size) != 0)
-                fail_msg("%s: %d threads give other bits than 1 (%s)", name, threads, kernels_table[k]->name);
+                fail_msg("%s: %d threads give other bits than 1 (%s)", name, threads, kernels_set(k)->name);
             if (first)
                 free(bits);
             else

@@ -159,8 +159,8 @@ static kernels guarded(void)
 {
     kernels k;
 
-    for (int i = 0; kernels_table[i]; i++)
-        plain = kernels_table[i]; /* the last one runs everywhere */
+    for (int i = 0; kernels_set(i); i++)
+        plain = kernels_set(i); /* the last one runs everywhere */
     k = *plain;
     k.name = "guarded";
     k.host_memory = false;

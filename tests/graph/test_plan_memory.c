@@ -24,7 +24,7 @@ static size_t size_of_forms(const kernels *k, const param *q, const param_form *
 
     for (; form; form = form->next)
         size += form->kind == FORM_PLAIN ? (size_t)q->count * sizeof(float)
-                                         : k->pack_size(form->panels.n, form->panels.k, form->panels.type);
+                                         : k->pack_size(k, form->panels.n, form->panels.k, form->panels.type);
     return size;
 }
 

@@ -23,11 +23,11 @@ static inline int kernel_sets(const kernels *sets[8])
     sets[count++] = &kernels_emulated;
     sets[count++] = &kernels_emulatedbf16;
 #endif
-    for (int i = 0; kernels_table[i]; i++) {
-        if (kernels_table[i]->available())
-            sets[count++] = kernels_table[i];
+    for (int i = 0; kernels_set(i); i++) {
+        if (kernels_set(i)->available())
+            sets[count++] = kernels_set(i);
         else
-            print_message("not on this processor: %s\n", kernels_table[i]->name);
+            print_message("not on this processor: %s\n", kernels_set(i)->name);
     }
     return count;
 }

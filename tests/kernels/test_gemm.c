@@ -29,7 +29,7 @@ static void open_problem(problem *p, const kernels *k, int threads, int64_t m, i
     memset(p, 0, sizeof *p);
     ASSERT_OK(device_open(&p->d, k, threads, &err));
     p->w = random_mat(k, n, depth, DTYPE_F32, 0, 1);
-    p->panels = (packed){n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
+    p->panels = (packed){n, depth, w_type, k->alloc(k->pack_size(k, n, depth, w_type))};
     k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32, PLACE_DEVICE);
     p->x = random_mat(k, m, transposed ? n : depth, x_type, 3, 2);
     p->in_slope = random_mat(k, m, transposed ? n : depth, y_type, 1, 3);
@@ -239,7 +239,7 @@ static void check_pixels(const kernels *k, int threads, const image *at, int64_t
                     .patch = at->patch,
                     .mean = {means[0], means[1], means[2], means[3]},
                     .std = {stds[0], stds[1], stds[2], stds[3]}}; /* of their exact size: nothing reads beyond them */
-    packed panels = {n, depth, w_type, k->alloc(k->pack_size(n, depth, w_type))};
+    packed panels = {n, depth, w_type, k->alloc(k->pack_size(k, n, depth, w_type))};
     inlay_error err;
     device d;
 
@@ -354,7 +354,7 @@ static void test_unpack(void **state)
             float back[35 * 19];
             dtype w = type ? DTYPE_BF16 : sets[s]->real;
             open_problem(&p, sets[s], 2, 1, 35, 19, w, sets[s]->real, sets[s]->real, false);
-            sets[s]->unpack(back, &p.panels);
+            sets[s]->unpack(&p.d.c, back, &p.panels);
             for (int64_t n = 0; n < 35; n++)
                 for (int64_t c = 0; c < 19; c++)
                     assert_true((double)back[n * 19 + c] == (double)(float)weight(&p, w, n, c));

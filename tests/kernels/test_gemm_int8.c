@@ -67,7 +67,7 @@ static void open_problem(problem *p, const kernels *k, int threads, int64_t m, i
     p->w = random_mat(k, n, depth, DTYPE_F32, 0, 1);
     for (int64_t c = 0; n > 2 && c < depth; c++)
         set(&p->w, 2, c, 0); /* a column of zeros */
-    p->panels = (packed){n, depth, DTYPE_I8, k->alloc(k->pack_size(n, depth, DTYPE_I8))};
+    p->panels = (packed){n, depth, DTYPE_I8, k->alloc(k->pack_size(k, n, depth, DTYPE_I8))};
     k->pack(&p->d.c, &p->panels, p->w.data, DTYPE_F32, PLACE_DEVICE);
     p->x = random_mat(k, m, depth, x_type, 3, 2);
     fill_rows(&p->x);
@@ -450,7 +450,7 @@ static void test_unpack(void **state)
         problem p;
         float back[35 * 19];
         open_problem(&p, sets[s], 2, 1, 35, 19, DTYPE_BF16, sets[s]->real);
-        sets[s]->unpack(back, &p.panels);
+        sets[s]->unpack(&p.d.c, back, &p.panels);
         for (int64_t n = 0; n < 35; n++) {
             float scale = plain_weights(&p, n, q);
             for (int64_t c = 0; c < 19; c++)

@@ -152,7 +152,7 @@ static void run_layernorm(run *r)
 
 static packed pack(run *r, int64_t n, int64_t k, const void *w)
 {
-    packed p = {.n = n, .k = k, .type = r->k->real, .data = r->k->alloc(r->k->pack_size(n, k, r->k->real))};
+    packed p = {.n = n, .k = k, .type = r->k->real, .data = r->k->alloc(r->k->pack_size(r->k, n, k, r->k->real))};
 
     assert_true(r->held_count < 64);
     r->held[r->held_count++] = p.data;

@@ -104,7 +104,7 @@ static void run_up(const gemm_args *up, const REAL *hidden, int64_t lanes, tile_
         return;
     }
     multiply(tile, NR, (rows_at){hidden, lanes}, panel, NR, 0, up->w->k, NR);
-    KERNEL(finish_tile)(up, tile, NR, at);
+    BASE(finish_tile)(up, tile, NR, at);
 }
 
 static void forward_task(void *argument, int thread, int threads)

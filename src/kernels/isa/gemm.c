@@ -85,7 +85,7 @@ static void run_rows(const worker *w, const unsigned char *panels, int64_t first
     int64_t block = block_rows(&w->args->y, l.stride, w->m->mr);
 
     if (w->args->pixels)
-        KERNEL(patch_room)((REAL *)(void *)(w->scratch + LEFT_BYTES), w->args->pixels);
+        BASE(patch_room)((REAL *)(void *)(w->scratch + LEFT_BYTES), w->args->pixels);
     for (int64_t at = row_begin; at < row_end; at += block)
         run_block(w, &l, at, row_end - at < block ? row_end - at : block, row_end, panels, first, count);
 }
@@ -127,7 +127,7 @@ static void gemm_task(void *argument, int thread, int threads)
 {
     const gemm_job *job = argument;
     const gemm_args *args = job->args;
-    const micro_kernel *m = micro_kernel_for(args->w->type);
+    const micro_kernel *m = micro_kernel_for(job->c->micro_kernels, args->w->type);
     worker w = {args, m, KERNEL_SCRATCH(job->c, thread), m->panel_bytes(args->x.cols)};
     unsigned char *group = w.scratch + LEFT_BYTES + ROOM_BYTES + READY_BYTES;
     int64_t panels = ceil_div(args->y.cols, m->nr), first = panels, last = 0, room;
@@ -160,7 +160,7 @@ void KERNEL(gemm)(compute *c, const gemm_args *args)
 {
     gemm_job job = {c, args};
 
-    assert(!args->transposed || micro_kernel_for(args->w->type)->transpose);
+    assert(!args->transposed || micro_kernel_for(c->micro_kernels, args->w->type)->transpose);
     compute_run(c, gemm_task, &job);
 }
 

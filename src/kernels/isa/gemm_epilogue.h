@@ -56,8 +56,8 @@ static inline direct direct_of(const gemm_args *args)
 }
 
 /* A tile of sums, [mr][nr] with nr the columns of a panel, through the epilogue into the result. */
-void KERNEL(finish_tile)(const gemm_args *args, const REAL *tile, int nr, tile_place at);
+void BASE(finish_tile)(const gemm_args *args, const REAL *tile, int nr, tile_place at);
 /* What the epilogue will read and write of nr columns comes nearer while the sums are made. */
-void KERNEL(prefetch_tile)(const gemm_args *args, int nr, tile_place at);
+void BASE(prefetch_tile)(const gemm_args *args, int nr, tile_place at);
 
 #endif

@@ -73,10 +73,10 @@ static void pack(const packed *out, int64_t panel, const void *w, dtype type, fl
     }
 }
 
-static REAL weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+static double weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
 {
-    return (REAL)((const float *)(const void *)(panel + weight_bytes(k)))[j] *
-           (REAL)((const int8_t *)panel)[(p / 4 * NR + j) * 4 + p % 4];
+    return (double)((const float *)(const void *)(panel + weight_bytes(k)))[j] *
+           (double)((const int8_t *)panel)[(p / 4 * NR + j) * 4 + p % 4];
 }
 
 /* ---- rows of the left operand ---- */
@@ -92,15 +92,7 @@ static bool in_place(const gemm_args *args)
     return args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
 }
 
-/* Not a multiple of 4 KB: those fall into the same sets of the first cache. */
-int64_t KERNEL(quantised_stride)(int64_t cols)
-{
-    int64_t stride = ceil_div(cols + (int64_t)sizeof(row_quant), 64) * 64;
-
-    return stride % 4096 ? stride : stride + 64;
-}
-
-static row_quant convert(void *out, const gemm_args *args, int64_t r, REAL *reals)
+static row_quant convert(void *out, const gemm_args *args, int64_t r, void *reals)
 {
     uint16_t *room = (uint16_t *)(void *)((unsigned char *)reals + ROOM_BYTES);
     const mat *x = &args->x,
@@ -211,13 +203,13 @@ static inline __attribute__((always_inline)) void run_tile(const gemm_args *args
         UNROLL(4)
     for (int j = 0; j < vectors; j++)
         v_store(tile + i * NR + j * VW, sum[i][j]);
-    KERNEL(finish_tile)(args, tile, NR, at);
+    BASE(finish_tile)(args, tile, NR, at);
 }
 
 static void int8_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
                       direct how)
 {
-    KERNEL(prefetch_tile)(args, NR, at);
+    BASE(prefetch_tile)(args, NR, at);
     if (args->y.cols - at.col <= VW)
         run_tile(args, rows, (const int8_t *)panel, at, how, 1);
     else

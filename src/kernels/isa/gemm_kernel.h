@@ -1,5 +1,6 @@
-/* Micro-kernels. One multiplies a tile, and says how large its tiles are and how the operands lie that it reads. A set
- * has one for each type of weights; the product (gemm.c) and the packing of weights (gemm_panels.c) go by the row. */
+/* Micro-kernels. One multiplies a tile, and says how large its tiles are and how the operands lie that it reads. The
+ * row of a set names one for each type of weights; the product (gemm.c) and the packing of weights (gemm_panels.c) go
+ * by it. */
 #ifndef INLAY_KERNELS_ISA_GEMM_KERNEL_H
 #define INLAY_KERNELS_ISA_GEMM_KERNEL_H
 
@@ -24,7 +25,7 @@ typedef struct micro_kernel {
     /* Panel number `panel` of w [n, k], of any floating type; `room` holds a row in f32. */
     void (*pack)(const packed *out, int64_t panel, const void *w, dtype type, float *room);
     /* Weight p of the panel's column j; the panel has depth k. */
-    REAL (*weight)(const unsigned char *panel, int64_t k, int64_t j, int64_t p);
+    double (*weight)(const unsigned char *panel, int64_t k, int64_t j, int64_t p);
     /* Panels [first, first + count) of the transposed weights: their columns are the columns of W, their depth its
      * rows. NULL: products with them are never asked for. */
     void (*transpose)(void *out, const packed *w, int64_t first, int64_t count);
@@ -35,7 +36,7 @@ typedef struct micro_kernel {
     size_t (*row_bytes)(int64_t k);          /* of a row of depth k */
     bool (*in_place)(const gemm_args *args); /* whether rows are read where they lie */
     /* Row r behind its prologue, or made of pixels, at `out`; rows beyond the last are zero. `room`: see left_row. */
-    row_quant (*convert)(void *out, const gemm_args *args, int64_t r, REAL *room);
+    row_quant (*convert)(void *out, const gemm_args *args, int64_t r, void *room);
 
     /* A tile of sums through its epilogue; `panel` is ready. */
     void (*tile)(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at, direct how);
@@ -45,12 +46,12 @@ typedef struct micro_kernel {
 
 extern const micro_kernel KERNEL(micro_real), KERNEL(micro_bf16), KERNEL(micro_int8);
 
-/* The micro-kernel for weights of that type. */
-static inline const micro_kernel *micro_kernel_for(dtype weights)
+/* The set's micro-kernel for weights of that type. */
+static inline const micro_kernel *micro_kernel_for(const micro_kernel *const *of_set, dtype weights)
 {
-    return weights == DTYPE_I8     ? &KERNEL(micro_int8)
-           : weights == DTYPE_BF16 ? &KERNEL(micro_bf16)
-                                   : &KERNEL(micro_real);
+    return of_set[weights == DTYPE_I8     ? MICRO_KERNEL_INT8
+                  : weights == DTYPE_BF16 ? MICRO_KERNEL_BF16
+                                          : MICRO_KERNEL_REAL];
 }
 
 #endif

@@ -64,7 +64,7 @@ static inline void prefetch_rows(const unsigned char *row, size_t stride, int64_
  * prepared where there are pixels. */
 static inline const REAL *left_row(const gemm_args *args, int64_t r, REAL *room)
 {
-    return args->pixels ? KERNEL(patch_row)(args->pixels, r, room) : row_real(&args->x, r, room);
+    return args->pixels ? BASE(patch_row)(args->pixels, r, room) : row_real(&args->x, r, room);
 }
 
 static inline bool has_prologue(const gemm_prologue *in)

@@ -1,9 +1,18 @@
-/* Packing weights: panels of as many columns as the micro-kernel's tiles have, one behind the other. */
+/* How a product's operands lie: weights packed in panels of as many columns as the micro-kernel's tiles have, one
+ * behind the other; the stride of quantised rows. */
 #include "kernels/isa/gemm_kernel.h"
 
-size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type)
+/* Not a multiple of 4 KB: those fall into the same sets of the first cache. */
+int64_t KERNEL(quantised_stride)(int64_t cols)
 {
-    const micro_kernel *m = micro_kernel_for(type);
+    int64_t stride = ceil_div(cols + (int64_t)sizeof(row_quant), 64) * 64;
+
+    return stride % 4096 ? stride : stride + 64;
+}
+
+size_t KERNEL(pack_size)(const kernels *set, int64_t n, int64_t k, dtype type)
+{
+    const micro_kernel *m = micro_kernel_for(set->micro_kernels, type);
 
     return (size_t)ceil_div(n, m->nr) * m->panel_bytes(k);
 }
@@ -18,7 +27,7 @@ typedef struct pack_job {
 static void pack_task(void *argument, int thread, int threads)
 {
     const pack_job *job = argument;
-    const micro_kernel *m = micro_kernel_for(job->out->type);
+    const micro_kernel *m = micro_kernel_for(job->c->micro_kernels, job->out->type);
     int64_t begin, end;
 
     pool_share(ceil_div(job->out->n, m->nr), thread, threads, &begin, &end);
@@ -34,9 +43,9 @@ void KERNEL(pack)(compute *c, packed *out, const void *w, dtype w_type, array_pl
     compute_run(c, pack_task, &job);
 }
 
-void KERNEL(unpack)(float *w, const packed *in)
+void KERNEL(unpack)(const compute *c, float *w, const packed *in)
 {
-    const micro_kernel *m = micro_kernel_for(in->type);
+    const micro_kernel *m = micro_kernel_for(c->micro_kernels, in->type);
     size_t size = m->panel_bytes(in->k);
 
     for (int64_t i = 0; i < in->n; i++)

@@ -66,16 +66,16 @@ static void pack_bf16(const packed *out, int64_t panel, const void *w, dtype typ
             to[(p / 2 * NR + j) * 2 + (p & 1)] = f32_to_bf16((float)source_at(w, type, (panel * NR + j) * out->k + p));
 }
 
-static REAL real_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+static double real_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
 {
     (void)k;
-    return ((const REAL *)(const void *)panel)[p * NR + j];
+    return (double)((const REAL *)(const void *)panel)[p * NR + j];
 }
 
-static REAL bf16_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
+static double bf16_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
 {
     (void)k;
-    return (REAL)bf16_to_f32(((const uint16_t *)(const void *)panel)[(p / 2 * NR + j) * 2 + (p & 1)]);
+    return (double)bf16_to_f32(((const uint16_t *)(const void *)panel)[(p / 2 * NR + j) * 2 + (p & 1)]);
 }
 
 /* ---- transposing: one square of a source panel at a time, [depth k][columns n] into [depth n][columns k] ---- */
@@ -211,7 +211,7 @@ static bool real_in_place(const gemm_args *args)
     return rows_lie(args) && args->x.type == REAL_TYPE;
 }
 
-static row_quant convert_real(void *out, const gemm_args *args, int64_t r, REAL *room)
+static row_quant convert_real(void *out, const gemm_args *args, int64_t r, void *room)
 {
     size_t size = real_row_bytes(args->x.cols);
 
@@ -248,7 +248,7 @@ static const REAL *entered_row(const gemm_args *args, int64_t r, REAL *room)
 
 #if defined(KERNEL_BF16)
 
-static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, REAL *room)
+static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, void *room)
 {
     const mat *x = &args->x;
     uint16_t *to = out;
@@ -276,7 +276,7 @@ static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, REAL 
 
 #else
 
-static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, REAL *room)
+static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, void *room)
 {
     REAL *to = out;
     int64_t depth = args->x.cols, c = 0;
@@ -308,7 +308,7 @@ static inline __attribute__((always_inline)) void run_tile(const gemm_args *args
     int64_t stride = (int64_t)(left->stride / sizeof(step));
     _Alignas(64) REAL tile[MR * NR];
 
-    KERNEL(prefetch_tile)(args, NR, at);
+    BASE(prefetch_tile)(args, NR, at);
     if (is_direct(args, at, how)) {
         vec sum[MR][NV];
         clear_sums(sum);
@@ -323,7 +323,7 @@ static inline __attribute__((always_inline)) void run_tile(const gemm_args *args
         micro_rows(tile, NR, rows, stride, 1, b, NR, steps, at.rows, 1, pairs, false);
     else
         micro_rows(tile, NR, rows, stride, 1, b, NR, steps, at.rows, NV, pairs, false);
-    KERNEL(finish_tile)(args, tile, NR, at);
+    BASE(finish_tile)(args, tile, NR, at);
 }
 
 static void real_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,

@@ -14,15 +14,15 @@ static inline int64_t ceil_div(int64_t a, int64_t b)
 }
 
 int64_t KERNEL(quantised_stride)(int64_t cols);
-size_t KERNEL(pack_size)(int64_t n, int64_t k, dtype type);
-void KERNEL(unpack)(float *w, const packed *in);
+size_t KERNEL(pack_size)(const kernels *set, int64_t n, int64_t k, dtype type);
+void KERNEL(unpack)(const compute *c, float *w, const packed *in);
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds);
 #define X(name, parameters, arguments) void KERNEL(name) parameters;
 #include "kernels/kernels.def"
 #undef X
 
 /* Row r of the patches, made in a room for it that patch_room prepared: there until the next one is made. */
-void KERNEL(patch_room)(REAL *room, const patch_rows *x);
-const REAL *KERNEL(patch_row)(const patch_rows *x, int64_t r, REAL *room);
+void BASE(patch_room)(REAL *room, const patch_rows *x);
+const REAL *BASE(patch_row)(const patch_rows *x, int64_t r, REAL *room);
 
 #endif

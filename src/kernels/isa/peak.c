@@ -19,7 +19,7 @@ static void peak_task(void *argument, int thread, int threads)
 
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds)
 {
-    peak_job job = {.m = micro_kernel_for(type), .rounds = rounds};
+    peak_job job = {.m = micro_kernel_for(c->micro_kernels, type), .rounds = rounds};
 
     compute_run(c, peak_task, &job);
     return job.operations * pool_threads(c->threads);

@@ -5,7 +5,7 @@
 #endif
 #include <stdlib.h>
 
-#include "kernels/isa/isa.h"
+#include "kernels/isa/gemm_kernel.h"
 
 static bool available(void)
 {
@@ -90,6 +90,9 @@ const kernels KERNEL(kernels) = {
     .copy_out = host_copy,
     .zero = host_zero,
     .scratch_size = SCRATCH_SIZE,
+    .micro_kernels = {[MICRO_KERNEL_REAL] = &KERNEL(micro_real),
+                      [MICRO_KERNEL_BF16] = &KERNEL(micro_bf16),
+                      [MICRO_KERNEL_INT8] = &KERNEL(micro_int8)},
     .quantised_stride = KERNEL(quantised_stride),
     .pack_size = KERNEL(pack_size),
     .unpack = KERNEL(unpack),

@@ -12,6 +12,12 @@
 #define KERNEL_JOIN_(name, set) name##_##set
 #define KERNEL_JOIN(name, set) KERNEL_JOIN_(name, set)
 #define KERNEL(name) KERNEL_JOIN(name, KERNEL_SET)
+/* A function of the set that this one lies over, where it does; else of its own. */
+#if defined(KERNEL_UNDER)
+#define BASE(name) KERNEL_JOIN(name, KERNEL_UNDER)
+#else
+#define BASE(name) KERNEL(name)
+#endif
 
 /* In front of a loop whose body has to be written out n times, so that its arrays of vectors live in registers.
  * Emulated vectors have none. */
