@@ -1,5 +1,6 @@
 #!/bin/sh
-# A folder of src/ includes only itself and those before it in this list.
+# A folder of src/ includes only itself and those before it in this list. A private header, X_impl.h, is included in its
+# own folder only, by sources and other private headers, and by tests and fuzz targets that look inside.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -36,4 +37,21 @@ for layer in $layers; do
 $lines
 LINES
 done
+
+private=$(grep -rHnE --include='*.[ch]' '^[[:space:]]*#[[:space:]]*include[[:space:]]*"[^"]*_impl\.h"' \
+    src include bench examples tools || true)
+while IFS= read -r line; do
+    [ -n "$line" ] || continue
+    file=${line%%:*}
+    header=${line#*\"}
+    header=${header%%\"*}
+    case $file in
+    src/"${header%/*}"/*_impl.h | src/"${header%/*}"/*.c) ;;
+    *) complain "$file must not include \"$header\", which is private to src/${header%/*}" ;;
+    esac
+done <<LINES
+$private
+LINES
+other=$(find src -name '*_internal.h' -o -name '*_private.h' -o -name '*_parts.h')
+[ -z "$other" ] || complain "private headers are called X_impl.h: $other"
 exit $bad

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 typedef struct describer {
     const graph *g;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 graph *graph_new(const kernels *k, dtype weight_type)
 {

@@ -2,7 +2,7 @@
  * keeps or drops a layer's adapter. */
 #include <math.h>
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 static unsigned reads_x(const graph *g, const op_node *op)
 {

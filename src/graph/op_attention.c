@@ -1,6 +1,6 @@
 /* attention: softmax(scale * q k^T) v for each head. Inputs: q, k, v (often column ranges of one value). Kept: the
  * log-sum-exp of each row's scores. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 enum { IN_Q, IN_K, IN_V };
 

@@ -1,6 +1,6 @@
 /* bottleneck: y = residual + mask * gamma * (act(x Wd^T + bd) Wu^T + bu), an adapter in one pass over its rows. Made by
  * graph_finish out of two products. Inputs: x, Wd, bd, Wu, bu, gamma, residual. Kept: act(x Wd^T + bd) and act'. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 enum { IN_X, IN_DOWN, IN_DOWN_BIAS, IN_UP, IN_UP_BIAS, IN_GAMMA, IN_RESIDUAL };
 

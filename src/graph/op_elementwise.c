@@ -1,5 +1,5 @@
 /* Operations that work element by element: activation, affine, add, add_table, dropout, drop_path. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 static unsigned reads_x(const graph *g, const op_node *op)
 {

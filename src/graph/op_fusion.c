@@ -1,6 +1,6 @@
 /* What adapter fusion needs (arXiv 2005.00247): several adapters' results side by side for every row, and their
  * mixture. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 /* ---- stack: row r of x becomes row r * parts + n; the other rows come from `others`. Inputs: x, others ---- */
 static void stack_forward(const op_run *r)

@@ -1,6 +1,6 @@
 /* layernorm, over whole rows or over groups of columns (query and key normalisation). Inputs: x, weight, bias. Kept:
  * mean and 1/std. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 enum { IN_X, IN_W, IN_B };
 

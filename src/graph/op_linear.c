@@ -1,6 +1,6 @@
 /* linear: y = residual + mask * gamma * act(x W^T + b), one matrix product with its epilogue. Inputs: x, W, b, gamma,
  * residual. x may be pixels, whose patches are then multiplied: forward only. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 enum { IN_X, IN_W, IN_B, IN_GAMMA, IN_RESIDUAL };
 

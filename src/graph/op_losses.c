@@ -1,6 +1,6 @@
 /* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency,
  * distance. And identity_distance, of a parameter. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 static unsigned reads_both(const graph *g, const op_node *op)
 {

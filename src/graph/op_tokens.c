@@ -1,6 +1,6 @@
 /* Operations on the rows (tokens) of each sample: broadcast, insert, replace, select, mean; and the rows that an image
  * becomes. */
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 static int64_t group_of(const op_run *r, mat m)
 {

@@ -1,7 +1,7 @@
 /* What happens once between building a graph and planning it. */
 #include <string.h>
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 /* How far the epilogue of a product already reaches: y = residual + mask * gamma * act(x W^T + b). A constant factor
  * rides on the mask. */

@@ -1,6 +1,6 @@
 /* Makes a program: which operations run, in which memory each value and gradient lives and for how long, in which types
  * gradients are stored. */
-#include "graph/plan.h"
+#include "graph/program_impl.h"
 
 #include <assert.h>
 #include <stdlib.h>

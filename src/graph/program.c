@@ -1,5 +1,5 @@
 #include "base/monitor.h"
-#include "graph/plan.h"
+#include "graph/program_impl.h"
 
 const op_desc *const op_table[] = {
 #define OP(name) [OP_##name] = &op_##name,

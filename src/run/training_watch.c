@@ -1,5 +1,5 @@
 /* What the training loop tells, on its way to the observer of the job. */
-#include "run/training_parts.h"
+#include "run/training_impl.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "train/trainer.h"
+#include "train/train_impl.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /* What a run writes while it lasts: metrics.jsonl, a whole line an epoch, and the checkpoint that tells how far it is.
  */
 #define _GNU_SOURCE
-#include "train/trainer.h"
+#include "train/train_impl.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* A run before its first step: memory, the feature cache, the programs, the checkpoint that it goes on from. */
-#include "train/trainer.h"
+#include "train/train_impl.h"
 
 #include <stdlib.h>
 

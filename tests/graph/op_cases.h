@@ -4,7 +4,7 @@
 
 #include "kernels/kernel_sets.h"
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 #define CLASSES 3
 #define RATE 0.4

@@ -2,7 +2,7 @@
  * show another gradient: checked against its formula. */
 #include "kernels/kernel_sets.h"
 
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 static const step_info step = {.seed = 13, .step = 3};
 

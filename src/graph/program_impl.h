@@ -1,9 +1,9 @@
 /* What the planner (plan.c) leaves to whoever runs a program (program.c). */
-#ifndef INLAY_GRAPH_PLAN_H
-#define INLAY_GRAPH_PLAN_H
+#ifndef INLAY_GRAPH_PROGRAM_IMPL_H
+#define INLAY_GRAPH_PROGRAM_IMPL_H
 
 #include "graph/layout.h"
-#include "graph/op.h"
+#include "graph/op_impl.h"
 
 /* One operation of the program. */
 typedef struct step_plan {

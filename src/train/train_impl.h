@@ -1,6 +1,6 @@
 /* What the files of the training loop share: the state of a run. */
-#ifndef INLAY_TRAIN_TRAINER_H
-#define INLAY_TRAIN_TRAINER_H
+#ifndef INLAY_TRAIN_TRAIN_IMPL_H
+#define INLAY_TRAIN_TRAIN_IMPL_H
 
 #include "base/json.h"
 

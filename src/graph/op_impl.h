@@ -1,8 +1,8 @@
 /* The table of operations. One row: an operation's name, its forward and backward pass in terms of device kernels, and
  * what the planner has to know about it. Adding an operation is one file op_<name>.c, one row in ops.def, and its
  * builder in graph.h. */
-#ifndef INLAY_GRAPH_OP_H
-#define INLAY_GRAPH_OP_H
+#ifndef INLAY_GRAPH_OP_IMPL_H
+#define INLAY_GRAPH_OP_IMPL_H
 
 #include "graph/program.h"
 
