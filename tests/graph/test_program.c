@@ -528,6 +528,38 @@ static uint32_t below(uint32_t round, uint64_t i, uint32_t limit)
     return rng_u32((rng_stream){.seed = 8, .purpose = RNG_TEST, .step = round}, i) % limit;
 }
 
+static size_t whole_lines(size_t size)
+{
+    return (size + 63) / 64 * 64;
+}
+
+/* Whether buffer i could lie at `offset` beside the larger ones, and those of its size in front of it. */
+static bool is_free(const layout_buffer *buffers, int count, int i, size_t offset)
+{
+    const layout_buffer *a = &buffers[i];
+
+    for (int j = 0; j < count; j++) {
+        const layout_buffer *b = &buffers[j];
+        if (b->size > 0 && b->end >= b->start && (b->size > a->size || (b->size == a->size && j < i)) &&
+            a->start <= b->end && b->start <= a->end && offset < b->offset + whole_lines(b->size) &&
+            b->offset < offset + whole_lines(a->size))
+            return false;
+    }
+    return true;
+}
+
+/* Each at the lowest free place: the block's begin and the ends of the others are all that there can be. */
+static void check_lowest(const layout_buffer *buffers, int count, int i)
+{
+    assert_true(is_free(buffers, count, i, buffers[i].offset));
+    assert_false(buffers[i].offset > 0 && is_free(buffers, count, i, 0));
+    for (int j = 0; j < count; j++) {
+        size_t end = buffers[j].offset + whole_lines(buffers[j].size);
+        if (j != i && buffers[j].size > 0 && buffers[j].end >= buffers[j].start && end < buffers[i].offset)
+            assert_false(is_free(buffers, count, i, end));
+    }
+}
+
 static void test_layout(void **state)
 {
     enum { COUNT = 60, MOMENTS = 40 };
@@ -544,6 +576,10 @@ static void test_layout(void **state)
                 .size = below(round, at + 1, 8) ? below(round, at + 2, round % 2 ? 3000 : 130) : 0,
                 .start = start,
                 .end = start + (int)below(round, at + 3, MOMENTS / 2) - 1}; /* some end before they start */
+            if (round % 3 == 0 && i % 4 == 0) {                             /* these are there all the time */
+                buffers[i].start = 0;
+                buffers[i].end = 2 * MOMENTS;
+            }
         }
         total = layout_assign(buffers, count);
         for (int moment = 0; moment < 2 * MOMENTS; moment++) {
@@ -560,6 +596,7 @@ static void test_layout(void **state)
                 continue;
             assert_int_equal(a->offset % 64, 0);
             assert_true(a->offset + a->size <= total);
+            check_lowest(buffers, count, i);
             for (int j = 0; j < i; j++) {
                 const layout_buffer *b = &buffers[j];
                 if (b->size > 0 && b->end >= b->start && a->start <= b->end && b->start <= a->end &&
