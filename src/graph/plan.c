@@ -323,12 +323,18 @@ static inlay_status prepare_param(program *p, bool backward, const param_use *u,
 /* What was counted already is not counted again; false: it was. */
 static bool count_once(program_needs *n, needed_form form)
 {
-    for (int i = 0; i < n->form_count; i++) {
-        const needed_form *f = &n->forms[i];
+    uint32_t hash = hash_mix(0, (uint64_t)(uintptr_t)form.of);
+
+    hash = hash_mix(hash_mix(hash, (uint64_t)form.first), (uint64_t)form.kind);
+    for (int e = hash_index_next(&n->known, hash, -1); e >= 0; e = hash_index_next(&n->known, hash, e)) {
+        const needed_form *f = &n->forms[n->known.entries[e].id];
         if (f->of == form.of && f->first == form.first && f->count == form.count && f->kind == form.kind &&
             f->type == form.type)
             return false;
     }
+    if (!n->memory)
+        n->memory = arena_new();
+    hash_index_add(&n->known, n->memory, hash, n->form_count);
     ARRAY_PUSH(n->forms, n->form_count, n->form_capacity, form);
     return true;
 }
@@ -530,6 +536,7 @@ size_t program_measure(program_needs *n, graph *g, const program_request *reques
 void program_needs_free(program_needs *n)
 {
     free(n->forms);
+    arena_free(n->memory);
     *n = (program_needs){0};
 }
 

@@ -48,6 +48,8 @@ typedef struct program_needs {
     size_t weights, training; /* training: gradients and the optimiser's moments */
     needed_form *forms;
     int form_count, form_capacity;
+    arena *memory; /* of the look-up */
+    hash_index known;
 } program_needs;
 
 /* Adds what such a program needs to `n`, and returns the bytes of its activations (SIZE_MAX: more than there can
