@@ -152,7 +152,7 @@ struct adapter {
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
                          const char *const *labels, inlay_error *err);
 void adapter_free(adapter *a, const device *d); /* NULL accepted */
-/* graph.override of an adapter: what stands in place of a weight of its backbone, else the weight itself. */
+/* The graph_override of an adapter: what stands in place of a weight of its backbone, else the weight itself. */
 param *adapter_stand_in(const void *a, param *p);
 /* The mask of a parameter that was drawn, or NULL. */
 const unsigned char *adapter_drawn_mask(const adapter *a, const param *p);

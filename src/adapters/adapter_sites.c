@@ -23,7 +23,7 @@ static value source_of(listener *l, graph *g, const edge *e, site here, value v)
     value x = same(e->from, here) ? v : l->seen[(e->from.layer + 1) * SITE_COUNT + e->from.kind];
 
     assert(x != NO_VALUE);
-    return g->values[x].rows > g->values[v].rows ? graph_select_tokens(g, x, 0, g->values[v].rows) : x;
+    return graph_rows(g, x) > graph_rows(g, v) ? graph_select_tokens(g, x, 0, graph_rows(g, v)) : x;
 }
 
 static bool left_out(const listener *l, const edge *e)
@@ -45,7 +45,7 @@ static value reach(void *context, graph *g, site s, value v, int64_t offset, int
         if (!same(e->to, s) || left_out(l, e))
             continue;
         y = e->function(a, g, source_of(l, g, e, s, v), e->context, l->training);
-        v = width < g->values[v].cols ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
+        v = width < graph_cols(g, v) ? graph_add_columns(g, v, y, offset) : graph_add(g, v, y);
     }
     l->seen[(s.layer + 1) * SITE_COUNT + s.kind] = v;
     return v;
@@ -75,14 +75,14 @@ bool adapter_can_skip(const adapter *a)
 
 site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped)
 {
-    listener *l = ARENA_NEW(g->memory, listener);
+    listener *l = ARENA_NEW(graph_arena(g), listener);
     int64_t places = (a->shape->depth + 1) * SITE_COUNT;
 
     l->a = a;
     l->training = training;
     l->skip_layers = skip_layers;
     l->skipped = skipped;
-    l->seen = ARENA_ARRAY(g->memory, value, places);
+    l->seen = ARENA_ARRAY(graph_arena(g), value, places);
     for (int64_t i = 0; i < places; i++)
         l->seen[i] = NO_VALUE;
     l->hooks = (site_hooks){.context = l, .reach = reach, .listens = listens};

@@ -292,15 +292,6 @@ static inlay_status plan(adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-/* A layer that a step drops is not in its graph, and then has no regulariser either. */
-static bool takes_part(const graph *g, const param *p)
-{
-    for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].p == p)
-            return true;
-    return false;
-}
-
 static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
 {
     double weight = options_real(a->settings, "regulariser");
@@ -308,7 +299,7 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
 
     for (int i = 0; weight != 0 && i < a->edge_count; i++) {
         const fusion *f = a->edges[i].context;
-        if (f->v && takes_part(g, f->v))
+        if (f->v && graph_has_param(g, f->v)) /* a layer that a step drops has no regulariser either */
             total = graph_add_scaled(g, total, graph_identity_distance(g, f->v), weight);
     }
     return total;

@@ -18,7 +18,7 @@ static value reach(builder *s, site_kind kind, int layer, value v)
 {
     const site_hooks *hooks = s->request->hooks;
 
-    return hooks ? hooks->reach(hooks->context, s->g, (site){kind, layer}, v, 0, s->g->values[v].cols) : v;
+    return hooks ? hooks->reach(hooks->context, s->g, (site){kind, layer}, v, 0, graph_cols(s->g, v)) : v;
 }
 
 static value reach_columns(builder *s, site_kind kind, int layer, value v, int64_t offset)
@@ -182,7 +182,7 @@ static value patch_mean(builder *s, value x)
 {
     const backbone_shape *shape = &s->b->shape;
     const vit_state *state = s->b->state;
-    int64_t rows = s->g->values[x].rows, patches = shape->tokens - shape->prefix_tokens;
+    int64_t rows = graph_rows(s->g, x), patches = shape->tokens - shape->prefix_tokens;
 
     if (state->parts & PART_PREFIX_POOLED)
         return graph_mean_tokens(s->g, x, 0, rows);
@@ -194,7 +194,7 @@ static value attention_pool(builder *s, value x)
 {
     const backbone_shape *shape = &s->b->shape;
     const vit_state *state = s->b->state;
-    int64_t rows = s->g->values[x].rows, patches = shape->tokens - shape->prefix_tokens,
+    int64_t rows = graph_rows(s->g, x), patches = shape->tokens - shape->prefix_tokens,
             head_dim = shape->width / shape->heads;
     graph *g = s->g;
     value q, kv, y, z;
@@ -229,8 +229,8 @@ static value read_tokens(builder *s, value x, int64_t rows, value *tokens)
         x = patch_mean(s, x);
     else if (reads_patches(s))
         x = graph_select_tokens(s->g, x, 0, 1);
-    else if (s->g->values[x].rows > 1)
-        x = graph_mean_tokens(s->g, x, 0, s->g->values[x].rows);
+    else if (graph_rows(s->g, x) > 1)
+        x = graph_mean_tokens(s->g, x, 0, graph_rows(s->g, x));
     return get(s, "fc_norm.weight") ? norm(s, "fc_norm", x) : x;
 }
 
@@ -257,12 +257,12 @@ static build_result build(backbone *b, graph *g, const build_request *request)
     const backbone_shape *shape = &b->shape;
     builder s = {.b = b, .g = g, .request = request, .name = ""};
     int64_t rows = tokens_read(&s);
-    build_result result = {.blocks = ARENA_ARRAY(g->memory, value, shape->depth)};
+    build_result result = {.blocks = ARENA_ARRAY(graph_arena(g), value, shape->depth)};
     value x = embed(&s), tokens;
 
     for (int layer = 0; layer < shape->depth; layer++) {
-        s.name = arena_printf(g->memory, "blocks.%d.", layer);
-        x = block(&s, layer, x, layer + 1 == shape->depth && rows < g->values[x].rows ? rows : 0);
+        s.name = arena_printf(graph_arena(g), "blocks.%d.", layer);
+        x = block(&s, layer, x, layer + 1 == shape->depth && rows < graph_rows(g, x) ? rows : 0);
         result.blocks[layer] = x;
         if (request->keep_blocks)
             graph_keep(g, x);

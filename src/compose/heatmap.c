@@ -28,13 +28,14 @@ typedef struct drawing {
 static inlay_status find_marks(drawing *d, int layer, inlay_error *err)
 {
     const graph *g = d->m.g;
-    int found = 0;
+    int found = 0, count;
+    const graph_mark_entry *marks = graph_marks(g, &count);
 
-    d->marks = ARENA_ARRAY(d->m.g->memory, value, g->mark_count + 1);
-    for (int i = 0; i < g->mark_count; i++) {
-        const graph_mark_entry *mark = &g->marks[i];
-        if (strcmp(mark->name, TOKEN_WEIGHT_MARK) != 0 || g->values[mark->v].cols != 1 ||
-            g->values[mark->v].rows < d->rows * d->columns)
+    d->marks = ARENA_ARRAY(graph_arena(g), value, count + 1);
+    for (int i = 0; i < count; i++) {
+        const graph_mark_entry *mark = &marks[i];
+        if (strcmp(mark->name, TOKEN_WEIGHT_MARK) != 0 || graph_cols(g, mark->v) != 1 ||
+            graph_rows(g, mark->v) < d->rows * d->columns)
             continue;
         found++;
         if (layer == HEATMAP_ALL_LAYERS || mark->layer == layer)
@@ -58,8 +59,8 @@ static void collect(drawing *d)
     int patches = d->rows * d->columns;
 
     for (int i = 0; i < d->count; i++) {
-        int64_t tokens = g->values[d->marks[i]].rows;
-        float *values = ARENA_ARRAY(g->memory, float, tokens);
+        int64_t tokens = graph_rows(g, d->marks[i]);
+        float *values = ARENA_ARRAY(graph_arena(g), float, tokens);
         device_get_f32(&d->s->dev, values, program_value(d->p, d->marks[i], 1).data, tokens);
         for (int j = 0; j < patches; j++)
             d->weights[j] += fabs((double)values[tokens - patches + j]) / d->count;

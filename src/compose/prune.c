@@ -81,13 +81,16 @@ static inlay_status prepare(measuring *t, inlay_error *err)
                              .mean = s->prep.mean,
                              .std = s->prep.std};
     program_request plan = {.dev = &s->dev, .max_batch = q->batch};
+    const graph_mark_entry *marks;
     size_t most = 0;
+    int mark_count;
 
     TRY(model_build(&t->m, &request, err));
-    t->marks = ARENA_ARRAY(t->m.g->memory, value, t->m.g->mark_count + 1);
-    t->layers = ARENA_ARRAY(t->m.g->memory, int, t->m.g->mark_count + 1);
-    for (int i = 0; i < t->m.g->mark_count; i++) {
-        const graph_mark_entry *mark = &t->m.g->marks[i];
+    marks = graph_marks(t->m.g, &mark_count);
+    t->marks = ARENA_ARRAY(graph_arena(t->m.g), value, mark_count + 1);
+    t->layers = ARENA_ARRAY(graph_arena(t->m.g), int, mark_count + 1);
+    for (int i = 0; i < mark_count; i++) {
+        const graph_mark_entry *mark = &marks[i];
         size_t size = value_bytes(t->m.g, mark->v, q->batch);
         if (strcmp(mark->name, FUSION_MARK) != 0)
             continue;

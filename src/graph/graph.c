@@ -29,6 +29,37 @@ void graph_free(graph *g)
     arena_free(g->memory);
 }
 
+arena *graph_arena(const graph *g)
+{
+    return g->memory;
+}
+
+int64_t graph_rows(const graph *g, value v)
+{
+    return g->values[v].rows;
+}
+
+int64_t graph_cols(const graph *g, value v)
+{
+    return g->values[v].cols;
+}
+
+dtype graph_frozen_type(const graph *g)
+{
+    return g->weight_type;
+}
+
+void graph_set_override(graph *g, graph_override override, const void *context)
+{
+    g->override = override;
+    g->override_context = context;
+}
+
+void graph_set_pass(graph *g, uint32_t pass)
+{
+    g->pass = pass;
+}
+
 int64_t value_rows(const graph *g, value v, int64_t batch)
 {
     const value_info *info = &g->values[v];
@@ -80,25 +111,50 @@ value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t 
                                      .producer = -1});
 }
 
-value graph_param(graph *g, param *asked)
+/* The pass that tells the value of a parameter from others of it: of a choice, that which is being built. */
+static uint32_t pass_of(const graph *g, const param *p)
 {
-    param *p = g->override ? g->override(g->override_context, asked) : asked;
-    int64_t rows = p->ndim >= 2 ? p->dims[0] : 1;
-    uint32_t pass = p->choice ? g->pass : 0, hash = hash_mix(hash_mix(0, (uint64_t)(uintptr_t)p), pass);
+    return p->choice ? g->pass : 0;
+}
+
+static uint32_t param_hash(const param *p, uint32_t pass)
+{
+    return hash_mix(hash_mix(0, (uint64_t)(uintptr_t)p), pass);
+}
+
+static value known_param(const graph *g, const param *p)
+{
+    uint32_t pass = pass_of(g, p), hash = param_hash(p, pass);
 
     for (int e = hash_index_next(&g->known_params, hash, -1); e >= 0; e = hash_index_next(&g->known_params, hash, e)) {
         const value_info *known = &g->values[g->known_params.entries[e].id];
         if (known->p == p && known->pass == pass)
             return g->known_params.entries[e].id;
     }
-    hash_index_add(&g->known_params, g->memory, hash, g->value_count);
+    return NO_VALUE;
+}
+
+bool graph_has_param(const graph *g, const param *p)
+{
+    return known_param(g, p) != NO_VALUE;
+}
+
+value graph_param(graph *g, param *asked)
+{
+    param *p = g->override ? g->override(g->override_context, asked) : asked;
+    int64_t rows = p->ndim >= 2 ? p->dims[0] : 1;
+    value known = known_param(g, p);
+
+    if (known != NO_VALUE)
+        return known;
+    hash_index_add(&g->known_params, g->memory, param_hash(p, pass_of(g, p)), g->value_count);
     return new_value(g, (value_info){.name = p->name,
                                      .kind = VALUE_PARAM,
                                      .rows = rows,
                                      .cols = p->count / rows,
                                      .type = g->real,
                                      .p = p,
-                                     .pass = pass,
+                                     .pass = pass_of(g, p),
                                      .producer = -1});
 }
 
@@ -444,6 +500,12 @@ void graph_mark(graph *g, value v, const char *name, int layer)
     graph_mark_entry entry = {name, layer, v};
 
     ARRAY_PUSH(g->marks, g->mark_count, g->mark_capacity, entry);
+}
+
+const graph_mark_entry *graph_marks(const graph *g, int *count)
+{
+    *count = g->mark_count;
+    return g->marks;
 }
 
 bool graph_draws(const graph *g)

@@ -12,51 +12,12 @@
 
 #include <stdio.h>
 
-#include "base/hash_index.h"
 #include "graph/param.h"
 
 typedef int value; /* index of a value in its graph */
 #define NO_VALUE (-1)
 
-#define OP_INPUTS 7
-#define OP_AUX 2
-
-typedef enum value_kind { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_AUX } value_kind;
-
-typedef struct value_info {
-    const char *name;
-    value_kind kind;
-    bool batched;
-    int64_t rows, cols; /* rows for each sample (of the whole, when not batched) */
-    dtype type;
-    param *p;        /* VALUE_PARAM */
-    uint32_t pass;   /* VALUE_PARAM that stands for a choice: the pass that draws */
-    int producer;    /* op index, -1: input or parameter */
-    bool needs_grad; /* something trainable lies below */
-    bool fixed;      /* a pure function of the inputs and of frozen weights */
-    bool kept;       /* read from outside: must exist as it is (no fusion over it) and stays f32 */
-} value_info;
-
-/* Attributes of all operations; each uses the few that its builder below sets. */
-typedef struct op_attributes {
-    activation act;
-    double eps, scale, rate;
-    bool rounded; /* attention: bf16 arithmetic */
-    int64_t groups, width, offset, first, count, heads, head_dim, q_offset, k_offset, v_offset;
-    uint32_t stream; /* random stream */
-    int64_t height, image_width, channels, patch;
-    const float *mean, *std;
-} op_attributes;
-
-typedef struct op_node {
-    int kind; /* index in the table of operations */
-    value in[OP_INPUTS];
-    value out;
-    value aux[OP_AUX]; /* kept from forward to backward */
-    op_attributes a;
-    bool dead;  /* merged into another */
-    int branch; /* in graph.branches; -1: none */
-} op_node;
+typedef struct graph graph;
 
 /* A value that somebody may want to look at: what, and of which layer. */
 typedef struct graph_mark_entry {
@@ -65,36 +26,31 @@ typedef struct graph_mark_entry {
     value v;
 } graph_mark_entry;
 
-typedef struct graph {
-    arena *memory;
-    const kernels *k;  /* what it will run on */
-    dtype real;        /* k->real */
-    dtype weight_type; /* frozen matrices: real, DTYPE_BF16, or DTYPE_I8: those that are `quantised`, the others bf16 */
-    value_info *values;
-    int value_count, value_capacity;
-    op_node *ops;
-    int op_count, op_capacity;
-    hash_index known_params, known_ops; /* values by their parameter, operations by what they compute */
-    uint32_t streams;                   /* random streams handed out */
-    graph_mark_entry *marks;
-    int mark_count, mark_capacity;
-    int *branches; /* each: the operation at which a branch of dropped samples ends */
-    int branch_count, branch_capacity;
-    bool mask_samples; /* set before graph_finish: no branches; samples that drop path drops are computed and multiplied
-                          by 0 */
-    /* What stands in place of a parameter, while what asks for it is built; NULL: the parameter itself does. */
-    param *(*override)(const void *context, param *p);
-    const void *override_context;
-    uint32_t pass; /* number of the pass that is being built: choices draw anew in each */
-} graph;
+/* What stands in place of a parameter, or the parameter itself. */
+typedef param *(*graph_override)(const void *context, param *p);
 
-/* For the kernels of a set, which lives longer. */
+/* For the kernels of a set, which lives longer. weight_type: what frozen matrices are: k->real, DTYPE_BF16, or
+ * DTYPE_I8: those that are `quantised`, the others bf16. */
 graph *graph_new(const kernels *k, dtype weight_type);
 void graph_free(graph *g); /* parameters are not the graph's own */
+
+/* Memory that lives as long as the graph. */
+arena *graph_arena(const graph *g);
+/* Rows of a value for each sample (of the whole, when it has no batch), and its columns. */
+int64_t graph_rows(const graph *g, value v);
+int64_t graph_cols(const graph *g, value v);
+/* What frozen matrices are: the weight_type of graph_new. */
+dtype graph_frozen_type(const graph *g);
+/* For what is built from here on: what stands in place of a parameter (NULL: it does itself), and the number of the
+ * forward pass; choices draw anew in each. */
+void graph_set_override(graph *g, graph_override override, const void *context);
+void graph_set_pass(graph *g, uint32_t pass);
 
 /* ---- building: every function returns the new value ---- */
 value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);
 value graph_param(graph *g, param *p); /* the same value for the same parameter */
+/* Whether something reads that very parameter, of a choice in the pass that is being built. */
+bool graph_has_param(const graph *g, const param *p);
 
 /* x W^T + b; W [n, k]. Only rows [first, first + count) of W and b are used when count > 0. b may be NULL. */
 value graph_linear(graph *g, value x, param *w, param *b, int64_t first, int64_t count);
@@ -148,8 +104,10 @@ value graph_cross_entropy(graph *g, value logits, value labels,
 void graph_keep(graph *g, value v);
 /* Whether anything in it draws random numbers, the choice among parameters included. */
 bool graph_draws(const graph *g);
-/* Lists a value among g->marks under a name (a literal). */
+/* Lists a value among the graph's marks under a name (a literal). */
 void graph_mark(graph *g, value v, const char *name, int layer);
+/* All of them in the order in which they were made; [*count], until the next one is. */
+const graph_mark_entry *graph_marks(const graph *g, int *count);
 
 /* Call once after building: fuses, chooses types, marks what needs gradients and what is fixed. */
 void graph_finish(graph *g);
@@ -159,27 +117,14 @@ void graph_finish(graph *g);
  * not fixed (nothing can be cached) or when nothing is. */
 int graph_fixed_frontier(const graph *g, value wanted, value *out, int room);
 
-/* Sets needed[v] for every value that is computed or read on the way to `wanted`; needed: [value_count]. */
-void graph_mark_needed(const graph *g, value wanted, bool *needed);
-
 /* Writes down the computation of `wanted`: operations, attributes, shapes, types, names of parameters, each of which is
  * also visited, in a fixed order. Two graphs that write the same compute the same from the same inputs and parameters,
  * whatever else is in them. False: out of memory, or `out` failed. */
 typedef void (*graph_visit_param)(void *context, const param *p);
 bool graph_describe(const graph *g, const value *wanted, int count, FILE *out, graph_visit_param visit, void *context);
 
-/* The type in which a matrix parameter is packed: frozen backbone weights follow the graph's weight_type, all others
- * are real. */
-dtype graph_weight_type(const graph *g, const param *p);
-/* Whether data gradients pass through it by panels of its transpose: int8 weights have one scale for each column of a
- * product, and each direction its own. */
-bool graph_transposes(const graph *g, const param *p);
-
 /* Rows and bytes of a value for `batch` samples. */
 int64_t value_rows(const graph *g, value v, int64_t batch);
-/* Elements from row to row of a value, or of its gradient, stored as that type: its columns, or the device's
- * quantised_stride of them. */
-int64_t value_stride(const graph *g, value v, dtype stored);
 size_t value_bytes(const graph *g, value v, int64_t batch);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef INLAY_GRAPH_OP_IMPL_H
 #define INLAY_GRAPH_OP_IMPL_H
 
+#include "graph/graph_impl.h"
 #include "graph/program.h"
 
 /* What an operation sees while it runs. */

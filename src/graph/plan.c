@@ -320,22 +320,48 @@ static inlay_status prepare_param(program *p, bool backward, const param_use *u,
     return INLAY_OK;
 }
 
+/* A form of a parameter that a program reads. */
+typedef struct needed_form {
+    const param *of;
+    int64_t first, count;
+    enum { NEEDED_WHOLE, NEEDED_PANELS, NEEDED_TRANSPOSED } kind;
+    dtype type;
+} needed_form;
+
+struct counted_forms {
+    arena *memory;
+    needed_form *forms;
+    int count, capacity;
+    hash_index known;
+};
+
+static struct counted_forms *counted_forms_new(void)
+{
+    arena *memory = arena_new();
+    struct counted_forms *c = ARENA_NEW(memory, struct counted_forms);
+
+    c->memory = memory;
+    return c;
+}
+
 /* What was counted already is not counted again; false: it was. */
 static bool count_once(program_needs *n, needed_form form)
 {
     uint32_t hash = hash_mix(0, (uint64_t)(uintptr_t)form.of);
+    struct counted_forms *c;
 
+    if (!n->forms)
+        n->forms = counted_forms_new();
+    c = n->forms;
     hash = hash_mix(hash_mix(hash, (uint64_t)form.first), (uint64_t)form.kind);
-    for (int e = hash_index_next(&n->known, hash, -1); e >= 0; e = hash_index_next(&n->known, hash, e)) {
-        const needed_form *f = &n->forms[n->known.entries[e].id];
+    for (int e = hash_index_next(&c->known, hash, -1); e >= 0; e = hash_index_next(&c->known, hash, e)) {
+        const needed_form *f = &c->forms[c->known.entries[e].id];
         if (f->of == form.of && f->first == form.first && f->count == form.count && f->kind == form.kind &&
             f->type == form.type)
             return false;
     }
-    if (!n->memory)
-        n->memory = arena_new();
-    hash_index_add(&n->known, n->memory, hash, n->form_count);
-    ARRAY_PUSH(n->forms, n->form_count, n->form_capacity, form);
+    hash_index_add(&c->known, c->memory, hash, c->count);
+    ARRAY_PUSH(c->forms, c->count, c->capacity, form);
     return true;
 }
 
@@ -535,8 +561,10 @@ size_t program_measure(program_needs *n, graph *g, const program_request *reques
 
 void program_needs_free(program_needs *n)
 {
-    free(n->forms);
-    arena_free(n->memory);
+    if (n->forms) {
+        free(n->forms->forms);
+        arena_free(n->forms->memory);
+    }
     *n = (program_needs){0};
 }
 

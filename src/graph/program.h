@@ -37,19 +37,9 @@ typedef struct program_request {
 
 /* What programs are going to take besides their activations, found without taking any of it. Of several programs, a
  * form of a parameter that they share counts once. Zeroed at first. */
-typedef struct needed_form {
-    const param *of;
-    int64_t first, count;
-    enum { NEEDED_WHOLE, NEEDED_PANELS, NEEDED_TRANSPOSED } kind;
-    dtype type;
-} needed_form;
-
 typedef struct program_needs {
-    size_t weights, training; /* training: gradients and the optimiser's moments */
-    needed_form *forms;
-    int form_count, form_capacity;
-    arena *memory; /* of the look-up */
-    hash_index known;
+    size_t weights, training;    /* training: gradients and the optimiser's moments */
+    struct counted_forms *forms; /* what was counted */
 } program_needs;
 
 /* Adds what such a program needs to `n`, and returns the bytes of its activations (SIZE_MAX: more than there can

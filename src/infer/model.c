@@ -41,8 +41,7 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
                              .dropout = q->backbone_dropout,
                              .keep_blocks = q->keep_blocks};
 
-    m->g->override = a ? adapter_stand_in : NULL;
-    m->g->override_context = a;
+    graph_set_override(m->g, a ? adapter_stand_in : NULL, a);
     if (a) {
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
         request.head_weight = a->head_weight;
@@ -57,10 +56,10 @@ static value training_loss(model *m, const model_request *q)
     pass_result *results;
 
     m->passes = q->training && q->a ? q->a->passes : 1;
-    m->pass_logits = ARENA_ARRAY(m->g->memory, value, m->passes);
-    results = ARENA_ARRAY(m->g->memory, pass_result, m->passes);
+    m->pass_logits = ARENA_ARRAY(graph_arena(m->g), value, m->passes);
+    results = ARENA_ARRAY(graph_arena(m->g), pass_result, m->passes);
     for (int i = 0; i < m->passes; i++) {
-        m->g->pass = (uint32_t)i;
+        graph_set_pass(m->g, (uint32_t)i);
         results[i] = build_one(m, q, q->a);
         m->pass_logits[i] = results[i].logits;
         graph_keep(m->g, results[i].logits);
@@ -83,7 +82,7 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
     m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
     m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
     m->task_count = q->tasks ? q->task_count : 1;
-    m->task_logits = ARENA_ARRAY(m->g->memory, value, m->task_count);
+    m->task_logits = ARENA_ARRAY(graph_arena(m->g), value, m->task_count);
     m->loss = NO_VALUE;
     for (int t = 0; q->tasks && t < q->task_count; t++) {
         build_result result = build_one(m, q, q->tasks[t]);
@@ -101,7 +100,7 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
     }
     if (q->features)
         graph_keep(m->g, m->features);
-    m->classes = m->g->values[m->logits].cols;
+    m->classes = graph_cols(m->g, m->logits);
     graph_finish(m->g);
     return INLAY_OK;
 }
@@ -260,7 +259,7 @@ inlay_status plan_inference(budget *room, graph *g, const program_request *reque
 
 static const value *wanted_values(const model *m, bool features)
 {
-    value *wanted = ARENA_ARRAY(m->g->memory, value, m->task_count + 1);
+    value *wanted = ARENA_ARRAY(graph_arena(m->g), value, m->task_count + 1);
 
     memcpy(wanted, m->task_logits, (size_t)m->task_count * sizeof *wanted);
     if (features)
@@ -299,7 +298,7 @@ void predictor_forward(predictor *p, int64_t count)
 
 int64_t predictor_classes(const predictor *p, int task)
 {
-    return p->m.g->values[p->m.task_logits[task]].cols;
+    return graph_cols(p->m.g, p->m.task_logits[task]);
 }
 
 void predictor_logits(const predictor *p, int task, int64_t count, float *logits)

@@ -99,7 +99,7 @@ static inlay_status describe_rows(const feature_cache *c, const cache_request *q
                             "inlay feature cache 1\nrow %zu bytes\nbackbone %s\nmodel %s\npreprocessing %s\n"
                             "computation %s\nkernels %s\nweights %s\n",
                             c->row, q->b->sha256, built, prep, computation, q->dev->k->name,
-                            dtype_name(q->g->weight_type));
+                            dtype_name(graph_frozen_type(q->g)));
         bytes_sha256(what, strlen(what), key);
         *head = arena_printf(memory, "%scode %s\n", what, code);
         *name = arena_printf(memory, "features-%.32s.cache", key);

@@ -130,7 +130,7 @@ static inline void run_edge(device *d, const adapter *a, int index, const double
     ASSERT_OK(program_new(&p, g, &plan, &err));
     memcpy(program_value(p, in, 1).data, x, (size_t)(rows * cols) * sizeof *x);
     program_forward(p, 1, step);
-    memcpy(y, program_value(p, out, 1).data, (size_t)(rows * g->values[out].cols) * sizeof *y);
+    memcpy(y, program_value(p, out, 1).data, (size_t)(rows * graph_cols(g, out)) * sizeof *y);
     program_free(p);
     graph_free(g);
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "graph/graph_impl.h"
 #include "infer/session.h"
 #include "train/train.h"
 

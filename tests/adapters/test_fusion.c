@@ -505,6 +505,8 @@ static void test_marks(void **state)
     model m;
     program *p;
     inlay_error err;
+    const graph_mark_entry *marks;
+    int mark_count;
     value wanted[1 + DEPTH];
     float kept[BATCH * 17 * 2];
 
@@ -514,12 +516,13 @@ static void test_marks(void **state)
     a = make(text, 17);
     model_request request = {.dev = &dev, .b = b, .a = a, .pixel_type = DTYPE_U8, .training = true};
     ASSERT_OK(model_build(&m, &request, &err));
-    assert_int_equal(m.g->mark_count, DEPTH);
+    marks = graph_marks(m.g, &mark_count);
+    assert_int_equal(mark_count, DEPTH);
     wanted[0] = m.loss;
     for (int layer = 0; layer < DEPTH; layer++) {
-        assert_string_equal(m.g->marks[layer].name, FUSION_MARK);
-        assert_int_equal(m.g->marks[layer].layer, layer);
-        wanted[1 + layer] = m.g->marks[layer].v;
+        assert_string_equal(marks[layer].name, FUSION_MARK);
+        assert_int_equal(marks[layer].layer, layer);
+        wanted[1 + layer] = marks[layer].v;
     }
     program_request plan = {
         .dev = &dev, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + DEPTH};

@@ -1,5 +1,6 @@
 /* Which layers have adapters, and of what rank: any method with something in every layer. */
 #include "adapters/specs.h"
+#include "graph/graph_impl.h"
 #include "train/cache.h"
 
 #define VIT TEST_DATA "/oracle/vit"

@@ -110,10 +110,10 @@ static inline double loss_of(const bench *s, program *p, value loss)
 
 static inline value to_loss(bench *s, value x)
 {
-    value features = graph_mean_tokens(s->g, x, 0, s->g->values[x].rows);
+    value features = graph_mean_tokens(s->g, x, 0, graph_rows(s->g, x));
 
     return graph_cross_entropy(
-        s->g, graph_linear(s->g, features, make_param(s, CLASSES, s->g->values[x].cols), NULL, 0, 0), s->labels, 0);
+        s->g, graph_linear(s->g, features, make_param(s, CLASSES, graph_cols(s->g, x)), NULL, 0, 0), s->labels, 0);
 }
 
 #endif

@@ -117,7 +117,7 @@ enum { BIAS = 1, ACT = 2, GAMMA = 4, FACTOR = 8, DROP = 16, RESIDUAL = 32, ROWS 
 /* What follows a product of x behind its activation. */
 static value with_epilogue(setup *s, value x, value y, int variant)
 {
-    int64_t n = s->g->values[y].cols;
+    int64_t n = graph_cols(s->g, y);
 
     if (variant & GAMMA)
         y = graph_affine(s->g, y, trained(s, 0, n), NULL, 1);

@@ -134,7 +134,7 @@ typedef struct chain {
 
 static chain build_chain(bench *s)
 {
-    chain c = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
+    chain c = {.input = graph_input(s->g, "input", s->dev.k->real, ROWS, WIDTH)};
 
     c.w = make_param(s, WIDTH, WIDTH);
     c.b = make_param(s, 0, WIDTH);
@@ -422,7 +422,7 @@ typedef struct late {
 
 static late build_late(bench *s, int variant)
 {
-    late l = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
+    late l = {.input = graph_input(s->g, "input", s->dev.k->real, ROWS, WIDTH)};
     param *first, *second, *third;
     value x;
 

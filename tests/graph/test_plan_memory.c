@@ -5,7 +5,7 @@
 
 static value build(bench *s)
 {
-    value x = graph_input(s->g, "x", s->g->real, 5, 16);
+    value x = graph_input(s->g, "x", s->dev.k->real, 5, 16);
 
     x = graph_linear(s->g, x, make_param(s, 40, 16), make_param(s, 0, 40), 0, 0); /* trained */
     x = graph_linear(s->g, x, make_param(s, 16, 40), NULL, 0, 0);

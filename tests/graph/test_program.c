@@ -61,7 +61,7 @@ typedef struct tower {
 
 static tower build_tower(bench *s)
 {
-    tower t = {.input = graph_input(s->g, "input", s->g->real, ROWS, WIDTH)};
+    tower t = {.input = graph_input(s->g, "input", s->dev.k->real, ROWS, WIDTH)};
     value x = t.input;
 
     for (int i = 0; i < 3; i++) {
@@ -148,7 +148,7 @@ typedef struct vit {
 
 static value product(bench *s, value x, int64_t n, bool bias)
 {
-    param *w = make_param(s, n, s->g->values[x].cols);
+    param *w = make_param(s, n, graph_cols(s->g, x));
 
     return graph_linear(s->g, x, w, bias ? make_param(s, 0, n) : NULL, 0, 0);
 }
@@ -162,9 +162,9 @@ static param *own(param *p)
 
 static value norm(bench *s, value x)
 {
-    param *w = make_param(s, 0, s->g->values[x].cols);
+    param *w = make_param(s, 0, graph_cols(s->g, x));
 
-    return graph_layernorm(s->g, x, w, make_param(s, 0, s->g->values[x].cols), 1e-6);
+    return graph_layernorm(s->g, x, w, make_param(s, 0, graph_cols(s->g, x)), 1e-6);
 }
 
 /* A small transformer in which every operation occurs. */
