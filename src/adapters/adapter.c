@@ -153,8 +153,7 @@ void adapter_fix(adapter *a, param *p, const float *values)
 {
     item_of(a, p)->fixed = true;
     p->trainable = false;
-    p->source = values;
-    p->source_type = DTYPE_F32;
+    param_set_source(p, values, DTYPE_F32, false);
 }
 
 void adapter_add_part(adapter *a, adapter *part)

@@ -207,9 +207,7 @@ static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
         if (t->ndim != p->ndim || memcmp(t->dims, p->dims, (size_t)p->ndim * sizeof *p->dims) != 0)
             FAIL(err, INLAY_ERR_SHAPE, "%s: tensor '%s' has %lld values of another shape than expected (%lld values)",
                  path, t->name, (long long)t->count, (long long)p->count);
-        p->source = t->data;
-        p->source_type = t->type;
-        p->mapped = false;
+        param_set_source(p, t->data, t->type, false);
     }
     return INLAY_OK;
 }

@@ -57,9 +57,7 @@ param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t
 {
     param *p = param_new(b->memory, name, ndim, dims);
 
-    p->source = data;
-    p->source_type = type;
-    p->mapped = b->file && tensor_set_maps(b->file, data);
+    param_set_source(p, data, type, b->file && tensor_set_maps(b->file, data));
     ARRAY_PUSH(b->params, b->param_count, b->param_capacity, p);
     return p;
 }

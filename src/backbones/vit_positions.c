@@ -115,9 +115,7 @@ inlay_status vit_change_grid(backbone *b, param *pos, const int64_t grid[2], int
     status = vit_resample_positions(out, wanted, in, grid, prefix, s->width, !state->plain_bicubic, err);
     free(in);
     TRY(status);
-    pos->source = out;
-    pos->source_type = DTYPE_F32;
-    pos->mapped = false;
+    param_set_source(pos, out, DTYPE_F32, false);
     pos->dims[1] = rows;
     pos->count = rows * s->width;
     return INLAY_OK;
@@ -136,10 +134,8 @@ inlay_status vit_move_class_position(backbone *b, param *pos, inlay_error *err)
     dtype_to_f32(sum, token->source, token->source_type, (size_t)width);
     for (int64_t i = 0; i < width; i++)
         sum[i] += wide[i];
-    token->source = sum;
-    token->source_type = pos->source_type = DTYPE_F32;
-    token->mapped = pos->mapped = false;
-    pos->source = wide + width;
+    param_set_source(token, sum, DTYPE_F32, false);
+    param_set_source(pos, wide + width, DTYPE_F32, false);
     pos->dims[1]--;
     pos->count -= width;
     return INLAY_OK;

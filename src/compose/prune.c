@@ -237,8 +237,7 @@ inlay_status prune_write(const adapter *a, const device *d, const char *keep, co
         if (!from || !from->source)
             status = error_set(err, INLAY_ERR_INTERNAL, "'%s' has no value to keep", to->name);
         else
-            to->source = from->source;
-        to->source_type = from ? from->source_type : DTYPE_F32;
+            param_set_source(to, from->source, from->source_type, false);
     }
     if (status == INLAY_OK)
         status = adapter_save(pruned, d, folder, preprocessing, record, err);

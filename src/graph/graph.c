@@ -114,7 +114,7 @@ value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t 
 /* The pass that tells the value of a parameter from others of it: of a choice, that which is being built. */
 static uint32_t pass_of(const graph *g, const param *p)
 {
-    return p->choice ? g->pass : 0;
+    return p->state->choice ? g->pass : 0;
 }
 
 static uint32_t param_hash(const param *p, uint32_t pass)
@@ -514,7 +514,7 @@ bool graph_draws(const graph *g)
         if (op_table[g->ops[i].kind]->random && op_table[g->ops[i].kind]->random(&g->ops[i]))
             return true;
     for (value v = 0; v < g->value_count; v++)
-        if (g->values[v].p && g->values[v].p->choice)
+        if (g->values[v].p && g->values[v].p->state->choice)
             return true;
     return false;
 }

@@ -4,6 +4,7 @@
 
 #include "base/hash_index.h"
 #include "graph/graph.h"
+#include "graph/param_impl.h"
 
 #define OP_INPUTS 7
 #define OP_AUX 2

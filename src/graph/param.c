@@ -1,4 +1,4 @@
-#include "graph/param.h"
+#include "graph/param_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +9,11 @@ param *param_new(arena *memory, const char *name, int ndim, const int64_t *dims)
 {
     param *p = ARENA_NEW(memory, param);
 
+    p->state = ARENA_NEW(memory, struct param_state);
     p->name = arena_strdup(memory, name);
     p->ndim = ndim;
     p->count = 1;
-    pthread_mutex_init(&p->frozen.making, NULL);
+    pthread_mutex_init(&p->state->frozen.making, NULL);
     for (int i = 0; i < ndim; i++) {
         p->dims[i] = dims[i];
         p->count *= dims[i];
@@ -29,7 +30,7 @@ param *param_choose(arena *memory, param *const *of, int count, uint32_t stream)
     memcpy(c->of, of, (size_t)count * sizeof *of);
     p->trainable = of[0]->trainable;
     p->exact = of[0]->exact;
-    p->choice = c;
+    p->state->choice = c;
     return p;
 }
 
@@ -38,10 +39,35 @@ param *param_override(arena *memory, const param *p)
     param *o = param_new(memory, p->name, p->ndim, p->dims);
 
     o->quantised = p->quantised;
-    o->source = p->source;
-    o->source_type = p->source_type;
-    o->mapped = p->mapped;
+    param_set_source(o, p->source, p->source_type, p->state->mapped);
     return o;
+}
+
+bool param_is_choice(const param *p)
+{
+    return p->state->choice != NULL;
+}
+
+void param_set_source(param *p, const void *source, dtype type, bool mapped)
+{
+    p->source = source;
+    p->source_type = type;
+    p->state->mapped = mapped;
+}
+
+void param_changed(param *p)
+{
+    p->state->version++;
+}
+
+bool param_touched(const param *p)
+{
+    return p->state->touched;
+}
+
+void param_set_touched(param *p, bool touched)
+{
+    p->state->touched = touched;
 }
 
 static void release_forms(param_form *form)
@@ -59,14 +85,14 @@ void param_release(param *p, const device *d)
     d->k->release(p->data);
     d->k->release(p->grad);
     p->data = p->grad = NULL;
-    release_forms(p->forms);
-    p->forms = NULL;
+    release_forms(p->state->forms);
+    p->state->forms = NULL;
     param_release_forms(p);
 }
 
 void param_release_forms(param *p)
 {
-    release_forms(atomic_exchange(&p->frozen.forms, NULL));
+    release_forms(atomic_exchange(&p->state->frozen.forms, NULL));
 }
 
 static inlay_status device_array(void **array, const param *p, const device *d, inlay_error *err)
@@ -104,7 +130,7 @@ inlay_status param_materialise(param *p, const device *d, inlay_error *err)
         TRY(device_array(&p->grad, p, d, err));
     if (fresh && p->source) {
         TRY(read_source(p->data, p, d, err));
-        p->version++;
+        p->state->version++;
     }
     return INLAY_OK;
 }
@@ -165,7 +191,7 @@ static inlay_status pack_form(const param *p, device *d, param_form *form, inlay
         TRY(pack_transposed(p, d, &form->panels, bytes, type, from, err));
     else
         d->k->pack(&d->c, &form->panels, bytes, type, from);
-    if (from == PLACE_HOST && p->mapped)
+    if (from == PLACE_HOST && p->state->mapped)
         file_part_release(bytes, (size_t)(form->count * columns) * dtype_size(type));
     return INLAY_OK;
 }
@@ -198,25 +224,25 @@ static inlay_status fill_form(const param *p, device *d, param_form *form, inlay
 /* A form of a frozen value. It is complete before it is in the list. */
 static inlay_status frozen_form(param *p, device *d, const param_form *wanted, const param_form **out, inlay_error *err)
 {
-    param_form *form = find_form(atomic_load(&p->frozen.forms), wanted);
+    param_form *form = find_form(atomic_load(&p->state->frozen.forms), wanted);
     inlay_status status = INLAY_OK;
 
     if (!form) {
-        pthread_mutex_lock(&p->frozen.making);
-        form = find_form(atomic_load(&p->frozen.forms), wanted);
+        pthread_mutex_lock(&p->state->frozen.making);
+        form = find_form(atomic_load(&p->state->frozen.forms), wanted);
         if (!form) {
             status = new_form(&form, p, d, wanted, err);
             if (status == INLAY_OK)
                 status = fill_form(p, d, form, err);
             if (status == INLAY_OK) {
-                form->next = atomic_load(&p->frozen.forms);
-                atomic_store(&p->frozen.forms, form);
+                form->next = atomic_load(&p->state->frozen.forms);
+                atomic_store(&p->state->frozen.forms, form);
             } else if (form) {
                 form->next = NULL;
                 release_forms(form);
             }
         }
-        pthread_mutex_unlock(&p->frozen.making);
+        pthread_mutex_unlock(&p->state->frozen.making);
     }
     *out = form;
     return status;
@@ -224,17 +250,17 @@ static inlay_status frozen_form(param *p, device *d, const param_form *wanted, c
 
 static inlay_status own_form(param *p, device *d, const param_form *wanted, const param_form **out, inlay_error *err)
 {
-    param_form *form = find_form(p->forms, wanted);
+    param_form *form = find_form(p->state->forms, wanted);
 
     if (!form) {
         TRY(new_form(&form, p, d, wanted, err));
         form->version = -1;
-        form->next = p->forms;
-        p->forms = form;
+        form->next = p->state->forms;
+        p->state->forms = form;
     }
-    if (form->version != p->version)
+    if (form->version != p->state->version)
         TRY(pack_form(p, d, form, err));
-    form->version = p->version;
+    form->version = p->state->version;
     *out = form;
     return INLAY_OK;
 }
@@ -262,7 +288,7 @@ void *param_values(const param *p, const device *d)
 
     if (p->data)
         return p->data;
-    form = find_form(atomic_load(&((param *)(uintptr_t)p)->frozen.forms), &wanted);
+    form = find_form(atomic_load(&p->state->frozen.forms), &wanted);
     return form ? form->panels.data : NULL;
 }
 
@@ -298,5 +324,5 @@ void param_get(const param *p, const device *d, float *out)
 void param_set(param *p, const device *d, const float *values)
 {
     device_set_f32(d, p->data, values, p->count);
-    p->version++;
+    p->state->version++;
 }

@@ -387,8 +387,8 @@ static void count_params(program_needs *n, const program *p)
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = p->g->ops[p->steps[s].op].in[j];
             param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
-            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++) {
-                param_use u = use_of(p, s, j, q->choice ? q->choice->of[i] : q);
+            for (int i = 0; q && i < (q->state->choice ? q->state->choice->count : 1); i++) {
+                param_use u = use_of(p, s, j, q->state->choice ? q->state->choice->of[i] : q);
                 count_param(n, p, &u);
             }
         }
@@ -400,14 +400,14 @@ static inlay_status prepare_params(program *p, inlay_error *err)
 
     for (value v = 0; v < p->g->value_count; v++)
         if (p->g->values[v].p)
-            most += p->g->values[v].p->choice ? p->g->values[v].p->choice->count : 1;
+            most += p->g->values[v].p->state->choice ? p->g->values[v].p->state->choice->count : 1;
     p->params = ARENA_ARRAY(p->memory, param *, most + 1);
     for (int s = 0; s < p->count; s++)
         for (int j = 0; j < OP_INPUTS; j++) {
             value v = p->g->ops[p->steps[s].op].in[j];
             param *q = v == NO_VALUE ? NULL : p->g->values[v].p;
-            for (int i = 0; q && i < (q->choice ? q->choice->count : 1); i++) {
-                param_use u = use_of(p, s, j, q->choice ? q->choice->of[i] : q);
+            for (int i = 0; q && i < (q->state->choice ? q->state->choice->count : 1); i++) {
+                param_use u = use_of(p, s, j, q->state->choice ? q->state->choice->of[i] : q);
                 TRY(prepare_param(p, p->steps[s].backward, &u, err));
             }
         }

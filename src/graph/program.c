@@ -212,7 +212,7 @@ void program_step(program *p, int64_t batch, const step_info *info)
 
     for (int i = 0; i < p->param_count; i++) {
         p->dev->k->zero(p->params[i]->grad, (size_t)p->params[i]->count * real);
-        p->params[i]->touched = false;
+        p->params[i]->state->touched = false;
     }
     device_set_f32(p->dev, program_grad(p, p->loss, batch).data, &one, 1);
     take_stages(p, batch);
@@ -306,7 +306,7 @@ bool op_wants(const op_run *r, int input)
 static param *param_of(const op_run *r, int input)
 {
     const value_info *info = r->op->in[input] == NO_VALUE ? NULL : &r->p->g->values[r->op->in[input]];
-    const param_choice *c = info && info->p ? info->p->choice : NULL;
+    const param_choice *c = info && info->p ? info->p->state->choice : NULL;
 
     if (!c)
         return info ? info->p : NULL;
@@ -333,7 +333,7 @@ void *op_param_grad(const op_run *r, int input)
 
     if (!q || !q->trainable)
         return NULL;
-    q->touched = true;
+    q->state->touched = true;
     return q->grad;
 }
 

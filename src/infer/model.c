@@ -362,7 +362,7 @@ static bool param_finite(const param *p, const device *d)
 const char *adapter_not_finite(const adapter *a, const device *d)
 {
     for (int i = 0; i < a->param_count; i++)
-        if (!a->params[i].p->choice && !param_finite(a->params[i].p, d))
+        if (!param_is_choice(a->params[i].p) && !param_finite(a->params[i].p, d))
             return a->params[i].p->name;
     return NULL;
 }

@@ -131,7 +131,7 @@ static int gather(const optimizer *o, int *from, gradient_args *args, double fac
 
     for (; *from < o->count && n < SWEEP; (*from)++) {
         const optimizer_slot *s = &o->slots[*from];
-        if (s->p->trainable && s->p->touched)
+        if (s->p->trainable && param_touched(s->p))
             args[n++] = (gradient_args){.grad = s->p->grad, .count = s->p->count, .mask = s->mask, .factor = factor};
     }
     return n;
@@ -175,12 +175,12 @@ void optimizer_step(optimizer *o, double lr)
     for (int i = 0; i < o->count; i++) {
         optimizer_slot *s = &o->slots[i];
         param *p = s->p;
-        if (!p->trainable || (!p->touched && !(o->set.move_untouched && s->updates > 0)))
-            continue;    /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
-        if (!p->touched) /* it may still hold the gradient of the last step that had one */
+        if (!p->trainable || (!param_touched(p) && !(o->set.move_untouched && s->updates > 0)))
+            continue;          /* an expert that was not drawn, a layer that was dropped; or neither was ever before */
+        if (!param_touched(p)) /* it may still hold the gradient of the last step that had one */
             o->dev->k->zero(p->grad, (size_t)p->count * dtype_size(o->dev->k->real));
         s->updates++;
-        p->version++;
+        param_changed(p);
         moved[count++] = s;
         if (count == SWEEP) {
             kinds[o->set.kind].sweep(o, moved, count, lr);

@@ -123,7 +123,7 @@ static inlay_status one_step(trainer *t, const variant *now, int got, double lr,
     float loss;
 
     for (int i = 0; i < t->q->a->param_count; i++)
-        t->q->a->params[i].p->touched = false;
+        param_set_touched(t->q->a->params[i].p, false);
     program_step(now->p, got, &info);
     device_get_f32(t->q->dev, &loss, program_value(now->p, now->m.loss, got).data, 1);
     t->state.step++;

@@ -190,13 +190,13 @@ static void check_gradient(bench *s, const char *name, param *p)
     for (int64_t i = 0; i < p->count; i += stride) {
         double kept = data[i], h = 1e-5, up, down, numeric;
         data[i] = kept + h;
-        p->version++;
+        param_changed(p);
         up = loss_of(s);
         data[i] = kept - h;
-        p->version++;
+        param_changed(p);
         down = loss_of(s);
         data[i] = kept;
-        p->version++;
+        param_changed(p);
         numeric = (up - down) / (2 * h);
         if (fabs(numeric - grad[i]) > 1e-6 * (1e-2 + fabs(numeric)))
             fail_msg("%s: gradient of '%s'[%lld] is %.9g, differences give %.9g", name, p->name, (long long)i, grad[i],
@@ -244,8 +244,8 @@ static void row_slices(const char *name)
                          *(double *)program_value(sliced.p, sliced.m.loss, BATCH).data) < 1e-12);
         for (int i = 0; i < whole.a->param_count; i++) {
             const param *p = whole.a->params[i].p, *q = sliced.a->params[i].p;
-            assert_int_equal(p->touched, q->touched);
-            for (int64_t j = 0; p->trainable && p->touched && j < p->count; j++)
+            assert_int_equal(param_touched(p), param_touched(q));
+            for (int64_t j = 0; p->trainable && param_touched(p) && j < p->count; j++)
                 if (fabs(((double *)p->grad)[j] - ((double *)q->grad)[j]) > 1e-12 * (1 + fabs(((double *)p->grad)[j])))
                     fail_msg("%s: gradient of '%s'[%lld] is %.17g, in slices of %lld %.17g", name, p->name,
                              (long long)j, ((double *)p->grad)[j], (long long)size, ((double *)q->grad)[j]);

@@ -89,7 +89,7 @@ static void run_steps(oracle_case *c, const train_request *q, uint64_t seed, con
         step.step = (uint32_t)s;
         step.epoch = s / PER_EPOCH;
         for (int i = 0; i < c->a->param_count; i++)
-            c->a->params[i].p->touched = false;
+            param_set_touched(c->a->params[i].p, false);
         set_step_inputs(p, &m, inputs, s);
         program_step(p, BATCH, &step);
         device_get_f32(&c->d, &loss, program_value(p, m.loss, BATCH).data, 1);

@@ -68,10 +68,10 @@ static double loss_at(bench *s, param *p, int64_t i, double x)
     double kept = ((double *)p->data)[i], loss;
 
     ((double *)p->data)[i] = x;
-    p->version++;
+    param_changed(p);
     loss = loss_of(s);
     ((double *)p->data)[i] = kept;
-    p->version++;
+    param_changed(p);
     return loss;
 }
 

@@ -60,8 +60,7 @@ static inline param *make_param(bench *s, int64_t rows, int64_t cols)
     assert_true(s->param_count < MAX_PARAMS);
     rng_fill_normal(values, (uint64_t)p->count, 0, 0.3,
                     (rng_stream){.purpose = RNG_TEST, .stream = (uint32_t)s->param_count});
-    p->source = values;
-    p->source_type = DTYPE_F32;
+    param_set_source(p, values, DTYPE_F32, false);
     p->trainable = s->trained >> s->param_count & 1;
     return s->params[s->param_count++] = p;
 }

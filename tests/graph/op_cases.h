@@ -74,8 +74,7 @@ static param *make_param(setup *s, int64_t rows, int64_t cols)
     param *p = param_new(s->memory, arena_printf(s->memory, "param%u", s->drawn), rows ? 2 : 1,
                          rows ? (int64_t[]){rows, cols} : &cols);
 
-    p->source = draw(s, p->count);
-    p->source_type = DTYPE_F32;
+    param_set_source(p, draw(s, p->count), DTYPE_F32, false);
     return p;
 }
 

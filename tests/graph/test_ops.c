@@ -142,7 +142,7 @@ static void check_differences(setup *s, const char *what, int index, double *x, 
         for (int side = 0; side < 2; side++) {
             x[i] = side ? kept - h : kept + h;
             if (p)
-                p->version++;
+                param_changed(p);
             at[side] = loss_of(s);
         }
         x[i] = kept;
@@ -155,7 +155,7 @@ static void check_differences(setup *s, const char *what, int index, double *x, 
         largest = fabs(numeric) > largest ? fabs(numeric) : largest;
     }
     if (p)
-        p->version++;
+        param_changed(p);
     if (largest < 1e-6)
         fail_msg("%s (%lld x %lld): no gradient reaches %s %d", s->row->name, (long long)s->s.rows,
                  (long long)s->s.cols, what, index);

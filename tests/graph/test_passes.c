@@ -71,8 +71,8 @@ static void test_choice(void **state)
             double size = 0;
             for (int64_t j = 0; j < experts[i]->count; j++)
                 size += fabs(real_at(s.dev.k, experts[i]->grad, j));
-            assert_int_equal(size > 0, experts[i]->touched);
-            if (experts[i]->touched) {
+            assert_int_equal(size > 0, param_touched(experts[i]));
+            if (param_touched(experts[i])) {
                 assert_int_equal(chosen, -1);
                 chosen = i;
             }

@@ -46,8 +46,8 @@ static void test_measured_is_what_is_taken(void **state)
         program_request request = request_of(&s, &loss, batch, true);
         size_t activations = program_measure(&needs, s.g, &request);
         for (int i = 0; i < s.param_count; i++)
-            assert_true(!s.params[i]->data && !s.params[i]->forms &&
-                        !s.params[i]->frozen.forms); /* nothing was taken */
+            assert_true(!s.params[i]->data && !s.params[i]->state->forms &&
+                        !s.params[i]->state->frozen.forms); /* nothing was taken */
         ASSERT_OK(program_new(&s.p, s.g, &request, &err));
         assert_int_equal(activations, program_memory(s.p));
         weights = 0;
@@ -55,7 +55,7 @@ static void test_measured_is_what_is_taken(void **state)
             const param *q = s.params[i];
             values += q->trainable ? (size_t)q->count * sizeof(float) : 0;
             weights += q->data ? (size_t)q->count * sizeof(float) : 0;
-            weights += size_of_forms(k, q, q->forms) + size_of_forms(k, q, s.params[i]->frozen.forms);
+            weights += size_of_forms(k, q, q->state->forms) + size_of_forms(k, q, s.params[i]->state->frozen.forms);
         }
         assert_int_equal(needs.weights, weights);
         assert_int_equal(needs.training, 3 * values);

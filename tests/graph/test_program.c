@@ -248,7 +248,7 @@ static void train_step(bench *s, int64_t number)
                            .eps = 1e-8};
         if (p->trainable) {
             s->dev.k->adamw(&s->dev.c, &args, 1);
-            p->version++;
+            param_changed(p);
         }
     }
 }

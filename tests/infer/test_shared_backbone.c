@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "graph/param_impl.h"
 #include "infer/evaluate.h"
 #include "infer/session.h"
 
@@ -121,7 +122,7 @@ static int count_forms(const backbone *b)
     int count = 0;
 
     for (int i = 0; i < b->param_count; i++)
-        for (const param_form *form = atomic_load(&b->params[i]->frozen.forms); form; form = form->next)
+        for (const param_form *form = atomic_load(&b->params[i]->state->frozen.forms); form; form = form->next)
             count++;
     return count;
 }

@@ -109,8 +109,8 @@ static void test_clip_untouched(void **state)
         param_set(a->head_bias, &d, zero);
         device_set_f32(&d, a->head_weight->grad, values, a->head_weight->count);
         device_set_f32(&d, a->head_bias->grad, bias, 5);
-        a->head_weight->touched = touched;
-        a->head_bias->touched = true;
+        param_set_touched(a->head_weight, touched);
+        param_set_touched(a->head_bias, true);
         ASSERT_OK(optimizer_open(&update, &set, &(schedule){.lr = 1}, a, &d, &err));
         optimizer_step(&update, 1);
         optimizer_close(&update);
