@@ -172,8 +172,8 @@ static bool stays(const adapter *a, int layer, const device *d)
     char prefix[32];
 
     snprintf(prefix, sizeof prefix, "blocks.%d.", layer);
-    for (int i = 0; i < a->param_count; i++) {
-        const param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        const param *p = i->p;
         const char *dot = strrchr(p->name, '.');
         float logits[2];
         if (!dot || strcmp(dot, ".switch") != 0 || strncmp(p->name, prefix, strlen(prefix)) != 0)
@@ -210,8 +210,8 @@ static inlay_status conclude(adapter **out, const adapter *a, device *d, inlay_e
     list_kept(a, d, &layers, &ranks);
     const char *const settings[][2] = {{"switches", "false"}, {"layers", layers}, {"ranks", ranks}, {NULL, NULL}};
     TRY(adapter_plain(out, a, "adaptable", same, settings, d, err));
-    for (int i = 0; i < (*out)->param_count; i++) {
-        param *to = (*out)->params[i].p, *from = adapter_find(a, to->name);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(*out, i));) {
+        param *to = i->p, *from = adapter_find(a, to->name);
         TRY(adapter_average(to, &from, 1, 1, d, err));
     }
     return INLAY_OK;

@@ -1,4 +1,4 @@
-#include "adapters/adapter.h"
+#include "adapters/adapter_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -93,14 +93,27 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 
 /* ---- what a plan declares ---- */
 
+static uint32_t name_hash(const char *name)
+{
+    return hash_text(0, name);
+}
+
+static uint32_t address_hash(const param *p)
+{
+    return hash_mix(0, (uint64_t)(uintptr_t)p);
+}
+
 static adapter_param *list_param(adapter *a, param *p, init_rule init)
 {
-    adapter_param item = {.p = p, .init = init, .stream = (uint32_t)a->param_count};
+    struct adapter_declared *d = a->declared;
+    adapter_param item = {.p = p, .init = init, .stream = (uint32_t)d->param_count};
 
     p->trainable = a->trainable;
     p->exact = true;
-    ARRAY_PUSH(a->params, a->param_count, a->param_capacity, item);
-    return &a->params[a->param_count - 1];
+    hash_index_add(&d->by_name, a->memory, name_hash(p->name), d->param_count);
+    hash_index_add(&d->by_address, a->memory, address_hash(p), d->param_count);
+    ARRAY_PUSH(d->params, d->param_count, d->param_capacity, item);
+    return &d->params[d->param_count - 1];
 }
 
 /* A value of the adapter's own in place of a weight of the backbone, which stays as it is. */
@@ -110,16 +123,34 @@ static void list_override(adapter *a, const param *of)
 
     item->of_backbone = true;
     item->stands_for = of;
+    hash_index_add(&a->declared->by_address, a->memory, address_hash(of), a->declared->param_count - 1);
 }
 
 param *adapter_stand_in(const void *context, param *p)
 {
-    const adapter *a = context;
+    const struct adapter_declared *d = ((const adapter *)context)->declared;
+    uint32_t hash = address_hash(p);
+    int found = d->param_count;
 
-    for (int i = 0; i < a->param_count; i++)
-        if (a->params[i].stands_for == p)
-            return a->params[i].p;
-    return p;
+    for (int e = hash_index_next(&d->by_address, hash, -1); e >= 0; e = hash_index_next(&d->by_address, hash, e)) {
+        int id = d->by_address.entries[e].id;
+        if (id < found && d->params[id].stands_for == p) /* the first, where it was unfrozen twice */
+            found = id;
+    }
+    return found < d->param_count ? d->params[found].p : p;
+}
+
+const adapter_param *adapter_each_param(const adapter *a, const adapter_param *last)
+{
+    const struct adapter_declared *d = a->declared;
+    const adapter_param *next = last ? last + 1 : d->params;
+
+    return next < d->params + d->param_count ? next : NULL;
+}
+
+bool adapter_acts(const adapter *a)
+{
+    return a->declared->edge_count > 0 || a->declared->transform_count > 0;
 }
 
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init)
@@ -132,11 +163,13 @@ param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *
 
 static adapter_param *item_of(const adapter *a, const param *p)
 {
-    int i = 0;
+    const struct adapter_declared *d = a->declared;
+    uint32_t hash = address_hash(p);
+    int e = hash_index_next(&d->by_address, hash, -1);
 
-    while (a->params[i].p != p)
-        i++;
-    return &a->params[i];
+    while (d->params[d->by_address.entries[e].id].p != p)
+        e = hash_index_next(&d->by_address, hash, e);
+    return &d->params[d->by_address.entries[e].id];
 }
 
 void adapter_begin_as(adapter *a, const param *p, const param *other)
@@ -172,14 +205,16 @@ static int layer_of(const param *p)
 void adapter_list_part(adapter *a, int n, const bool *layers)
 {
     const adapter *part = a->parts[n];
+    struct adapter_declared *given = part->declared;
 
-    for (int i = 0; i < part->param_count; i++) {
-        param *p = part->params[i].p;
+    for (int i = 0; i < given->param_count; i++) {
+        param *p = given->params[i].p;
         int layer = layer_of(p);
         if (p == part->head_weight || p == part->head_bias || (layer >= 0 && !layers[layer]))
             continue;
         p->name = arena_printf(a->memory, "parts.%d.%s", n, p->name);
-        list_param(a, p, part->params[i].init)->fixed = true;
+        hash_index_add(&given->by_name, part->memory, name_hash(p->name), i); /* it has that name there as well */
+        list_param(a, p, given->params[i].init)->fixed = true;
         p->trainable = false;
     }
 }
@@ -209,14 +244,14 @@ void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapt
 {
     edge e = {{from, layer}, {to, layer}, function, context};
 
-    ARRAY_PUSH(a->edges, a->edge_count, a->edge_capacity, e);
+    ARRAY_PUSH(a->declared->edges, a->declared->edge_count, a->declared->edge_capacity, e);
 }
 
 void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context)
 {
     transform t = {{at, layer}, function, context};
 
-    ARRAY_PUSH(a->transforms, a->transform_count, a->transform_capacity, t);
+    ARRAY_PUSH(a->declared->transforms, a->declared->transform_count, a->declared->transform_capacity, t);
 }
 
 /* Outside the blocks, what is in front of them goes with the first layer, what is behind them with the last. */
@@ -247,10 +282,16 @@ void adapter_unfreeze_whole(adapter *a, const char *name)
 
 param *adapter_find(const adapter *a, const char *name)
 {
-    for (int i = 0; i < a->param_count; i++)
-        if (strcmp(a->params[i].p->name, name) == 0)
-            return a->params[i].p;
-    return NULL;
+    const struct adapter_declared *d = a->declared;
+    uint32_t hash = name_hash(name);
+    int found = d->param_count;
+
+    for (int e = hash_index_next(&d->by_name, hash, -1); e >= 0; e = hash_index_next(&d->by_name, hash, e)) {
+        int id = d->by_name.entries[e].id;
+        if (id < found && strcmp(d->params[id].p->name, name) == 0)
+            found = id;
+    }
+    return found < d->param_count ? d->params[found].p : NULL;
 }
 
 /* The option `unfreeze`, of methods that have it. */
@@ -273,6 +314,7 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
                    .method = method_find(name, NULL),
                    .name = arena_strdup(memory, name),
                    .settings = settings,
+                   .declared = ARENA_NEW(memory, struct adapter_declared),
                    .backbone = b,
                    .shape = &b->shape,
                    .classes = classes,
@@ -305,19 +347,19 @@ void adapter_free(adapter *a, const device *d)
 {
     if (!a)
         return;
-    for (int i = 0; i < a->param_count; i++) {
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
         if (d) {
-            param_release(a->params[i].p, d);
-            d->k->release(a->params[i].drawn);
+            param_release(i->p, d);
+            d->k->release(i->drawn);
         }
-        param_release_forms(a->params[i].p);
+        param_release_forms(i->p);
     }
     for (int i = 0; i < a->part_count; i++)
         adapter_free(a->parts[i], d);
     free(a->parts);
-    free(a->params);
-    free(a->edges);
-    free(a->transforms);
+    free(a->declared->params);
+    free(a->declared->edges);
+    free(a->declared->transforms);
     options_free(a->settings);
     tensor_set_close(a->file);
     arena_free(a->memory);
@@ -369,8 +411,8 @@ static inlay_status make_mask(adapter_param *item, device *d, uint64_t seed, inl
 
 inlay_status adapter_initialise(adapter *a, device *d, uint64_t seed, inlay_error *err)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        adapter_param *item = &a->params[i];
+    for (int i = 0; i < a->declared->param_count; i++) {
+        adapter_param *item = &a->declared->params[i];
         uint64_t count = (uint64_t)item->p->count;
         rng_stream stream = {.seed = seed, .purpose = RNG_INIT, .stream = item->stream};
         float *values;
@@ -424,9 +466,9 @@ int64_t adapter_param_total(const adapter *a, bool with_head)
 {
     int64_t total = 0;
 
-    for (int i = 0; i < a->param_count; i++)
-        if (with_head || (a->params[i].p != a->head_weight && a->params[i].p != a->head_bias))
-            total += a->params[i].p->count;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));)
+        if (with_head || (i->p != a->head_weight && i->p != a->head_bias))
+            total += i->p->count;
     return total;
 }
 
@@ -434,8 +476,7 @@ int64_t adapter_trained_total(const adapter *a, bool with_head)
 {
     int64_t total = 0;
 
-    for (int i = 0; i < a->param_count; i++) {
-        const adapter_param *item = &a->params[i];
+    for (const adapter_param *item = NULL; (item = adapter_each_param(a, item));) {
         if (item->fixed || (!with_head && (item->p == a->head_weight || item->p == a->head_bias)))
             continue;
         total += item->mask.parts ? ((int64_t)item->mask.part + 1) * item->p->count / item->mask.parts -

@@ -44,21 +44,6 @@ typedef struct mask_rule {
  */
 typedef value (*adapter_function)(const adapter *a, graph *g, value x, const void *context, bool training);
 
-/* target += function(source). Source and target may be the same site. Where the target has fewer tokens (only the class
- * token is needed), only those of the source are read. */
-typedef struct edge {
-    site from, to;
-    adapter_function function;
-    const void *context;
-} edge;
-
-/* site = function(site): scale and shift, token insertion. */
-typedef struct transform {
-    site at;
-    adapter_function function;
-    const void *context;
-} transform;
-
 /* Editing backbone weights in f32 by canonical name: for folding. Returns NULL (and sets the error) when there is no
  * such tensor. */
 typedef struct fold_target {
@@ -105,6 +90,7 @@ extern const preset preset_table[];        /* ended by name == NULL */
 /* The method of that name or of the preset of that name (*p then, else NULL); NULL: unknown. */
 const method *method_find(const char *name, const preset **p);
 
+/* A parameter of an adapter. Only what declares it writes here. */
 typedef struct adapter_param {
     param *p;
     init_rule init;
@@ -125,12 +111,7 @@ struct adapter {
     options *settings;
     backbone *backbone;
     const backbone_shape *shape;
-    adapter_param *params;
-    int param_count, param_capacity;
-    edge *edges;
-    int edge_count, edge_capacity;
-    transform *transforms;
-    int transform_count, transform_capacity;
+    struct adapter_declared *declared; /* parameters, edges and transforms: adapter_impl.h */
     param *head_weight, *head_bias;
     int64_t classes;
     const char **labels; /* [classes] */
@@ -152,6 +133,13 @@ struct adapter {
 inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
                          const char *const *labels, inlay_error *err);
 void adapter_free(adapter *a, const device *d); /* NULL accepted */
+/* The parameter that was declared after `last`, the first one after NULL; NULL: there are no more. They are those that
+ * the adapter is saved with, its head's at the end. Not while any is added. */
+const adapter_param *adapter_each_param(const adapter *a, const adapter_param *last);
+/* The parameter of that name; NULL: there is none. */
+param *adapter_find(const adapter *a, const char *name);
+/* Whether it does anything at the sites: beside its head, and weights of the backbone that it trains. */
+bool adapter_acts(const adapter *a);
 /* The graph_override of an adapter: what stands in place of a weight of its backbone, else the weight itself. */
 param *adapter_stand_in(const void *a, param *p);
 /* The mask of a parameter that was drawn, or NULL. */
@@ -201,7 +189,6 @@ void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function
 void adapter_unfreeze(adapter *a, const char *part);
 /* ... the one weight of that name; nothing where the checkpoint has none. */
 void adapter_unfreeze_whole(adapter *a, const char *name);
-param *adapter_find(const adapter *a, const char *name);
 /* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head
  * as `a`. Options named in `same` (ended by NULL) are a's; `settings` gives others (name, text; ended by NULL; may be
  * NULL). */

@@ -52,9 +52,9 @@ inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, co
         return status;
     }
     status = adapter_new(out, name, o, a->backbone, a->classes, a->labels, err);
-    for (int i = 0; status == INLAY_OK && i < (*out)->param_count; i++) {
-        (*out)->params[i].p->trainable = false;
-        status = param_materialise((*out)->params[i].p, d, err);
+    for (const adapter_param *i = NULL; status == INLAY_OK && (i = adapter_each_param(*out, i));) {
+        i->p->trainable = false;
+        status = param_materialise(i->p, d, err);
     }
     if (status == INLAY_OK)
         status = adapter_average((*out)->head_weight, &a->head_weight, 1, 1, d, err);

@@ -1,7 +1,7 @@
 /* How an adapter takes part in a backbone's graph: it listens at the sites. */
 #include <assert.h>
 
-#include "adapters/adapter.h"
+#include "adapters/adapter_impl.h"
 
 typedef struct listener {
     site_hooks hooks;
@@ -35,12 +35,13 @@ static value reach(void *context, graph *g, site s, value v, int64_t offset, int
 {
     listener *l = context;
     const adapter *a = l->a;
+    const struct adapter_declared *d = a->declared;
 
-    for (int i = 0; i < a->transform_count; i++)
-        if (same(a->transforms[i].at, s))
-            v = a->transforms[i].function(a, g, v, a->transforms[i].context, l->training);
-    for (int i = 0; i < a->edge_count; i++) {
-        const edge *e = &a->edges[i];
+    for (int i = 0; i < d->transform_count; i++)
+        if (same(d->transforms[i].at, s))
+            v = d->transforms[i].function(a, g, v, d->transforms[i].context, l->training);
+    for (int i = 0; i < d->edge_count; i++) {
+        const edge *e = &d->edges[i];
         value y;
         if (!same(e->to, s) || left_out(l, e))
             continue;
@@ -54,23 +55,23 @@ static value reach(void *context, graph *g, site s, value v, int64_t offset, int
 static bool listens(void *context, site s)
 {
     const listener *l = context;
-    const adapter *a = l->a;
+    const struct adapter_declared *d = l->a->declared;
 
-    for (int i = 0; i < a->transform_count; i++)
-        if (same(a->transforms[i].at, s))
+    for (int i = 0; i < d->transform_count; i++)
+        if (same(d->transforms[i].at, s))
             return true;
-    for (int i = 0; i < a->edge_count; i++)
-        if (!left_out(l, &a->edges[i]) && (same(a->edges[i].from, s) || same(a->edges[i].to, s)))
+    for (int i = 0; i < d->edge_count; i++)
+        if (!left_out(l, &d->edges[i]) && (same(d->edges[i].from, s) || same(d->edges[i].to, s)))
             return true;
     return false;
 }
 
 bool adapter_can_skip(const adapter *a)
 {
-    for (int i = 0; i < a->param_count; i++)
-        if (a->params[i].of_backbone)
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));)
+        if (i->of_backbone)
             return false;
-    return a->transform_count == 0;
+    return a->declared->transform_count == 0;
 }
 
 site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped)

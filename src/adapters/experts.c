@@ -87,8 +87,8 @@ static inlay_status join_masked(param *to, const adapter *a, param *const *from,
 
 inlay_status experts_merge(adapter *plain, const adapter *a, expert_merge how, device *d, inlay_error *err)
 {
-    for (int i = 0; i < plain->param_count; i++) {
-        param *to = plain->params[i].p, *of[MOST_EXPERTS];
+    for (const adapter_param *i = NULL; (i = adapter_each_param(plain, i));) {
+        param *to = i->p, *of[MOST_EXPERTS];
         int count = find_experts(a, to->name, of);
         if (count == 0)
             FAIL(err, INLAY_ERR_INTERNAL, "nothing to merge into '%s'", to->name);

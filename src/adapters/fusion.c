@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/adapter_impl.h"
 #include "adapters/method.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -162,9 +163,9 @@ static inlay_status find_edge(const adapter *a, int n, int layer, const edge **o
     const adapter *part = a->parts[n];
     int count = 0;
 
-    for (int i = 0; i < part->edge_count; i++)
-        if (part->edges[i].to.layer == layer) {
-            *out = &part->edges[i];
+    for (int i = 0; i < part->declared->edge_count; i++)
+        if (part->declared->edges[i].to.layer == layer) {
+            *out = &part->declared->edges[i];
             count++;
         }
     if (count != 1)
@@ -297,8 +298,8 @@ static value loss(const adapter *a, graph *g, const pass_result *passes, value l
     double weight = options_real(a->settings, "regulariser");
     value total = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
 
-    for (int i = 0; weight != 0 && i < a->edge_count; i++) {
-        const fusion *f = a->edges[i].context;
+    for (int i = 0; weight != 0 && i < a->declared->edge_count; i++) {
+        const fusion *f = a->declared->edges[i].context;
         if (f->v && graph_has_param(g, f->v)) /* a layer that a step drops has no regulariser either */
             total = graph_add_scaled(g, total, graph_identity_distance(g, f->v), weight);
     }
@@ -312,8 +313,8 @@ bool adapter_is_fusion(const adapter *a)
 
 int fusion_parts(const adapter *a, int layer, const int **parts)
 {
-    for (int i = 0; adapter_is_fusion(a) && i < a->edge_count; i++) {
-        const fusion *f = a->edges[i].context;
+    for (int i = 0; adapter_is_fusion(a) && i < a->declared->edge_count; i++) {
+        const fusion *f = a->declared->edges[i].context;
         if (f->layer == layer) {
             *parts = f->parts;
             return f->count;

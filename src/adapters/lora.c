@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/adapter_impl.h"
 #include "adapters/experts.h"
 #include "adapters/low_rank.h"
 
@@ -140,8 +141,8 @@ static inlay_status fold(const adapter *a, const fold_target *target, inlay_erro
     if (strcmp(act, "none") != 0)
         FAIL(err, INLAY_ERR_UNSUPPORTED,
              "lora with activation '%s' cannot be written into the weights: it is not linear", act);
-    for (int e = 0; e < a->edge_count; e++) {
-        const low_rank *l = a->edges[e].context;
+    for (int e = 0; e < a->declared->edge_count; e++) {
+        const low_rank *l = a->declared->edges[e].context;
         int64_t rows, columns, rank = l->a->dims[0], out = l->b->dims[0];
         float *w = target->weight(target->context, l->weight, &rows, &columns, err), *low, *up;
         if (!w)

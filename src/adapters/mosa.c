@@ -168,12 +168,14 @@ static inlay_status plan_low_rank(adapter *a, inlay_error *err)
 /* One adapter: of each of its tensors a random part is trained. */
 static void make_sparse(adapter *a)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        mask_rule rule = mask_of(a, OTHER_SITES + (uint32_t)i);
-        rule.kind = a->params[i].p->ndim > 1 ? rule.kind : MASK_ALL;
+    uint32_t stream = OTHER_SITES;
+
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        mask_rule rule = mask_of(a, stream++);
+        rule.kind = i->p->ndim > 1 ? rule.kind : MASK_ALL;
         rule.parts = (int)options_int(a->settings, "experts");
-        if (a->params[i].p->count >= rule.parts)
-            adapter_mask(a, a->params[i].p, rule);
+        if (i->p->count >= rule.parts)
+            adapter_mask(a, i->p, rule);
     }
     a->passes = 1;
 }

@@ -2,6 +2,7 @@
  * operation before it. */
 #include <stdlib.h>
 
+#include "adapters/adapter_impl.h"
 #include "adapters/method.h"
 
 typedef struct scale_shift {
@@ -62,8 +63,8 @@ static inlay_status plan(adapter *a, inlay_error *err)
 /* W' = diag(scale) W, b' = scale * b + shift; the same for a LayerNorm's weight and bias */
 static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
 {
-    for (int t = 0; t < a->transform_count; t++) {
-        const scale_shift *s = a->transforms[t].context;
+    for (int t = 0; t < a->declared->transform_count; t++) {
+        const scale_shift *s = a->declared->transforms[t].context;
         int64_t rows, columns, count = s->scale->count;
         float *w = target->weight(target->context, s->weight, &rows, &columns, err),
               *b = w ? target->bias(target->context, s->bias, count, err) : NULL;

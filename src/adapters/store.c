@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapters/adapter.h"
+#include "adapters/adapter_impl.h"
 #include "backbones/config.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -68,13 +68,15 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
 
 static inlay_status save_weights(const adapter *a, const device *d, const char *path, inlay_error *err)
 {
-    tensor_view *views = calloc((size_t)a->param_count, sizeof *views);
-    float **values = calloc((size_t)a->param_count, sizeof *values);
+    const struct adapter_declared *declared = a->declared;
+    int count = declared->param_count;
+    tensor_view *views = calloc((size_t)count, sizeof *views);
+    float **values = calloc((size_t)count, sizeof *values);
     inlay_status status =
         views && values ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
 
-    for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
-        const param *p = a->params[i].p;
+    for (int i = 0; status == INLAY_OK && i < count; i++) {
+        const param *p = declared->params[i].p;
         values[i] = memory_array(p->count, sizeof *values[i]);
         if (!values[i]) {
             status = error_set(err, INLAY_ERR_NOMEM, "out of memory saving '%s'", path);
@@ -86,8 +88,8 @@ static inlay_status save_weights(const adapter *a, const device *d, const char *
         memcpy(views[i].dims, p->dims, (size_t)p->ndim * sizeof *p->dims);
     }
     if (status == INLAY_OK)
-        status = safetensors_write(path, views, a->param_count, NULL, err);
-    for (int i = 0; values && i < a->param_count; i++)
+        status = safetensors_write(path, views, count, NULL, err);
+    for (int i = 0; values && i < count; i++)
         free(values[i]);
     free(values);
     free(views);
@@ -196,8 +198,8 @@ static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
         if (!adapter_find(a, tensor_set_at(a->file, i)->name))
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' does not belong to a '%s' adapter with these options", path,
                  tensor_set_at(a->file, i)->name, a->name);
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        param *p = i->p;
         const tensor_view *t = tensor_set_find(a->file, p->name);
         if (!t)
             FAIL(err, INLAY_ERR_FORMAT, "%s: tensor '%s' is missing", path, p->name);
@@ -297,8 +299,8 @@ inlay_status adapter_load(adapter **out, const char *folder, backbone *b, bool i
         status = load(out, root, path, b, insist, err);
     if (status == INLAY_OK) {
         status = take_values(*out, path_join(memory, folder, "adapter.safetensors"), err);
-        for (int i = 0; i < (*out)->param_count; i++)
-            (*out)->params[i].p->trainable = false;
+        for (const adapter_param *i = NULL; (i = adapter_each_param(*out, i));)
+            i->p->trainable = false;
     }
     if (status == INLAY_OK && preprocessing)
         *preprocessing = json_incref(json_object_get(root, "preprocessing"));

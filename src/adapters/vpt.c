@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "adapters/adapter_impl.h"
 #include "adapters/method.h"
 
 typedef struct prompt {
@@ -49,9 +50,9 @@ static inlay_status plan(adapter *a, inlay_error *err)
     (void)err;
     for (int layer = 0; layer < s->depth; layer++) {
         prompt *p = ARENA_NEW(a->memory, prompt);
-        if (!a->layers[layer] || (a->transform_count && !options_flag(a->settings, "deep")))
+        if (!a->layers[layer] || (a->declared->transform_count && !options_flag(a->settings, "deep")))
             continue;
-        p->insert = a->transform_count == 0;
+        p->insert = a->declared->transform_count == 0;
         p->dropout = options_real(a->settings, "dropout");
         p->rows = rows ? rows
                        : adapter_add_param(a, arena_printf(a->memory, "prompts.%d.weight", layer), 2,

@@ -51,3 +51,10 @@ uint32_t hash_mix(uint32_t hash, uint64_t word)
 
     return (uint32_t)(x >> 32) ^ (uint32_t)x;
 }
+
+uint32_t hash_text(uint32_t hash, const char *text)
+{
+    while (*text)
+        hash = hash_mix(hash, (unsigned char)*text++);
+    return hash;
+}

@@ -23,5 +23,7 @@ void hash_index_add(hash_index *h, arena *memory, uint32_t hash, int id);
 int hash_index_next(const hash_index *h, uint32_t hash, int entry);
 /* Mixes a word into a hash that began as 0. */
 uint32_t hash_mix(uint32_t hash, uint64_t word);
+/* ... the bytes of a text. */
+uint32_t hash_text(uint32_t hash, const char *text);
 
 #endif

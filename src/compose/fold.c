@@ -235,10 +235,10 @@ static float *edit(editor *e, const char *name, inlay_error *err, const param **
 /* Weights of the backbone that the adapter has its own values of. */
 static inlay_status take_overrides(editor *e, const adapter *a, inlay_error *err)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        const param *p = a->params[i].p, *found;
-        float *values = a->params[i].of_backbone ? edit(e, p->name, err, &found) : NULL;
-        if (!values && a->params[i].of_backbone)
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        const param *p = i->p, *found;
+        float *values = i->of_backbone ? edit(e, p->name, err, &found) : NULL;
+        if (!values && i->of_backbone)
             return err ? err->code : INLAY_ERR_NOMEM;
         if (values)
             dtype_to_f32(values, p->source, p->source_type, (size_t)p->count);
@@ -292,7 +292,7 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
 
     if (status == INLAY_OK)
         status = take_overrides(&e, a, err);
-    if (status == INLAY_OK && !a->method->fold && (a->edge_count || a->transform_count))
+    if (status == INLAY_OK && !a->method->fold && adapter_acts(a))
         status = error_set(err, INLAY_ERR_UNSUPPORTED,
                            "a '%s' adapter cannot be written into the backbone's weights: it is not linear", a->name);
     if (status == INLAY_OK && a->method->fold)

@@ -231,8 +231,8 @@ inlay_status prune_write(const adapter *a, const device *d, const char *keep, co
         return status;
     }
     TRY(adapter_new(&pruned, a->name, c.to, a->backbone, a->classes, a->labels, err));
-    for (int i = 0; i < pruned->param_count && status == INLAY_OK; i++) {
-        param *to = pruned->params[i].p;
+    for (const adapter_param *i = NULL; status == INLAY_OK && (i = adapter_each_param(pruned, i));) {
+        param *to = i->p;
         const param *from = adapter_find(a, to->name);
         if (!from || !from->source)
             status = error_set(err, INLAY_ERR_INTERNAL, "'%s' has no value to keep", to->name);

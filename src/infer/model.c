@@ -361,9 +361,9 @@ static bool param_finite(const param *p, const device *d)
 
 const char *adapter_not_finite(const adapter *a, const device *d)
 {
-    for (int i = 0; i < a->param_count; i++)
-        if (!param_is_choice(a->params[i].p) && !param_finite(a->params[i].p, d))
-            return a->params[i].p->name;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));)
+        if (!param_is_choice(i->p) && !param_finite(i->p, d))
+            return i->p->name;
     return NULL;
 }
 

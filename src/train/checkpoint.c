@@ -47,14 +47,14 @@ static inlay_status read_updates(const char *path, const char *text, optimizer *
 #define COLUMNS 3
 static const char *const columns[COLUMNS] = {"images.size", "images.modified", "images.sum"};
 
-inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,
-                             const char *run, const image_records *images, inlay_error *err)
+inlay_status checkpoint_save(const char *path, const optimizer *o, const train_state *state, const char *run,
+                             const image_records *images, inlay_error *err)
 {
     arena *memory = arena_new();
     int made = 0;
-    tensor_view *views = ARENA_ARRAY(memory, tensor_view, a->param_count * KINDS + COLUMNS);
+    tensor_view *views = ARENA_ARRAY(memory, tensor_view, o->count * KINDS + COLUMNS);
     const int64_t *const records[COLUMNS] = {images->size, images->modified, images->sum};
-    float **values = ARENA_ARRAY(memory, float *, a->param_count *KINDS);
+    float **values = ARENA_ARRAY(memory, float *, o->count *KINDS);
     const char *position = arena_printf(memory,
                                         "{\"epoch\": %d, \"step_in_epoch\": %d, \"position\": %d, \"step\": %" PRId64
                                         ", \"loss_sum\": %.17g, \"log_bytes\": %" PRId64 "}",
@@ -64,10 +64,10 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer
                               updates_text(memory, o), NULL};
     inlay_status status = INLAY_OK;
 
-    for (int i = 0; i < a->param_count * KINDS; i++) {
-        const param *p = a->params[i / KINDS].p;
+    for (int i = 0; i < o->count * KINDS; i++) {
+        const param *p = o->slots[i / KINDS].p;
         const void *array = array_of(&o->slots[i / KINDS], i % KINDS);
-        if (a->params[i / KINDS].fixed || !array)
+        if (!p->trainable || !array)
             continue;
         values[made] = memory_array(p->count, sizeof(float));
         if (!values[made]) {
@@ -198,15 +198,15 @@ static inlay_status read_state(const char *path, const char *text, train_state *
     return INLAY_OK;
 }
 
-static inlay_status read_values(const char *path, const tensor_set *file, adapter *a, optimizer *o, inlay_error *err)
+static inlay_status read_values(const char *path, const tensor_set *file, optimizer *o, inlay_error *err)
 {
-    for (int i = 0; i < a->param_count * KINDS; i++) {
-        param *p = a->params[i / KINDS].p;
+    for (int i = 0; i < o->count * KINDS; i++) {
+        param *p = o->slots[i / KINDS].p;
         char name[256];
         const tensor_view *t;
         float *values;
         void *array = array_of(&o->slots[i / KINDS], i % KINDS);
-        if (a->params[i / KINDS].fixed || !array)
+        if (!p->trainable || !array)
             continue;
         snprintf(name, sizeof name, "%s.%s", kind_name(i % KINDS), p->name);
         t = tensor_set_find(file, name);
@@ -249,7 +249,7 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
     return status;
 }
 
-inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
+inlay_status checkpoint_load(const char *path, optimizer *o, train_state *state, const train_extent *extent,
                              const char *run, image_records *images, bool *compared, inlay_error *err)
 {
     tensor_set *file;
@@ -262,7 +262,7 @@ inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_s
     if (status == INLAY_OK)
         status = read_updates(path, tensor_set_metadata(file, "inlay.updates"), o, err);
     if (status == INLAY_OK)
-        status = read_values(path, file, a, o, err);
+        status = read_values(path, file, o, err);
     if (status == INLAY_OK)
         status = compare_images(path, file, images, compared, err);
     tensor_set_close(file);

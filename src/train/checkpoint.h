@@ -2,7 +2,6 @@
 #ifndef INLAY_TRAIN_CHECKPOINT_H
 #define INLAY_TRAIN_CHECKPOINT_H
 
-#include "adapters/adapter.h"
 #include "data/image_records.h"
 #include "train/optimizer.h"
 
@@ -21,13 +20,13 @@ typedef struct train_extent {
     int epochs, images, batch;
 } train_extent;
 
-/* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint
- * of other settings and names the first key that differs, a state in which no run of that extent can be, and images
- * that are others now. */
-inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,
-                             const char *run, const image_records *images, inlay_error *err);
+/* One file, written atomically, with the values and states of what `o` trains. `run` is a text that identifies the
+ * run's settings (JSON); loading refuses a checkpoint of other settings and names the first key that differs, a state
+ * in which no run of that extent can be, and images that are others now. */
+inlay_status checkpoint_save(const char *path, const optimizer *o, const train_state *state, const char *run,
+                             const image_records *images, inlay_error *err);
 /* *compared: whether it says what the run's images were. */
-inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
+inlay_status checkpoint_load(const char *path, optimizer *o, train_state *state, const train_extent *extent,
                              const char *run, image_records *images, bool *compared, inlay_error *err);
 /* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
 inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);

@@ -38,8 +38,8 @@ static void run_once(const measure_request *q, program *p, int64_t batch, optimi
 {
     step_info step = {.seed = 1, .step = (uint32_t)run, .epochs = 1};
 
-    for (int i = 0; update && i < q->a->param_count; i++)
-        param_set_touched(q->a->params[i].p, false);
+    for (const adapter_param *i = NULL; update && (i = adapter_each_param(q->a, i));)
+        param_set_touched(i->p, false);
     if (update) {
         program_step(p, batch, &step);
         optimizer_step(update, update->lr.lr);

@@ -98,12 +98,14 @@ inlay_status optimizer_open(optimizer *o, const optimizer_settings *set, const s
                             device *dev, inlay_error *err)
 {
     inlay_status status = INLAY_OK;
+    size_t count = 0;
 
-    *o = (optimizer){.set = *set, .lr = *lr, .dev = dev, .slots = calloc((size_t)a->param_count + 1, sizeof *o->slots)};
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));)
+        count++;
+    *o = (optimizer){.set = *set, .lr = *lr, .dev = dev, .slots = calloc(count + 1, sizeof *o->slots)};
     if (!o->slots)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for an optimiser");
-    for (int i = 0; status == INLAY_OK && i < a->param_count; i++) {
-        const adapter_param *item = &a->params[i];
+    for (const adapter_param *item = NULL; status == INLAY_OK && (item = adapter_each_param(a, item));) {
         o->slots[o->count] = (optimizer_slot){
             .p = item->p, .mask = item->drawn, .decay_masked = item->mask.decay_masked, .peak_lr = item->peak_lr};
         status = open_slot(o, &o->slots[o->count++], err);

@@ -122,8 +122,8 @@ static inlay_status one_step(trainer *t, const variant *now, int got, double lr,
         .seed = t->q->seed, .step = (uint32_t)t->state.step, .epoch = t->state.epoch, .epochs = t->q->epochs};
     float loss;
 
-    for (int i = 0; i < t->q->a->param_count; i++)
-        param_set_touched(t->q->a->params[i].p, false);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(t->q->a, i));)
+        param_set_touched(i->p, false);
     program_step(now->p, got, &info);
     device_get_f32(t->q->dev, &loss, program_value(now->p, now->m.loss, got).data, 1);
     t->state.step++;

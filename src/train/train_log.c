@@ -49,7 +49,7 @@ inlay_status trainer_save_state(trainer *t, inlay_error *err)
 {
     if (fdatasync(fileno(t->log)) != 0)
         return file_error(err, "write", path_join(t->memory, t->q->output, "metrics.jsonl"));
-    return checkpoint_save(t->checkpoint, t->q->a, &t->update, &t->state, t->q->run, &t->images, err);
+    return checkpoint_save(t->checkpoint, &t->update, &t->state, t->q->run, &t->images, err);
 }
 
 inlay_status trainer_log(trainer *t, json_t *line, inlay_error *err)

@@ -189,7 +189,7 @@ static inlay_status resume(trainer *t, inlay_error *err)
 {
     bool compared;
 
-    TRY(checkpoint_load(t->checkpoint, t->q->a, &t->update, &t->state,
+    TRY(checkpoint_load(t->checkpoint, &t->update, &t->state,
                         &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, &compared,
                         err));
     if (!compared)

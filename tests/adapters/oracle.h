@@ -135,8 +135,8 @@ static inline void open_case(oracle_case *c, const json_t *item, const char *fil
     ASSERT_OK(
         adapter_new(&c->a, json_string_value(json_object_get(item, "method")), settings_of(item), c->b, 5, NULL, &err));
     ASSERT_OK(adapter_initialise(c->a, &c->d, seed, &err));
-    for (int i = 0; i < c->a->param_count; i++) {
-        param *p = c->a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(c->a, i));) {
+        param *p = i->p;
         const tensor_view *t = oracle_tensor(c->oracle, "param.", p->name, c->name);
         assert_int_equal(t->count, p->count);
         param_set(p, &c->d, t->data);
@@ -153,9 +153,8 @@ static inline void close_case(oracle_case *c)
 
 static inline void expect_gradients(const oracle_case *c, tolerance limit)
 {
-    for (int i = 0; i < c->a->param_count; i++)
-        expect_close(&c->d, c->a->params[i].p->grad, c->oracle, "grad.", c->a->params[i].p->name, limit.gradient,
-                     limit.euclidean, c->name);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(c->a, i));)
+        expect_close(&c->d, i->p->grad, c->oracle, "grad.", i->p->name, limit.gradient, limit.euclidean, c->name);
 }
 
 /* Calls `check` for every device of this machine. */

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "adapters/adapter.h"
+#include "adapters/adapter_impl.h"
 #include "train/train.h"
 
 #define CLASSES 3
@@ -103,15 +103,18 @@ static inline float *get(const device *d, const param *p)
 /* Random multiples of 1/256: their means over two or four are exact. */
 static inline void scramble(const device *d, const adapter *a)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        float *values = get(d, a->params[i].p);
-        for (int64_t j = 0; j < a->params[i].p->count; j++)
-            values[j] = ((float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i},
-                                          (uint64_t)j, 257) -
-                         128) /
-                        256;
-        param_set(a->params[i].p, d, values);
+    uint32_t stream = 0;
+
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        float *values = get(d, i->p);
+        for (int64_t j = 0; j < i->p->count; j++)
+            values[j] =
+                ((float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = stream}, (uint64_t)j, 257) -
+                 128) /
+                256;
+        param_set(i->p, d, values);
         free(values);
+        stream++;
     }
 }
 
@@ -121,7 +124,7 @@ static inline void run_edge(device *d, const adapter *a, int index, const double
 {
     graph *g = graph_new(d->k, d->k->real);
     value in = graph_input(g, "x", d->k->real, rows, cols),
-          out = a->edges[index].function(a, g, in, a->edges[index].context, false);
+          out = a->declared->edges[index].function(a, g, in, a->declared->edges[index].context, false);
     program_request plan = {.dev = d, .max_batch = 1, .wanted = &out, .wanted_count = 1};
     inlay_error err;
     program *p;

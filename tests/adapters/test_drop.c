@@ -49,6 +49,7 @@ static adapter *make_at(const char *which, const char *targets, const char *drop
     inlay_error err;
     options *o;
     adapter *a;
+    uint32_t stream = 0;
 
     ASSERT_OK(adapter_settings(&o, which, &err));
     ASSERT_OK(options_set(o, "rank", "4", "test", &err));
@@ -57,12 +58,12 @@ static adapter *make_at(const char *which, const char *targets, const char *drop
         ASSERT_OK(options_set(o, "targets", targets, "test", &err));
     ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        param *p = i->p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &dev, values);
         rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
         for (int64_t j = 0; j < p->count; j++)
             values[j] += noise[j];
         param_set(p, &dev, values);
@@ -91,8 +92,8 @@ static void answer(const adapter *a, int skip, precision prec, float logits[BATC
 
 static void copy_values(adapter *to, const adapter *from)
 {
-    for (int i = 0; i < to->param_count; i++) {
-        param *p = to->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(to, i));) {
+        param *p = i->p;
         float *values = calloc((size_t)p->count, sizeof *values);
         assert_non_null(adapter_find(from, p->name));
         param_get(adapter_find(from, p->name), &dev, values);
@@ -104,8 +105,8 @@ static void copy_values(adapter *to, const adapter *from)
 /* Wu = bu = 0 in every adapter of layers below `layers`. */
 static void zero_up(adapter *a, int layers)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        param *p = i->p;
         int layer;
         if (sscanf(p->name, "blocks.%d.", &layer) == 1 && layer < layers && strstr(p->name, ".up.")) {
             float *zeros = calloc((size_t)p->count, sizeof *zeros);

@@ -74,16 +74,17 @@ static adapter *make(const char *text, uint32_t seed)
 {
     inlay_error err;
     adapter *a;
+    uint32_t stream = 0;
 
     ASSERT_OK(try_new(&a, text, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        param *p = i->p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &dev, values);
         rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
-        for (int64_t j = 0; j < p->count && !a->params[i].fixed; j++)
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
+        for (int64_t j = 0; j < p->count && !i->fixed; j++)
             values[j] += noise[j];
         param_set(p, &dev, values);
         free(values);
@@ -167,8 +168,8 @@ static void test_without_value(void **state)
     adapter *plain = make(text, 21);
     identity_values(a);
     assert_int_equal(adapter_trained_total(a, false) - adapter_trained_total(plain, false), DEPTH * WIDTH * WIDTH);
-    for (int i = 0; i < plain->param_count; i++) {
-        param *p = plain->params[i].p, *from = adapter_find(a, p->name);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(plain, i));) {
+        param *p = i->p, *from = adapter_find(a, p->name);
         float *values = calloc((size_t)p->count, sizeof *values);
         assert_non_null(from);
         param_get(from, &dev, values);

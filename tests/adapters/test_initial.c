@@ -97,10 +97,10 @@ static float *collect(const adapter *a, const device *d, const char *side, const
     float *all = NULL;
 
     *count = 0;
-    for (int i = 0; i < a->param_count; i++) {
-        const param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        const param *p = i->p;
         float *values;
-        if (a->params[i].of_backbone || !strstr(p->name, side) || !ends_with(p->name, part))
+        if (i->of_backbone || !strstr(p->name, side) || !ends_with(p->name, part))
             continue;
         values = get(d, p);
         all = realloc(all, (*count + (size_t)p->count) * sizeof *all);

@@ -149,16 +149,17 @@ static void test_random_range(void **state)
 
 static void forget_layer(adapter *a, int layer)
 {
+    struct adapter_declared *d = a->declared;
     int edges = 0, transforms = 0;
 
-    for (int i = 0; i < a->edge_count; i++)
-        if (a->edges[i].to.layer != layer)
-            a->edges[edges++] = a->edges[i];
-    for (int i = 0; i < a->transform_count; i++)
-        if (a->transforms[i].at.layer != layer)
-            a->transforms[transforms++] = a->transforms[i];
-    a->edge_count = edges;
-    a->transform_count = transforms;
+    for (int i = 0; i < d->edge_count; i++)
+        if (d->edges[i].to.layer != layer)
+            d->edges[edges++] = d->edges[i];
+    for (int i = 0; i < d->transform_count; i++)
+        if (d->transforms[i].at.layer != layer)
+            d->transforms[transforms++] = d->transforms[i];
+    d->edge_count = edges;
+    d->transform_count = transforms;
 }
 
 static void logits_of(const char *name, const char *settings, int without, double logits[LOGITS])
@@ -166,8 +167,8 @@ static void logits_of(const char *name, const char *settings, int without, doubl
     tuned_vit v;
 
     vit_open(&v, name, settings);
-    for (int i = 0; i < v.a->param_count; i++) {
-        param *p = v.a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) {
+        param *p = i->p;
         float *values = get(&v.d, p);
         uint32_t hash = 0;
         for (const char *c = p->name; *c; c++)
@@ -350,13 +351,12 @@ static void expect_merged(const char *name, const char *settings, int64_t rank)
     tuned_vit v;
 
     vit_open(&v, name, settings);
-    for (int i = 0; i < v.a->param_count; i++) /* switches: off in layer 0, on in 2 */
-        if (strstr(v.a->params[i].p->name, ".switch"))
-            param_set(v.a->params[i].p, &v.d,
-                      strstr(v.a->params[i].p->name, "blocks.2.") ? (float[]){0, 1} : (float[]){1, 0});
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) /* switches: off in layer 0, on in 2 */
+        if (strstr(i->p->name, ".switch"))
+            param_set(i->p, &v.d, strstr(i->p->name, "blocks.2.") ? (float[]){0, 1} : (float[]){1, 0});
     vit_merge(&v);
-    for (int i = 0; i < v.a->param_count; i++)
-        assert_null(strstr(v.a->params[i].p->name, "blocks.1."));
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));)
+        assert_null(strstr(i->p->name, "blocks.1."));
     assert_int_equal(v.a->layers[0], strcmp(name, "adaptable") != 0);
     assert_false(v.a->layers[1]);
     assert_true(v.a->layers[2]);

@@ -58,18 +58,20 @@ static inlay_status fold_round(const char *settings, double before[LOGITS], doub
     inlay_status status;
     preprocess prep;
     tuned_vit v;
+    uint32_t stream = 0;
 
     snprintf(adapter_path, sizeof adapter_path, "%s/adapter", folder);
     snprintf(folded, sizeof folded, "%s/folded", folder);
     vit_open(&v, "lora", settings);
-    for (int i = 0; i < v.a->param_count; i++) {
-        float *values = get(&v.d, v.a->params[i].p);
-        for (int64_t j = 0; j < v.a->params[i].p->count; j++)
-            values[j] += (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i},
-                                          (uint64_t)j, 100) /
-                         1000;
-        param_set(v.a->params[i].p, &v.d, values);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) {
+        float *values = get(&v.d, i->p);
+        for (int64_t j = 0; j < i->p->count; j++)
+            values[j] +=
+                (float)rng_below((rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = stream}, (uint64_t)j, 100) /
+                1000;
+        param_set(i->p, &v.d, values);
         free(values);
+        stream++;
     }
     vit_build(&v, false, false);
     vit_run(&v, 0, 0, before);
@@ -155,7 +157,7 @@ static void test_dropout_at(void **state)
         for (int s = 0; s < 8; s++) {
             graph *g = graph_new(t.d.k, t.d.k->real);
             value in = graph_input(g, "x", t.d.k->real, 1, 8),
-                  out = t.a->edges[0].function(t.a, g, in, t.a->edges[0].context, true);
+                  out = t.a->declared->edges[0].function(t.a, g, in, t.a->declared->edges[0].context, true);
             program_request plan = {.dev = &t.d, .max_batch = 1, .wanted = &out, .wanted_count = 1};
             inlay_error err;
             program *p;

@@ -86,12 +86,14 @@ typedef struct bench {
 /* Fresh values are near zero in places; others make every gradient matter. */
 static void shake(bench *s)
 {
-    for (int i = 0; i < s->a->param_count; i++) {
-        param *p = s->a->params[i].p;
+    uint32_t stream = 0;
+
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s->a, i));) {
+        param *p = i->p;
         float *values = malloc((size_t)p->count * sizeof *values), *noise = malloc((size_t)p->count * sizeof *noise);
         param_get(p, &s->dev, values);
         rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = (uint32_t)i});
+                        (rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = stream++});
         for (int64_t j = 0; j < p->count; j++)
             values[j] += noise[j];
         param_set(p, &s->dev, values);
@@ -211,9 +213,9 @@ static void row_gradients(const char *name)
     open_bench(&s, name, &kernels_reference, 1, true);
     loss_of(&s);
     program_step(s.p, BATCH, &step);
-    for (int i = 0; i < s.a->param_count; i++)
-        if (s.a->params[i].p->trainable)
-            check_gradient(&s, name, s.a->params[i].p);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s.a, i));)
+        if (i->p->trainable)
+            check_gradient(&s, name, i->p);
     close_bench(&s);
 }
 
@@ -242,8 +244,9 @@ static void row_slices(const char *name)
                             program_value(sliced.p, sliced.m.logits, BATCH).data, BATCH * CLASSES * sizeof(double));
         assert_true(fabs(*(double *)program_value(whole.p, whole.m.loss, BATCH).data -
                          *(double *)program_value(sliced.p, sliced.m.loss, BATCH).data) < 1e-12);
-        for (int i = 0; i < whole.a->param_count; i++) {
-            const param *p = whole.a->params[i].p, *q = sliced.a->params[i].p;
+        for (const adapter_param *i = NULL, *other = NULL; (i = adapter_each_param(whole.a, i));) {
+            other = adapter_each_param(sliced.a, other);
+            const param *p = i->p, *q = other->p;
             assert_int_equal(param_touched(p), param_touched(q));
             for (int64_t j = 0; p->trainable && param_touched(p) && j < p->count; j++)
                 if (fabs(((double *)p->grad)[j] - ((double *)q->grad)[j]) > 1e-12 * (1 + fabs(((double *)p->grad)[j])))
@@ -273,10 +276,10 @@ static float *run_bits(bench *s, size_t *size)
     bits = calloc(*size, 1);
     device_get_f32(&s->dev, bits, program_value(s->p, s->m.logits, BATCH).data, BATCH * CLASSES);
     at = BATCH * CLASSES;
-    for (int i = 0; i < s->a->param_count; i++) {
-        if (s->a->params[i].p->trainable)
-            device_get_f32(&s->dev, bits + at, s->a->params[i].p->grad, s->a->params[i].p->count);
-        at += (size_t)s->a->params[i].p->count;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s->a, i));) {
+        if (i->p->trainable)
+            device_get_f32(&s->dev, bits + at, i->p->grad, i->p->count);
+        at += (size_t)i->p->count;
     }
     return bits;
 }
@@ -351,11 +354,11 @@ static void row_frozen(const char *name)
 
     open_bench(&s, name, NULL, 1, true);
     count = program_params(s.p, with_gradient, 256);
-    for (int i = 0; i < s.a->param_count; i++) {
-        assert_int_equal(s.a->params[i].p->trainable, !s.a->params[i].fixed);
-        trained += !s.a->params[i].fixed;
-        if (s.a->params[i].fixed && s.a->params[i].p->grad)
-            fail_msg("%s: given '%s' has a gradient", name, s.a->params[i].p->name);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s.a, i));) {
+        assert_int_equal(i->p->trainable, !i->fixed);
+        trained += !i->fixed;
+        if (i->fixed && i->p->grad)
+            fail_msg("%s: given '%s' has a gradient", name, i->p->name);
     }
     assert_int_equal(count, trained);
     for (int i = 0; i < s.b->param_count; i++) {
@@ -382,8 +385,8 @@ static float *all_gradients(bench *s, int64_t *count)
     float *all = NULL;
 
     *count = 0;
-    for (int i = 0; i < s->a->param_count; i++) {
-        const param *p = s->a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s->a, i));) {
+        const param *p = i->p;
         if (!p->trainable || !p->grad)
             continue;
         all = realloc(all, (size_t)(*count + p->count) * sizeof *all);

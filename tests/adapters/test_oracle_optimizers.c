@@ -88,8 +88,8 @@ static void run_steps(oracle_case *c, const train_request *q, uint64_t seed, con
         float loss;
         step.step = (uint32_t)s;
         step.epoch = s / PER_EPOCH;
-        for (int i = 0; i < c->a->param_count; i++)
-            param_set_touched(c->a->params[i].p, false);
+        for (const adapter_param *i = NULL; (i = adapter_each_param(c->a, i));)
+            param_set_touched(i->p, false);
         set_step_inputs(p, &m, inputs, s);
         program_step(p, BATCH, &step);
         device_get_f32(&c->d, &loss, program_value(p, m.loss, BATCH).data, 1);
@@ -124,8 +124,8 @@ static void twelve_steps(const char *row, const kernels *k, double loss_limit, d
     q = read_request(about, &c);
     expect_rates(&q, lr, row);
     run_steps(&c, &q, seed, lr, loss_limit);
-    for (int i = 0; i < c.a->param_count; i++)
-        expect_close(&c.d, c.a->params[i].p->data, c.oracle, "final.", c.a->params[i].p->name, final_limit, false, row);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(c.a, i));)
+        expect_close(&c.d, i->p->data, c.oracle, "final.", i->p->name, final_limit, false, row);
     close_case(&c);
     json_decref(about);
 }

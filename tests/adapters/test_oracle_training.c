@@ -91,8 +91,8 @@ static void test_step_bf16(void **state)
 /* The entries that an expert trains are those that the oracle's generator drew. */
 static void expect_masks(const oracle_case *c)
 {
-    for (int i = 0; i < c->a->param_count; i++) {
-        const param *p = c->a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(c->a, i));) {
+        const param *p = i->p;
         const tensor_view *t;
         unsigned char *mask;
         if (!adapter_drawn_mask(c->a, p))
@@ -175,8 +175,8 @@ static void ten_steps(const char *name, const kernels *k, double loss_limit, dou
     c.name = name;
     expect_masks(&c);
     run_steps(&c, about, loss_limit);
-    for (int i = 0; i < c.a->param_count; i++) {
-        const param *p = c.a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(c.a, i));) {
+        const param *p = i->p;
         expect_close(&c.d, p->data, c.oracle, "final.", p->name, final_limit, false, name);
     }
     close_case(&c);

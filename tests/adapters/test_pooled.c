@@ -100,8 +100,8 @@ static int check_method(const char *folder, const char *name)
     open_bench(&s, folder, name);
     loss_of(&s);
     program_step(s.p, BATCH, &step);
-    for (int i = 0; i < s.a->param_count; i++) {
-        param *p = s.a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(s.a, i));) {
+        param *p = i->p;
         bool any = p->trainable && check_gradient(&s, folder, p);
         pooled += any && strncmp(p->name, "attn_pool.", 10) == 0;
     }

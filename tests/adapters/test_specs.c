@@ -222,9 +222,9 @@ static void test_switch_temperature(void **state)
 static void set_switches(const tuned_vit *v, float skip, float keep)
 {
     scramble(&v->d, v->a);
-    for (int i = 0; i < v->a->param_count; i++)
-        if (strstr(v->a->params[i].p->name, ".switch"))
-            param_set(v->a->params[i].p, &v->d, (const float[]){skip, keep});
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v->a, i));)
+        if (strstr(i->p->name, ".switch"))
+            param_set(i->p, &v->d, (const float[]){skip, keep});
     vit_set_head(v);
 }
 
@@ -256,9 +256,9 @@ static void test_all_switches(void **state)
         snprintf(without, sizeof without, "%s switches=false", rows[i]);
         vit_open(&w, "adaptable", without);
         set_switches(&v, -400, 400);
-        for (int k = 0; k < w.a->param_count; k++) {
-            float *values = get(&v.d, find(v.a, w.a->params[k].p->name));
-            param_set(w.a->params[k].p, &w.d, values);
+        for (const adapter_param *k = NULL; (k = adapter_each_param(w.a, k));) {
+            float *values = get(&v.d, find(v.a, k->p->name));
+            param_set(k->p, &w.d, values);
             free(values);
         }
         vit_build(&w, true, false);
@@ -318,11 +318,12 @@ static void test_chosen_layers(void **state)
 static double peak_lr(const adapter *a, const char *name)
 {
     const param *p = find(a, name);
-    int i = 0;
+    const adapter_param *i = NULL;
 
-    while (a->params[i].p != p)
-        i++;
-    return a->params[i].peak_lr;
+    do
+        i = adapter_each_param(a, i);
+    while (i->p != p);
+    return i->peak_lr;
 }
 
 static void test_own_rates(void **state)
@@ -372,8 +373,8 @@ static void test_bias_start(void **state)
         vit_build(&v, true, false);
         expect_near(vit_run(&v, 0, 0, logits), loss, 1e-14, "the loss");
         assert_true(apart(logits, frozen, LOGITS) <= 1e-14);
-        for (int i = 0; i < v.a->param_count; i++) {
-            const param *p = v.a->params[i].p;
+        for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) {
+            const param *p = i->p;
             double zero[256] = {0}, most = apart(p->grad, zero, p->count < 256 ? p->count : 256);
             if (strstr(p->name, "alpha") && most != 0)
                 fail_msg("'%s' has the gradient %g", p->name, most);
@@ -504,10 +505,10 @@ static void test_norms_behind(void **state)
         snprintf(path, sizeof path, TEST_DATA "/oracle/%s", backbones[i]);
         ASSERT_OK(backbone_open(&b, path, 0, &err));
         a = new_adapter(b, "adapter_bias", "norms=behind");
-        for (int j = 0; j < a->param_count; j++) {
-            const char *name = a->params[j].p->name;
+        for (const adapter_param *j = NULL; (j = adapter_each_param(a, j));) {
+            const char *name = j->p->name;
             bool last = begins_with(name, "norm.") || begins_with(name, "fc_norm.");
-            if (!a->params[j].of_backbone)
+            if (!j->of_backbone)
                 continue;
             if (!last && !strstr(name, ".norm1."))
                 fail_msg("%s: '%s' is trained", backbones[i], name);

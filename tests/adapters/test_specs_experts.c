@@ -81,8 +81,8 @@ static void test_masks_differ(void **state)
     vit_close(&v);
     for (uint64_t seed = 1; seed <= 2; seed++) {
         vit_open(&v, "mosa", "split=both rank=8");
-        for (int i = 0; i < v.a->param_count; i++)
-            param_release(v.a->params[i].p, &v.d);
+        for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));)
+            param_release(i->p, &v.d);
         ASSERT_OK(adapter_initialise(v.a, &v.d, seed, &err));
         read_mask(&v.d, v.a, find(v.a, "blocks.0.adapter.up.0.weight"), other);
         assert_int_equal(memcmp(first, other, sizeof first) == 0, seed == 1);
@@ -165,11 +165,11 @@ static void expect_same_model(const char *name, const char *settings, double tim
     vit_open(&v, name, settings);
     vit_open(&w, plain, plain_settings);
     scramble(&v.d, v.a);
-    assert_int_equal(v.a->param_count, w.a->param_count);
-    for (int i = 0; i < v.a->param_count; i++) {
-        float *values = get(&v.d, v.a->params[i].p);
-        assert_null(v.a->params[i].drawn);
-        param_set(find(w.a, v.a->params[i].p->name), &w.d, values);
+    assert_int_equal(v.a->declared->param_count, w.a->declared->param_count);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) {
+        float *values = get(&v.d, i->p);
+        assert_null(i->drawn);
+        param_set(find(w.a, i->p->name), &w.d, values);
         free(values);
     }
     vit_build(&v, true, false);
@@ -179,8 +179,8 @@ static void expect_same_model(const char *name, const char *settings, double tim
         expect_near(vit_run(&v, 1, which, logits), loss, 1e-13, name);
         assert_true(apart(logits, plain_logits, LOGITS) <= 1e-13);
     }
-    for (int i = 0; i < v.a->param_count; i++) {
-        const param *p = v.a->params[i].p, *q = find(w.a, p->name);
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v.a, i));) {
+        const param *p = i->p, *q = find(w.a, p->name);
         for (int64_t k = 0; k < p->count; k++)
             ((double *)q->grad)[k] *= times;
         if (apart(p->grad, q->grad, p->count) > 1e-12)
@@ -378,15 +378,15 @@ static void test_mosa_merges(void **state)
 /* Each expert of a side gets the values of expert 0. */
 static void make_experts_equal(const tuned_vit *v)
 {
-    for (int i = 0; i < v->a->param_count; i++) {
+    for (const adapter_param *i = NULL; (i = adapter_each_param(v->a, i));) {
         char first[128];
-        const char *name = v->a->params[i].p->name, *part = strrchr(name, '.');
+        const char *name = i->p->name, *part = strrchr(name, '.');
         float *values;
         if (!part || part - name < 2 || part[-1] < '1' || part[-1] > '9' || part[-2] != '.')
             continue;
         snprintf(first, sizeof first, "%.*s0%s", (int)(part - name - 1), name, part);
         values = get(&v->d, find(v->a, first));
-        param_set(v->a->params[i].p, &v->d, values);
+        param_set(i->p, &v->d, values);
         free(values);
     }
 }

@@ -30,9 +30,18 @@ static void test_found(void **state)
     }
 }
 
+static void test_text(void **state)
+{
+    (void)state;
+    assert_int_equal(hash_text(7, ""), 7);
+    assert_int_equal(hash_text(0, "head.weight"), hash_text(0, "head.weight"));
+    assert_int_not_equal(hash_text(0, "head.weight"), hash_text(0, "weight.head"));
+    assert_int_not_equal(hash_text(0, "blocks.1"), hash_text(0, "blocks.11"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_found)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_found), cmocka_unit_test(test_text)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

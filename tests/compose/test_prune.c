@@ -31,6 +31,7 @@ static void make_saved(const char *name, const char *which, const char *option, 
     backbone *b;
     adapter *a;
     options *o;
+    uint32_t stream = 0;
 
     ASSERT_OK(device_open(&d, NULL, 1, &err));
     ASSERT_OK(backbone_open(&b, VIT, 0, &err));
@@ -38,13 +39,13 @@ static void make_saved(const char *name, const char *which, const char *option, 
     ASSERT_OK(options_set(o, option, setting, "test", &err));
     ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, (const char *const[]){"class0", "class1", "class2"}, &err));
     ASSERT_OK(adapter_initialise(a, &d, seed, &err));
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
+    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
+        param *p = i->p;
         float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
         param_get(p, &d, values);
         rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
-        for (int64_t j = 0; j < p->count && !a->params[i].fixed; j++)
+                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
+        for (int64_t j = 0; j < p->count && !i->fixed; j++)
             values[j] += noise[j];
         param_set(p, &d, values);
         free(values);

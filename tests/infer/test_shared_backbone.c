@@ -36,17 +36,19 @@ static int make_adapters(void **state)
         options *o;
         adapter *a;
         backbone *b;
+        uint32_t stream;
         ASSERT_OK(backbone_open(&b, VIT, 0, &err));
         ASSERT_OK(backbone_identify(b, &err));
         ASSERT_OK(adapter_settings(&o, methods[i], &err));
         ASSERT_OK(adapter_new(&a, methods[i], o, b, CLASSES, NULL, &err));
         ASSERT_OK(adapter_initialise(a, &d, (uint64_t)i, &err));
-        for (int p = 0; p < a->param_count; p++) {
-            param *q = a->params[p].p;
+        stream = (uint32_t)(100 * i);
+        for (const adapter_param *p = NULL; (p = adapter_each_param(a, p));) {
+            param *q = p->p;
             float *values = calloc((size_t)q->count, sizeof *values), *noise = calloc((size_t)q->count, sizeof *noise);
             param_get(q, &d, values);
             rng_fill_normal(noise, (uint64_t)q->count, 0, 0.1,
-                            (rng_stream){.seed = 7, .purpose = RNG_TEST, .stream = (uint32_t)(100 * i + p)});
+                            (rng_stream){.seed = 7, .purpose = RNG_TEST, .stream = stream++});
             for (int64_t j = 0; j < q->count; j++)
                 values[j] += noise[j];
             param_set(q, &d, values);

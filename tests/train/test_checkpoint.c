@@ -55,10 +55,10 @@ static inlay_status round_trip(const train_state *written, train_state *read, in
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", support_folder());
     status = image_records_new(&records, &images, err);
     if (status == INLAY_OK)
-        status = checkpoint_save(path, a, &update, written, RUN, &records, err);
+        status = checkpoint_save(path, &update, written, RUN, &records, err);
     if (status != INLAY_OK)
         fail_msg("%s", err->message);
-    status = checkpoint_load(path, a, &update, read, &extent, RUN, &records, &compared, err);
+    status = checkpoint_load(path, &update, read, &extent, RUN, &records, &compared, err);
     image_records_free(&records);
     return status;
 }
