@@ -265,8 +265,8 @@ static bool in_layers(const adapter *a, const param *p)
 
 void adapter_unfreeze(adapter *a, const char *part)
 {
-    for (int i = 0; i < a->backbone->param_count; i++) {
-        const param *p = a->backbone->params[i];
+    for (param *const *i = NULL; (i = backbone_each_param(a->backbone, i));) {
+        const param *p = *i;
         if (strncmp(p->name, "head", 4) != 0 && strstr(p->name, part) && in_layers(a, p))
             list_override(a, p);
     }

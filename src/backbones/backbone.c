@@ -1,11 +1,13 @@
 #include "backbones/backbone.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backbones/vit.h"
+#include "base/hash_index.h"
 #include "base/json.h"
 
 const backbone_desc *const backbone_table[] = {&vit_desc, NULL};
@@ -45,12 +47,43 @@ int64_t site_width(const backbone_shape *shape, site_kind kind)
     return kind == SITE_FFN_PRE || kind == SITE_FFN_HIDDEN ? shape->hidden : shape->width;
 }
 
+struct backbone_contents {
+    param **params;
+    int count, capacity;
+    hash_index by_name; /* params */
+    void **buffers;     /* tensors that had to be rearranged */
+    int buffer_count, buffer_capacity;
+    pthread_mutex_t identifying;
+};
+
 param *backbone_param(const backbone *b, const char *name)
 {
-    for (int i = 0; i < b->param_count; i++)
-        if (strcmp(b->params[i]->name, name) == 0)
-            return b->params[i];
-    return NULL;
+    const struct backbone_contents *c = b->contents;
+    uint32_t hash = hash_text(0, name);
+    int found = c->count;
+
+    for (int e = hash_index_next(&c->by_name, hash, -1); e >= 0; e = hash_index_next(&c->by_name, hash, e)) {
+        int id = c->by_name.entries[e].id;
+        if (id < found && strcmp(c->params[id]->name, name) == 0)
+            found = id;
+    }
+    return found < c->count ? c->params[found] : NULL;
+}
+
+param *const *backbone_each_param(const backbone *b, param *const *last)
+{
+    const struct backbone_contents *c = b->contents;
+    param *const *next = last ? last + 1 : c->params;
+
+    return next < c->params + c->count ? next : NULL;
+}
+
+static void list_param(backbone *b, param *p)
+{
+    struct backbone_contents *c = b->contents;
+
+    hash_index_add(&c->by_name, b->memory, hash_text(0, p->name), c->count);
+    ARRAY_PUSH(c->params, c->count, c->capacity, p);
 }
 
 param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type)
@@ -58,18 +91,20 @@ param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t
     param *p = param_new(b->memory, name, ndim, dims);
 
     param_set_source(p, data, type, b->file && tensor_set_maps(b->file, data));
-    ARRAY_PUSH(b->params, b->param_count, b->param_capacity, p);
+    list_param(b, p);
     return p;
 }
 
 void backbone_drop_param(backbone *b, const char *name)
 {
-    int kept = 0;
+    struct backbone_contents *c = b->contents;
+    int before = c->count;
 
-    for (int i = 0; i < b->param_count; i++)
-        if (strcmp(b->params[i]->name, name) != 0)
-            b->params[kept++] = b->params[i];
-    b->param_count = kept;
+    c->count = 0;
+    c->by_name = (hash_index){0};
+    for (int i = 0; i < before; i++)
+        if (strcmp(c->params[i]->name, name) != 0)
+            list_param(b, c->params[i]);
 }
 
 void backbone_pass_over(backbone *b, const char *pattern, const char *reason)
@@ -88,7 +123,7 @@ void *backbone_buffer(backbone *b, size_t size)
 
     if (memory_alloc(&block, size, "weights", NULL) != INLAY_OK)
         return NULL;
-    ARRAY_PUSH(b->buffers, b->buffer_count, b->buffer_capacity, block);
+    ARRAY_PUSH(b->contents->buffers, b->contents->buffer_count, b->contents->buffer_capacity, block);
     return block;
 }
 
@@ -96,12 +131,12 @@ inlay_status backbone_identify(backbone *b, inlay_error *err)
 {
     inlay_status status = INLAY_OK;
 
-    pthread_mutex_lock(&b->identifying);
+    pthread_mutex_lock(&b->contents->identifying);
     if (!b->sha256[0]) {
         status = tensor_set_sha256(b->file, b->sha256, err);
         tensor_set_release(b->file); /* the weights are read again one by one */
     }
-    pthread_mutex_unlock(&b->identifying);
+    pthread_mutex_unlock(&b->contents->identifying);
     return status;
 }
 
@@ -121,9 +156,9 @@ int64_t backbone_param_total(const backbone *b, bool with_head)
 {
     int64_t total = 0;
 
-    for (int i = 0; i < b->param_count; i++)
-        if (with_head || strncmp(b->params[i]->name, "head", 4) != 0)
-            total += b->params[i]->count;
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));)
+        if (with_head || strncmp((*i)->name, "head", 4) != 0)
+            total += (*i)->count;
     return total;
 }
 
@@ -209,15 +244,23 @@ static inlay_status load(backbone *b, const char *path, int64_t image_size, inla
     return status;
 }
 
-inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err)
+backbone *backbone_new(void)
 {
     arena *memory = arena_new();
     backbone *b = ARENA_NEW(memory, backbone);
-    inlay_status status;
 
     b->memory = memory;
-    pthread_mutex_init(&b->identifying, NULL);
-    b->path = arena_strdup(memory, path);
+    b->contents = ARENA_NEW(memory, struct backbone_contents);
+    pthread_mutex_init(&b->contents->identifying, NULL);
+    return b;
+}
+
+inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err)
+{
+    backbone *b = backbone_new();
+    inlay_status status;
+
+    b->path = arena_strdup(b->memory, path);
     status = load(b, b->path, image_size, err);
     if (status != INLAY_OK) {
         backbone_close(b);
@@ -229,8 +272,8 @@ inlay_status backbone_open(backbone **out, const char *path, int64_t image_size,
 
 void backbone_release_forms(backbone *b)
 {
-    for (int i = 0; i < b->param_count; i++)
-        param_release_forms(b->params[i]);
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));)
+        param_release_forms(*i);
 }
 
 void backbone_close(backbone *b)
@@ -238,10 +281,10 @@ void backbone_close(backbone *b)
     if (!b)
         return;
     backbone_release_forms(b);
-    for (int i = 0; i < b->buffer_count; i++)
-        memory_free(b->buffers[i]);
-    free(b->buffers);
-    free(b->params);
+    for (int i = 0; i < b->contents->buffer_count; i++)
+        memory_free(b->contents->buffers[i]);
+    free(b->contents->buffers);
+    free(b->contents->params);
     notes_free(&b->notes);
     free(b->passed);
     tensor_set_close(b->file);

@@ -112,15 +112,13 @@ typedef struct backbone {
     const char *path;       /* as the user gave it */
     const char *model_name; /* what its configuration calls it, or NULL */
     char sha256[65];        /* empty until backbone_identify */
-    pthread_mutex_t identifying;
     tensor_set *file;
     const char *described_by; /* where that comes from which tensors do not tell: "config.json (model_type clip)" */
     backbone_passed *passed;
     int passed_count, passed_capacity;
     backbone_shape shape;
     backbone_input input;
-    param **params; /* by canonical (timm) name; values are views of the checkpoint */
-    int param_count, param_capacity;
+    struct backbone_contents *contents; /* parameters by canonical (timm) name and their memory: backbone.c */
     const char *const *labels;  /* [classes] names of the classes of the checkpoint's own head, NULL where one has none;
                                    NULL: no names */
     const class_name *names;    /* [named] what `labels` is made of, as read */
@@ -131,8 +129,6 @@ typedef struct backbone {
     const char *pretrained_tag; /* what timm calls the training of the weights ("augreg_in21k_ft_in1k"), or NULL */
     void *state;                /* the architecture's own */
     notes notes;                /* what its files say that was not used, or was taken for granted */
-    void **buffers;             /* tensors that had to be rearranged; freed with the backbone */
-    int buffer_count, buffer_capacity;
 } backbone;
 
 typedef struct build_request {
@@ -170,6 +166,8 @@ extern const backbone_desc *const backbone_table[]; /* ended by NULL */
  * file (config.json is looked for beside it). image_size > 0: another input size than the checkpoint's; position
  * embeddings are resampled. Errors name the file and the tensor or key. */
 inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err);
+/* One with nothing in it, for whoever fills it by the functions below. */
+backbone *backbone_new(void);
 void backbone_close(backbone *b); /* after every graph and device that used its parameters; NULL accepted */
 /* Frees what kernels made of its weights: when no graph and no device uses them any more. They are made anew when they
  * are asked for again. */
@@ -177,18 +175,22 @@ void backbone_release_forms(backbone *b);
 /* Fills b->sha256 (reads the whole file once); may be called by several threads. */
 inlay_status backbone_identify(backbone *b, inlay_error *err);
 param *backbone_param(const backbone *b, const char *name); /* NULL: no such parameter */
+/* Where the parameter behind `*last` stands, the first one after NULL; NULL: there are no more. Their values are views
+ * of the checkpoint. Not while any is added or dropped. */
+param *const *backbone_each_param(const backbone *b, param *const *last);
 /* What its graph is a function of besides the weights, as its configuration says it (a json_t * object; a key for each
  * fact). */
 void *backbone_facts(const backbone *b);
 int64_t backbone_param_total(const backbone *b, bool with_head);
 
-/* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
+/* For backbone files, and whoever fills an empty one: registers a parameter whose value lies at `data` (kept by the
+ * caller). */
 param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type);
 /* Takes a parameter out again; nothing happens when there is none of that name. */
 void backbone_drop_param(backbone *b, const char *name);
 /* Notes that a tensor of the file is left out. Both texts must live as long as the backbone. */
 void backbone_pass_over(backbone *b, const char *pattern, const char *reason);
-/* Memory that lives as long as the backbone; NULL when out of memory. */
+/* Memory that lives as long as the backbone, for values that are no view of the checkpoint; NULL when out of memory. */
 void *backbone_buffer(backbone *b, size_t size);
 
 #endif

@@ -39,9 +39,11 @@ static inlay_status jax_config(backbone *b, inlay_error *err)
 /* The blocks' matrices are nearly all of the multiplications. */
 static void mark_quantised(backbone *b)
 {
-    for (int i = 0; i < b->param_count; i++)
-        b->params[i]->quantised = b->params[i]->ndim == 2 && b->params[i]->dims[0] < INT8_DEPTH &&
-                                  b->params[i]->dims[1] < INT8_DEPTH && strncmp(b->params[i]->name, "blocks.", 7) == 0;
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));) {
+        param *p = *i;
+        p->quantised =
+            p->ndim == 2 && p->dims[0] < INT8_DEPTH && p->dims[1] < INT8_DEPTH && strncmp(p->name, "blocks.", 7) == 0;
+    }
 }
 
 /* JAX's head on top of a layer that is not computed here would give other logits. */

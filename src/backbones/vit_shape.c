@@ -153,9 +153,9 @@ inlay_status vit_measure(backbone *b, inlay_error *err)
     s->width = proj->dims[0];
     s->channels = proj->dims[1];
     s->patch = proj->dims[2];
-    for (int i = 0; i < b->param_count; i++) {
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));) {
         int layer;
-        if (naming_match("blocks.#.norm1.weight", b->params[i]->name, &layer) && layer >= s->depth)
+        if (naming_match("blocks.#.norm1.weight", (*i)->name, &layer) && layer >= s->depth)
             s->depth = layer + 1;
     }
     if (!s->depth)

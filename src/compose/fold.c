@@ -34,32 +34,39 @@ static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, co
 
 typedef struct collection {
     const checkpoint_content *content;
-    tensor_view *views;
-    int count, room;
+    tensor_view *views; /* malloc'd */
+    int count, capacity;
     dtype type;
 } collection;
 
 static inlay_status add(collection *c, const char *name, int ndim, const int64_t *dims, const float *values,
                         inlay_error *err)
 {
-    if (c->count == c->room)
-        FAIL(err, INLAY_ERR_INTERNAL, "no room for tensor '%s'", name);
-    TRY(add_tensor(&c->views[c->count], name, ndim, dims, values, c->type, err));
-    c->count++;
+    tensor_view view;
+
+    TRY(add_tensor(&view, name, ndim, dims, values, c->type, err));
+    ARRAY_PUSH(c->views, c->count, c->capacity, view);
     return INLAY_OK;
 }
 
-static inlay_status add_param(collection *c, int i, inlay_error *err)
+static const float *edited(const checkpoint_content *content, const param *p)
 {
-    const param *p = c->content->b->params[i];
-    float *const *values = c->content->values;
+    for (int i = 0; i < content->edit_count; i++)
+        if (content->edits[i].of == p)
+            return content->edits[i].values;
+    return NULL;
+}
+
+static inlay_status add_param(collection *c, const param *p, inlay_error *err)
+{
+    const float *values = edited(c->content, p);
     float *copy = memory_array(p->count, sizeof *copy);
     inlay_status status;
 
     if (!copy)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory writing '%s'", p->name);
-    if (values && values[i])
-        memcpy(copy, values[i], (size_t)p->count * sizeof *copy);
+    if (values)
+        memcpy(copy, values, (size_t)p->count * sizeof *copy);
     else
         dtype_to_f32(copy, p->source, p->source_type, (size_t)p->count);
     status = add(c, p->name, p->ndim, p->dims, copy, err);
@@ -165,9 +172,9 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
         FAIL(err, INLAY_ERR_UNSUPPORTED,
              "'%s' has a 'dist_token' and global_pool '%s': timm has no model that does both", b->path,
              pooling_name(b->shape.pool));
-    for (int i = 0; i < b->param_count; i++)
-        if (strncmp(b->params[i]->name, "head", 4) != 0)
-            TRY(add_param(c, i, err));
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));)
+        if (strncmp((*i)->name, "head", 4) != 0)
+            TRY(add_param(c, *i, err));
     for (int64_t layer = 0; layer < b->shape.depth; layer++)
         TRY(add_neutrals(c, memory, layer, err));
     if (!before)
@@ -178,12 +185,9 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
 inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
-    collection c = {.content = content,
-                    .type = type,
-                    .room = content->b->param_count + (int)content->b->shape.depth * NEUTRALS + 5};
+    collection c = {.content = content, .type = type};
     inlay_status status = file_make_folder(folder, err);
 
-    c.views = ARENA_ARRAY(memory, tensor_view, c.room);
     if (status == INLAY_OK)
         status = collect(&c, memory, err);
     if (status == INLAY_OK)
@@ -200,6 +204,7 @@ inlay_status backbone_write(const checkpoint_content *content, const char *folde
     }
     for (int i = 0; i < c.count; i++)
         memory_free((void *)(uintptr_t)c.views[i].data);
+    free(c.views);
     arena_free(memory);
     return status;
 }
@@ -208,28 +213,30 @@ inlay_status backbone_write(const checkpoint_content *content, const char *folde
 
 typedef struct editor {
     const backbone *b;
-    float **values; /* for each parameter of the backbone, NULL until it is edited */
+    checkpoint_edit *edits; /* malloc'd, values as well */
+    int count, capacity;
 } editor;
 
 static float *edit(editor *e, const char *name, inlay_error *err, const param **found)
 {
-    for (int i = 0; i < e->b->param_count; i++) {
-        const param *p = e->b->params[i];
-        if (strcmp(p->name, name) != 0)
-            continue;
-        if (!e->values[i]) {
-            e->values[i] = memory_array(p->count, sizeof *e->values[i]);
-            if (!e->values[i]) {
-                error_set(err, INLAY_ERR_NOMEM, "out of memory folding into '%s'", name);
-                return NULL;
-            }
-            dtype_to_f32(e->values[i], p->source, p->source_type, (size_t)p->count);
-        }
-        *found = p;
-        return e->values[i];
+    const param *p = *found = backbone_param(e->b, name);
+    checkpoint_edit made = {.of = p};
+
+    if (!p) {
+        error_set(err, INLAY_ERR_UNSUPPORTED, "the backbone has no tensor '%s' to fold into", name);
+        return NULL;
     }
-    error_set(err, INLAY_ERR_UNSUPPORTED, "the backbone has no tensor '%s' to fold into", name);
-    return NULL;
+    for (int i = 0; i < e->count; i++)
+        if (e->edits[i].of == p)
+            return e->edits[i].values;
+    made.values = memory_array(p->count, sizeof *made.values);
+    if (!made.values) {
+        error_set(err, INLAY_ERR_NOMEM, "out of memory folding into '%s'", name);
+        return NULL;
+    }
+    dtype_to_f32(made.values, p->source, p->source_type, (size_t)p->count);
+    ARRAY_PUSH(e->edits, e->count, e->capacity, made);
+    return made.values;
 }
 
 /* Weights of the backbone that the adapter has its own values of. */
@@ -283,12 +290,11 @@ static float *values_of(const param *p)
 inlay_status fold_write(const adapter *a, const preprocess *prep, const char *folder, dtype type, inlay_error *err)
 {
     const backbone *b = a->backbone;
-    editor e = {.b = b, .values = calloc((size_t)b->param_count, sizeof *e.values)};
+    editor e = {.b = b};
     fold_target target = {&e, edit_weight, edit_bias};
-    checkpoint_content content = {.b = b, .values = e.values, .classes = a->classes, .labels = a->labels, .prep = prep};
+    checkpoint_content content = {.b = b, .classes = a->classes, .labels = a->labels, .prep = prep};
     float *weight = values_of(a->head_weight), *bias = values_of(a->head_bias);
-    inlay_status status =
-        e.values && weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
+    inlay_status status = weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
 
     if (status == INLAY_OK)
         status = take_overrides(&e, a, err);
@@ -298,13 +304,15 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     if (status == INLAY_OK && a->method->fold)
         status = a->method->fold(a, &target, err);
     if (status == INLAY_OK) {
+        content.edits = e.edits;
+        content.edit_count = e.count;
         content.head_weight = weight;
         content.head_bias = bias;
         status = backbone_write(&content, folder, type, err);
     }
-    for (int i = 0; e.values && i < b->param_count; i++)
-        free(e.values[i]);
-    free(e.values);
+    for (int i = 0; i < e.count; i++)
+        free(e.edits[i].values);
+    free(e.edits);
     free(weight);
     free(bias);
     return status;

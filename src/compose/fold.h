@@ -11,12 +11,19 @@
  * config.json states. */
 inlay_status fold_write(const adapter *a, const preprocess *prep, const char *folder, dtype type, inlay_error *err);
 
-/* Writes a checkpoint from the backbone's parameters as they are, with `labels` (may be NULL) as label_names. values[i]
- * replaces the value of b->params[i] where it is not NULL; the head is `head_weight` [classes, width] and `head_bias`
+/* A parameter of a backbone and the values that it is written with, [count]. */
+typedef struct checkpoint_edit {
+    const param *of;
+    float *values;
+} checkpoint_edit;
+
+/* Writes a checkpoint from the backbone's parameters, those of `edits` with other values, with `labels` (may be NULL)
+ * as label_names; the head is `head_weight` [classes, width] and `head_bias`
  * [classes], or absent. */
 typedef struct checkpoint_content {
     const backbone *b;
-    float *const *values;
+    const checkpoint_edit *edits;
+    int edit_count;
     const float *head_weight, *head_bias;
     int64_t classes;
     const char *const *labels;

@@ -21,8 +21,8 @@ static const option_spec option_table[] = {
 
 typedef struct fresh {
     backbone *b;
-    float **values;
     uint64_t seed;
+    uint32_t added; /* parameters so far */
 } fresh;
 
 /* std: truncated normal; constant otherwise. */
@@ -30,19 +30,20 @@ static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dim
                         inlay_error *err)
 {
     int64_t count = 1;
-    void *block;
+    float *block;
 
     for (int i = 0; i < ndim; i++)
         count *= dims[i];
-    TRY(memory_alloc(&block, size_product(count, sizeof(float)), name, err));
+    block = backbone_buffer(f->b, size_product(count, sizeof *block));
+    if (!block)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB wanted for %s", (double)count * sizeof *block / 1e6, name);
     if (std > 0)
-        rng_fill_trunc_normal(
-            block, (uint64_t)count, 0, std, -2 * std, 2 * std,
-            (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .stream = 0x10000u + (uint32_t)f->b->param_count});
+        rng_fill_trunc_normal(block, (uint64_t)count, 0, std, -2 * std, 2 * std,
+                              (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .stream = 0x10000u + f->added});
     for (int64_t i = 0; std == 0 && i < count; i++)
-        ((float *)block)[i] = constant;
+        block[i] = constant;
     backbone_add_param(f->b, name, ndim, dims, block, DTYPE_F32);
-    ARRAY_PUSH(f->b->buffers, f->b->buffer_count, f->b->buffer_capacity, block);
+    f->added++;
     return INLAY_OK;
 }
 
@@ -97,8 +98,7 @@ static inlay_status fill(fresh *f, const options *o, inlay_error *err)
 /* A checkpoint of random weights. */
 static inlay_status write_fresh(const char *folder, const options *o, inlay_error *err)
 {
-    arena *memory = arena_new();
-    backbone *b = ARENA_NEW(memory, backbone);
+    backbone *b = backbone_new();
     fresh f = {.b = b, .seed = (uint64_t)options_int(o, "seed")};
     preprocess prep = {.mode = PREPROCESS_SQUASH,
                        .crop_pct = 1,
@@ -108,8 +108,6 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
     checkpoint_content content = {.b = b, .prep = &prep};
     inlay_status status;
 
-    b->memory = memory;
-    pthread_mutex_init(&b->identifying, NULL);
     b->model_name = "vit_custom";
     status = fill(&f, o, err);
     if (status == INLAY_OK)

@@ -45,9 +45,8 @@ static void describe_param(void *context, const param *p)
     char hex[65] = "";
     float *values;
 
-    for (int i = 0; i < w->q->b->param_count; i++)
-        if (w->q->b->params[i] == p)
-            return;
+    if (backbone_param(w->q->b, p->name) == p)
+        return;
     values = memory_array(p->count, sizeof *values);
     if (values)
         param_get(p, w->q->dev, values);

@@ -361,8 +361,8 @@ static void row_frozen(const char *name)
             fail_msg("%s: given '%s' has a gradient", name, i->p->name);
     }
     assert_int_equal(count, trained);
-    for (int i = 0; i < s.b->param_count; i++) {
-        const param *p = s.b->params[i];
+    for (param *const *i = NULL; (i = backbone_each_param(s.b, i));) {
+        const param *p = *i;
         bool ours = adapter_find(s.a, p->name) == p;
         assert_int_equal(p->trainable, ours);
         if (!ours && p->grad)
@@ -522,23 +522,22 @@ static void test_counts(void **state)
         const char *rank;
         int64_t count;
     } rows[] = {{"1", 36876}, {"2", 55320}, {"4", 92208}, {"8", 165984}, {"16", 313536}, {"32", 608640}};
-    backbone b = {
-        .memory = arena_new(),
-        .shape = {
-            .width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197}};
+    backbone *b = backbone_new();
     inlay_error err;
 
     (void)state;
+    b->shape = (backbone_shape){
+        .width = 768, .depth = 12, .heads = 12, .hidden = 3072, .patch = 16, .prefix_tokens = 1, .tokens = 197};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         options *o;
         adapter *a;
         ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
         ASSERT_OK(options_set(o, "rank", rows[i].rank, "test", &err));
-        ASSERT_OK(adapter_new(&a, "adapter_plus", o, &b, 10, NULL, &err));
+        ASSERT_OK(adapter_new(&a, "adapter_plus", o, b, 10, NULL, &err));
         assert_int_equal(adapter_param_total(a, false), rows[i].count);
         adapter_free(a, NULL);
     }
-    arena_free(b.memory);
+    backbone_close(b);
 }
 
 static void test_unknown(void **state)

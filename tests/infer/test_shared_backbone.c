@@ -123,8 +123,8 @@ static int count_forms(const backbone *b)
 {
     int count = 0;
 
-    for (int i = 0; i < b->param_count; i++)
-        for (const param_form *form = atomic_load(&b->params[i]->state->frozen.forms); form; form = form->next)
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));)
+        for (const param_form *form = atomic_load(&(*i)->state->frozen.forms); form; form = form->next)
             count++;
     return count;
 }
@@ -180,8 +180,8 @@ static void test_made_once(void **state)
     assert_int_equal(count_forms(b), 0);
     work(&one);
     assert_int_equal(count_forms(b), forms);
-    for (int i = 0; i < b->param_count; i++)
-        assert_true(!b->params[i]->data && !b->params[i]->grad && !b->params[i]->trainable && !b->params[i]->exact);
+    for (param *const *i = NULL; (i = backbone_each_param(b, i));)
+        assert_true(!(*i)->data && !(*i)->grad && !(*i)->trainable && !(*i)->exact);
     backbone_close(b);
 }
 
