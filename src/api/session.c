@@ -232,8 +232,8 @@ int inlay_session_count(const inlay_session *s)
 {
     int count = 0;
 
-    while (inlay_session_name(s, count))
-        count++;
+    for (const loaded *l = s->first; l; l = l->next)
+        count += l->name != NULL;
     return count;
 }
 
