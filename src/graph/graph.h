@@ -49,7 +49,7 @@ void graph_set_pass(graph *g, uint32_t pass);
 /* ---- building: every function returns the new value ---- */
 value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);
 value graph_param(graph *g, param *p); /* the same value for the same parameter */
-/* Whether something reads that very parameter, of a choice in the pass that is being built. */
+/* Whether that very parameter is in the graph; of a choice, in the pass that is being built. */
 bool graph_has_param(const graph *g, const param *p);
 
 /* x W^T + b; W [n, k]. Only rows [first, first + count) of W and b are used when count > 0. b may be NULL. */
