@@ -1,6 +1,7 @@
 #include "graph/layout.h"
 
 #include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,44 +136,98 @@ static size_t lowest(const extent *busy, int count, size_t size)
     return offset;
 }
 
-size_t layout_assign(layout_buffer *buffers, int count)
+/* The first end of any buffer, and the last start: what is in use from one to the other, in whatever order they come,
+ * is so together with every other one. */
+typedef struct core {
+    int first_end, last_start;
+} core;
+
+static bool is_lasting(const layout_buffer *b, const core *c)
 {
-    arena *memory = arena_new();
-    layout_buffer **order = ARENA_ARRAY(memory, layout_buffer *, count);
+    return b->start <= c->first_end && b->end >= c->last_start;
+}
+
+/* Places buffers one by one, each beside those in front of it, which are found by their lives. The lasting ones are
+ * kept as a set. */
+static void assign_by_lives(arena *memory, layout_buffer *const *order, int count, const core *c)
+{
     extent *busy = ARENA_ARRAY(memory, extent, count);
     extent_set all = {.items = ARENA_ARRAY(memory, extent, count + 1)},
                always = {.items = ARENA_ARRAY(memory, extent, count + 1)};
-    int used = 0, last_start = INT_MIN, first_end = INT_MAX;
-    size_t total = 0;
-    placed others;
+    placed others = placed_new(memory, order, count);
 
-    for (int i = 0; i < count; i++)
-        if (buffers[i].end >= buffers[i].start && buffers[i].size > 0) {
-            order[used++] = &buffers[i];
-            last_start = buffers[i].start > last_start ? buffers[i].start : last_start;
-            first_end = buffers[i].end < first_end ? buffers[i].end : first_end;
-        }
-    qsort(order, (size_t)used, sizeof *order, by_size);
-    others = placed_new(memory, order, used);
-    for (int i = 0; i < used; i++) {
+    for (int i = 0; i < count; i++) {
         layout_buffer *b = order[i];
-        bool lasting = b->start <= first_end && b->end >= last_start; /* in use together with every other one */
+        bool lasting = is_lasting(b, c);
         int neighbours = always.count;
-        extent e;
         if (!lasting) {
             memcpy(busy, always.items, (size_t)always.count * sizeof *busy);
             placed_find(&others, 1, 0, others.size, b, busy, &neighbours);
             qsort(busy, (size_t)neighbours, sizeof *busy, by_begin);
         }
         b->offset = lasting ? lowest(all.items, all.count, lines(b->size)) : lowest(busy, neighbours, lines(b->size));
-        e = extent_of(b);
-        total = e.end > total ? e.end : total;
-        set_add(&all, e);
+        set_add(&all, extent_of(b));
         if (lasting)
-            set_add(&always, e);
+            set_add(&always, extent_of(b));
         else
             placed_add(&others, b);
     }
+}
+
+/* Places them the same where many are in use together: all in front are gone through in the order of their places. */
+static void assign_by_places(arena *memory, layout_buffer *const *order, int count)
+{
+    layout_buffer **by_place = ARENA_ARRAY(memory, layout_buffer *, count);
+
+    for (int i = 0; i < count; i++) {
+        layout_buffer *b = order[i];
+        size_t offset = 0, size = lines(b->size);
+        int at = 0, to = i;
+        for (; at < i && by_place[at]->offset < size_sum(offset, size); at++) {
+            const layout_buffer *other = by_place[at];
+            if (other->start <= b->end && b->start <= other->end && extent_of(other).end > offset)
+                offset = extent_of(other).end;
+        }
+        b->offset = offset;
+        for (; to > 0 && by_place[to - 1]->offset > offset; to--)
+            by_place[to] = by_place[to - 1];
+        by_place[to] = b;
+    }
+}
+
+/* Whether a buffer is in use together with few others, the lasting ones aside. */
+static bool lives_are_short(layout_buffer *const *order, int count, const core *c)
+{
+    int64_t moments = 0, last = 0;
+
+    for (int i = 0; i < count; i++) {
+        moments += is_lasting(order[i], c) ? 0 : order[i]->end - order[i]->start + 1;
+        last = order[i]->end > last ? order[i]->end : last;
+    }
+    return moments / (last + 1) < count / 8;
+}
+
+size_t layout_assign(layout_buffer *buffers, int count)
+{
+    arena *memory = arena_new();
+    layout_buffer **order = ARENA_ARRAY(memory, layout_buffer *, count);
+    core c = {.first_end = INT_MAX, .last_start = INT_MIN};
+    size_t total = 0;
+    int used = 0;
+
+    for (int i = 0; i < count; i++)
+        if (buffers[i].end >= buffers[i].start && buffers[i].size > 0) {
+            order[used++] = &buffers[i];
+            c.first_end = buffers[i].end < c.first_end ? buffers[i].end : c.first_end;
+            c.last_start = buffers[i].start > c.last_start ? buffers[i].start : c.last_start;
+        }
+    qsort(order, (size_t)used, sizeof *order, by_size);
+    if (lives_are_short(order, used, &c))
+        assign_by_lives(memory, order, used, &c);
+    else
+        assign_by_places(memory, order, used);
+    for (int i = 0; i < used; i++)
+        total = extent_of(order[i]).end > total ? extent_of(order[i]).end : total;
     arena_free(memory);
     return total;
 }

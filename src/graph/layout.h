@@ -12,8 +12,8 @@ typedef struct layout_buffer {
 
 /* Gives every buffer an offset such that no two that live at the same moment overlap; returns the size of the block.
  * Largest first, each at the lowest free place (greedy by size: Pisarchyk and Lee, "Efficient memory management for
- * deep neural net inference", 2020). Takes n log n steps for n buffers, where those of a short life are in use together
- * with few others, or with such as are in use all the time. */
+ * deep neural net inference", 2020). Takes n log n steps for n buffers where each is in use together with few others,
+ * besides such as are in use all the time; n * n short ones otherwise. */
 size_t layout_assign(layout_buffer *buffers, int count);
 
 #endif

@@ -568,15 +568,16 @@ static void test_layout(void **state)
     for (uint32_t round = 0; round < 300; round++) {
         layout_buffer buffers[COUNT];
         int count = (int)below(round, 0, COUNT + 1);
+        uint32_t longest = round % 4 < 2 ? MOMENTS / 2 : 4;
         size_t total, largest = 0;
         for (int i = 0; i < count; i++) {
             uint64_t at = 4 * (uint64_t)i + 1;
             int start = (int)below(round, at, MOMENTS);
-            buffers[i] = (layout_buffer){
-                .size = below(round, at + 1, 8) ? below(round, at + 2, round % 2 ? 3000 : 130) : 0,
-                .start = start,
-                .end = start + (int)below(round, at + 3, MOMENTS / 2) - 1}; /* some end before they start */
-            if (round % 3 == 0 && i % 4 == 0) {                             /* these are there all the time */
+            buffers[i] =
+                (layout_buffer){.size = below(round, at + 1, 8) ? below(round, at + 2, round % 2 ? 3000 : 130) : 0,
+                                .start = start,
+                                .end = start + (int)below(round, at + 3, longest) - 1}; /* some end before they start */
+            if (round % 3 == 0 && i % 4 == 0) { /* these are there all the time */
                 buffers[i].start = 0;
                 buffers[i].end = 2 * MOMENTS;
             }
