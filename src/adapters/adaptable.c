@@ -88,12 +88,12 @@ static const option_need needs[] = {
     {0},
 };
 
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+static value apply(const build_context *b, value x, const void *context)
 {
     const switched *s = context;
 
-    x = bottleneck_apply(a, g, x, &s->b, training);
-    return s->logits ? graph_gate(g, x, s->logits, s->high, s->low) : x;
+    x = bottleneck_apply(b, x, &s->b);
+    return s->logits ? graph_gate(b->g, x, s->logits, s->high, s->low) : x;
 }
 
 /* NULL: one. */

@@ -239,17 +239,16 @@ param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw)
     return count == 1 ? of[0] : param_choose(a->memory, of, count, draw);
 }
 
-void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function,
-                      const void *context)
+void adapter_add_edge(adapter *a, site from, site to, adapter_function function, const void *context)
 {
-    edge e = {{from, layer}, {to, layer}, function, context};
+    edge e = {from, to, function, context};
 
     ARRAY_PUSH(a->declared->edges, a->declared->edge_count, a->declared->edge_capacity, e);
 }
 
-void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context)
+void adapter_add_transform(adapter *a, site at, adapter_function function, const void *context)
 {
-    transform t = {{at, layer}, function, context};
+    transform t = {at, function, context};
 
     ARRAY_PUSH(a->declared->transforms, a->declared->transform_count, a->declared->transform_capacity, t);
 }

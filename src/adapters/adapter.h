@@ -40,9 +40,29 @@ typedef struct mask_rule {
     bool decay_masked; /* weight decay reaches the rest as well */
 } mask_rule;
 
-/* Builds the function of an edge, or of a transform, on `x` at layer `layer`. `training`: dropout and drop path are on.
- */
-typedef value (*adapter_function)(const adapter *a, graph *g, value x, const void *context, bool training);
+/* What the function of an edge or of a transform sees while a graph is built. */
+typedef struct build_context {
+    const adapter *a;
+    graph *g;
+    site at;                  /* where the result goes */
+    bool training;            /* dropout and drop path are on */
+    struct listener *through; /* the pass, for the functions below */
+} build_context;
+
+/* Builds the function of an edge, or of a transform, on `x`: what the edge reads, with the target's rows. */
+typedef value (*adapter_function)(const build_context *b, value x, const void *context);
+
+/* The activation at a site that the pass has gone through, behind all that was added there; NO_VALUE: it has not. */
+value build_at(const build_context *b, site s);
+/* A state that goes from one place to the next, such as that of a recurrence over layers: what was kept last under
+ * `key`, an address of the adapter's; NO_VALUE: nothing yet in this pass. */
+value build_kept(const build_context *b, const void *key);
+void build_keep(const build_context *b, const void *key, value v);
+/* v with `rows` rows. Rows are matched by what their tokens are: class and other tokens in front, those that the
+ * adapter inserted, patches. Inserted ones that v has not are zeros. */
+value build_align(const build_context *b, value v, int64_t rows);
+/* The row in front of which an adapter inserts tokens: behind the class token where there is one. */
+int64_t inserted_row(const backbone_shape *shape);
 
 /* Editing backbone weights in f32 by canonical name: for folding. Returns NULL (and sets the error) when there is no
  * such tensor. */
@@ -151,8 +171,12 @@ inlay_status adapter_settings(options **out, const char *name, inlay_error *err)
 int64_t adapter_param_total(const adapter *a, bool with_head);
 int64_t adapter_trained_total(const adapter *a, bool with_head); /* without what masks leave out and what is fixed */
 /* What listens at the sites while the backbone is built for this adapter; lives in the graph's memory. Adapters of
- * layers below `skip_layers` are left out, and of those that `skipped` [depth] has (NULL: none). */
-site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped);
+ * layers below `skip_layers` are left out, and of those that `skipped` [depth] has (NULL: none). Of an adapter that
+ * feeds back, `before` is what listened in the pass before; NULL: this is the first, or the only one. */
+site_hooks *adapter_hooks(const adapter *a, graph *g, bool training, int skip_layers, const bool *skipped,
+                          const site_hooks *before);
+/* Whether it has edges that feed back. */
+bool adapter_feeds_back(const adapter *a);
 /* chosen [depth] = what "all", "none" or a list of layers says, "0,2,5-11"; errors name the option. */
 inlay_status layers_read(const char *option, const char *text, int64_t depth, bool *chosen, inlay_error *err);
 /* Whether layers of it can be left out: all that it does is done by edges. */
@@ -181,9 +205,12 @@ void adapter_mask(adapter *a, const param *p, mask_rule rule);
 void adapter_peak_lr(adapter *a, const param *p, double lr);
 /* One of `count` parameters, drawn for each step and pass; those with the same `draw` draw together. */
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
-void adapter_add_edge(adapter *a, site_kind from, site_kind to, int layer, adapter_function function,
-                      const void *context);
-void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function function, const void *context);
+/* An edge: to += function(from). Where `from` lies behind `to` in the order of the forward pass, the adapter feeds
+ * back: the model runs twice, first without such edges, and they read the first pass (Nowak et al., arXiv 2410.15858,
+ * whose second pass is read so; what lies below the first such target is computed once). */
+void adapter_add_edge(adapter *a, site from, site to, adapter_function function, const void *context);
+/* A transform: at = function(at). Those of a site come before its edges. */
+void adapter_add_transform(adapter *a, site at, adapter_function function, const void *context);
 /* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
  * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
 void adapter_unfreeze(adapter *a, const char *part);

@@ -7,7 +7,6 @@
 
 typedef struct token_bias {
     param *vector, *weight, *offset;
-    int layer;
 } token_bias;
 
 static const option_spec option_table[] = {
@@ -46,15 +45,13 @@ static void unfreeze_norms(adapter *a)
 }
 
 /* alpha = g w + c, y = alpha v^T */
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+static value apply(const build_context *b, value x, const void *context)
 {
-    const token_bias *b = context;
-    value alpha = graph_linear(g, x, b->weight, b->offset, 0, 0);
+    const token_bias *t = context;
+    value alpha = graph_linear(b->g, x, t->weight, t->offset, 0, 0);
 
-    (void)a;
-    (void)training;
-    graph_mark(g, alpha, TOKEN_WEIGHT_MARK, b->layer);
-    return graph_linear(g, alpha, b->vector, NULL, 0, 0);
+    graph_mark(b->g, alpha, TOKEN_WEIGHT_MARK, b->at.layer);
+    return graph_linear(b->g, alpha, t->vector, NULL, 0, 0);
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
@@ -75,10 +72,10 @@ static inlay_status plan(adapter *a, inlay_error *err)
             offset = adapter_add_param(a, arena_printf(a->memory, "%s.bias", stem), 1, (int64_t[]){1},
                                        (init_rule){INIT_ZERO, 0, 0});
         }
-        *b = (token_bias){.weight = weight, .offset = offset, .layer = layer};
+        *b = (token_bias){.weight = weight, .offset = offset};
         b->vector = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.vector", layer), 2, (int64_t[]){width, 1},
                                       (init_rule){INIT_ZERO, 0, 0});
-        adapter_add_edge(a, SITE_FFN_HIDDEN, SITE_FFN_OUTPUT, layer, apply, b);
+        adapter_add_edge(a, (site){SITE_FFN_HIDDEN, layer}, (site){SITE_FFN_OUTPUT, layer}, apply, b);
     }
     unfreeze_norms(a);
     return INLAY_OK;

@@ -55,22 +55,23 @@ static const option_need needs[] = {
 };
 
 /* act(LN(x) Wd + bd) Wu + bu, times the scaling, perhaps through another LayerNorm */
-value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training)
+value bottleneck_apply(const build_context *b, value x, const void *context)
 {
-    const bottleneck *b = context;
+    const bottleneck *n = context;
+    graph *g = b->g;
 
-    if (b->norm)
-        x = graph_layernorm(g, x, b->norm, b->norm_bias, a->shape->eps);
-    x = graph_dropout(g, x, training ? b->input_dropout : 0);
-    x = graph_linear(g, x, b->down, b->down_bias, 0, 0);
-    x = b->numerator ? graph_rational(g, x, b->numerator, b->denominator, b->safe) : graph_activation(g, x, b->act);
-    x = graph_dropout(g, x, training ? b->dropout : 0);
-    x = graph_linear(g, x, b->up, b->up_bias, 0, 0);
-    if (b->scaling || b->factor != 1)
-        x = graph_affine(g, x, b->scaling, NULL, b->factor);
-    if (b->out_norm)
-        x = graph_layernorm(g, x, b->out_norm, b->out_norm_bias, a->shape->eps);
-    return graph_drop_path(g, x, training ? b->drop_path : 0);
+    if (n->norm)
+        x = graph_layernorm(g, x, n->norm, n->norm_bias, b->a->shape->eps);
+    x = graph_dropout(g, x, b->training ? n->input_dropout : 0);
+    x = graph_linear(g, x, n->down, n->down_bias, 0, 0);
+    x = n->numerator ? graph_rational(g, x, n->numerator, n->denominator, n->safe) : graph_activation(g, x, n->act);
+    x = graph_dropout(g, x, b->training ? n->dropout : 0);
+    x = graph_linear(g, x, n->up, n->up_bias, 0, 0);
+    if (n->scaling || n->factor != 1)
+        x = graph_affine(g, x, n->scaling, NULL, n->factor);
+    if (n->out_norm)
+        x = graph_layernorm(g, x, n->out_norm, n->out_norm_bias, b->a->shape->eps);
+    return graph_drop_path(g, x, b->training ? n->drop_path : 0);
 }
 
 bottleneck_start bottleneck_initial(const char *name, int64_t width)
@@ -140,7 +141,8 @@ void bottleneck_add(adapter *a, const char *name, adapter_function function, bot
         p++;
     for (int layer = 0; layer < a->shape->depth; layer++)
         for (int i = 0; i < 2 && p->at[i].slot && a->layers[layer]; i++, draw += 2)
-            adapter_add_edge(a, p->at[i].from, p->at[i].to, layer, function, maker(a, layer, p->at[i].slot, draw));
+            adapter_add_edge(a, (site){p->at[i].from, layer}, (site){p->at[i].to, layer}, function,
+                             maker(a, layer, p->at[i].slot, draw));
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)

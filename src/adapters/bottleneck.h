@@ -21,7 +21,7 @@ typedef const void *(*bottleneck_maker)(adapter *a, int layer, const char *slot,
 /* An edge for each slot of a position (a name that OPTION_POSITION admits) in every layer of a->layers. */
 void bottleneck_add(adapter *a, const char *position, adapter_function function, bottleneck_maker make);
 /* An adapter_function whose context is a bottleneck. */
-value bottleneck_apply(const adapter *a, graph *g, value x, const void *context, bool training);
+value bottleneck_apply(const build_context *b, value x, const void *context);
 /* How the projections begin under a name that OPTION_INIT admits; the up-projection's bias is 0. */
 typedef struct bottleneck_start {
     init_rule down, down_bias, up;

@@ -37,19 +37,22 @@ static const option_spec option_table[] = {
 static const option_need needs[] = {{"regulariser", "value", "true"}, {0}};
 
 /* softmax_n(q . k_n) v_n, q = z Q + bq, k_n = a_n K + bk, v_n = a_n V, a_n part n's function of z */
-static value apply(const adapter *a, graph *g, value z, const void *context, bool training)
+static value apply(const build_context *b, value z, const void *context)
 {
     const fusion *f = context;
+    build_context of_part = *b;
+    graph *g = b->g;
     value results = NO_VALUE, mix;
 
-    (void)training;
+    of_part.training = false;
     for (int n = 0; n < f->count; n++) {
         const edge *e = f->edges[n];
-        results = graph_stack(g, results, e->function(a->parts[f->parts[n]], g, z, e->context, false), n, f->count);
+        of_part.a = b->a->parts[f->parts[n]];
+        results = graph_stack(g, results, e->function(&of_part, z, e->context), n, f->count);
     }
     mix = graph_mix(g, graph_linear(g, z, f->q, f->q_bias, 0, 0), graph_linear(g, results, f->k, f->k_bias, 0, 0),
                     f->v ? graph_linear(g, results, f->v, NULL, 0, 0) : results, f->count);
-    graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, f->layer);
+    graph_mark(g, graph_mix_weights(g, mix), FUSION_MARK, b->at.layer);
     return mix;
 }
 
@@ -151,7 +154,8 @@ static bool draws(const adapter *part, const edge *e)
     graph *g = graph_new(kernels_set(0), DTYPE_F32);
     bool found;
 
-    e->function(part, g, graph_input(g, "z", DTYPE_F32, 1, site_width(part->shape, e->from.kind)), e->context, false);
+    e->function(&(build_context){.a = part, .g = g, .at = e->to},
+                graph_input(g, "z", DTYPE_F32, 1, site_width(part->shape, e->from.kind)), e->context);
     found = graph_draws(g);
     graph_free(g);
     return found;
@@ -266,7 +270,7 @@ static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *e
     f->k_bias = adapter_add_param(a, NAME("key.bias"), 1, &to, zero);
     if (options_flag(a->settings, "value"))
         f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
-    adapter_add_edge(a, e->from.kind, e->to.kind, layer, apply, f);
+    adapter_add_edge(a, e->from, e->to, apply, f);
 #undef NAME
     return INLAY_OK;
 }

@@ -48,17 +48,17 @@ static const option_spec option_table[] = {
 
 static const option_need needs[] = {{"alpha", "scale", "0"}, {0}};
 
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+static value apply(const build_context *b, value x, const void *context)
 {
     const low_rank *l = context;
+    graph *g = b->g;
 
-    (void)a;
-    x = graph_dropout(g, x, training ? l->dropout : 0);
+    x = graph_dropout(g, x, b->training ? l->dropout : 0);
     x = graph_activation(g, graph_linear(g, x, l->a, NULL, 0, 0), l->act);
-    x = graph_dropout(g, x, training ? l->inner_dropout : 0);
+    x = graph_dropout(g, x, b->training ? l->inner_dropout : 0);
     x = graph_linear(g, x, l->b, NULL, 0, 0);
     x = graph_affine(g, x, NULL, NULL, l->scale);
-    return graph_drop_path(g, x, training ? l->drop_path : 0);
+    return graph_drop_path(g, x, b->training ? l->drop_path : 0);
 }
 
 static void add(adapter *a, int layer, const struct target *t, const low_rank_plan *plan, uint32_t draw)
@@ -87,7 +87,7 @@ static void add(adapter *a, int layer, const struct target *t, const low_rank_pl
         mask.stream = draw + (uint32_t)side;
         experts_mask(a, side ? bs : as, side ? plan->experts_b : plan->experts_a, mask);
     }
-    adapter_add_edge(a, t->from, t->to, layer, apply, l);
+    adapter_add_edge(a, (site){t->from, layer}, (site){t->to, layer}, apply, l);
 }
 
 inlay_status low_rank_add(adapter *a, const low_rank_plan *plan, inlay_error *err)

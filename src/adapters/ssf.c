@@ -24,13 +24,11 @@ static const struct place {
 
 static const option_spec option_table[] = {OPTION_LAYERS, {0}};
 
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+static value apply(const build_context *b, value x, const void *context)
 {
     const scale_shift *s = context;
 
-    (void)a;
-    (void)training;
-    return graph_affine(g, x, s->scale, s->shift, 1);
+    return graph_affine(b->g, x, s->scale, s->shift, 1);
 }
 
 static void add(adapter *a, const char *prefix, const struct place *p, int layer)
@@ -44,7 +42,7 @@ static void add(adapter *a, const char *prefix, const struct place *p, int layer
                                  (init_rule){INIT_NORMAL, 1, 0.02});
     s->shift = adapter_add_param(a, arena_printf(a->memory, "%s%s.ssf_shift", prefix, p->name), 1, &count,
                                  (init_rule){INIT_NORMAL, 0, 0.02});
-    adapter_add_transform(a, p->at, layer, apply, s);
+    adapter_add_transform(a, (site){p->at, layer}, apply, s);
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)

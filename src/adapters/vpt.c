@@ -28,13 +28,13 @@ static const option_spec option_table[] = {
 
 static const option_need needs[] = {{"shared", "deep", "true"}, {0}};
 
-static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
+static value apply(const build_context *b, value x, const void *context)
 {
     const prompt *p = context;
-    int64_t at = a->shape->prefix_tokens > 0 ? 1 : 0;
-    value rows = graph_dropout(g, graph_broadcast(g, p->rows), training ? p->dropout : 0);
+    int64_t at = inserted_row(b->a->shape);
+    value rows = graph_dropout(b->g, graph_broadcast(b->g, p->rows), b->training ? p->dropout : 0);
 
-    return p->insert ? graph_insert_tokens(g, x, rows, at) : graph_replace_tokens(g, x, rows, at);
+    return p->insert ? graph_insert_tokens(b->g, x, rows, at) : graph_replace_tokens(b->g, x, rows, at);
 }
 
 static inlay_status plan(adapter *a, inlay_error *err)
@@ -59,7 +59,7 @@ static inlay_status plan(adapter *a, inlay_error *err)
                                            (int64_t[]){options_int(a->settings, "prompts"), s->width},
                                            (init_rule){INIT_UNIFORM, -bound, bound});
         rows = options_flag(a->settings, "shared") ? p->rows : NULL;
-        adapter_add_transform(a, SITE_BLOCK_INPUT, layer, apply, p);
+        adapter_add_transform(a, (site){SITE_BLOCK_INPUT, layer}, apply, p);
     }
     return INLAY_OK;
 }

@@ -55,6 +55,8 @@ typedef struct site_hooks {
     value (*reach)(void *context, graph *g, site s, value v, int64_t offset, int64_t width);
     /* Whether anything reads, adds to or transforms that site: lets a backbone leave out work that nobody would see. */
     bool (*listens)(void *context, site s);
+    /* Whether all tokens of the last block are read by somebody, also where the head does not need them. NULL: no. */
+    bool (*keeps_tokens)(void *context);
 } site_hooks;
 
 /* What the head reads. */

@@ -171,8 +171,10 @@ static bool reads_patches(const builder *s)
 static int64_t tokens_read(const builder *s)
 {
     const vit_state *state = s->b->state;
+    const site_hooks *hooks = s->request->hooks;
 
-    if (s->b->shape.pool != POOL_TOKEN || s->request->keep_blocks || reads_patches(s))
+    if (s->b->shape.pool != POOL_TOKEN || s->request->keep_blocks || reads_patches(s) ||
+        (hooks && hooks->keeps_tokens && hooks->keeps_tokens(hooks->context)))
         return 0;
     return state->tokens_read;
 }

@@ -60,6 +60,16 @@ void graph_set_pass(graph *g, uint32_t pass)
     g->pass = pass;
 }
 
+uint32_t graph_stream(const graph *g)
+{
+    return g->streams;
+}
+
+void graph_set_stream(graph *g, uint32_t stream)
+{
+    g->streams = stream;
+}
+
 int64_t value_rows(const graph *g, value v, int64_t batch)
 {
     const value_info *info = &g->values[v];

@@ -45,6 +45,10 @@ dtype graph_frozen_type(const graph *g);
  * forward pass; choices draw anew in each. */
 void graph_set_override(graph *g, graph_override override, const void *context);
 void graph_set_pass(graph *g, uint32_t pass);
+/* The stream of random numbers that the next operation which draws is going to have. Set back, what is built again
+ * draws the same numbers, and is the same operation where it reads the same. */
+uint32_t graph_stream(const graph *g);
+void graph_set_stream(graph *g, uint32_t stream);
 
 /* ---- building: every function returns the new value ---- */
 value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);

@@ -43,9 +43,17 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
 
     graph_set_override(m->g, a ? adapter_stand_in : NULL, a);
     if (a) {
-        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped);
+        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped, NULL);
         request.head_weight = a->head_weight;
         request.head_bias = a->head_bias;
+    }
+    if (a && adapter_feeds_back(a)) {
+        uint32_t stream = graph_stream(m->g);
+        request.keep_blocks = false;
+        q->b->desc->build(q->b, m->g, &request);
+        graph_set_stream(m->g, stream);
+        request.keep_blocks = q->keep_blocks;
+        request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped, request.hooks);
     }
     return q->b->desc->build(q->b, m->g, &request);
 }

@@ -57,7 +57,7 @@ static json_t *sites_of(backbone *b, const device *d)
     const backbone_shape *s = &b->shape;
     json_t *sites = json_array();
     bool reached[SITE_COUNT] = {false};
-    const site_hooks hooks = {reached, note_site, everywhere};
+    const site_hooks hooks = {.context = reached, .reach = note_site, .listens = everywhere};
     graph *g = graph_new(d->k, d->k->real);
     build_request request = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, s->height * s->image_width * s->channels),
                              .hooks = &hooks};

@@ -123,8 +123,9 @@ static inline void run_edge(device *d, const adapter *a, int index, const double
                             const step_info *step, double *y)
 {
     graph *g = graph_new(d->k, d->k->real);
+    const edge *e = &a->declared->edges[index];
     value in = graph_input(g, "x", d->k->real, rows, cols),
-          out = a->declared->edges[index].function(a, g, in, a->declared->edges[index].context, false);
+          out = e->function(&(build_context){.a = a, .g = g, .at = e->to}, in, e->context);
     program_request plan = {.dev = d, .max_batch = 1, .wanted = &out, .wanted_count = 1};
     inlay_error err;
     program *p;

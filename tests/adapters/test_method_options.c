@@ -156,8 +156,9 @@ static void test_dropout_at(void **state)
         set(&t.d, t.a, "blocks.0.adapter.up.weight", up);
         for (int s = 0; s < 8; s++) {
             graph *g = graph_new(t.d.k, t.d.k->real);
+            const edge *e = &t.a->declared->edges[0];
             value in = graph_input(g, "x", t.d.k->real, 1, 8),
-                  out = t.a->declared->edges[0].function(t.a, g, in, t.a->declared->edges[0].context, true);
+                  out = e->function(&(build_context){.a = t.a, .g = g, .at = e->to, .training = true}, in, e->context);
             program_request plan = {.dev = &t.d, .max_batch = 1, .wanted = &out, .wanted_count = 1};
             inlay_error err;
             program *p;
