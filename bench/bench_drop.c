@@ -75,7 +75,7 @@ static void fill(const contestant *c, const setting *s)
     for (int64_t i = 0; i < s->batch * shape->height * shape->image_width * shape->channels; i++)
         pixels[i] = (uint8_t)(i * 2654435761u >> 24);
     for (int64_t i = 0; c->training && i < s->batch; i++)
-        ((int32_t *)program_value(c->p, c->m.labels, s->batch).data)[i] = (int32_t)(i % CLASSES);
+        ((int32_t *)program_value(c->p, c->m.targets, s->batch).data)[i] = (int32_t)(i % CLASSES);
 }
 
 static void time_once(contestant *c, const setting *s, int round)

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-layers='base kernels graph formats backbones adapters data infer train compose run api cli'
+layers='base kernels graph tasks formats backbones adapters data infer train compose run api cli'
 bad=0
 
 complain() {

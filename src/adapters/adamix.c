@@ -83,9 +83,9 @@ static inlay_status plan(adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
+static value loss(const adapter *a, graph *g, const pass_result *passes, const training_target *t)
 {
-    return experts_loss(g, passes, labels, smoothing, 0, options_real(a->settings, "consistency"));
+    return experts_loss(g, passes, t, 0, options_real(a->settings, "consistency"));
 }
 
 static inlay_status conclude(adapter **out, const adapter *a, device *d, inlay_error *err)

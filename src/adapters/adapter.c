@@ -302,7 +302,7 @@ static void unfreeze_chosen(adapter *a)
         adapter_unfreeze(a, strcmp(what, "all") == 0 ? "" : what);
 }
 
-inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t outputs,
                          const char *const *labels, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -316,10 +316,11 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
                    .declared = ARENA_NEW(memory, struct adapter_declared),
                    .backbone = b,
                    .shape = &b->shape,
-                   .classes = classes,
+                   .task = task_table[0],
+                   .outputs = outputs,
                    .trainable = true};
-    a->labels = ARENA_ARRAY(memory, const char *, classes + 1);
-    for (int64_t i = 0; labels && i < classes; i++)
+    a->labels = ARENA_ARRAY(memory, const char *, outputs + 1);
+    for (int64_t i = 0; labels && i < outputs; i++)
         a->labels[i] = labels[i] ? arena_strdup(memory, labels[i]) : NULL;
     a->passes = a->method && a->method->passes ? a->method->passes : 1;
     status =
@@ -331,9 +332,9 @@ inlay_status adapter_new(adapter **out, const char *name, options *settings, bac
     if (status == INLAY_OK)
         unfreeze_chosen(a);
     /* timm's trunc_normal_ with its default bounds, +-2: at this std it cuts nothing off */
-    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){classes, a->shape->width},
+    a->head_weight = adapter_add_param(a, "head.weight", 2, (int64_t[]){outputs, a->shape->width},
                                        (init_rule){INIT_NORMAL, 0, 0.02});
-    a->head_bias = adapter_add_param(a, "head.bias", 1, &classes, (init_rule){INIT_ZERO, 0, 0});
+    a->head_bias = adapter_add_param(a, "head.bias", 1, &outputs, (init_rule){INIT_ZERO, 0, 0});
     if (status != INLAY_OK) {
         adapter_free(a, NULL);
         a = NULL;

@@ -8,6 +8,7 @@
 #define INLAY_ADAPTERS_ADAPTER_H
 
 #include "backbones/backbone.h"
+#include "tasks/task.h"
 #include "base/options.h"
 
 typedef struct adapter adapter;
@@ -72,8 +73,18 @@ typedef struct fold_target {
     float *(*bias)(void *context, const char *name, int64_t count, inlay_error *err);
 } fold_target;
 
-/* A forward pass of a training step: what its graph gave. Passes differ in what they draw. */
-typedef build_result pass_result;
+/* A forward pass of a training step: what its graph gave, and the head's answer. Passes differ in what they draw. */
+typedef struct pass_result {
+    build_result of;
+    value outputs;
+} pass_result;
+
+/* What a training step is held against. */
+typedef struct training_target {
+    const task_desc *task;
+    value targets;
+    double smoothing; /* of labels */
+} training_target;
 
 typedef struct method {
     const char *name;
@@ -87,8 +98,8 @@ typedef struct method {
     inlay_status (*fold)(const adapter *a, const fold_target *target,
                          inlay_error *err); /* NULL: cannot be written into the weights */
     int passes;                             /* forward passes of a training step; 0: one */
-    /* The loss of a training step over its passes; NULL: the cross-entropy of the first. */
-    value (*loss)(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing);
+    /* The loss of a training step over its passes; NULL: the task's loss of the first. */
+    value (*loss)(const adapter *a, graph *g, const pass_result *passes, const training_target *t);
     /* What is evaluated and saved in place of what was trained: a plain adapter with the trained values' merge. NULL:
      * what was trained itself. */
     inlay_status (*conclude)(adapter **out, const adapter *a, device *d, inlay_error *err);
@@ -132,9 +143,10 @@ struct adapter {
     backbone *backbone;
     const backbone_shape *shape;
     struct adapter_declared *declared; /* parameters, edges and transforms: adapter_impl.h */
+    const task_desc *task;             /* adapter_new: the first of the table; whoever knows of another one sets it */
     param *head_weight, *head_bias;
-    int64_t classes;
-    const char **labels; /* [classes] */
+    int64_t outputs;     /* of its head: classes, or numbers */
+    const char **labels; /* [outputs] */
     tensor_set *file;    /* a loaded adapter's values */
     bool trainable;
     int passes;       /* forward passes of a training step: the method's, or what plan() made of them */
@@ -147,10 +159,10 @@ struct adapter {
     int part_count, part_capacity;
 };
 
-/* A fresh adapter for `backbone` with a head for `classes`. `settings` (owned by the adapter from here on) holds the
- * method's options. Parameters are trainable and get their initial values from `seed` when adapter_initialise is
+/* A fresh adapter for `backbone` with a head of `outputs` rows. `settings` (owned by the adapter from here on) holds
+ * the method's options. Parameters are trainable and get their initial values from `seed` when adapter_initialise is
  * called. */
-inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t classes,
+inlay_status adapter_new(adapter **out, const char *name, options *settings, backbone *b, int64_t outputs,
                          const char *const *labels, inlay_error *err);
 void adapter_free(adapter *a, const device *d); /* NULL accepted */
 /* The parameter that was declared after `last`, the first one after NULL; NULL: there are no more. They are those that
@@ -216,8 +228,8 @@ void adapter_add_transform(adapter *a, site at, adapter_function function, const
 void adapter_unfreeze(adapter *a, const char *part);
 /* ... the one weight of that name; nothing where the checkpoint has none. */
 void adapter_unfreeze_whole(adapter *a, const char *name);
-/* A fresh plain adapter for merging into, with every value on the device: the same backbone, classes, labels and head
- * as `a`. Options named in `same` (ended by NULL) are a's; `settings` gives others (name, text; ended by NULL; may be
+/* A fresh plain adapter for merging into, with every value on the device: the same backbone, task, labels and head as
+ * `a`. Options named in `same` (ended by NULL) are a's; `settings` gives others (name, text; ended by NULL; may be
  * NULL). */
 inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same,
                            const char *const (*settings)[2], device *d, inlay_error *err);

@@ -51,7 +51,9 @@ inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, co
         options_free(o);
         return status;
     }
-    status = adapter_new(out, name, o, a->backbone, a->classes, a->labels, err);
+    status = adapter_new(out, name, o, a->backbone, a->outputs, a->labels, err);
+    if (status == INLAY_OK)
+        (*out)->task = a->task;
     for (const adapter_param *i = NULL; status == INLAY_OK && (i = adapter_each_param(*out, i));) {
         i->p->trainable = false;
         status = param_materialise(i->p, d, err);

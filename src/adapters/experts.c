@@ -27,15 +27,14 @@ void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule)
         adapter_mask(a, of[rule.part], rule);
 }
 
-value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second,
-                   double consistency)
+value experts_loss(graph *g, const pass_result *passes, const training_target *t, double second, double consistency)
 {
-    value loss = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
+    value loss = t->task->loss(g, passes[0].outputs, t->targets, t->smoothing);
 
     if (second != 0)
-        loss = graph_add_scaled(g, loss, graph_cross_entropy(g, passes[1].logits, labels, smoothing), second);
+        loss = graph_add_scaled(g, loss, t->task->loss(g, passes[1].outputs, t->targets, t->smoothing), second);
     if (consistency != 0)
-        loss = graph_add_scaled(g, loss, graph_consistency(g, passes[0].logits, passes[1].logits), consistency);
+        loss = graph_add_scaled(g, loss, t->task->difference(g, passes[0].outputs, passes[1].outputs), consistency);
     return loss;
 }
 

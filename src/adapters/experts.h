@@ -15,10 +15,9 @@ param *experts_add(adapter *a, const char *stem, const char *part, int ndim, con
  * it. */
 void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule);
 
-/* CE(z1) + second * CE(z2) + consistency * (KL(p2 || p1) + KL(p1 || p2)) / 2, each divergence's target held constant.
- */
-value experts_loss(graph *g, const pass_result *passes, value labels, double smoothing, double second,
-                   double consistency);
+/* L(z1) + second * L(z2) + consistency * D(z1, z2), with the task's loss L and difference D: of classification
+ * (KL(p2 || p1) + KL(p1 || p2)) / 2, each divergence's target held constant. */
+value experts_loss(graph *g, const pass_result *passes, const training_target *t, double second, double consistency);
 
 /* Fills the plain adapter's parameters from the experts of the same stem and part. MERGE_MEAN: their mean. MERGE_UNION:
  * where they are masked, each entry from the expert that trained it. MERGE_JOINT: each entry from the last expert whose

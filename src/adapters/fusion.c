@@ -297,10 +297,10 @@ static inlay_status plan(adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
+static value loss(const adapter *a, graph *g, const pass_result *passes, const training_target *t)
 {
     double weight = options_real(a->settings, "regulariser");
-    value total = graph_cross_entropy(g, passes[0].logits, labels, smoothing);
+    value total = t->task->loss(g, passes[0].outputs, t->targets, t->smoothing);
 
     for (int i = 0; weight != 0 && i < a->declared->edge_count; i++) {
         const fusion *f = a->declared->edges[i].context;

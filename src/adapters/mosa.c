@@ -191,20 +191,21 @@ static inlay_status plan(adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-static value loss(const adapter *a, graph *g, const pass_result *passes, value labels, double smoothing)
+static value loss(const adapter *a, graph *g, const pass_result *passes, const training_target *t)
 {
     double weight = options_real(a->settings, "consistency");
     value total;
 
     if (a->passes == 1)
-        return graph_cross_entropy(g, passes[0].logits, labels, smoothing);
-    total = experts_loss(g, passes, labels, smoothing, options_real(a->settings, "second_loss"), weight);
+        return t->task->loss(g, passes[0].outputs, t->targets, t->smoothing);
+    total = experts_loss(g, passes, t, options_real(a->settings, "second_loss"), weight);
 
     for (int layer = 0; options_flag(a->settings, "deep_regulariser") && layer < 6 && layer + 1 < a->shape->depth;
          layer++)
-        if (passes[0].blocks[layer] != passes[1].blocks[layer])
-            total = graph_add_scaled(g, total, graph_distance(g, passes[0].blocks[layer], passes[1].blocks[layer]),
-                                     weight * 0.01 / (double)a->shape->depth);
+        if (passes[0].of.blocks[layer] != passes[1].of.blocks[layer])
+            total =
+                graph_add_scaled(g, total, graph_distance(g, passes[0].of.blocks[layer], passes[1].of.blocks[layer]),
+                                 weight * 0.01 / (double)a->shape->depth);
     return total;
 }
 

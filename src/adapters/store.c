@@ -9,7 +9,9 @@
 #include "base/json.h"
 #include "base/text.h"
 
-#define ADAPTER_FORMAT 1
+/* Version 1 is read by every version of the program; it knows classification only, so that what is for another task is
+ * version 2. */
+#define ADAPTER_FORMAT 2
 
 static void add_setting(void *context, const option_spec *spec, const char *text)
 {
@@ -29,7 +31,7 @@ static void add_setting(void *context, const option_spec *spec, const char *text
 /* What is recorded as it is, because it is read back, has to be UTF-8. */
 static inlay_status check_texts(const adapter *a, inlay_error *err)
 {
-    for (int64_t i = 0; i < a->classes; i++)
+    for (int64_t i = 0; i < a->outputs; i++)
         if (a->labels[i] && !text_is_utf8(a->labels[i]))
             FAIL(err, INLAY_ERR_FORMAT, "class %lld, '%s', has a name that is not UTF-8: adapter.json cannot hold it",
                  (long long)i, a->labels[i]);
@@ -42,11 +44,13 @@ static json_t *describe(const adapter *a, const void *preprocessing, const void 
     json_t *root = json_object(), *settings = json_object(), *labels = json_array();
 
     options_each(a->settings, NULL, add_setting, settings);
-    for (int64_t i = 0; i < a->classes; i++)
+    for (int64_t i = 0; i < a->outputs; i++)
         json_array_append_new(labels, json_string(a->labels[i] ? a->labels[i] : ""));
     json_object_set_new(root, "format", json_string("inlay-adapter"));
-    json_object_set_new(root, "format_version", json_integer(ADAPTER_FORMAT));
+    json_object_set_new(root, "format_version", json_integer(a->task == task_table[0] ? 1 : ADAPTER_FORMAT));
     json_object_set_new(root, "inlay_version", json_string(INLAY_VERSION_STRING));
+    if (a->task != task_table[0])
+        json_object_set_new(root, "task", json_string(a->task->name));
     json_object_set_new(root, "method", json_string(a->name));
     json_object_set_new(root, "options", settings);
     json_object_set_new(root, "backbone", backbone_facts(b));
@@ -214,6 +218,18 @@ static inlay_status take_values(adapter *a, const char *path, inlay_error *err)
     return INLAY_OK;
 }
 
+static inlay_status read_task(const task_desc **out, const json_t *root, const char *path, inlay_error *err)
+{
+    const json_t *item = json_object_get(root, "task");
+    const char *name = json_string_value(item);
+
+    *out = item ? task_find(name ? name : "") : task_table[0];
+    if (!*out)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: key 'task' is '%s', which is no task that this program knows", path,
+             name ? name : "(no text)");
+    return INLAY_OK;
+}
+
 static inlay_status load(adapter **out, const json_t *root, const char *path, backbone *b, bool insist,
                          inlay_error *err)
 {
@@ -221,15 +237,17 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
                *format = json_string_value(json_object_get(root, "format"));
     const json_t *labels = json_object_get(root, "labels"), *settings = json_object_get(root, "options");
     json_int_t version = json_integer_value(json_object_get(root, "format_version"));
+    const task_desc *of;
     options *o;
     const char **names;
     inlay_status status;
 
     if (!format || strcmp(format, "inlay-adapter") != 0)
         FAIL(err, INLAY_ERR_FORMAT, "%s: key 'format' is not 'inlay-adapter'", path);
-    if (version != ADAPTER_FORMAT)
-        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: format version %lld, this program reads %d", path, (long long)version,
-             ADAPTER_FORMAT);
+    if (version < 1 || version > ADAPTER_FORMAT)
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: format version %lld, this program reads 1 to %d", path,
+             (long long)version, ADAPTER_FORMAT);
+    TRY(read_task(&of, root, path, err));
     if (!name || !json_is_array(labels) || json_array_size(labels) == 0 || !json_is_object(settings))
         FAIL(err, INLAY_ERR_FORMAT, "%s: keys 'method' (text), 'options' (object) and 'labels' (array) are expected",
              path);
@@ -250,6 +268,8 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
     }
     status = adapter_new(out, name, o, b, (int64_t)json_array_size(labels), names, err);
     free(names);
+    if (status == INLAY_OK)
+        (*out)->task = of;
     return status;
 }
 

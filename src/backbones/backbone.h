@@ -139,13 +139,14 @@ typedef struct build_request {
     bool training;           /* stochastic depth and dropout are on */
     double drop_path;        /* its rate at the last block; grows linearly from 0 at the first */
     double dropout; /* behind the embeddings, and behind activation and second layer of each feed-forward part */
-    const site_hooks *hooks;        /* NULL: nobody listens */
-    param *head_weight, *head_bias; /* the task's head [classes, width], [classes]; NULL: the checkpoint's own */
-    bool keep_blocks;               /* every block's output is kept for reading */
+    const site_hooks *hooks; /* NULL: nobody listens */
+    bool own_head;           /* the checkpoint's own head answers */
+    bool keep_blocks;        /* every block's output is kept for reading */
 } build_request;
 
 typedef struct build_result {
-    value features, logits; /* logits NO_VALUE when there is no head */
+    value features, logits; /* what a head reads; the answer of the checkpoint's own head, NO_VALUE when there is none
+                               or it was not asked for */
     value *blocks;          /* [depth] outputs, in the graph's memory */
 } build_result;
 

@@ -164,7 +164,7 @@ static value block(builder *s, int layer, value x, int64_t rows)
 /* Whether the checkpoint's own head, beside the class token, reads the mean of the patch tokens. */
 static bool reads_patches(const builder *s)
 {
-    return !s->request->head_weight && backbone_param(s->b, "head_patches.weight");
+    return s->request->own_head && backbone_param(s->b, "head_patches.weight");
 }
 
 /* Tokens that the head reads, at the front of the sequence; 0: the patch tokens' mean needs them all. */
@@ -272,9 +272,7 @@ static build_result build(backbone *b, graph *g, const build_request *request)
     s.name = "";
     result.features = read_tokens(&s, x, rows, &tokens);
     result.features = reach(&s, SITE_FEATURES, -1, result.features);
-    result.logits = request->head_weight
-                        ? graph_linear(g, result.features, request->head_weight, request->head_bias, 0, 0)
-                        : own_logits(&s, tokens, result.features);
+    result.logits = request->own_head ? own_logits(&s, tokens, result.features) : NO_VALUE;
     return result;
 }
 

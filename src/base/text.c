@@ -394,3 +394,13 @@ void text_csv_matrix(FILE *out, const char *corner, const char *const *labels, c
         fputc('\n', out);
     }
 }
+
+bool text_to_real(const char *text, double *out)
+{
+    char *end;
+
+    if (!*text || text[strspn(text, "+-.0123456789eE")])
+        return false;
+    *out = strtod(text, &end);
+    return !*end && isfinite(*out);
+}

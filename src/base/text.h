@@ -24,6 +24,8 @@ size_t text_fit(const char *text, int columns);
  * surrogate, an overlong form). */
 size_t text_character(const char *text);
 bool text_is_utf8(const char *text);
+/* A finite decimal number and nothing else: no blanks, hexadecimal, "inf" or "nan", which strtod takes as well. */
+bool text_to_real(const char *text, double *out);
 /* Text that came from a file or a name of one, for a terminal: bytes that could move the cursor, change colours or
  * forge a line (below 0x20, 0x7f, and U+0080 to U+009F, encoded or as bare bytes) become \xNN; all else stays.
  * text_clean cuts what does not fit in `size` and returns `out`. */

@@ -189,3 +189,29 @@ char *record_path(const json_t *record, const char *key)
     }
     return path;
 }
+
+const metric_title metric_titles[] = {
+    {"top1", "top-1", true},        {"top5", "top-5", true},
+    {"mse", "MSE", false},          {"r2", "R2", false},
+    {"pearson", "Pearson", false},  {"spearman", "Spearman", false},
+    {"f1_macro", "macro F1", true}, {"f1_micro", "micro F1", true},
+    {"map", "mAP", true},           {0},
+};
+
+const char *metric_text(arena *memory, const json_t *record, const metric_title *m)
+{
+    if (!json_is_number(json_object_get(record, m->key)))
+        return "-";
+    return m->share ? arena_printf(memory, "%.2f %%", 100 * record_real(record, m->key))
+                    : arena_printf(memory, "%.4f", record_real(record, m->key));
+}
+
+const char *metrics_text(arena *memory, const json_t *record)
+{
+    const char *text = "";
+
+    for (const metric_title *m = metric_titles; m->key; m++)
+        if (json_object_get(record, m->key))
+            text = arena_printf(memory, "%s%s%s %s", text, *text ? ", " : "", m->title, metric_text(memory, record, m));
+    return text;
+}

@@ -58,4 +58,16 @@ double record_real(const json_t *record, const char *key);
 int64_t record_int(const json_t *record, const char *key);
 char *record_path(const json_t *record, const char *key);
 
+/* The metrics of tasks, ended by key NULL. */
+typedef struct metric_title {
+    const char *key, *title;
+    bool share; /* shown in per cent */
+} metric_title;
+extern const metric_title metric_titles[];
+
+/* "93.10 %", "0.2104", "-" where it is not defined; in `memory`. */
+const char *metric_text(arena *memory, const json_t *record, const metric_title *m);
+/* "top-1 93.10 %, top-5 100.00 %": what the record has of them. */
+const char *metrics_text(arena *memory, const json_t *record);
+
 #endif

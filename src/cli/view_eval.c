@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/text.h"
 #include "cli/display.h"
@@ -34,24 +35,30 @@ static void print_classes(const json_t *rows)
 /* One row an adapter. */
 static void print_tasks(const options *o, const json_t *tasks)
 {
+    arena *memory = arena_new();
     text_table *t = text_table_new();
 
     text_table_column(t, "adapter", TEXT_LEFT);
     text_table_column(t, "images", TEXT_RIGHT);
-    text_table_column(t, "top-1 %", TEXT_RIGHT);
-    text_table_column(t, "top-5 %", TEXT_RIGHT);
+    for (const metric_title *m = metric_titles; m->key; m++)
+        if (json_object_get(json_array_get(tasks, 0), m->key))
+            text_table_column(t, arena_printf(memory, "%s%s", m->title, m->share ? " %" : ""), TEXT_RIGHT);
     text_table_column(t, "loss", TEXT_RIGHT);
     for (size_t i = 0; i < json_array_size(tasks); i++) {
         const json_t *row = json_array_get(tasks, i);
         text_table_cell(t, "%s", options_at(o, "adapter", (int)i));
         text_table_cell(t, "%" PRId64, record_int(row, "count"));
-        text_table_cell(t, "%.2f", 100 * record_real(row, "top1"));
-        text_table_cell(t, "%.2f", 100 * record_real(row, "top5"));
+        for (const metric_title *m = metric_titles; m->key; m++) {
+            const char *text = metric_text(memory, row, m);
+            if (json_object_get(json_array_get(tasks, 0), m->key))
+                text_table_cell(t, "%.*s", (int)strcspn(text, " "), text);
+        }
         text_table_cell(t, "%.4f", record_real(row, "loss"));
         text_table_end_row(t);
     }
     text_table_print(t, 0, stdout);
     text_table_free(t);
+    arena_free(memory);
 }
 
 /* The result is shown as it comes: a confusion matrix may follow on the same output. */
@@ -67,8 +74,10 @@ static void event(display *d, const char *kind, const json_t *record)
     } else {
         if (classes)
             print_classes(classes);
-        printf("%" PRId64 " images: top-1 %.2f %%, top-5 %.2f %%, loss %.4f\n", record_int(record, "count"),
-               100 * record_real(record, "top1"), 100 * record_real(record, "top5"), record_real(record, "loss"));
+        arena *memory = arena_new();
+        printf("%" PRId64 " images: %s, loss %.4f\n", record_int(record, "count"), metrics_text(memory, record),
+               record_real(record, "loss"));
+        arena_free(memory);
     }
     display_flush(d);
 }

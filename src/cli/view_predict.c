@@ -27,6 +27,18 @@ static void print_top(const json_t *top, int indent)
     }
 }
 
+/* The most probable classes, the labels of an image, or numbers. */
+static void print_answer(const json_t *entry, int indent)
+{
+    const json_t *values = json_object_get(entry, "values"), *labels = json_object_get(entry, "labels");
+
+    print_top(labels ? labels : json_object_get(entry, "top"), indent);
+    if (labels && json_array_size(labels) == 0)
+        printf("%*sno label\n", indent, "");
+    for (size_t i = 0; i < json_array_size(values); i++)
+        printf("%*s%.6g\n", indent, "", json_number_value(json_array_get(values, i)));
+}
+
 /* The document is written as it grows: nothing of it is kept. */
 static void print_entry(const display *d, const char *text)
 {
@@ -55,10 +67,10 @@ static void event(display *d, const char *kind, const json_t *record)
     (void)kind;
     print_path(record, "path", "");
     if (!tasks)
-        print_top(json_object_get(record, "top"), 2);
+        print_answer(record, 2);
     for (size_t i = 0; i < json_array_size(tasks); i++) {
         print_path(json_array_get(tasks, i), "adapter", "  ");
-        print_top(json_object_get(json_array_get(tasks, i), "top"), 4);
+        print_answer(json_array_get(tasks, i), 4);
     }
     display_flush(d);
 }

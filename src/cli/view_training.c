@@ -11,12 +11,12 @@ static void introduce(display *d, const json_t *r)
     char own[TEXT_SHORT], all[TEXT_SHORT];
 
     display_line(d,
-                 "%s: %s trained parameters (%s with the head), %" PRId64 " images, %" PRId64 " classes, %" PRId64
+                 "%s: %s trained parameters (%s with the head), %" PRId64 " images, %" PRId64 " %s, %" PRId64
                  " threads, %s, %s",
                  record_text(r, "method"), text_count(own, record_int(r, "parameters")),
                  text_count(all, record_int(r, "parameters_with_head")), record_int(r, "images"),
-                 record_int(r, "classes"), record_int(r, "threads"), record_text(r, "kernels"),
-                 record_text(r, "precision"));
+                 record_int(r, "outputs"), strcmp(record_text(r, "task"), "regress") == 0 ? "numbers" : "classes",
+                 record_int(r, "threads"), record_text(r, "kernels"), record_text(r, "precision"));
 }
 
 static void show_plan(display *d, const json_t *r)
@@ -57,9 +57,11 @@ static void show_epoch(display *d, const json_t *r)
 
 static void show_evaluation(display *d, const json_t *r)
 {
-    display_line(d, "%s after epoch %" PRId64 ": top-1 %.2f %%, top-5 %.2f %%, loss %.4f (%" PRId64 " images)",
-                 record_text(r, "split"), record_int(r, "epoch"), 100 * record_real(r, "top1"),
-                 100 * record_real(r, "top5"), record_real(r, "loss"), record_int(r, "count"));
+    arena *memory = arena_new();
+
+    display_line(d, "%s after epoch %" PRId64 ": %s, loss %.4f (%" PRId64 " images)", record_text(r, "split"),
+                 record_int(r, "epoch"), metrics_text(memory, r), record_real(r, "loss"), record_int(r, "count"));
+    arena_free(memory);
 }
 
 void view_training_event(display *d, const char *kind, const json_t *record)
@@ -78,8 +80,9 @@ void view_training_event(display *d, const char *kind, const json_t *record)
 void view_training_print_accuracy(const json_t *record)
 {
     const json_t *eval = json_object_get(record, "eval");
+    arena *memory = arena_new();
 
     if (eval)
-        printf("top-1 %.2f %%, top-5 %.2f %% on %" PRId64 " images\n", 100 * record_real(eval, "top1"),
-               100 * record_real(eval, "top5"), record_int(eval, "count"));
+        printf("%s on %" PRId64 " images\n", metrics_text(memory, eval), record_int(eval, "count"));
+    arena_free(memory);
 }

@@ -292,7 +292,7 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     const backbone *b = a->backbone;
     editor e = {.b = b};
     fold_target target = {&e, edit_weight, edit_bias};
-    checkpoint_content content = {.b = b, .classes = a->classes, .labels = a->labels, .prep = prep};
+    checkpoint_content content = {.b = b, .classes = a->outputs, .labels = a->labels, .prep = prep};
     float *weight = values_of(a->head_weight), *bias = values_of(a->head_bias);
     inlay_status status = weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
 

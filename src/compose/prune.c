@@ -13,7 +13,6 @@ typedef struct measuring {
     value *marks; /* [count], a layer each */
     int *layers, count;
     float *room; /* one batch's attention in a layer */
-    int32_t *labels;
     int *indices, *order;
 } measuring;
 
@@ -41,7 +40,7 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
     int got;
 
     for (;;) {
-        TRY(loader_next(l, (int)q->batch, program_stage(t->p, t->m.pixels), t->labels, t->indices, &got, err));
+        TRY(loader_next(l, (int)q->batch, program_stage(t->p, t->m.pixels), t->indices, &got, err));
         if (got == 0)
             break;
         program_forward(t->p, got, &(step_info){0});
@@ -106,10 +105,9 @@ static inlay_status prepare(measuring *t, inlay_error *err)
     }
     TRY(program_new(&t->p, t->m.g, &plan, err));
     t->room = malloc(most + 1);
-    t->labels = calloc((size_t)q->batch, sizeof *t->labels);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
-    if (!t->room || !t->labels || !t->indices || !t->order)
+    if (!t->room || !t->indices || !t->order)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory measuring the fusion's attention");
     for (int i = 0; i < q->data->count; i++)
         t->order[i] = i;
@@ -159,7 +157,6 @@ inlay_status prune_measure(prune_usage *out, const prune_request *q, inlay_error
     program_free(t.p);
     model_free(&t.m);
     free(t.room);
-    free(t.labels);
     free(t.indices);
     free(t.order);
     if (status != INLAY_OK)
@@ -230,7 +227,8 @@ inlay_status prune_write(const adapter *a, const device *d, const char *keep, co
         options_free(c.to);
         return status;
     }
-    TRY(adapter_new(&pruned, a->name, c.to, a->backbone, a->classes, a->labels, err));
+    TRY(adapter_new(&pruned, a->name, c.to, a->backbone, a->outputs, a->labels, err));
+    pruned->task = a->task;
     for (const adapter_param *i = NULL; status == INLAY_OK && (i = adapter_each_param(pruned, i));) {
         param *to = i->p;
         const param *from = adapter_find(a, to->name);

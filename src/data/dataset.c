@@ -56,9 +56,9 @@ static int by_class_and_path(const void *a, const void *b)
     return x->label != y->label ? (x->label < y->label ? -1 : 1) : strcmp(x->path, y->path);
 }
 
-void dataset_add_sample(builder *b, const char *path, int32_t label)
+void dataset_add_sample(builder *b, const char *path, int32_t label, const float *target)
 {
-    sample made = {path, label};
+    sample made = {path, label, target};
 
     ARRAY_PUSH(b->set->samples, b->set->count, b->capacity, made);
 }
@@ -80,7 +80,7 @@ static inlay_status add_images_below(builder *b, const char *path, int32_t label
              MAX_DEPTH);
     TRY(dataset_list_folder(b->set->memory, path, &found, b->err));
     for (int i = 0; i < found.files.count; i++)
-        dataset_add_sample(b, path_join(b->set->memory, path, found.files.items[i]), label);
+        dataset_add_sample(b, path_join(b->set->memory, path, found.files.items[i]), label, NULL);
     pass_over(b, path, &found.others);
     for (int i = 0; status == INLAY_OK && i < found.folders.count; i++)
         status = add_images_below(b, path_join(b->set->memory, path, found.folders.items[i]), label, depth + 1);
@@ -380,6 +380,10 @@ static inlay_status read_request(builder *b)
     if (!file_is_folder(b->request->path)) {
         is_list = true;
         status = dataset_read_list(b);
+    } else if (b->request->task && b->request->task != b->set->task) {
+        FAIL(b->err, INLAY_ERR_USAGE,
+             "'%s' is a folder, whose class folders are for '%s': '%s' needs a list with the columns path and %s",
+             b->request->path, b->set->task->name, b->request->task->name, b->request->task->column);
     } else {
         status = dataset_find_splits(b->set->memory, b->request->path, &splits_found, b->err);
         divided = splits_found.count > 0;
@@ -389,6 +393,8 @@ static inlay_status read_request(builder *b)
     }
     dataset_note_passed(b, b->request->path, b->request->notes);
     TRY(status);
+    if (b->set->task->classes)
+        b->set->outputs = b->set->class_count;
     qsort(b->set->samples, (size_t)b->set->count, sizeof *b->set->samples, by_class_and_path);
     return divided ? INLAY_OK : take_split(b, is_list);
 }
@@ -419,6 +425,7 @@ static dataset *dataset_new(void)
     dataset *set = ARENA_NEW(memory, dataset);
 
     set->memory = memory;
+    set->task = task_table[0];
     return set;
 }
 
@@ -427,6 +434,17 @@ inlay_status dataset_open(dataset **out, const dataset_request *request, inlay_e
     builder b = {.set = dataset_new(), .request = request, .err = err};
 
     return finish(&b, out, read_request(&b));
+}
+
+void dataset_targets(const dataset *d, const int *indices, int count, void *out)
+{
+    size_t bytes = task_target_bytes(d->task, d->outputs);
+
+    for (int i = 0; i < count; i++) {
+        const sample *s = &d->samples[indices[i]];
+        memcpy((unsigned char *)out + (size_t)i * bytes, d->task->one_class ? (const void *)&s->label : s->target,
+               bytes);
+    }
 }
 
 void dataset_free(dataset *d)
@@ -446,7 +464,7 @@ inlay_status dataset_from_paths(dataset **out, const char *const *paths, int cou
         else if (file_is_folder(paths[i]))
             status = add_images_below(&b, paths[i], -1, 0);
         else
-            dataset_add_sample(&b, arena_strdup(b.set->memory, paths[i]), -1);
+            dataset_add_sample(&b, arena_strdup(b.set->memory, paths[i]), -1, NULL);
     }
     dataset_note_passed(&b, count == 1 ? paths[0] : "the folders given", n);
     if (status == INLAY_OK && b.set->count == 0)

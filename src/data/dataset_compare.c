@@ -22,7 +22,11 @@ static bool nearly_same(const char *a, const char *b)
 static void count_images(const dataset *d, int *counts)
 {
     for (int i = 0; i < d->count; i++)
-        counts[d->samples[i].label]++;
+        if (d->task->one_class)
+            counts[d->samples[i].label]++;
+        else
+            for (int c = 0; c < d->class_count; c++)
+                counts[c] += d->samples[i].target[c] > 0;
 }
 
 /* "'Dog' (meant is 'dog'?), 'eel'": the classes for which counts[] is 0, a few, and how many there are. */

@@ -49,7 +49,7 @@ inlay_status dataset_parse_split(const char *text, bool wanted[SPLITS], inlay_er
 /* out->beside.items is freed by the caller, also after an error. */
 inlay_status dataset_find_splits(arena *memory, const char *path, split_folders *out, inlay_error *err);
 
-void dataset_add_sample(builder *b, const char *path, int32_t label);
+void dataset_add_sample(builder *b, const char *path, int32_t label, const float *target);
 /* The request's classes, or those found: sorted, each once. */
 void dataset_settle_classes(builder *b, names *found);
 /* The first `most` items with commas between them, and how many there are when there are more. */

@@ -224,7 +224,7 @@ static void remember_bad(loader *l, const char *message, int sample_index)
     ARRAY_PUSH(l->bad_samples, l->sample_count, l->sample_capacity, sample_index);
 }
 
-inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got, inlay_error *err)
+inlay_status loader_next(loader *l, int wanted, void *pixels, int *indices, int *got, inlay_error *err)
 {
     const loader_request *r = &l->request;
 
@@ -241,7 +241,6 @@ inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, i
         if (s->status == INLAY_OK) {
             memcpy((unsigned char *)pixels + (size_t)*got * l->image_bytes,
                    l->pixels + (size_t)(position % r->ahead) * l->image_bytes, l->image_bytes);
-            labels[*got] = r->data->samples[index].label;
             indices[*got] = index;
             l->cut_count += s->cut;
             ++*got;

@@ -25,12 +25,11 @@ void loader_plan(budget *room, const preprocess *p, int64_t ahead, int64_t count
 inlay_status loader_new(loader **out, const loader_request *request, inlay_error *err);
 void loader_free(loader *l); /* stops the workers; NULL accepted */
 
-/* Copies up to `wanted` samples, in order, into pixels (preprocess_pixel_bytes each), labels and indices (index into
+/* Copies up to `wanted` samples, in order, into pixels (preprocess_pixel_bytes each) and indices (index into
  * data->samples). Unreadable images are skipped and remembered: *got may then be smaller at the end of the order only,
  * a batch is filled from the samples that follow. *got = 0: the end. Trouble of the moment, such as too many open
  * files, is no fault of an image and ends the reading with its error. */
-inlay_status loader_next(loader *l, int wanted, void *pixels, int32_t *labels, int *indices, int *got,
-                         inlay_error *err);
+inlay_status loader_next(loader *l, int wanted, void *pixels, int *indices, int *got, inlay_error *err);
 
 /* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */
 int loader_bad_count(const loader *l);

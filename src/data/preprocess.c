@@ -25,10 +25,10 @@ size_t preprocess_pixel_bytes(const preprocess *p)
 }
 
 /* Python's round: half to even. */
-static int rounded(double value)
+static int rounded(double x)
 {
-    value = rint(value);
-    return value < 1 ? 1 : value > INT32_MAX ? INT32_MAX : (int)value;
+    x = rint(x);
+    return x < 1 ? 1 : x > INT32_MAX ? INT32_MAX : (int)x;
 }
 
 /* Where a crop of `wanted` begins in `size`; a smaller image is first padded to `wanted`. Where they differ by an odd
@@ -118,8 +118,8 @@ static void fill_colour(const preprocess *p, uint8_t colour[3])
     for (int c = 0; c < 3; c++) {
         double mean = rint((double)p->mean[c] * 1e7) /
                       1e7; /* the decimal number that was written: 255 * 0.3 has to be the tie that it is in Python */
-        double value = p->mode == PREPROCESS_BORDER ? rint(255 * mean) : 0;
-        colour[c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        double shade = p->mode == PREPROCESS_BORDER ? rint(255 * mean) : 0;
+        colour[c] = (uint8_t)(shade < 0 ? 0 : shade > 255 ? 255 : shade);
     }
 }
 

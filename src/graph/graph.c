@@ -110,15 +110,26 @@ static value new_value(graph *g, value_info info)
     return g->value_count - 1;
 }
 
-value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols)
+static value new_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols, bool target)
 {
-    return new_value(g, (value_info){.name = arena_strdup(g->memory, name),
+    return new_value(g, (value_info){.target = target,
+                                     .name = arena_strdup(g->memory, name),
                                      .kind = VALUE_INPUT,
                                      .batched = true,
                                      .rows = rows,
                                      .cols = cols,
                                      .type = type,
                                      .producer = -1});
+}
+
+value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols)
+{
+    return new_input(g, name, type, rows, cols, false);
+}
+
+value graph_target(graph *g, const char *name, dtype type, int64_t rows, int64_t cols)
+{
+    return new_input(g, name, type, rows, cols, true);
 }
 
 /* The pass that tells the value of a parameter from others of it: of a choice, that which is being built. */
@@ -460,6 +471,15 @@ value graph_distance(graph *g, value a, value b)
 
     assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
     add_batched_aux(g, loss, g->values[a].rows);
+    return loss;
+}
+
+value graph_binary_cross_entropy(graph *g, value logits, value targets)
+{
+    value loss = new_loss(g, OP_binary_cross_entropy, logits, targets, 0);
+
+    assert(g->values[logits].rows == g->values[targets].rows && g->values[logits].cols == g->values[targets].cols);
+    add_batched_aux(g, loss, g->values[logits].rows);
     return loss;
 }
 

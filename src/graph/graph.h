@@ -52,6 +52,8 @@ void graph_set_stream(graph *g, uint32_t stream);
 
 /* ---- building: every function returns the new value ---- */
 value graph_input(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);
+/* An input that only losses read, and that is given with every batch whatever else is kept from an earlier pass. */
+value graph_target(graph *g, const char *name, dtype type, int64_t rows, int64_t cols);
 value graph_param(graph *g, param *p); /* the same value for the same parameter */
 /* Whether that very parameter is in the graph; of a choice, in the pass that is being built. */
 bool graph_has_param(const graph *g, const param *p);
@@ -103,6 +105,9 @@ value graph_mix_weights(const graph *g, value mix);
 value graph_consistency(graph *g, value logits_a, value logits_b);
 value graph_distance(graph *g, value a, value b);
 value graph_identity_distance(graph *g, param *matrix);
+/* Mean over all samples and outputs of the binary cross-entropy of sigmoid(logits) and targets in 0..1, of the same
+ * shape (torch.nn.BCEWithLogitsLoss). */
+value graph_binary_cross_entropy(graph *g, value logits, value targets);
 value graph_cross_entropy(graph *g, value logits, value labels,
                           double smoothing); /* mean over the batch: not batched, [1, 1] */
 void graph_keep(graph *g, value v);

@@ -13,6 +13,7 @@ typedef enum value_kind { VALUE_INPUT, VALUE_PARAM, VALUE_RESULT, VALUE_AUX } va
 
 typedef struct value_info {
     const char *name;
+    bool target; /* of an input: it travels with every batch anyway */
     value_kind kind;
     bool batched;
     int64_t rows, cols; /* rows for each sample (of the whole, when not batched) */

@@ -1,5 +1,5 @@
 /* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency,
- * distance. And identity_distance, of a parameter. */
+ * binary_cross_entropy, distance. And identity_distance, of a parameter. */
 #include "graph/op_impl.h"
 
 static unsigned reads_both(const graph *g, const op_node *op)
@@ -79,6 +79,53 @@ const op_desc op_consistency = {
     .backward_uses = USES(consistency),
     .forward = consistency_forward,
     .backward = consistency_backward,
+    .backward_reads = reads_both,
+    .inplace = -1,
+    .passes = -1,
+};
+
+/* ---- binary_cross_entropy: mean over rows and columns. Inputs: logits, targets. Kept: each row's share ---- */
+static binary_cross_entropy_args binary_arguments(const op_run *r)
+{
+    mat logits = op_in(r, 0);
+
+    return (binary_cross_entropy_args){
+        .logits = logits,
+        .targets = op_in(r, 1),
+        .scale = 1 / ((double)(logits.rows / r->batch * r->total) * (double)logits.cols),
+    };
+}
+
+static void binary_cross_entropy_forward(const op_run *r)
+{
+    binary_cross_entropy_args args = binary_arguments(r);
+
+    args.losses = op_aux(r, 0).data;
+    args.loss = op_out(r).data;
+    args.add_loss = r->first > 0;
+    r->k->binary_cross_entropy(r->c, &args);
+}
+
+static void binary_cross_entropy_backward(const op_run *r)
+{
+    binary_cross_entropy_args args = binary_arguments(r);
+
+    args.dloss = op_out_grad(r).data;
+    args.accumulate_logits = r->accumulate[0];
+    args.accumulate_targets = r->accumulate[1];
+    if (op_wants(r, 0))
+        args.dlogits = op_in_grad(r, 0);
+    if (op_wants(r, 1))
+        args.dtargets = op_in_grad(r, 1);
+    r->k->binary_cross_entropy(r->c, &args);
+}
+
+const op_desc op_binary_cross_entropy = {
+    .name = "binary_cross_entropy",
+    .uses = USES(binary_cross_entropy),
+    .backward_uses = USES(binary_cross_entropy),
+    .forward = binary_cross_entropy_forward,
+    .backward = binary_cross_entropy_backward,
     .backward_reads = reads_both,
     .inplace = -1,
     .passes = -1,

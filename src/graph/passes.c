@@ -400,7 +400,7 @@ int graph_fixed_frontier(const graph *g, value wanted, value *out, int room)
             if (!info || !info->fixed || info->kind == VALUE_PARAM || taken[op->in[j]])
                 continue;
             if (info->kind == VALUE_INPUT) {
-                possible &= info->type == DTYPE_I32; /* labels travel with every batch anyway */
+                possible &= info->target;
                 continue;
             }
             taken[op->in[j]] = true;

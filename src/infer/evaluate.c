@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/json.h"
+
 void softmax_top(float *logits, int64_t classes, int *order, int k)
 {
     double top = -HUGE_VAL, sum = 0;
@@ -26,48 +28,37 @@ void softmax_top(float *logits, int64_t classes, int *order, int k)
         logits[c] = (float)(exp((double)logits[c] - top) / sum);
 }
 
-/* Adds one image's result, whose logits are finite: until the end, top1, top5 and loss are sums. */
-static void count_answer(evaluation *e, const float *logits, int label)
-{
-    int better = 0, best = 0;
-    double top, sum = 0;
+/* What the loop over a set works with. */
+typedef struct work {
+    const evaluate_request *q;
+    loader *l;
+    float *logits;
+    unsigned char *targets;
+    int *indices;
+} work;
 
-    for (int64_t c = 0; c < e->classes; c++) {
-        better += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
-        best = logits[c] > logits[best] ? (int)c : best;
-    }
-    top = (double)logits[best];
-    for (int64_t c = 0; c < e->classes; c++)
-        sum += exp((double)logits[c] - top);
-    e->count++;
-    e->loss += log(sum) + top - (double)logits[label];
-    e->top1 += better == 0;
-    e->top5 += better < 5;
-    if (e->confusion)
-        e->confusion[label * e->classes + best]++;
-}
-
-static inlay_status count_task(evaluation *e, const evaluate_request *q, int task, float *logits, const int32_t *labels,
-                               const int *indices, int count, inlay_error *err)
+static inlay_status score_task(evaluation *e, const work *w, int task, int count, inlay_error *err)
 {
-    predictor_logits(q->model, task, count, logits);
+    const dataset *data = w->q->data;
+    int64_t outputs = e->scores.outputs;
+    size_t bytes = task_target_bytes(data->task, data->outputs);
+
+    predictor_logits(w->q->model, task, count, w->logits);
     for (int i = 0; i < count; i++) {
-        if (labels[i] < 0 || labels[i] >= e->classes)
-            FAIL(err, INLAY_ERR_USAGE, "'%s' has label %d, but the model has %lld classes",
-                 q->data->samples[indices[i]].path, labels[i], (long long)e->classes);
-        TRY(predictor_check(q->model, task, logits + i * e->classes, q->data->samples[indices[i]].path, err));
-        count_answer(e, logits + i * e->classes, labels[i]);
+        const char *path = data->samples[w->indices[i]].path;
+        inlay_status status = predictor_check(w->q->model, task, w->logits + i * outputs, path, err);
+        TRY(status);
+        status = task_scores_add(&e->scores, w->logits + i * outputs, w->targets + (size_t)i * bytes, err);
+        if (status == INLAY_ERR_USAGE)
+            return error_prefix(err, "'%s'", path);
+        TRY(status);
     }
     return INLAY_OK;
 }
 
 static void conclude(evaluation *e, const loader *l)
 {
-    if (e->count > 0) {
-        e->top1 /= e->count;
-        e->top5 /= e->count;
-        e->loss /= e->count;
-    }
+    task_scores_end(&e->scores);
     e->cut_count = loader_cut_count(l);
     e->bad_count = loader_bad_count(l);
     e->bad = ARENA_ARRAY(e->memory, const char *, e->bad_count + 1);
@@ -75,25 +66,26 @@ static void conclude(evaluation *e, const loader *l)
         e->bad[i] = arena_strdup(e->memory, loader_bad_message(l, i));
 }
 
-static inlay_status run(evaluation *out, const evaluate_request *q, loader *l, float *logits, int32_t *labels,
-                        int *indices, inlay_error *err)
+static inlay_status run(evaluation *out, const work *w, inlay_error *err)
 {
+    const evaluate_request *q = w->q;
     int got;
 
     for (;;) {
-        TRY(loader_next(l, (int)q->model->batch, predictor_pixels(q->model), labels, indices, &got, err));
+        TRY(loader_next(w->l, (int)q->model->batch, predictor_pixels(q->model), w->indices, &got, err));
         if (got == 0)
             break;
         if (q->stop && q->stop(q->context))
-            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after %d of %d images", out->count, q->data->count);
+            FAIL(err, INLAY_ERR_INTERRUPTED, "interrupted after %d of %d images", out->scores.count, q->data->count);
         predictor_forward(q->model, got);
+        dataset_targets(q->data, w->indices, got, w->targets);
         for (int t = 0; t < q->model->m.task_count; t++)
-            TRY(count_task(&out[t], q, t, logits, labels, indices, got, err));
+            TRY(score_task(&out[t], w, t, got, err));
         if (q->progress)
-            q->progress(q->context, out->count, q->data->count);
+            q->progress(q->context, out->scores.count, q->data->count);
     }
     for (int t = 0; t < q->model->m.task_count; t++)
-        conclude(&out[t], l);
+        conclude(&out[t], w->l);
     return INLAY_OK;
 }
 
@@ -101,23 +93,21 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
 {
     int64_t batch = q->model->batch, most = 0;
     int tasks = q->model->m.task_count;
-    int *order = calloc((size_t)q->data->count + 1, sizeof *order), *indices = calloc((size_t)batch, sizeof *indices);
-    int32_t *labels = calloc((size_t)batch, sizeof *labels);
-    float *logits;
-    loader *l = NULL;
+    int *order = calloc((size_t)q->data->count + 1, sizeof *order);
+    work w = {.q = q,
+              .indices = calloc((size_t)batch, sizeof *w.indices),
+              .targets = calloc((size_t)batch, task_target_bytes(q->data->task, q->data->outputs))};
     inlay_status status = INLAY_OK;
 
     for (int t = 0; t < tasks; t++) {
-        int64_t classes = predictor_classes(q->model, t);
-        out[t] = (evaluation){.memory = arena_new(), .classes = classes};
-        most = classes > most ? classes : most;
-        if (status == INLAY_OK && q->confusion)
-            status = memory_alloc((void **)&out[t].confusion,
-                                  size_product(classes, size_product(classes, sizeof *out->confusion)),
-                                  "the confusion matrix", err);
+        int64_t outputs = predictor_classes(q->model, t);
+        out[t] = (evaluation){.memory = arena_new()};
+        most = outputs > most ? outputs : most;
+        if (status == INLAY_OK)
+            status = task_scores_begin(&out[t].scores, q->data->task, outputs, q->confusion, err);
     }
-    logits = calloc((size_t)batch, size_product(most, sizeof *logits));
-    if (status == INLAY_OK && (!order || !indices || !labels || !logits))
+    w.logits = calloc((size_t)batch, size_product(most, sizeof *w.logits));
+    if (status == INLAY_OK && (!order || !w.logits || !w.targets || !w.indices))
         status = error_set(err, INLAY_ERR_NOMEM, "out of memory for the evaluation");
     for (int i = 0; order && i < q->data->count; i++)
         order[i] = i;
@@ -128,23 +118,33 @@ inlay_status evaluate(evaluation *out, const evaluate_request *q, inlay_error *e
                                   .count = q->data->count,
                                   .workers = q->workers,
                                   .ahead = (int)batch * 2};
-        status = loader_new(&l, &request, err);
+        status = loader_new(&w.l, &request, err);
     }
     if (status == INLAY_OK)
-        status = run(out, q, l, logits, labels, indices, err);
-    loader_free(l);
+        status = run(out, &w, err);
+    loader_free(w.l);
     free(order);
-    free(indices);
-    free(labels);
-    free(logits);
+    free(w.indices);
+    free(w.targets);
+    free(w.logits);
     for (int t = 0; status != INLAY_OK && t < tasks; t++)
         evaluation_free(&out[t]);
     return status;
 }
 
+void *scores_object(const char *what, const task_scores *s, bool with_loss, inlay_error *err)
+{
+    json_t *object = json_pack("{s:i}", "count", s->count);
+
+    for (int i = 0; s->task->metrics[i]; i++)
+        json_object_set_new(object, s->task->metrics[i],
+                            isfinite(s->values[i]) ? json_real(s->values[i]) : json_null());
+    return with_loss ? json_joined(object, json_build(what, err, "{s:f}", "loss", s->loss)) : object;
+}
+
 void evaluation_free(evaluation *e)
 {
-    memory_free(e->confusion);
+    task_scores_free(&e->scores);
     arena_free(e->memory);
     *e = (evaluation){0};
 }

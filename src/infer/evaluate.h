@@ -1,4 +1,4 @@
-/* Accuracy of a model on labelled images. */
+/* What a model's answers are worth on images with targets. */
 #ifndef INLAY_INFER_EVALUATE_H
 #define INLAY_INFER_EVALUATE_H
 
@@ -7,10 +7,7 @@
 
 typedef struct evaluation {
     arena *memory;
-    int count;               /* images that were evaluated */
-    double top1, top5, loss; /* fractions; mean cross-entropy in nats */
-    int64_t classes;
-    int *confusion;   /* [classes, classes]: row = true class, column = prediction; NULL: was not asked for */
+    task_scores scores;
     int bad_count;    /* unreadable images, left out */
     const char **bad; /* their messages */
     int cut_count;    /* images whose grey of more than 8 bits was cut at 255 */
@@ -18,19 +15,23 @@ typedef struct evaluation {
 
 typedef struct evaluate_request {
     predictor *model;
-    const dataset *data; /* labels are indices of the classes, of every task */
+    const dataset *data; /* its targets are those of every task of the model */
     const preprocess *prep;
     int workers;
-    bool confusion; /* count each class's predictions as well: memory for classes x classes numbers */
+    bool confusion;                                       /* as task_scores_begin */
     void (*progress)(void *context, int done, int total); /* may be NULL */
     bool (*stop)(void *context);                          /* asked before every batch; may be NULL */
     void *context;
 } evaluate_request;
 
-/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the
- * model, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
+/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a target is not one of the
+ * model's, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
+
+/* {count, the task's metrics, loss}, as a json_t * that is the caller's, for the record `what`; a metric that is not
+ * defined is null. `with_loss` false: without it. NULL: the loss is not finite. */
+void *scores_object(const char *what, const task_scores *s, bool with_loss, inlay_error *err);
 
 /* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k].
  */

@@ -31,7 +31,8 @@ static dtype weight_type(const model_request *q)
     return q->prec == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_I8;
 }
 
-static build_result build_one(model *m, const model_request *q, const adapter *a)
+/* A forward pass, from the inputs to the head's answer. */
+static pass_result build_one(model *m, const model_request *q, const adapter *a)
 {
     build_request request = {.pixels = m->pixels,
                              .mean = q->mean,
@@ -39,14 +40,13 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
                              .training = q->training,
                              .drop_path = q->drop_path,
                              .dropout = q->backbone_dropout,
+                             .own_head = !a,
                              .keep_blocks = q->keep_blocks};
+    pass_result pass;
 
     graph_set_override(m->g, a ? adapter_stand_in : NULL, a);
-    if (a) {
+    if (a)
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped, NULL);
-        request.head_weight = a->head_weight;
-        request.head_bias = a->head_bias;
-    }
     if (a && adapter_feeds_back(a)) {
         uint32_t stream = graph_stream(m->g);
         request.keep_blocks = false;
@@ -55,12 +55,15 @@ static build_result build_one(model *m, const model_request *q, const adapter *a
         request.keep_blocks = q->keep_blocks;
         request.hooks = adapter_hooks(a, m->g, q->training, q->skip_layers, q->skipped, request.hooks);
     }
-    return q->b->desc->build(q->b, m->g, &request);
+    pass.of = q->b->desc->build(q->b, m->g, &request);
+    pass.outputs = a ? graph_linear(m->g, pass.of.features, a->head_weight, a->head_bias, 0, 0) : pass.of.logits;
+    return pass;
 }
 
 static value training_loss(model *m, const model_request *q)
 {
     const method *by = q->a ? q->a->method : NULL;
+    training_target target = {.task = q->a ? q->a->task : task_table[0], .smoothing = q->label_smoothing};
     pass_result *results;
 
     m->passes = q->training && q->a ? q->a->passes : 1;
@@ -69,15 +72,18 @@ static value training_loss(model *m, const model_request *q)
     for (int i = 0; i < m->passes; i++) {
         graph_set_pass(m->g, (uint32_t)i);
         results[i] = build_one(m, q, q->a);
-        m->pass_logits[i] = results[i].logits;
-        graph_keep(m->g, results[i].logits);
+        m->pass_logits[i] = results[i].outputs;
+        graph_keep(m->g, results[i].outputs);
     }
-    m->features = results[0].features;
-    m->logits = results[0].logits;
-    m->blocks = results[0].blocks;
+    m->features = results[0].of.features;
+    m->logits = results[0].outputs;
+    m->blocks = results[0].of.blocks;
+    m->targets = graph_target(m->g, "targets", task_target_type(target.task), 1,
+                              task_target_count(target.task, graph_cols(m->g, m->logits)));
+    target.targets = m->targets;
     if (q->training && by && by->loss)
-        return by->loss(q->a, m->g, results, m->labels, q->label_smoothing);
-    return graph_cross_entropy(m->g, m->logits, m->labels, q->label_smoothing);
+        return by->loss(q->a, m->g, results, &target);
+    return target.task->loss(m->g, m->logits, target.targets, target.smoothing);
 }
 
 inlay_status model_build(model *m, const model_request *q, inlay_error *err)
@@ -88,18 +94,17 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
         FAIL(err, INLAY_ERR_USAGE, "backbone '%s' has no head of its own: an adapter is needed", q->b->path);
     *m = (model){.g = graph_new(q->dev->k, weight_type(q))};
     m->pixels = graph_input(m->g, "pixels", q->pixel_type, 1, s->height * s->image_width * s->channels);
-    m->labels = graph_input(m->g, "labels", DTYPE_I32, 1, 1);
     m->task_count = q->tasks ? q->task_count : 1;
     m->task_logits = ARENA_ARRAY(graph_arena(m->g), value, m->task_count);
-    m->loss = NO_VALUE;
+    m->loss = m->targets = NO_VALUE;
     for (int t = 0; q->tasks && t < q->task_count; t++) {
-        build_result result = build_one(m, q, q->tasks[t]);
-        m->task_logits[t] = result.logits;
-        graph_keep(m->g, result.logits);
+        pass_result result = build_one(m, q, q->tasks[t]);
+        m->task_logits[t] = result.outputs;
+        graph_keep(m->g, result.outputs);
         if (t == 0) {
-            m->features = result.features;
-            m->logits = result.logits;
-            m->blocks = result.blocks;
+            m->features = result.of.features;
+            m->logits = result.outputs;
+            m->blocks = result.of.blocks;
         }
     }
     if (!q->tasks) {
@@ -108,7 +113,7 @@ inlay_status model_build(model *m, const model_request *q, inlay_error *err)
     }
     if (q->features)
         graph_keep(m->g, m->features);
-    m->classes = graph_cols(m->g, m->logits);
+    m->outputs = graph_cols(m->g, m->logits);
     graph_finish(m->g);
     return INLAY_OK;
 }

@@ -32,9 +32,9 @@ typedef struct model_request {
 
 typedef struct model {
     graph *g;
-    value pixels, labels, features, logits, loss; /* labels, loss: NO_VALUE without a head */
+    value pixels, targets, features, logits, loss; /* targets, loss: NO_VALUE of several tasks */
     value *blocks;
-    int64_t classes;
+    int64_t outputs;    /* of the first task */
     value *task_logits; /* [task_count], at least one; the first is `logits` */
     int task_count;
     value *pass_logits; /* [passes], of a training step; the first is `logits` */

@@ -240,9 +240,14 @@ int session_tasks(const session *s)
     return s->a ? s->adapter_count : 1;
 }
 
+const task_desc *session_task_of(const session *s, int task)
+{
+    return s->a ? s->adapters[task]->task : task_table[0];
+}
+
 int64_t session_task_classes(const session *s, int task)
 {
-    return s->a ? s->adapters[task]->classes : s->b->shape.classes;
+    return s->a ? s->adapters[task]->outputs : s->b->shape.classes;
 }
 
 int64_t session_classes(const session *s)
@@ -287,15 +292,17 @@ static const char *const *class_names(const session *s, arena *memory)
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, notes *n,
                              inlay_error *err)
 {
-    dataset_request request = {.path = path, .split = split, .class_count = (int)session_classes(s), .notes = n};
+    const task_desc *of = session_task_of(s, 0);
+    dataset_request request = {
+        .path = path, .task = of, .split = split, .class_count = (int)session_classes(s), .notes = n};
     arena *memory = arena_new();
     inlay_status status;
 
-    request.classes = class_names(s, memory);
+    request.classes = of->classes ? class_names(s, memory) : NULL;
     status = dataset_open(out, &request, err);
     arena_free(memory);
     TRY(status);
-    if (!request.classes && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
+    if (of->classes && !request.classes && !(*out)->numeric_labels && (*out)->class_count != session_classes(s)) {
         int found = (*out)->class_count;
         dataset_free(*out);
         *out = NULL;

@@ -45,7 +45,8 @@ inlay_status session_predictor_of(session *s, int64_t batch, dtype pixel_type, b
 /* The side of the input that an adapter was trained with; 0: the checkpoint's own, or there is no such folder. */
 int64_t session_recorded_size(const char *folder);
 int session_tasks(const session *s);       /* one for each adapter; the checkpoint's own head is one too */
-int64_t session_classes(const session *s); /* of the first task */
+int64_t session_classes(const session *s); /* of the first task; of one without classes, the numbers that it answers */
+const task_desc *session_task_of(const session *s, int task);
 int64_t session_task_classes(const session *s, int task);
 /* Name of a class, NULL when none is known. */
 const char *session_label(const session *s, int64_t index); /* of the first task */

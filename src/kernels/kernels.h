@@ -303,6 +303,17 @@ typedef struct consistency_args {
     const void *dloss; /* real [1], NULL: 1 */
 } consistency_args;
 
+/* loss = scale * sum over rows and columns of -(t log p + (1 - t) log(1 - p)), p = sigmoid(logits), t = targets. */
+typedef struct binary_cross_entropy_args {
+    mat logits, targets;
+    double scale;
+    void *loss, *losses;   /* real [1]; real [rows], each row's share, written where `loss` is */
+    bool add_loss;         /* loss += */
+    mat dlogits, dtargets; /* data NULL: not wanted */
+    bool accumulate_logits, accumulate_targets;
+    const void *dloss; /* real [1] */
+} binary_cross_entropy_args;
+
 /* loss = scale * sum of (a - b)^2; b may be absent: the identity. losses: real [rows], each row's share. */
 typedef struct distance_args {
     mat a, b;

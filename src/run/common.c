@@ -76,11 +76,6 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
     return INLAY_OK;
 }
 
-json_t *accuracy_object(const char *what, int count, double top1, double top5, double loss, inlay_error *err)
-{
-    return json_build(what, err, "{s:i, s:f, s:f, s:f}", "count", count, "top1", top1, "top5", top5, "loss", loss);
-}
-
 void note_cut_images(const preprocess *p, int count, const inlay_observer *w)
 {
     char many[TEXT_SHORT + 16];

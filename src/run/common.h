@@ -69,8 +69,6 @@ inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_err
  * file_lock_release or the process. */
 inlay_status hold_folder(file_lock *lock, const char *folder, const inlay_observer *w, inlay_error *err);
 #define FOLDER_LOCK "lock" /* the file in it that carries the lock */
-/* {count, top1, top5, loss} of an evaluation, for the record `what`; NULL: a number is not finite. */
-json_t *accuracy_object(const char *what, int count, double top1, double top5, double loss, inlay_error *err);
 /* Notes that grey of more than 8 bits was cut in `count` images; nothing when there are none. */
 void note_cut_images(const preprocess *p, int count, const inlay_observer *w);
 

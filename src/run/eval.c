@@ -1,4 +1,4 @@
-/* eval: accuracy, per-class table, confusion matrix. */
+/* eval: the task's metrics, per-class table, confusion matrix. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +14,8 @@ static const option_spec option_table[] = {
     OPTION_SKIP_LAYERS,
     OPTION_LABELS,
     OPT_TEXT("data", NULL, "DIR|CSV",
-             "folder with train/val/test, folder of class folders, or a list with columns path and label"),
+             "folder with train/val/test, folder of class folders, or a list with the columns path and label, target "
+             "or labels"),
     OPT_TEXT("split", NULL, "NAME", "train, val or test; default: test where there are splits"),
     OPT_INT("batch_size", "16", 1, 4096, "N", "images at a time; the results do not depend on it"),
     OPT_TEXT("confusion", NULL, "FILE.csv", "write the confusion matrix (rows: true class)"),
@@ -52,18 +53,18 @@ static json_t *by_class(const session *s, const dataset *d, const evaluation *e)
 {
     json_t *rows = json_array();
 
-    for (int64_t c = 0; c < e->classes; c++) {
+    for (int64_t c = 0; c < e->scores.outputs; c++) {
         int images = 0, called = 0;
         char room[TEXT_SHORT];
-        for (int64_t k = 0; k < e->classes; k++) {
-            images += e->confusion[c * e->classes + k];
-            called += e->confusion[k * e->classes + c];
+        for (int64_t k = 0; k < e->scores.outputs; k++) {
+            images += e->scores.confusion[c * e->scores.outputs + k];
+            called += e->scores.confusion[k * e->scores.outputs + c];
         }
         if (images == 0 && called == 0)
             continue;
         json_array_append_new(rows, json_pack("{s:I, s:o, s:i, s:i, s:i}", "index", (json_int_t)c, "class",
                                               json_text(label_of(s, d, c, room)), "images", images, "answered", called,
-                                              "right", e->confusion[c * e->classes + c]));
+                                              "right", e->scores.confusion[c * e->scores.outputs + c]));
     }
     return rows;
 }
@@ -72,16 +73,16 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
                                     inlay_error *err)
 {
     arena *memory = arena_new();
-    const char **labels = ARENA_ARRAY(memory, const char *, e->classes);
+    const char **labels = ARENA_ARRAY(memory, const char *, e->scores.outputs);
     file_writer w;
     inlay_status status = file_begin_named(&w, path, err);
 
-    for (int64_t c = 0; c < e->classes; c++) {
+    for (int64_t c = 0; c < e->scores.outputs; c++) {
         char room[TEXT_SHORT];
         labels[c] = arena_strdup(memory, label_of(s, d, c, room));
     }
     if (status == INLAY_OK) {
-        text_csv_matrix(w.stream, "true\\predicted", labels, e->confusion, e->classes);
+        text_csv_matrix(w.stream, "true\\predicted", labels, e->scores.confusion, e->scores.outputs);
         status = file_commit(&w, err);
     }
     arena_free(memory);
@@ -90,13 +91,14 @@ static inlay_status write_confusion(const session *s, const dataset *d, const ev
 
 static bool wants_table(const session *s, const options *o)
 {
-    return session_classes(s) <= 30 || options_flag(o, "per_class");
+    return session_task_of(s, 0)->one_class && (session_classes(s) <= 30 || options_flag(o, "per_class"));
 }
 
 static json_t *figures(const evaluation *e, inlay_error *err)
 {
-    return json_joined(accuracy_object("the result", e->count, e->top1, e->top5, e->loss, err),
-                       json_build("the result", err, "{s:i}", "classes", (int)e->classes));
+    return json_joined(scores_object("the result", &e->scores, true, err),
+                       json_build("the result", err, "{s:I}", e->scores.task->classes ? "classes" : "outputs",
+                                  (json_int_t)e->scores.outputs));
 }
 
 /* One row an adapter. */
@@ -124,7 +126,7 @@ static json_t *report(const session *s, const dataset *d, const evaluation *e, c
     json_t *root =
         json_joined(several ? task_figures(s, e, o, err) : figures(e, err),
                     json_build("the result", err, "{s:i, s:f, s:s, s:s, s:o}", "unreadable", e->bad_count,
-                               "images_per_second", seconds > 0 ? e->count / seconds : 0, "precision",
+                               "images_per_second", seconds > 0 ? e->scores.count / seconds : 0, "precision",
                                precision_name(s->prec), "kernels", s->dev.k->name, "backbone", json_text(s->b->path)));
 
     if (root && !several && wants_table(s, o))
@@ -137,6 +139,9 @@ static inlay_status check_labels(const session *s, const options *o, inlay_error
 {
     for (int t = 1; t < session_tasks(s); t++) {
         const char *first = options_at(o, "adapter", 0), *other = options_at(o, "adapter", t);
+        if (session_task_of(s, t) != session_task_of(s, 0))
+            FAIL(err, INLAY_ERR_USAGE, "adapters '%s' and '%s' cannot be evaluated on the same data: %s and %s", first,
+                 other, session_task_of(s, 0)->name, session_task_of(s, t)->name);
         if (session_task_classes(s, t) != session_classes(s))
             FAIL(err, INLAY_ERR_USAGE,
                  "adapters '%s' and '%s' cannot be evaluated on the same data: they have %lld and %lld classes", first,
@@ -149,6 +154,9 @@ static inlay_status check_labels(const session *s, const options *o, inlay_error
                      other, (long long)c, a ? a : "", b ? b : "");
         }
     }
+    if (!session_task_of(s, 0)->one_class && (options_string(o, "confusion") || options_flag(o, "per_class")))
+        FAIL(err, INLAY_ERR_USAGE, "--%s: one class of several is answered there, and here %s",
+             options_string(o, "confusion") ? "confusion" : "per-class", session_task_of(s, 0)->summary);
     if (session_tasks(s) > 1 && options_string(o, "confusion"))
         FAIL(err, INLAY_ERR_USAGE, "--confusion writes the matrix of one adapter, %d are given", session_tasks(s));
     return INLAY_OK;
@@ -160,7 +168,7 @@ static inlay_status conclude(const session *s, const dataset *d, const evaluatio
     for (int i = 0; i < e->bad_count; i++)
         watch_left_out(w, e->bad[i]);
     note_cut_images(&s->prep, e->cut_count, w);
-    if (e->count == 0)
+    if (e->scores.count == 0)
         FAIL(err, INLAY_ERR_IO, "none of the %d images could be read", d->count);
     if (e->bad_count && options_flag(o, "strict"))
         FAIL(err, INLAY_ERR_IO, "%d images could not be read", e->bad_count);
@@ -236,10 +244,13 @@ const job job_eval = {
     .name = "eval",
     .usage = "--backbone DIR [--adapter DIR]... --data DIR|labels.csv [--split test] [--json]",
     .summary = "measure accuracy on labelled images",
-    .details = "Prints top-1 and top-5 accuracy, the mean cross-entropy and a table by class. Without --adapter the "
-               "checkpoint's own head answers. Several adapters with the "
-               "same classes are evaluated at once, a line for each; what they share of the backbone is computed once "
-               "for each image.",
+    .details =
+        "Prints the metrics of the task that the adapter was trained for (top-1 and top-5 accuracy and a table by "
+        "class; mse, r2, Pearson's and Spearman's correlation; macro and micro F1 and mean average precision) "
+        "and the mean loss. Without --adapter the "
+        "checkpoint's own head answers. Several adapters with the "
+        "same classes are evaluated at once, a line for each; what they share of the backbone is computed once "
+        "for each image.",
     .options = option_table,
     .needs = needs,
     .stops = true,

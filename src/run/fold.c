@@ -98,7 +98,7 @@ static inlay_status note_differences(session *s, const char *output, const float
 static inlay_status compare(session *s, const options *o, const inlay_observer *w, json_t **record, inlay_error *err)
 {
     const char *output = options_string(o, "output");
-    int64_t count = PROBES * s->a->classes;
+    int64_t count = PROBES * s->a->outputs;
     float *before = calloc((size_t)count, sizeof *before), *after = calloc((size_t)count, sizeof *after);
     double largest = 0, scale = 0;
     inlay_status status = before && after ? probe(s, before, err) : error_set(err, INLAY_ERR_NOMEM, "out of memory");

@@ -1,4 +1,5 @@
 /* predict: classes of images. */
+#include <math.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,15 +137,19 @@ typedef struct work {
     predictor model;
     loader *l;
     float *logits, *probabilities; /* logits of each task's batch, one task after the other */
-    int32_t *labels;
     int *indices, *order, top[1000];
     int64_t answered;
 } work;
 
-static inlay_status add_answer(json_t *root, const work *w, int task, const float *logits, int k, inlay_error *err)
+/* The k most probable classes, most probable first. */
+static inlay_status add_top(json_t *root, work *w, int task, const float *logits, inlay_error *err)
 {
+    int64_t classes = session_task_classes(w->s, task);
+    int k = (int)(options_int(w->o, "top_k") < classes ? options_int(w->o, "top_k") : classes);
     json_t *top = json_array();
 
+    memcpy(w->probabilities, logits, (size_t)classes * sizeof *logits);
+    softmax_top(w->probabilities, classes, w->top, k);
     json_object_set_new(root, "top", top);
     for (int i = 0; i < k; i++) {
         int c = w->top[i];
@@ -157,6 +162,48 @@ static inlay_status add_answer(json_t *root, const work *w, int task, const floa
             json_object_set_new(item, "label", json_text(label));
         json_array_append_new(top, item);
     }
+    return INLAY_OK;
+}
+
+/* The classes of probability 0.5 and more, each for itself, in their order. */
+static inlay_status add_labels(json_t *root, const work *w, int task, const float *logits, inlay_error *err)
+{
+    json_t *labels = json_array();
+
+    json_object_set_new(root, "labels", labels);
+    for (int64_t c = 0; c < session_task_classes(w->s, task); c++) {
+        const char *label = session_task_label(w->s, task, c);
+        json_t *item;
+        if (logits[c] < 0)
+            continue;
+        item = json_build("an answer", err, "{s:I, s:f, s:f}", "index", (json_int_t)c, "probability",
+                          1 / (1 + exp(-(double)logits[c])), "logit", (double)logits[c]);
+        if (!item)
+            return INLAY_ERR_FORMAT;
+        if (label)
+            json_object_set_new(item, "label", json_text(label));
+        json_array_append_new(labels, item);
+    }
+    return INLAY_OK;
+}
+
+static inlay_status add_values(json_t *root, const work *w, int task, const float *outputs)
+{
+    json_t *values = json_array();
+
+    for (int64_t i = 0; i < session_task_classes(w->s, task); i++)
+        json_array_append_new(values, json_real((double)outputs[i])); /* finite: predictor_check */
+    json_object_set_new(root, "values", values);
+    return INLAY_OK;
+}
+
+static inlay_status add_answer(json_t *root, work *w, int task, const float *logits, inlay_error *err)
+{
+    const task_desc *of = session_task_of(w->s, task);
+
+    TRY(of->one_class ? add_top(root, w, task, logits, err)
+        : of->classes ? add_labels(root, w, task, logits, err)
+                      : add_values(root, w, task, logits));
     if (options_flag(w->o, "logits")) {
         json_t *values = json_array();
         for (int64_t c = 0; c < session_task_classes(w->s, task); c++)
@@ -171,15 +218,11 @@ static inlay_status answer_task(work *w, json_t *entry, const sample *in, int ta
                                 inlay_error *err)
 {
     const char *folder = session_tasks(w->s) > 1 ? options_at(w->o, "adapter", task) : NULL;
-    int64_t classes = session_task_classes(w->s, task);
-    int k = (int)(options_int(w->o, "top_k") < classes ? options_int(w->o, "top_k") : classes);
 
     TRY(predictor_check(&w->model, task, logits, in->path, err));
-    memcpy(w->probabilities, logits, (size_t)classes * sizeof *logits);
-    softmax_top(w->probabilities, classes, w->top, k);
     if (folder)
         json_set_path(entry, "adapter", folder);
-    return add_answer(entry, w, task, logits, k, err);
+    return add_answer(entry, w, task, logits, err);
 }
 
 /* Image `i` of the batch: one answer, or one for each adapter. */
@@ -214,7 +257,7 @@ static inlay_status answer(work *w, const dataset *d, inlay_error *err)
 
     for (;;) {
         float *logits = w->logits;
-        TRY(loader_next(w->l, (int)w->model.batch, predictor_pixels(&w->model), w->labels, w->indices, &got, err));
+        TRY(loader_next(w->l, (int)w->model.batch, predictor_pixels(&w->model), w->indices, &got, err));
         if (got == 0)
             return INLAY_OK;
         predictor_forward(&w->model, got);
@@ -242,9 +285,8 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     w->order = calloc((size_t)d->count, sizeof *w->order);
     w->logits = calloc((size_t)batch, size_product(classes, sizeof *w->logits));
     w->probabilities = calloc((size_t)classes, sizeof *w->probabilities);
-    w->labels = calloc((size_t)batch, sizeof *w->labels);
     w->indices = calloc((size_t)batch, sizeof *w->indices);
-    if (!w->order || !w->logits || !w->probabilities || !w->labels || !w->indices)
+    if (!w->order || !w->logits || !w->probabilities || !w->indices)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for %d images", d->count);
     for (int i = 0; i < d->count; i++)
         w->order[i] = i;
@@ -310,7 +352,6 @@ static inlay_status predict(session *s, const inputs *in, const heatmap *h, cons
     free(w.order);
     free(w.logits);
     free(w.probabilities);
-    free(w.labels);
     free(w.indices);
     return status;
 }
@@ -360,8 +401,9 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
 const job job_predict = {
     .name = "predict",
     .usage = "--backbone DIR [--adapter DIR]... IMAGE|DIR... [--top-k 5] [--json] [--logits] [--heatmap FILE.png]",
-    .summary = "classify images",
-    .details = "Prints the most probable classes of each image, in the order in which they are given; folders are "
+    .summary = "classify images, or what else an adapter was trained for",
+    .details = "Prints the most probable classes of each image (of an adapter for several labels those of probability "
+               "0.5 and more, of one for numbers the numbers), in the order in which they are given; folders are "
                "searched for images, which are sorted by path. '-' is standard "
                "input; it and pipes are read to their end, 256 MB at most. Images that cannot be read are named on "
                "standard error, and one that was named on the command line "

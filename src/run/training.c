@@ -30,7 +30,9 @@ static inlay_status open_data(const options *o, dataset **data, dataset **evalua
                               inlay_error *err)
 {
     const char *path = options_string(o, "data"), *wanted = options_string(o, "eval_split");
+    const char *task = options_string(o, "task");
     dataset_request request = {.path = path,
+                               .task = strcmp(task, "auto") == 0 ? NULL : task_find(task),
                                .split = options_string(o, "train_on"),
                                .val_split = options_real(o, "val_split"),
                                .seed = (uint64_t)options_int(o, "seed"),
@@ -56,8 +58,9 @@ static inlay_status open_data(const options *o, dataset **data, dataset **evalua
         FAIL(err, INLAY_ERR_USAGE, "--eval-every: '%s' has no split to evaluate on", path);
     if (*split) {
         request.split = *split;
+        request.task = (*data)->task;
         request.classes = (*data)->classes;
-        request.class_count = (*data)->class_count;
+        request.class_count = (*data)->outputs;
         TRY(dataset_open(evaluated, &request, err));
     }
     dataset_compare(*data, *evaluated, *split, n);
@@ -227,9 +230,12 @@ static inlay_status open_run_data(training_run *t, notes *n, inlay_error *err)
     const options *o = t->how->o;
 
     TRY(open_data(o, &t->data, &t->evaluated, &t->q.eval_split, n, err));
-    if (t->data->class_count < 2)
+    if (t->data->task->one_class && t->data->class_count < 2)
         FAIL(err, INLAY_ERR_USAGE, "'%s' has %d class; at least 2 are needed", options_string(o, "data"),
              t->data->class_count);
+    if (!t->data->task->one_class && options_given(o, "label_smoothing") && options_real(o, "label_smoothing") > 0)
+        FAIL(err, INLAY_ERR_USAGE, "--label-smoothing: the targets of '%s' are %s", options_string(o, "data"),
+             t->data->task->summary);
     return check_classes(t->data, err);
 }
 
@@ -254,7 +260,8 @@ static inlay_status open_run_model(training_run *t, inlay_error *err)
     if (options_flag(o, "pin_threads"))
         TRY(pool_pin(t->dev.c.threads, err));
     t->settings = NULL; /* the adapter's from here on */
-    TRY(adapter_new(&t->a, t->name, settings, t->q.b, t->data->class_count, t->data->classes, err));
+    TRY(adapter_new(&t->a, t->name, settings, t->q.b, t->data->outputs, t->data->classes, err));
+    t->a->task = t->data->task;
     if (options_flag(o, "save_trained") && !t->a->method->conclude)
         FAIL(err, INLAY_ERR_USAGE, "--save-trained: '%s' has no merge, what is saved is what was trained", t->name);
     return INLAY_OK;

@@ -45,7 +45,10 @@
 /* Rows that both commands have. */
 #define OPTIONS_TRAINING                                                                                             \
     OPT_TEXT("data", NULL, "DIR|CSV",                                                                                \
-             "folder with train/val/test, folder of class folders, or a list with columns path and label"),          \
+             "folder with train/val/test, folder of class folders, or a list with the columns path and label, "      \
+             "target (a number) or labels (names with ; between)"),                                                  \
+        OPT_CHOICE("task", "auto", "auto|classify|regress|multilabel",                                               \
+                   "what is learned; auto: what the list's column says, classify where there are class folders"),    \
         OPT_TEXT("output", NULL, "DIR", "folder for the result, metrics.jsonl, TensorBoard events and checkpoints"), \
         OPT_FLAG("resume", "go on from the output folder's checkpoint when there is one"),                           \
         OPT_FLAG("overwrite", "begin anew in an output folder that holds a run"), OPTIONS_RECIPE,                    \

@@ -93,12 +93,17 @@ inlay_status training_describe(char **out, const train_request *q, const adapter
     inlay_status status;
 
     options_each(a->settings, NULL, copy_setting, settings);
-    for (int i = 0; i < d->count; i++)
-        fingerprint = fingerprint * 31 + crc32c(path_tail(d->samples[i].path), strlen(path_tail(d->samples[i].path))) +
-                      (uint32_t)d->samples[i].label;
+    for (int i = 0; i < d->count; i++) {
+        const sample *s = &d->samples[i];
+        fingerprint = fingerprint * 31 + crc32c(path_tail(s->path), strlen(path_tail(s->path))) + (uint32_t)s->label;
+        if (s->target)
+            fingerprint += crc32c(s->target, task_target_bytes(d->task, d->outputs));
+    }
     root = json_pack("{s:s, s:o, s:s, s:s, s:i, s:I, s:i, s:i, s:b}", "method", a->name, "options", settings, "recipe",
                      r->name, "backbone", q->b->sha256, "images", d->count, "data", (json_int_t)fingerprint, "epochs",
                      q->epochs, "batch_size", q->batch, "drop_last", q->drop_last);
+    if (d->task != task_table[0])
+        json_object_set_new(root, "task", json_string(d->task->name));
     describe_optimizer(root, q);
     describe_schedule(root, &q->lr);
     json_object_update_new(root,
@@ -119,10 +124,10 @@ inlay_status training_describe(char **out, const train_request *q, const adapter
 
 json_t *training_add_accuracy(json_t *record, const char *what, const train_result *r, inlay_error *err)
 {
-    json_t *accuracy;
+    json_t *scores;
 
     if (!record || !r->evaluated)
         return record;
-    accuracy = accuracy_object(what, r->eval_count, r->top1, r->top5, r->eval_loss, err);
-    return json_joined(record, accuracy ? json_pack("{s:o}", "eval", accuracy) : NULL);
+    scores = scores_object(what, &r->eval, true, err);
+    return json_joined(record, scores ? json_pack("{s:o}", "eval", scores) : NULL);
 }

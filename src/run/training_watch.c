@@ -51,7 +51,7 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
     watch_end(watcher(v));
     watch_event(watcher(v), "evaluation",
                 json_joined(json_pack("{s:s, s:i}", "split", split, "epoch", epoch),
-                            accuracy_object("an evaluation", e->count, e->top1, e->top5, e->loss, NULL)),
+                            scores_object("an evaluation", &e->scores, true, NULL)),
                 NULL);
     if (epoch < v->epochs)
         on_phase(v, "training", (int)v->total, "img");
@@ -100,11 +100,11 @@ train_observer training_observer(training_watch *v)
 inlay_status training_introduce(const inlay_observer *w, const train_request *q, inlay_error *err)
 {
     return watch_event(w, "introduction",
-                       json_build("the introduction", err, "{s:s, s:I, s:I, s:i, s:I, s:i, s:s, s:s}", "method",
-                                  q->a->name, "parameters", (json_int_t)adapter_trained_total(q->a, false),
-                                  "parameters_with_head", (json_int_t)adapter_trained_total(q->a, true), "images",
-                                  q->data->count, "classes", (json_int_t)q->a->classes, "threads",
-                                  pool_threads(q->dev->c.threads), "kernels", q->dev->k->name, "precision",
-                                  precision_name(q->prec)),
+                       json_build("the introduction", err, "{s:s, s:s, s:I, s:I, s:i, s:I, s:i, s:s, s:s}", "task",
+                                  q->a->task->name, "method", q->a->name, "parameters",
+                                  (json_int_t)adapter_trained_total(q->a, false), "parameters_with_head",
+                                  (json_int_t)adapter_trained_total(q->a, true), "images", q->data->count, "outputs",
+                                  (json_int_t)q->a->outputs, "threads", pool_threads(q->dev->c.threads), "kernels",
+                                  q->dev->k->name, "precision", precision_name(q->prec)),
                        err);
 }

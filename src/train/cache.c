@@ -258,10 +258,9 @@ static inlay_status keep(feature_cache *c, const cache_request *q, program *p, i
 static inlay_status store(feature_cache *c, const cache_request *q, program *p, loader *l, inlay_error *err)
 {
     int *indices = calloc((size_t)q->batch, sizeof *indices), got, done = c->reused;
-    int32_t *labels = calloc((size_t)q->batch, sizeof *labels);
     unsigned char *block = c->block ? NULL : calloc(1, c->file.stride);
     step_info step = {0};
-    inlay_status status = indices && labels && (c->block || block)
+    inlay_status status = indices && (c->block || block)
                               ? INLAY_OK
                               : error_set(err, INLAY_ERR_NOMEM, "out of memory filling the feature cache");
 
@@ -270,7 +269,7 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
             status = error_set(err, INLAY_ERR_INTERRUPTED, "interrupted while the feature cache was filled");
             break;
         }
-        status = loader_next(l, q->batch, program_stage(p, q->pixels), labels, indices, &got, err);
+        status = loader_next(l, q->batch, program_stage(p, q->pixels), indices, &got, err);
         if (status != INLAY_OK || got == 0)
             break;
         program_forward(p, got, &step);
@@ -281,7 +280,6 @@ static inlay_status store(feature_cache *c, const cache_request *q, program *p, 
             q->progress(q->context, done, q->data->count);
     }
     free(indices);
-    free(labels);
     free(block);
     return status;
 }

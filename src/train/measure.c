@@ -25,7 +25,7 @@ static double measure_peak(device *d, precision prec, int runs)
 static void fill(program *p, const model *m, int64_t batch, int64_t classes, bool training, const backbone_shape *s)
 {
     uint8_t *pixels = program_stage(p, m->pixels);
-    int32_t *labels = training ? program_stage(p, m->labels) : NULL;
+    int32_t *labels = training ? program_stage(p, m->targets) : NULL;
 
     for (int64_t i = 0; i < batch * s->height * s->image_width * s->channels; i++)
         pixels[i] = (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
@@ -98,7 +98,7 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
 static inlay_status check_result(const measure_request *q, program *p, value wanted, int64_t batch, const model *m,
                                  inlay_error *err)
 {
-    int64_t count = wanted == m->loss ? 1 : batch * m->classes;
+    int64_t count = wanted == m->loss ? 1 : batch * m->outputs;
     float *values = memory_array(count, sizeof *values);
     bool finite = true;
 
@@ -156,7 +156,7 @@ static inlay_status measure_pass(measured_pass *out, const measure_request *q, i
         status = optimizer_open(&update, &adamw, &(schedule){.lr = 1e-3}, q->a, q->dev, err);
     if (status == INLAY_OK) {
         tensor_set_release(q->b->file); /* the packed weights are what is read from here on */
-        fill(p, &m, batch, q->a->classes, training, &q->b->shape);
+        fill(p, &m, batch, q->a->outputs, training, &q->b->shape);
         status = time_runs(q, p, batch, training ? &update : NULL, &seconds, err);
     }
     if (status == INLAY_OK)

@@ -100,19 +100,20 @@ static inlay_status next_batch(trainer *t, const variant *now, loader *l, int *g
         for (int i = 0; i < *got; i++) {
             int index = t->order[t->state.position + i];
             feature_cache_load(&t->cache, now->p, q->dev->k, index, i);
-            t->labels[i] = q->data->samples[index].label;
+            t->indices[i] = index;
         }
         t->state.position += *got;
     } else {
-        TRY(loader_next(l, q->batch, program_stage(now->p, now->m.pixels), t->labels, t->indices, got, err));
+        TRY(loader_next(l, q->batch, program_stage(now->p, now->m.pixels), t->indices, got, err));
         if (*got < q->batch && q->drop_last && t->state.step_in_epoch > 0)
             *got = 0;
         while (*got > 0 && t->order[t->state.position] != t->indices[*got - 1])
             t->state.position++;
         t->state.position++;
     }
-    q->dev->k->copy_in(program_value(now->p, now->m.labels, q->batch).data, t->labels,
-                       (size_t)*got * sizeof *t->labels);
+    dataset_targets(q->data, t->indices, *got, t->targets);
+    q->dev->k->copy_in(program_value(now->p, now->m.targets, q->batch).data, t->targets,
+                       (size_t)*got * t->target_bytes);
     return INLAY_OK;
 }
 
@@ -279,10 +280,9 @@ static inlay_status evaluate_now(trainer *t, int epoch, inlay_error *err)
     if (status != INLAY_OK)
         return diverged(status, err, arena_printf(t->memory, "evaluating '%s' after epoch %d", q->eval_split, epoch));
     t->result->evaluated = true;
-    t->result->top1 = e.top1;
-    t->result->top5 = e.top5;
-    t->result->eval_loss = e.loss;
-    t->result->eval_count = e.count;
+    t->result->eval = e.scores;
+    t->result->eval.answers = t->result->eval.targets = NULL;
+    t->result->eval.confusion = NULL;
     collect_bad(t, e.bad_count, evaluation_message, &e);
     t->result->eval_cut_count = e.cut_count;
     NOTIFY(t, evaluated, q->eval_split, epoch, &e);
@@ -290,13 +290,14 @@ static inlay_status evaluate_now(trainer *t, int epoch, inlay_error *err)
     if (q->strict && t->result->bad_count)
         FAIL(err, INLAY_ERR_IO, "%s", t->result->bad[0]);
     TRY(trainer_log(t,
-                    json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:s, s:i, s:f, s:f, s:f}", "event", "eval",
-                               "epoch", epoch, "split", q->eval_split, "count", t->result->eval_count, "top1",
-                               t->result->top1, "top5", t->result->top5, "loss", t->result->eval_loss),
+                    json_joined(json_build("a line of metrics.jsonl", err, "{s:s, s:i, s:s}", "event", "eval", "epoch",
+                                           epoch, "split", q->eval_split),
+                                scores_object("a line of metrics.jsonl", &t->result->eval, true, err)),
                     err));
     if (t->board) {
-        TRY(events_scalar(t->board, "eval/top1", t->state.step, t->result->top1, 0, err));
-        TRY(events_scalar(t->board, "eval/loss", t->state.step, t->result->eval_loss, 0, err));
+        const char *tag = arena_printf(t->memory, "eval/%s", t->result->eval.task->metrics[0]);
+        TRY(events_scalar(t->board, tag, t->state.step, t->result->eval.values[0], 0, err));
+        TRY(events_scalar(t->board, "eval/loss", t->state.step, t->result->eval.loss, 0, err));
     }
     return INLAY_OK;
 }
@@ -399,8 +400,8 @@ static inlay_status finish(trainer *t, inlay_error *err)
     status = q->eval_data ? evaluate_now(t, q->epochs, err) : look(t, err);
     if (status == INLAY_OK && q->eval_data && record)
         json_object_set_new(record, "result",
-                            json_pack("{s:s, s:i, s:f, s:f}", "split", q->eval_split, "count", t->result->eval_count,
-                                      "top1", t->result->top1, "top5", t->result->top5));
+                            json_joined(json_pack("{s:s}", "split", q->eval_split),
+                                        scores_object("the record", &t->result->eval, false, NULL)));
     if (status == INLAY_OK)
         status = save(t, preprocessing, record, err);
     if (status == INLAY_OK) {
@@ -465,7 +466,7 @@ inlay_status train(train_result *out, const train_request *request, inlay_error 
     feature_cache_free(&t.cache);
     image_records_free(&t.images);
     free(t.order);
-    free(t.labels);
+    free(t.targets);
     free(t.indices);
     arena_free(t.memory);
     return status;

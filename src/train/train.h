@@ -81,9 +81,8 @@ typedef struct train_result {
     int64_t steps;
     double loss; /* mean of the last epoch */
     bool evaluated;
-    double top1, top5, eval_loss;
-    int eval_count;
-    double seconds; /* of this process's training, evaluation apart */
+    task_scores eval; /* of the last evaluation, without what the scores were made of */
+    double seconds;   /* of this process's training, evaluation apart */
     double images_per_second;
     bool cached;
     size_t cache_bytes, activation_bytes, adapter_bytes;

@@ -27,9 +27,10 @@ typedef struct trainer {
     bool cached;
     predictor evaluator;
     bool has_evaluator;
-    int *order;       /* sample indices of this epoch */
-    int usable_count; /* how many: with a cache, those that could be read */
-    int32_t *labels;
+    int *order;             /* sample indices of this epoch */
+    int usable_count;       /* how many: with a cache, those that could be read */
+    unsigned char *targets; /* of a batch */
+    size_t target_bytes;    /* of a sample */
     int *indices;
     train_state state;
     image_records images;

@@ -212,11 +212,12 @@ inlay_status trainer_begin(trainer *t, inlay_error *err)
 
     t->checkpoint = path_join(t->memory, q->output, "checkpoint.safetensors");
     t->order = calloc((size_t)q->data->count + 1, sizeof *t->order);
-    t->labels = calloc((size_t)q->batch, sizeof *t->labels);
+    t->target_bytes = task_target_bytes(q->data->task, q->data->outputs);
+    t->targets = calloc((size_t)q->batch, t->target_bytes);
     t->indices = calloc((size_t)q->batch, sizeof *t->indices);
     t->variant_count = q->a->drop_random ? q->a->drop_high - q->a->drop_low + 1 : 1;
     t->variants = calloc((size_t)t->variant_count, sizeof *t->variants);
-    if (!t->order || !t->labels || !t->indices || !t->variants)
+    if (!t->order || !t->targets || !t->indices || !t->variants)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory for the training run");
     TRY(file_make_folder(q->output, err));
     TRY(adapter_initialise(q->a, q->dev, q->seed, err));

@@ -76,7 +76,7 @@ static inline void set_inputs(program *p, const model *m, const tensor_set *base
     const tensor_view *pixels = tensor_set_find(base, "pixels"), *labels = tensor_set_find(base, "labels");
 
     memcpy(program_value(p, m->pixels, BATCH).data, pixels->data, (size_t)pixels->count);
-    memcpy(program_value(p, m->labels, BATCH).data, labels->data, (size_t)labels->count * sizeof(int32_t));
+    memcpy(program_value(p, m->targets, BATCH).data, labels->data, (size_t)labels->count * sizeof(int32_t));
 }
 
 /* Step s of ten reads batch s % 4. */
@@ -86,7 +86,7 @@ static inline void set_step_inputs(program *p, const model *m, const tensor_set 
     size_t bytes = BATCH * 32 * 32 * 3;
 
     memcpy(program_value(p, m->pixels, BATCH).data, (const uint8_t *)pixels->data + (size_t)(s % 4) * bytes, bytes);
-    memcpy(program_value(p, m->labels, BATCH).data, (const int32_t *)labels->data + (s % 4) * BATCH,
+    memcpy(program_value(p, m->targets, BATCH).data, (const int32_t *)labels->data + (s % 4) * BATCH,
            BATCH * sizeof(int32_t));
 }
 

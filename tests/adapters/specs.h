@@ -245,7 +245,7 @@ static inline void vit_build(tuned_vit *v, bool training, bool keep_blocks)
     for (int64_t i = 0; i < BATCH * 32 * 32 * 3; i++)
         pixels[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
     for (int32_t i = 0; i < BATCH; i++)
-        ((int32_t *)program_value(v->p, v->m.labels, BATCH).data)[i] = i % CLASSES;
+        ((int32_t *)program_value(v->p, v->m.targets, BATCH).data)[i] = i % CLASSES;
 }
 
 /* Runs forward and backward; logits of pass `which`. Returns the loss. */

@@ -116,7 +116,6 @@ static build_result build_net(backbone *b, graph *g, const build_request *q)
     h = reach(g, q, SITE_ATTN_RESIDUAL, 0, graph_add(g, h, graph_affine(g, h, NULL, NULL, 0.5)));
     h = reach(g, q, SITE_BLOCK_OUTPUT, 0, graph_add(g, h, quarter_square(g, h)));
     result.features = h;
-    result.logits = graph_linear(g, h, q->head_weight, q->head_bias, 0, 0);
     return result;
 }
 
@@ -170,7 +169,6 @@ static build_result build_identity(backbone *b, graph *g, const build_request *q
         x = reach(g, q, SITE_BLOCK_OUTPUT, layer, x);
     }
     result.features = x;
-    result.logits = graph_linear(g, x, q->head_weight, q->head_bias, 0, 0);
     return result;
 }
 

@@ -529,7 +529,7 @@ static void test_marks(void **state)
         .dev = &dev, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + DEPTH};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     memset(program_value(p, m.pixels, BATCH).data, 77, BATCH * 32 * 32 * 3);
-    memset(program_value(p, m.labels, BATCH).data, 0, BATCH * sizeof(int32_t));
+    memset(program_value(p, m.targets, BATCH).data, 0, BATCH * sizeof(int32_t));
     program_forward(p, BATCH, &(step_info){0});
     for (int layer = 0; layer < DEPTH; layer++) {
         mat w = program_value(p, wanted[1 + layer], BATCH);
@@ -558,7 +558,7 @@ static float loss_of(const adapter *a, int skip)
     program_request plan = {.dev = &dev, .max_batch = BATCH, .wanted = &m.loss, .wanted_count = 1};
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     memset(program_value(p, m.pixels, BATCH).data, 77, BATCH * 32 * 32 * 3);
-    memset(program_value(p, m.labels, BATCH).data, 0, BATCH * sizeof(int32_t));
+    memset(program_value(p, m.targets, BATCH).data, 0, BATCH * sizeof(int32_t));
     program_forward(p, BATCH, &(step_info){0});
     device_get_f32(&dev, &loss, program_value(p, m.loss, BATCH).data, 1);
     program_free(p);

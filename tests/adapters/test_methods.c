@@ -105,7 +105,7 @@ static void shake(bench *s)
 static void fill_inputs(bench *s, int64_t batch)
 {
     uint8_t *pixels = program_value(s->p, s->m.pixels, batch).data;
-    int32_t *labels = program_value(s->p, s->m.labels, batch).data;
+    int32_t *labels = program_value(s->p, s->m.targets, batch).data;
 
     for (int64_t i = 0; i < batch * 32 * 32 * 3; i++)
         pixels[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);

@@ -41,7 +41,7 @@ static void open_bench(bench *s, const char *folder, const char *name)
                             .wanted_count = 2};
     ASSERT_OK(program_new(&s->p, s->m.g, &plan, &err));
     uint8_t *pixels = program_value(s->p, s->m.pixels, BATCH).data;
-    int32_t *labels = program_value(s->p, s->m.labels, BATCH).data;
+    int32_t *labels = program_value(s->p, s->m.targets, BATCH).data;
     for (int64_t i = 0; i < BATCH * s->b->shape.height * s->b->shape.image_width * 3; i++)
         pixels[i] = (uint8_t)(rng_u32((rng_stream){.seed = 5, .purpose = RNG_TEST}, (uint64_t)i) >> 24);
     for (int32_t i = 0; i < BATCH; i++)

@@ -29,7 +29,7 @@ static value open_model(opened *o, const char *folder, const kernels *k, bool lo
     ASSERT_OK(backbone_open(&o->b, folder, 0, &err));
     o->g = graph_new(o->d.k, o->d.k->real);
     o->pixels = graph_input(o->g, "pixels", DTYPE_U8, 1, o->b->shape.height * o->b->shape.image_width * 3);
-    build_request request = {.pixels = o->pixels};
+    build_request request = {.pixels = o->pixels, .own_head = true};
     build_result result = o->b->desc->build(o->b, o->g, &request);
     assert_int_equal(result.logits != NO_VALUE, logits);
     wanted = logits ? result.logits : result.features;

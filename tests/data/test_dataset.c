@@ -328,7 +328,7 @@ static void test_csv_refusals(void **state)
     put("bad/short.csv", "path,x,label\na.png,1,2\n\nb.png,1\n");
     assert_refused("bad/short.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "line 4: 2 fields");
     put("bad/hole.csv", "path,label\na.png,\n");
-    assert_refused("bad/hole.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "line 2: the label is empty");
+    assert_refused("bad/hole.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "line 2: the field 'label' is empty");
     put("bad/quote.csv", "path,label\na.png,1\n\"b.png,2\nc.png,3\n");
     assert_refused("bad/quote.csv", (dataset_request){0}, INLAY_ERR_FORMAT, "line 3: a quote is opened");
     put("bad/after.csv", "path,label\n\"a\"b,2\n");

@@ -139,8 +139,8 @@ static void test_list_refusals(void **state)
     refuse_list("path,label\na.png,cat,\n", "line 2: 3 fields, the header has 2");
     refuse_list("path;label\na.png;cat;x\n", "line 2: 3 fields, the header has 2");
     refuse_list("path,label\na.png,caf\xE9\n", "line 2: the label 'caf\\xe9' is not UTF-8");
-    refuse_list("path,label\na.png,  \n", "line 2: the label is empty");
-    refuse_list("path,label\n\"\",cat\n", "line 2: the path is empty");
+    refuse_list("path,label\na.png,  \n", "line 2: the field 'label' is empty");
+    refuse_list("path,label\n\"\",cat\n", "line 2: the field 'path' is empty");
     refuse_list("path,label,label\na.png,cat,dog\n", "line 1: the column 'label' is there twice, as number 2 and 3");
     refuse_list("Path,Label\na.png,cat\n", "line 1: no column 'path', found Path, Label");
     refuse_list("image|label\na.png|cat\n", "no column 'path', found image|label");

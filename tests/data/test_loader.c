@@ -40,7 +40,7 @@ static dataset *make_set(void)
     set->count = FILES;
     set->samples = ARENA_ARRAY(memory, sample, FILES);
     for (int i = 0; i < FILES; i++)
-        set->samples[i] = (sample){arena_printf(memory, "%s%s", IMAGES, files[i]), 100 + i};
+        set->samples[i] = (sample){.path = arena_printf(memory, "%s%s", IMAGES, files[i]), .label = 100 + i};
     return set;
 }
 
@@ -49,11 +49,10 @@ static bool is_bad(int index)
     return index == 4 || index == 7 || index == 9;
 }
 
-/* Reads all in batches, checks order and labels, returns a hash of the pixels. */
+/* Reads all in batches, checks their order, returns a hash of the pixels. */
 static uint64_t read_all(const loader_request *request, int batch)
 {
     unsigned char *pixels = malloc((size_t)batch * BYTES);
-    int32_t *labels = malloc((size_t)batch * sizeof *labels);
     int *indices = malloc((size_t)batch * sizeof *indices), got, position = 0, bad = 0, short_batches = 0;
     uint64_t hash = 0xCBF29CE484222325u;
     loader *l;
@@ -61,13 +60,12 @@ static uint64_t read_all(const loader_request *request, int batch)
 
     assert_int_equal(loader_new(&l, request, &err), INLAY_OK);
     do {
-        assert_int_equal(loader_next(l, batch, pixels, labels, indices, &got, &err), INLAY_OK);
+        assert_int_equal(loader_next(l, batch, pixels, indices, &got, &err), INLAY_OK);
         short_batches += got < batch;
         for (int i = 0; i < got; i++, position++) {
             for (; is_bad(request->order[position]); position++)
                 bad++;
             assert_int_equal(indices[i], request->order[position]);
-            assert_int_equal(labels[i], 100 + indices[i]);
             for (int j = 0; j < BYTES; j++)
                 hash = (hash ^ pixels[i * BYTES + j]) * 0x100000001B3u;
         }
@@ -80,7 +78,6 @@ static uint64_t read_all(const loader_request *request, int batch)
         assert_non_null(strstr(loader_bad_message(l, i), IMAGES));
     loader_free(l);
     free(pixels);
-    free(labels);
     free(indices);
     return hash;
 }
@@ -130,14 +127,13 @@ static void test_pixels_are_those_of_preprocess_file(void **state)
                               .seed = 11,
                               .epoch = 5};
     unsigned char pixels[2 * BYTES], expected[BYTES];
-    int32_t labels[2];
     int indices[2], got;
     loader *l;
     inlay_error err;
 
     (void)state;
     assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
-    assert_int_equal(loader_next(l, 2, pixels, labels, indices, &got, &err), INLAY_OK);
+    assert_int_equal(loader_next(l, 2, pixels, indices, &got, &err), INLAY_OK);
     assert_int_equal(got, 2);
     for (int i = 0; i < 2; i++) {
         rng_stream stream = {.seed = 11, .purpose = RNG_AUGMENT, .stream = (uint32_t)order[i], .step = 5};
@@ -155,7 +151,6 @@ static void test_stopping_early(void **state)
     int order[COUNT] = {0}, indices[4], got;
     loader_request request = {.data = set, .prep = &prep, .order = order, .count = COUNT, .workers = 4, .ahead = 8};
     unsigned char pixels[4 * BYTES];
-    int32_t labels[4];
     inlay_error err;
 
     (void)state;
@@ -163,7 +158,7 @@ static void test_stopping_early(void **state)
         loader *l;
         assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
         for (int i = 0; i < batches; i++)
-            assert_int_equal(loader_next(l, 4, pixels, labels, indices, &got, &err), INLAY_OK);
+            assert_int_equal(loader_next(l, 4, pixels, indices, &got, &err), INLAY_OK);
         loader_free(l);
     }
     loader_free(NULL);
@@ -209,7 +204,6 @@ static void test_trouble_of_the_moment(void **state)
     loader_request request = {.data = set, .prep = &prep, .order = order, .count = 3, .workers = 2, .ahead = 4};
     unsigned char pixels[3 * BYTES];
     struct rlimit usual, none;
-    int32_t labels[3];
     int indices[3], got;
     loader *l;
     inlay_error err;
@@ -219,13 +213,13 @@ static void test_trouble_of_the_moment(void **state)
     none = (struct rlimit){.rlim_cur = 0, .rlim_max = usual.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
-    assert_int_equal(loader_next(l, 3, pixels, labels, indices, &got, &err), INLAY_ERR_SYSTEM);
+    assert_int_equal(loader_next(l, 3, pixels, indices, &got, &err), INLAY_ERR_SYSTEM);
     assert_int_equal(loader_bad_count(l), 0);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
     assert_non_null(strstr(err.message, strerror(EMFILE)));
     loader_free(l);
     assert_int_equal(loader_new(&l, &request, &err), INLAY_OK);
-    assert_int_equal(loader_next(l, 3, pixels, labels, indices, &got, &err), INLAY_OK);
+    assert_int_equal(loader_next(l, 3, pixels, indices, &got, &err), INLAY_OK);
     assert_int_equal(got, 3);
     loader_free(l);
     dataset_free(set);
@@ -253,7 +247,7 @@ static void test_records(void **state)
     assert_non_null(mkdtemp(folder));
     for (int i = 0; i < 3; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s", folder, names[i]);
-        samples[i] = (sample){path[i], 0};
+        samples[i] = (sample){.path = path[i]};
     }
     write_text(path[0], "one image");
     write_text(path[1], "another");

@@ -34,7 +34,7 @@ static inline void open_bench(bench *s, const kernels *k, int threads, dtype wei
 
     *s = (bench){.memory = arena_new(), .g = graph_new(k, weight_type), .trained = trained};
     ASSERT_OK(device_open(&s->dev, k, threads, &err));
-    s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
+    s->labels = graph_target(s->g, "labels", DTYPE_I32, 1, 1);
 }
 
 static inline void close_bench(bench *s)

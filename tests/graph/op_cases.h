@@ -328,6 +328,12 @@ static value build_distance(setup *s, int variant)
     return graph_distance(s->g, given(s, s->s.rows, s->s.cols), given(s, s->s.rows, s->s.cols));
 }
 
+static value build_binary_cross_entropy(setup *s, int variant)
+{
+    (void)variant;
+    return graph_binary_cross_entropy(s->g, given(s, s->s.rows, s->s.cols), given(s, s->s.rows, s->s.cols));
+}
+
 static value build_identity_distance(setup *s, int variant)
 {
     (void)variant;
@@ -457,6 +463,7 @@ static const op_case cases[] = {
     {OP_add, "add, scaled", build_add_scaled, 0},
     {OP_add, "add, losses", build_sum_of_losses, 0},
     {OP_distance, "distance", build_distance, 0},
+    {OP_binary_cross_entropy, "binary_cross_entropy", build_binary_cross_entropy, 0},
     {OP_identity_distance, "identity_distance", build_identity_distance, 0},
     {OP_rational, "rational, A", build_rational, false},
     {OP_rational, "rational, B", build_rational, true},

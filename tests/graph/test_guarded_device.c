@@ -218,7 +218,7 @@ static void train(device *d, backbone *b, adapter *a, precision prec, outcome *o
     ASSERT_OK(optimizer_open(&update, &set, &(schedule){.lr = 1e-2}, a, d, &err));
     for (int step = 0; step < 3; step++) {
         fill(program_stage(p, m.pixels), step, BATCH * 32 * 32 * 3);
-        memcpy(program_stage(p, m.labels), labels, sizeof labels);
+        memcpy(program_stage(p, m.targets), labels, sizeof labels);
         program_step(p, BATCH, &(step_info){.seed = 5, .step = (uint32_t)step, .epochs = 3});
         program_read(p, m.loss, BATCH, &out->loss[step]);
         optimizer_step(&update, 1e-2);
@@ -277,7 +277,7 @@ static void cache(device *d, backbone *b, const adapter *a, precision prec, cons
     ASSERT_OK(program_new(&p, m.g, &plan, &err));
     for (int i = 0; i < BATCH; i++)
         feature_cache_load(&c, p, d->k, i, i);
-    memset(program_stage(p, m.labels), 0, BATCH * sizeof(int32_t));
+    memset(program_stage(p, m.targets), 0, BATCH * sizeof(int32_t));
     program_step(p, BATCH, &(step_info){.epochs = 1});
     program_free(p);
     feature_cache_free(&c);

@@ -92,7 +92,7 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
                  .tested = NO_VALUE,
                  .pixels = NO_VALUE};
     ASSERT_OK(device_open(&s->dev, &noted, 1, &err));
-    s->labels = graph_input(s->g, "labels", DTYPE_I32, 1, 1);
+    s->labels = graph_target(s->g, "labels", DTYPE_I32, 1, 1);
     y = row->build(s, row->variant);
     if (s->tested == NO_VALUE)
         s->tested = y;

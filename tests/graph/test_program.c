@@ -201,6 +201,9 @@ static vit build_vit(bench *s)
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, y), 0.1);
     m.loss = graph_add_scaled(g, m.loss,
                               graph_consistency(g, graph_mean_tokens(g, x, 0, 4), graph_mean_tokens(g, y, 0, 4)), 0.1);
+    m.loss = graph_add_scaled(
+        g, m.loss,
+        graph_binary_cross_entropy(g, graph_mean_tokens(g, x, 0, 4), graph_broadcast(g, make_param(s, 1, 24))), 0.1);
     m.loss = graph_add_scaled(g, m.loss, graph_identity_distance(g, make_param(s, 3, 3)), 0.1);
     y = graph_patchify(g, m.pixels, SIDE, SIDE, 3, 6, mean, std);
     graph_keep(g, y); /* no product takes these patches over */

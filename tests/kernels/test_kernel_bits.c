@@ -306,8 +306,10 @@ static void run_head(run *r)
     uint8_t pixels[SAMPLES * SIDE * SIDE];
     int32_t labels[SAMPLES * ROWS];
     mat patches = draw(r, SIDE / PATCH * (SIDE / PATCH), PATCH * PATCH, r->type, 0, 1),
-        logits = draw(r, ROWS, CLASSES, r->type, 0, 2), losses = draw(r, ROWS, 1, real, 0, 3);
-    void *loss = array(r, 1, 4);
+        logits = draw(r, ROWS, CLASSES, r->type, 0, 2), losses = draw(r, ROWS, 1, real, 0, 3),
+        targets = draw(r, ROWS, CLASSES, real, 0, 5), shares = draw(r, ROWS, 1, real, 0, 6),
+        dlogits = draw(r, ROWS, CLASSES, real, 0, 7), dtargets = draw(r, ROWS, CLASSES, real, 0, 8);
+    void *loss = array(r, 1, 4), *one = array(r, 1, 9);
 
     for (int i = 0; i < SAMPLES * SIDE * SIDE; i++)
         pixels[i] = (uint8_t)(i * 31);
@@ -328,7 +330,14 @@ static void run_head(run *r)
                                                     .count = logits.rows,
                                                     .loss = loss,
                                                     .losses = losses.data});
-    emit_samples(r, (mat[]){patches, losses}, 2);
+    r->k->binary_cross_entropy(r->c, &(binary_cross_entropy_args){.logits = logits,
+                                                                  .targets = targets,
+                                                                  .scale = 0.25,
+                                                                  .losses = shares.data,
+                                                                  .dlogits = dlogits,
+                                                                  .dtargets = dtargets,
+                                                                  .dloss = one});
+    emit_samples(r, (mat[]){patches, losses, shares, dlogits, dtargets}, 5);
     emit_real(r, loss, 1);
 }
 

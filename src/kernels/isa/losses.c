@@ -59,6 +59,35 @@ void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *a)
         give_loss(a->loss, total / (double)a->count, a->add_loss);
 }
 
+/* ---- binary cross-entropy ---- */
+
+void KERNEL(binary_cross_entropy)(compute *c, const binary_cross_entropy_args *a)
+{
+    int64_t classes = a->logits.cols;
+    REAL *room = KERNEL_SCRATCH(c, 0), *room_t = room + classes, *out = room_t + classes, *out_t = out + classes;
+    double total = 0, factor = a->dloss ? a->scale * (double)*(const REAL *)a->dloss : 0;
+
+    for (int64_t r = 0; r < a->logits.rows; r++) {
+        const REAL *z = row_real(&a->logits, r, room), *t = row_real(&a->targets, r, room_t);
+        double loss = 0;
+        for (int64_t i = 0; i < classes; i++) {
+            double x = (double)z[i], tail = exp(-fabs(x)), p = (x >= 0 ? 1 : tail) / (1 + tail);
+            loss += (x > 0 ? x : 0) - x * (double)t[i] + log1p(tail);
+            out[i] = (REAL)(factor * (p - (double)t[i]));
+            out_t[i] = (REAL)(-factor * x);
+        }
+        if (a->dlogits.data)
+            give_row(&a->dlogits, r, out, a->accumulate_logits, out_t + classes);
+        if (a->dtargets.data)
+            give_row(&a->dtargets, r, out_t, a->accumulate_targets, out_t + classes);
+        if (a->losses)
+            ((REAL *)a->losses)[r] = (REAL)(a->scale * loss);
+        total += a->scale * loss;
+    }
+    if (a->loss)
+        give_loss(a->loss, total, a->add_loss);
+}
+
 /* ---- consistency ---- */
 
 /* p[c] = log softmax(z) */
