@@ -347,6 +347,13 @@ value graph_add_table(graph *g, value x, param *table)
     return like(g, OP_add_table, x, t, NO_VALUE, (op_attributes){0});
 }
 
+value graph_multiply(graph *g, value a, value b)
+{
+    assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols && g->values[a].batched &&
+           g->values[b].batched);
+    return like(g, OP_multiply, a, b, NO_VALUE, (op_attributes){0});
+}
+
 value graph_affine(graph *g, value x, param *gamma, param *beta, double factor)
 {
     value gv, bv;

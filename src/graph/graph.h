@@ -74,6 +74,7 @@ value graph_add(graph *g, value a, value b);
 value graph_add_scaled(graph *g, value a, value b, double factor);   /* a + factor * b; also of losses */
 value graph_add_columns(graph *g, value a, value b, int64_t offset); /* b is added at a's columns from offset */
 value graph_add_table(graph *g, value x, param *table);              /* table [rows, cols], the same for every sample */
+value graph_multiply(graph *g, value a, value b);                    /* a * b, element by element */
 value graph_affine(graph *g, value x, param *gamma, param *beta,
                    double factor); /* x * gamma * factor + beta; NULL: 1 and 0. gamma may be one number */
 value graph_dropout(graph *g, value x, double rate);   /* rate 0: x itself */

@@ -1,4 +1,4 @@
-/* Operations that work element by element: activation, affine, add, add_table, dropout, drop_path. */
+/* Operations that work element by element: activation, affine, add, add_table, multiply, dropout, drop_path. */
 #include "graph/op_impl.h"
 
 static unsigned reads_x(const graph *g, const op_node *op)
@@ -157,6 +157,41 @@ const op_desc op_add_table = {
     .backward = add_table_backward,
     .inplace = 0,
     .passes = 0,
+};
+
+/* ---- multiply: y = a * b ---- */
+static void multiply_forward(const op_run *r)
+{
+    r->k->multiply(r->c, &(multiply_args){.y = op_out(r), .a = op_in(r, 0), .b = op_in(r, 1)});
+}
+
+static void multiply_backward(const op_run *r)
+{
+    for (int j = 0; j < 2; j++)
+        if (op_wants(r, j))
+            r->k->multiply(r->c, &(multiply_args){.y = op_in_grad(r, j),
+                                                  .a = op_out_grad(r),
+                                                  .b = op_in(r, 1 - j),
+                                                  .accumulate = r->accumulate[j]});
+}
+
+/* The gradient of each factor reads the other one. */
+static unsigned multiply_reads(const graph *g, const op_node *op)
+{
+    return (g->values[op->in[1]].needs_grad ? 1u : 0) | (g->values[op->in[0]].needs_grad ? 2u : 0);
+}
+
+const op_desc op_multiply = {
+    .name = "multiply",
+    .uses = USES(multiply),
+    .backward_uses = USES(multiply),
+    .forward = multiply_forward,
+    .backward = multiply_backward,
+    .backward_reads = multiply_reads,
+    .inplace = 0,
+    .passes = -1,
+    .bf16_inputs = 3u,
+    .bf16_result = true,
 };
 
 /* ---- dropout ---- */

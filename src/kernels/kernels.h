@@ -237,6 +237,12 @@ typedef struct add_args {
     int64_t table_rows;
 } add_args;
 
+/* y = a * b, element by element; y may be a or b. accumulate: y +=, y is real then and neither of both. */
+typedef struct multiply_args {
+    mat y, a, b;
+    bool accumulate;
+} multiply_args;
+
 /* Inverted dropout: y = x * keep / (1 - rate); the mask is a function of (stream, element index) and is drawn again
  * backward. The same call with y = dx, x = dy is the backward pass. accumulate: y += */
 typedef struct dropout_args {

@@ -232,6 +232,13 @@ static value build_add_table(setup *s, int variant)
     return graph_add_table(s->g, given(s, s->s.rows, s->s.cols), trained(s, s->s.rows, s->s.cols));
 }
 
+static value build_multiply(setup *s, int itself)
+{
+    value a = given(s, s->s.rows, s->s.cols);
+
+    return graph_multiply(s->g, a, itself ? a : given(s, s->s.rows, s->s.cols));
+}
+
 enum { CHANNEL = 1, SINGLE = 2, BETA = 4, FIXED = 8 };
 
 static value build_affine(setup *s, int variant)
@@ -433,6 +440,8 @@ static const op_case cases[] = {
     {OP_add, "add_columns", build_add, 3},
     {OP_add, "add_columns, the last", build_add, 5},
     {OP_add_table, "add_table", build_add_table, 0},
+    {OP_multiply, "multiply", build_multiply, false},
+    {OP_multiply, "multiply, x * x", build_multiply, true},
     {OP_affine, "affine, a factor for each channel", build_affine, CHANNEL},
     {OP_affine, "affine, scale and shift", build_affine, CHANNEL | BETA},
     {OP_affine, "affine, scale and shift behind a fixed factor", build_affine, CHANNEL | BETA | FIXED},

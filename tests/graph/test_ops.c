@@ -100,6 +100,7 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
     graph_finish(s->g);
     program_request request = {.dev = &s->dev,
                                .max_batch = size.max_batch,
+                               .slice = live ? 2 : 0, /* of a batch of three, two slices whose gradients add up */
                                .backward = true,
                                .wanted = &s->loss,
                                .wanted_count = 1,

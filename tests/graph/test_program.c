@@ -209,6 +209,8 @@ static vit build_vit(bench *s)
     graph_keep(g, y); /* no product takes these patches over */
     m.loss =
         graph_add_scaled(g, m.loss, graph_distance(g, graph_select_tokens(g, x, 2, 4), product(s, y, 24, false)), 0.1);
+    k = graph_multiply(g, x, graph_activation(g, x, ACT_SIGMOID));
+    m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, k), 0.1);
     graph_finish(g);
     return m;
 }

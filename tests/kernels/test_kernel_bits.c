@@ -235,6 +235,7 @@ static void run_elementwise(run *r)
     enum { ROWS = 31, COLS = 27 };
     dtype real = r->k->real;
     mat x = draw(r, ROWS, COLS, r->type, 1, 1), dy = draw(r, ROWS, COLS, real, 0, 2), results[6];
+    multiply_args multiply = {.y = draw(r, ROWS, COLS, real, 2, 14), .a = dy, .b = x, .accumulate = true};
     map_args map = {.y = draw(r, ROWS, COLS, r->type, 0, 3),
                     .x = x,
                     .act = ACT_GELU,
@@ -264,9 +265,10 @@ static void run_elementwise(run *r)
     r->k->affine(r->c, &affine);
     r->k->affine_backward(r->c, &affine);
     r->k->add(r->c, &add);
+    r->k->multiply(r->c, &multiply);
     r->k->column_sum(r->c, &sum);
-    memcpy(results, (mat[]){map.y, map.dx, affine.y, affine.dx, add.y}, 5 * sizeof *results);
-    emit_samples(r, results, 5);
+    memcpy(results, (mat[]){map.y, map.dx, affine.y, affine.dx, add.y, multiply.y}, 6 * sizeof *results);
+    emit_samples(r, results, 6);
     emit_real(r, affine.dgamma, COLS);
     emit_real(r, affine.dbeta, COLS);
     emit_real(r, sum.out, ROWS * COLS);

@@ -143,6 +143,36 @@ static void test_add(void **state)
     for_each_set(check_add);
 }
 
+/* ---- multiply ---- */
+
+static void check_multiply(const kernels *k, compute *c, dtype type)
+{
+    int64_t rows = 42, cols = 29;
+    mat a = make(k, rows, cols, type, 1, 1), b = make(k, rows, cols, k->real, 2, 2),
+        y = make(k, rows, cols, type, 4, 3), sum = make(k, rows, cols, k->real, 2, 4),
+        before = make(k, rows, cols, k->real, 2, 4), place = make(k, rows, cols, type, 1, 5),
+        was = make(k, rows, cols, type, 1, 5);
+
+    k->multiply(c, &(multiply_args){.y = y, .a = a, .b = b});
+    k->multiply(c, &(multiply_args){.y = sum, .a = b, .b = a, .accumulate = true});
+    k->multiply(c, &(multiply_args){.y = place, .a = place, .b = b});
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < cols; j++) {
+            near(k, &y, r, j, get(&a, r, j) * get(&b, r, j), 1, "product");
+            near(k, &sum, r, j, get(&before, r, j) + get(&a, r, j) * get(&b, r, j), 1, "product added");
+            near(k, &place, r, j, get(&was, r, j) * get(&b, r, j), 1, "product in place");
+        }
+    beside_untouched(k, &y, 3);
+    beside_untouched(k, &sum, 4);
+    beside_untouched(k, &place, 5);
+}
+
+static void test_multiply(void **state)
+{
+    (void)state;
+    for_each_set(check_multiply);
+}
+
 /* ---- dropout: the very elements that the stream names ---- */
 
 static void check_dropout(const kernels *k, compute *c, dtype type)
@@ -420,7 +450,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
         cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_multiply),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

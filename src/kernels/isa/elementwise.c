@@ -229,6 +229,40 @@ void KERNEL(add)(compute *c, const add_args *args)
     compute_run(c, add_task, &job);
 }
 
+/* ---- multiply ---- */
+
+typedef struct multiply_job {
+    compute *c;
+    const multiply_args *a;
+} multiply_job;
+
+static void multiply_task(void *argument, int thread, int threads)
+{
+    const multiply_job *job = argument;
+    const multiply_args *args = job->a;
+    REAL *in = KERNEL_SCRATCH(job->c, thread), *in_b = in + args->a.cols, *out = in_b + args->a.cols;
+    int64_t begin, end;
+
+    pool_share(args->a.rows, thread, threads, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        const REAL *a = row_real(&args->a, r, in), *b = row_real(&args->b, r, in_b);
+        REAL *y = row_begin(&args->y, r, out);
+        FOR_VECTORS(c, n, args->a.cols)
+        {
+            vec u = v_load_n(a + c, n), v = v_load_n(b + c, n);
+            v_store_n(y + c, args->accumulate ? v_fma(u, v, v_load_n(y + c, n)) : v_mul(u, v), n);
+        }
+        row_store(&args->y, r, y);
+    }
+}
+
+void KERNEL(multiply)(compute *c, const multiply_args *args)
+{
+    multiply_job job = {c, args};
+
+    compute_run(c, multiply_task, &job);
+}
+
 /* ---- dropout ---- */
 
 typedef struct dropout_job {
