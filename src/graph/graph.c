@@ -217,14 +217,16 @@ static value find_op(const graph *g, const op_node *op, uint32_t hash)
     return NO_VALUE;
 }
 
-/* The result of an operation over up to three inputs, with the given shape: a new one, unless it is there already. */
-static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
+/* The result of an operation over up to OP_INPUTS inputs, with the given shape: a new one, unless it is there already.
+ */
+static value new_op_of(graph *g, int kind, const value *in, int count, int64_t rows, int64_t cols,
+                       op_attributes attributes)
 {
-    op_node op = {.kind = kind, .in = {a, b, c}, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
+    op_node op = {.kind = kind, .aux = {NO_VALUE, NO_VALUE}, .a = attributes, .branch = -1};
     uint32_t hash;
 
-    for (int i = 3; i < OP_INPUTS; i++)
-        op.in[i] = NO_VALUE;
+    for (int i = 0; i < OP_INPUTS; i++)
+        op.in[i] = i < count ? in[i] : NO_VALUE;
     hash = hash_of(&op);
     op.out = find_op(g, &op, hash);
     if (op.out != NO_VALUE)
@@ -239,6 +241,11 @@ static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows,
     hash_index_add(&g->known_ops, g->memory, hash, g->op_count);
     ARRAY_PUSH(g->ops, g->op_count, g->op_capacity, op);
     return op.out;
+}
+
+static value new_op(graph *g, int kind, value a, value b, value c, int64_t rows, int64_t cols, op_attributes attributes)
+{
+    return new_op_of(g, kind, (value[]){a, b, c}, 3, rows, cols, attributes);
 }
 
 /* What the operation that makes `out` keeps beside it. */
@@ -420,6 +427,24 @@ value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count)
     assert(first + count <= g->values[x].rows);
     return new_op(g, OP_mean_tokens, x, NO_VALUE, NO_VALUE, 1, g->values[x].cols,
                   (op_attributes){.first = first, .count = count});
+}
+
+value graph_concat(graph *g, const value *parts, int count)
+{
+    value joined = parts[0], some[OP_INPUTS];
+
+    for (int next = 1; next < count;) { /* more than an operation has inputs: what is joined is the next one's first */
+        int64_t cols = g->values[joined].cols;
+        int n = 1;
+        some[0] = joined;
+        for (; n < OP_INPUTS && next < count; n++) {
+            some[n] = parts[next++];
+            cols += g->values[some[n]].cols;
+            assert(g->values[some[n]].rows == g->values[joined].rows);
+        }
+        joined = new_op_of(g, OP_concat, some, n, g->values[joined].rows, cols, (op_attributes){0});
+    }
+    return joined;
 }
 
 /* A scalar over the whole batch. */

@@ -85,6 +85,8 @@ value graph_insert_tokens(graph *g, value x, value rows,
 value graph_replace_tokens(graph *g, value x, value rows, int64_t at); /* ... take the place of x's rows from `at` */
 value graph_select_tokens(graph *g, value x, int64_t first, int64_t count);
 value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count);
+/* Values of as many rows side by side: the columns of the first, then those of the next; at least one. */
+value graph_concat(graph *g, const value *parts, int count);
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch,
                      const float *mean, const float *std);
 /* act(x) = P(x) / Q(x): numerator [6], denominator [4]; safe: Q = 1 + |sum b_j x^j|, else Q = 1 + sum |b_j x^j| (arXiv

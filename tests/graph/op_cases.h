@@ -308,6 +308,21 @@ static value build_mean(setup *s, int variant)
     return graph_mean_tokens(s->g, given(s, s->s.rows + 2, s->s.cols), place(variant, 2), s->s.rows);
 }
 
+/* Parts of 1, 2, ... columns more; a negative number of them: one value twice, around another one. */
+static value build_concat(setup *s, int count)
+{
+    value parts[MAX_ITEMS];
+
+    for (int i = 0; i < count; i++)
+        parts[i] = given(s, s->s.rows, s->s.cols + i);
+    if (count < 0) {
+        parts[0] = parts[2] = given(s, s->s.rows, s->s.cols);
+        parts[1] = given(s, s->s.rows, s->s.cols + 1);
+        count = 3;
+    }
+    return graph_concat(s->g, parts, count);
+}
+
 static value build_patchify(setup *s, int variant)
 {
     static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
@@ -465,6 +480,10 @@ static const op_case cases[] = {
     {OP_select_tokens, "select_tokens, between", build_select, AT_MIDDLE},
     {OP_mean_tokens, "mean_tokens, the first", build_mean, AT_START},
     {OP_mean_tokens, "mean_tokens, the last", build_mean, AT_END},
+    {OP_concat, "concat", build_concat, 2},
+    {OP_concat, "concat of seven", build_concat, OP_INPUTS},
+    {OP_concat, "concat of more than an operation has inputs", build_concat, OP_INPUTS + 1},
+    {OP_concat, "concat of a value twice", build_concat, -1},
     {OP_patchify, "patchify, bytes", build_patchify, DTYPE_U8},
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},

@@ -211,6 +211,8 @@ static vit build_vit(bench *s)
         graph_add_scaled(g, m.loss, graph_distance(g, graph_select_tokens(g, x, 2, 4), product(s, y, 24, false)), 0.1);
     k = graph_multiply(g, x, graph_activation(g, x, ACT_SIGMOID));
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, k), 0.1);
+    m.loss = graph_add_scaled(
+        g, m.loss, graph_distance(g, graph_concat(g, (value[]){x, k}, 2), graph_concat(g, (value[]){k, x}, 2)), 0.1);
     graph_finish(g);
     return m;
 }
