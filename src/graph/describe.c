@@ -36,16 +36,30 @@ static int number_of(describer *d, value v)
 
 static void describe_colours(FILE *out, const char *what, const float *values, int64_t channels)
 {
-    fputs(what, out);
+    fprintf(out, " %s", what);
     for (int64_t i = 0; values && i < channels; i++)
         fprintf(out, " %a", (double)values[i]);
 }
 
+#define DESCRIBE_ACTIVATION(name) fprintf(out, " %s", activation_name(a->name));
+#define DESCRIBE_REAL(name) fprintf(out, " %a", a->name);
+#define DESCRIBE_COUNT(name) fprintf(out, " %lld", (long long)a->name);
+#define DESCRIBE_NAMED(name) \
+    if (a->name)             \
+        fprintf(out, " %s %lld", #name, (long long)a->name);
+#define DESCRIBE_COLOURS(name) describe_colours(out, #name, a->name, a->channels);
+#define DESCRIBE_STREAM(name)
+#define DESCRIBE_CHOSEN(name)
+
+static void describe_attributes(FILE *out, const op_attributes *a)
+{
+#define ATTRIBUTE(kind, name) DESCRIBE_##kind(name)
+#include "graph/op_attributes.def"
+#undef ATTRIBUTE
+}
+
 static void describe_op(describer *d, const op_node *op)
 {
-    const op_attributes *a = &op->a;
-    const int64_t sizes[] = {a->groups,   a->width,    a->offset,   a->first,  a->count,       a->heads,    a->head_dim,
-                             a->q_offset, a->k_offset, a->v_offset, a->height, a->image_width, a->channels, a->patch};
     int in[OP_INPUTS];
 
     for (int i = 0; i < OP_INPUTS; i++)
@@ -53,11 +67,7 @@ static void describe_op(describer *d, const op_node *op)
     fprintf(d->out, "%%%d = %s", number_of(d, op->out), op_table[op->kind]->name);
     for (int i = 0; i < OP_INPUTS; i++)
         fprintf(d->out, " %%%d", in[i]);
-    fprintf(d->out, " %s %a %a %a", activation_name(a->act), a->eps, a->scale, a->rate);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        fprintf(d->out, " %lld", (long long)sizes[i]);
-    describe_colours(d->out, " mean", a->mean, a->channels);
-    describe_colours(d->out, " std", a->std, a->channels);
+    describe_attributes(d->out, &op->a);
     fputc('\n', d->out);
 }
 

@@ -184,17 +184,32 @@ static value optional_param(graph *g, param *p)
     return p ? graph_param(g, p) : NO_VALUE;
 }
 
+/* `channels` numbers, the same or none on both sides. */
+static bool equal_colours(const float *a, const float *b, int64_t channels)
+{
+    bool equal = !a == !b;
+
+    for (int64_t c = 0; equal && a && c < channels; c++)
+        equal = a[c] == b[c];
+    return equal;
+}
+
+#define EQUAL_ACTIVATION(a, b, name) ((a)->name == (b)->name)
+#define EQUAL_REAL(a, b, name) ((a)->name == (b)->name)
+#define EQUAL_COUNT(a, b, name) ((a)->name == (b)->name)
+#define EQUAL_NAMED(a, b, name) ((a)->name == (b)->name)
+#define EQUAL_COLOURS(a, b, name) equal_colours((a)->name, (b)->name, (a)->channels)
+#define EQUAL_STREAM(a, b, name) ((a)->name == (b)->name)
+#define EQUAL_CHOSEN(a, b, name) true
+
+/* Counts come in front of colours: `channels` is compared before it is gone by. */
 static bool equal_attributes(const op_attributes *a, const op_attributes *b)
 {
-    bool pixels = a->channels == b->channels && !a->mean == !b->mean;
-
-    for (int64_t c = 0; pixels && a->mean && c < a->channels; c++)
-        pixels = a->mean[c] == b->mean[c] && a->std[c] == b->std[c];
-    return pixels && a->act == b->act && a->eps == b->eps && a->scale == b->scale && a->rate == b->rate &&
-           a->groups == b->groups && a->width == b->width && a->offset == b->offset && a->first == b->first &&
-           a->count == b->count && a->heads == b->heads && a->head_dim == b->head_dim && a->q_offset == b->q_offset &&
-           a->k_offset == b->k_offset && a->v_offset == b->v_offset && a->stream == b->stream &&
-           a->height == b->height && a->image_width == b->image_width && a->patch == b->patch;
+    return true
+#define ATTRIBUTE(kind, name) &&EQUAL_##kind(a, b, name)
+#include "graph/op_attributes.def"
+#undef ATTRIBUTE
+        ;
 }
 
 static uint32_t hash_of(const op_node *op)

@@ -26,15 +26,19 @@ typedef struct value_info {
     bool kept;       /* read from outside: must exist as it is (no fusion over it) and stays f32 */
 } value_info;
 
-/* Attributes of all operations; each uses the few that its builder in graph.h sets. */
+/* The types of the kinds of attributes that op_attributes.def lists. */
+#define ATTRIBUTE_ACTIVATION activation
+#define ATTRIBUTE_REAL double
+#define ATTRIBUTE_COUNT int64_t
+#define ATTRIBUTE_NAMED int64_t
+#define ATTRIBUTE_COLOURS const float *
+#define ATTRIBUTE_STREAM uint32_t
+#define ATTRIBUTE_CHOSEN bool
+
 typedef struct op_attributes {
-    activation act;
-    double eps, scale, rate;
-    bool rounded; /* attention: bf16 arithmetic */
-    int64_t groups, width, offset, first, count, heads, head_dim, q_offset, k_offset, v_offset;
-    uint32_t stream; /* random stream */
-    int64_t height, image_width, channels, patch;
-    const float *mean, *std;
+#define ATTRIBUTE(kind, name) ATTRIBUTE_##kind name;
+#include "graph/op_attributes.def"
+#undef ATTRIBUTE
 } op_attributes;
 
 typedef struct op_node {
