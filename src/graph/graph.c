@@ -462,6 +462,15 @@ value graph_concat(graph *g, const value *parts, int count)
     return joined;
 }
 
+value graph_windows(graph *g, value x, int64_t width, int64_t stride, int64_t padding)
+{
+    int64_t rows = g->values[x].rows + 2 * padding;
+
+    assert(width > 0 && stride > 0 && padding >= 0 && rows >= width);
+    return new_op(g, OP_windows, x, NO_VALUE, NO_VALUE, (rows - width) / stride + 1, width * g->values[x].cols,
+                  (op_attributes){.width = width, .stride = stride, .padding = padding});
+}
+
 /* A scalar over the whole batch. */
 static value new_loss(graph *g, int kind, value a, value b, double scale)
 {

@@ -87,6 +87,10 @@ value graph_select_tokens(graph *g, value x, int64_t first, int64_t count);
 value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count);
 /* Values of as many rows side by side: the columns of the first, then those of the next; at least one. */
 value graph_concat(graph *g, const value *parts, int count);
+/* Row t: rows [t * stride - padding, ... + width) of x side by side, zeros where x has none; (rows + 2 padding - width)
+ * / stride + 1 rows. graph_linear of it, with a weight [n, width * cols], is torch.nn.functional.conv1d over the rows,
+ * whose weight is [n, cols, width]. */
+value graph_windows(graph *g, value x, int64_t width, int64_t stride, int64_t padding);
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch,
                      const float *mean, const float *std);
 /* act(x) = P(x) / Q(x): numerator [6], denominator [4]; safe: Q = 1 + |sum b_j x^j|, else Q = 1 + sum |b_j x^j| (arXiv

@@ -281,6 +281,17 @@ typedef struct mean_rows_args {
     bool accumulate;
 } mean_rows_args;
 
+/* Windows of a sequence: row t of each sample of y is rows [t * stride - padding, ... + width) of the sample's x side
+ * by side, zeros where there are none. */
+typedef struct windows_args {
+    mat y, x;                       /* [samples * count, width * cols], [samples * rows, cols] */
+    int64_t samples, rows, count;   /* rows and windows of a sample */
+    int64_t width, stride, padding; /* stride >= 1 */
+    /* backward only: dx row r (+)= the columns of dy that row r stands at, summed in the order of the windows */
+    mat dy, dx;
+    bool accumulate;
+} windows_args;
+
 /* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing
  * (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample, losses real [samples] (may be NULL); dlogits =
  * gradient of the mean times dloss. */

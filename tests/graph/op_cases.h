@@ -323,6 +323,18 @@ static value build_concat(setup *s, int count)
     return graph_concat(s->g, parts, count);
 }
 
+enum { WINDOWS_OVERLAP, WINDOWS_APART, WINDOWS_PADDED, WINDOWS_FAR };
+
+static value build_windows(setup *s, int variant)
+{
+    static const struct {
+        int64_t width, stride, padding;
+    } windows[] = {{3, 1, 0}, {2, 3, 0}, {4, 2, 3}, {2, 1, 3}}; /* the last has windows of zeros only */
+
+    return graph_windows(s->g, given(s, s->s.rows + 2, s->s.cols), windows[variant].width, windows[variant].stride,
+                         windows[variant].padding);
+}
+
 static value build_patchify(setup *s, int variant)
 {
     static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
@@ -484,6 +496,10 @@ static const op_case cases[] = {
     {OP_concat, "concat of seven", build_concat, OP_INPUTS},
     {OP_concat, "concat of more than an operation has inputs", build_concat, OP_INPUTS + 1},
     {OP_concat, "concat of a value twice", build_concat, -1},
+    {OP_windows, "windows that overlap", build_windows, WINDOWS_OVERLAP},
+    {OP_windows, "windows with rows between them", build_windows, WINDOWS_APART},
+    {OP_windows, "windows with padding", build_windows, WINDOWS_PADDED},
+    {OP_windows, "windows with padding wider than they are", build_windows, WINDOWS_FAR},
     {OP_patchify, "patchify, bytes", build_patchify, DTYPE_U8},
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},

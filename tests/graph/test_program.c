@@ -213,6 +213,8 @@ static vit build_vit(bench *s)
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, k), 0.1);
     m.loss = graph_add_scaled(
         g, m.loss, graph_distance(g, graph_concat(g, (value[]){x, k}, 2), graph_concat(g, (value[]){k, x}, 2)), 0.1);
+    m.loss =
+        graph_add_scaled(g, m.loss, graph_distance(g, graph_windows(g, x, 3, 2, 1), graph_windows(g, k, 3, 2, 1)), 0.1);
     graph_finish(g);
     return m;
 }

@@ -301,6 +301,34 @@ static void run_rows(run *r)
     emit_samples(r, (mat[]){copied, mean, dx}, 3);
 }
 
+static void run_sampling(run *r)
+{
+    enum {
+        ROWS = 13,
+        COLS = 21,
+        WIDTH = 4,
+        STRIDE = 2,
+        PADDING = 3,
+        COUNT = (ROWS + 2 * PADDING - WIDTH) / STRIDE + 1
+    };
+    dtype real = r->k->real;
+    windows_args windows = {.y = draw(r, COUNT, WIDTH * COLS, r->type, 0, 1),
+                            .x = draw(r, ROWS, COLS, r->type, 1, 2),
+                            .samples = r->count,
+                            .rows = ROWS,
+                            .count = COUNT,
+                            .width = WIDTH,
+                            .stride = STRIDE,
+                            .padding = PADDING,
+                            .dy = draw(r, COUNT, WIDTH * COLS, r->type, 0, 3),
+                            .dx = draw(r, ROWS, COLS, real, 0, 4),
+                            .accumulate = true};
+
+    r->k->windows(r->c, &windows);
+    r->k->windows_backward(r->c, &windows);
+    emit_samples(r, (mat[]){windows.y, windows.dx}, 2);
+}
+
 static void run_head(run *r)
 {
     enum { SIDE = 12, PATCH = 4, CLASSES = 17, ROWS = 3 };
@@ -445,6 +473,7 @@ static void test_bits(void **state)
         {"wide bottleneck", run_wide_bottleneck},
         {"element by element", run_elementwise},
         {"rows", run_rows},
+        {"rows from elsewhere", run_sampling},
         {"patches and loss", run_head},
         {"dropout and optimisers", run_threads_only},
         {"norms of gradients", run_clip},

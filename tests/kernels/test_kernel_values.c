@@ -328,6 +328,63 @@ static void test_rows(void **state)
     for_each_set(check_rows);
 }
 
+/* ---- windows of a sequence ---- */
+
+static void check_windows(const kernels *k, compute *c, dtype type)
+{
+    enum { SAMPLES = 3, ROWS = 11, COLS = 13 };
+    static const int64_t forms[][3] = {{3, 1, 1}, {4, 2, 3}, {2, 3, 0}, {1, 1, 2}, {ROWS, 1, 0}};
+
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        int64_t width = forms[f][0], stride = forms[f][1], padding = forms[f][2],
+                count = (ROWS + 2 * padding - width) / stride + 1;
+        mat x = make(k, SAMPLES * ROWS, COLS, type, 1, 1), y = make(k, SAMPLES * count, width * COLS, type, 2, 2),
+            dy = make(k, SAMPLES * count, width * COLS, type, 1, 3), old = make(k, SAMPLES * ROWS, COLS, k->real, 2, 4);
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            mat dx = make(k, SAMPLES * ROWS, COLS, k->real, 2, 4);
+            windows_args a = {.y = y,
+                              .x = x,
+                              .samples = SAMPLES,
+                              .rows = ROWS,
+                              .count = count,
+                              .width = width,
+                              .stride = stride,
+                              .padding = padding,
+                              .dy = dy,
+                              .dx = dx,
+                              .accumulate = accumulate};
+            double expected[SAMPLES * ROWS][COLS];
+            k->windows(c, &a);
+            k->windows_backward(c, &a);
+            for (int64_t r = 0; r < SAMPLES * ROWS; r++)
+                for (int64_t j = 0; j < COLS; j++)
+                    expected[r][j] = accumulate ? get(&old, r, j) : 0;
+            for (int64_t r = 0; r < SAMPLES * count; r++)
+                for (int64_t i = 0; i < width; i++)
+                    for (int64_t j = 0; j < COLS; j++) {
+                        int64_t at = r % count * stride - padding + i, from = r / count * ROWS + at;
+                        bool inside = at >= 0 && at < ROWS;
+                        near(k, &y, r, i * COLS + j, inside ? get(&x, from, j) : 0, 0, "window");
+                        if (inside)
+                            expected[from][j] += get(&dy, r, i * COLS + j);
+                    }
+            for (int64_t r = 0; r < SAMPLES * ROWS; r++)
+                for (int64_t j = 0; j < COLS; j++)
+                    near(k, &dx, r, j, expected[r][j], 4, "window's gradient");
+            beside_untouched(k, &dx, 4);
+        }
+        beside_untouched(k, &y, 2);
+        while (held.count)
+            k->release(held.data[--held.count]);
+    }
+}
+
+static void test_windows(void **state)
+{
+    (void)state;
+    for_each_set(check_windows);
+}
+
 /* ---- patches ---- */
 
 static void check_patches(const kernels *k, compute *c, dtype type, int channels, int patch)
@@ -451,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
         cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
         cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_multiply),
+        cmocka_unit_test(test_windows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

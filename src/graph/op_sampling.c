@@ -1,0 +1,49 @@
+/* Rows made of other rows by their place: windows. */
+#include "graph/op_impl.h"
+
+/* ---- windows: strided windows of a sequence, each a row ---- */
+/* For y and x, or their gradients. */
+static windows_args windows_arguments(const op_run *r, mat y, mat x)
+{
+    const op_attributes *a = &r->op->a;
+
+    return (windows_args){.samples = r->batch,
+                          .rows = x.rows / r->batch,
+                          .count = y.rows / r->batch,
+                          .width = a->width,
+                          .stride = a->stride,
+                          .padding = a->padding};
+}
+
+static void windows_forward(const op_run *r)
+{
+    mat y = op_out(r), x = op_in(r, 0);
+    windows_args args = windows_arguments(r, y, x);
+
+    args.y = y;
+    args.x = x;
+    r->k->windows(r->c, &args);
+}
+
+static void windows_backward(const op_run *r)
+{
+    mat dy = op_out_grad(r), dx = op_in_grad(r, 0);
+    windows_args args = windows_arguments(r, dy, dx);
+
+    args.dy = dy;
+    args.dx = dx;
+    args.accumulate = r->accumulate[0];
+    r->k->windows_backward(r->c, &args);
+}
+
+const op_desc op_windows = {
+    .name = "windows",
+    .uses = USES(windows),
+    .backward_uses = USES(windows_backward),
+    .forward = windows_forward,
+    .backward = windows_backward,
+    .inplace = -1,
+    .passes = -1,
+    .bf16_inputs = 1u,
+    .bf16_result = true,
+};

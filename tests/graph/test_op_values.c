@@ -1,0 +1,157 @@
+/* What operations compute, and the gradients that they pass back, against plain loops of the formulas that PyTorch
+ * documents, a batch at once and a sample at a time. */
+#include "graph/graph_bench.h"
+
+#define NEAR 1e-12
+
+static void near(const char *what, double found, double expected)
+{
+    if (!(fabs(found - expected) <= NEAR * (1 + fabs(expected))))
+        fail_msg("%s is %.15g, expected %.15g", what, found, expected);
+}
+
+/* A value that wants a gradient, over an input that is returned as well. */
+static value over_input(bench *s, int64_t rows, int64_t cols, value *input)
+{
+    value v;
+
+    *input = graph_input(s->g, "input", DTYPE_F64, rows, cols);
+    v = graph_affine(s->g, *input, make_param(s, 0, cols), NULL, 1);
+    graph_keep(s->g, v);
+    return v;
+}
+
+/* The mean of the squares of y, with its gradient: dy = 2 y / elements. */
+static value squares(bench *s, value y, value *zero)
+{
+    *zero = graph_input(s->g, "zero", DTYPE_F64, graph_rows(s->g, y), graph_cols(s->g, y));
+    return graph_distance(s->g, y, *zero);
+}
+
+static double dy_of(const mat *y, int64_t r, int64_t c)
+{
+    return 2 * get(y, r, c) / (double)(y->rows * y->cols);
+}
+
+/* Calls `check` with programs that run a batch at once, and a sample at a time. */
+static void in_slices(void (*check)(bench *s))
+{
+    for (int64_t slice = 0; slice < 2; slice++) {
+        bench s;
+        open_bench(&s, &kernels_reference, 2, DTYPE_F64, EVERYTHING);
+        s.slice = slice;
+        check(&s);
+        close_bench(&s);
+    }
+}
+
+/* ---- conv1d: out[n][t] = bias[n] + sum over c and i of weight[n][c][i] x[c][t * stride + i - padding] ---- */
+
+static double padded(const mat *x, int64_t sample, int64_t at, int64_t c)
+{
+    return at >= 0 && at < ROWS ? get(x, sample * ROWS + at, c) : 0;
+}
+
+static void check_conv1d(bench *s)
+{
+    enum { COLS = 3, OUT = 4, KERNEL = 3, STRIDE = 2, PADDING = 2, STEPS = (ROWS + 2 * PADDING - KERNEL) / STRIDE + 1 };
+    value input, zero, x = over_input(s, ROWS, COLS, &input);
+    param *w = make_param(s, OUT, KERNEL * COLS), *b = make_param(s, 0, OUT);
+    value y = graph_linear(s->g, graph_windows(s->g, x, KERNEL, STRIDE, PADDING), w, b, 0, 0),
+          loss = squares(s, y, &zero);
+    double weight[OUT][COLS][KERNEL], dweight[OUT][COLS][KERNEL] = {0}, dx[BATCH * ROWS][COLS] = {0};
+    mat xs, ys, grad;
+
+    assert_int_equal(graph_rows(s->g, y), STEPS);
+    graph_finish(s->g);
+    s->p = make_program(s, true, (value[]){loss, x, y}, 3, NULL, 0);
+    fill_reals(s, s->p, input);
+    program_step(s->p, BATCH, &step);
+    xs = program_value(s->p, x, BATCH);
+    ys = program_value(s->p, y, BATCH);
+    grad = program_grad(s->p, x, BATCH);
+    for (int n = 0; n < OUT; n++)
+        for (int c = 0; c < COLS; c++)
+            for (int i = 0; i < KERNEL; i++)
+                weight[n][c][i] = ((double *)w->data)[n * KERNEL * COLS + i * COLS + c];
+    for (int64_t sample = 0; sample < BATCH; sample++)
+        for (int64_t t = 0; t < STEPS; t++)
+            for (int n = 0; n < OUT; n++) {
+                double sum = ((double *)b->data)[n], dy = dy_of(&ys, sample * STEPS + t, n);
+                for (int c = 0; c < COLS; c++)
+                    for (int i = 0; i < KERNEL; i++) {
+                        int64_t at = t * STRIDE + i - PADDING;
+                        sum += weight[n][c][i] * padded(&xs, sample, at, c);
+                        dweight[n][c][i] += dy * padded(&xs, sample, at, c);
+                        if (at >= 0 && at < ROWS)
+                            dx[sample * ROWS + at][c] += dy * weight[n][c][i];
+                    }
+                near("conv1d", get(&ys, sample * STEPS + t, n), sum);
+            }
+    for (int n = 0; n < OUT; n++)
+        for (int c = 0; c < COLS; c++)
+            for (int i = 0; i < KERNEL; i++)
+                near("conv1d's weight gradient", ((double *)w->grad)[n * KERNEL * COLS + i * COLS + c],
+                     dweight[n][c][i]);
+    for (int64_t r = 0; r < BATCH * ROWS; r++)
+        for (int c = 0; c < COLS; c++)
+            near("conv1d's data gradient", get(&grad, r, c), dx[r][c]);
+}
+
+static void test_conv1d(void **state)
+{
+    (void)state;
+    in_slices(check_conv1d);
+}
+
+/* ---- parts side by side, and the product of two values: a gated linear unit, y = a * sigmoid(b) ---- */
+
+static void check_gated(bench *s)
+{
+    value input, zero,
+        x = over_input(s, ROWS, 2, &input), gate = graph_activation(s->g, over_input(s, ROWS, 2, &input), ACT_SIGMOID),
+        product = graph_multiply(s->g, x, gate), many[] = {product, x, gate, x, x, gate, product, x, gate},
+        y = graph_concat(s->g, many, 9), loss = squares(s, y, &zero);
+    mat xs, gates, ys, grad;
+
+    assert_true(graph_concat(s->g, many, 1) == product);
+    assert_true(graph_concat(s->g, many, 9) == y);
+    assert_int_equal(graph_cols(s->g, y), 18);
+    graph_finish(s->g);
+    s->p = make_program(s, true, (value[]){loss, x, gate, y}, 4, NULL, 0);
+    fill_reals(s, s->p, input);
+    for (value v = 0; v < s->g->value_count; v++)
+        if (s->g->values[v].kind == VALUE_INPUT && s->g->values[v].cols == 2)
+            fill_reals(s, s->p, v);
+    program_step(s->p, BATCH, &step);
+    xs = program_value(s->p, x, BATCH);
+    gates = program_value(s->p, gate, BATCH);
+    ys = program_value(s->p, y, BATCH);
+    grad = program_grad(s->p, x, BATCH);
+    for (int64_t r = 0; r < BATCH * ROWS; r++)
+        for (int64_t c = 0; c < 2; c++) {
+            double a = get(&xs, r, c), b = get(&gates, r, c), dx = 0;
+            const double expected[] = {a * b, a, b, a, a, b, a * b, a, b}, slope[] = {b, 1, 0, 1, 1, 0, b, 1, 0};
+            for (int64_t i = 0; i < 9; i++) {
+                near("a part", get(&ys, r, 2 * i + c), expected[i]);
+                dx += slope[i] * dy_of(&ys, r, 2 * i + c);
+            }
+            near("gradient of a factor", get(&grad, r, c), dx);
+        }
+}
+
+static void test_gated(void **state)
+{
+    (void)state;
+    in_slices(check_gated);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conv1d),
+        cmocka_unit_test(test_gated),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
