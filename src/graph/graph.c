@@ -471,6 +471,14 @@ value graph_windows(graph *g, value x, int64_t width, int64_t stride, int64_t pa
                   (op_attributes){.width = width, .stride = stride, .padding = padding});
 }
 
+value graph_gather(graph *g, param *table, value ids)
+{
+    value t = graph_param(g, table);
+
+    assert(table->ndim == 2 && g->values[ids].type == DTYPE_I32 && g->values[ids].cols == 1);
+    return new_op(g, OP_gather, t, ids, NO_VALUE, g->values[ids].rows, table->dims[1], (op_attributes){0});
+}
+
 /* A scalar over the whole batch. */
 static value new_loss(graph *g, int kind, value a, value b, double scale)
 {

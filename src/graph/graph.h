@@ -91,6 +91,9 @@ value graph_concat(graph *g, const value *parts, int count);
  * / stride + 1 rows. graph_linear of it, with a weight [n, width * cols], is torch.nn.functional.conv1d over the rows,
  * whose weight is [n, cols, width]. */
 value graph_windows(graph *g, value x, int64_t width, int64_t stride, int64_t padding);
+/* Rows of a table [n, cols] by their numbers, a DTYPE_I32 input with one for each row (torch.nn.functional.embedding).
+ * Where there is no row of that number the result is zero, and nothing gets its gradient. */
+value graph_gather(graph *g, param *table, value ids);
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch,
                      const float *mean, const float *std);
 /* act(x) = P(x) / Q(x): numerator [6], denominator [4]; safe: Q = 1 + |sum b_j x^j|, else Q = 1 + sum |b_j x^j| (arXiv

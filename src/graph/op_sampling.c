@@ -1,4 +1,4 @@
-/* Rows made of other rows by their place: windows. */
+/* Rows made of other rows by their place: windows, gather. */
 #include "graph/op_impl.h"
 
 /* ---- windows: strided windows of a sequence, each a row ---- */
@@ -45,5 +45,48 @@ const op_desc op_windows = {
     .inplace = -1,
     .passes = -1,
     .bf16_inputs = 1u,
+    .bf16_result = true,
+};
+
+/* ---- gather: rows of a table by their numbers. Inputs: table, ids ---- */
+static gather_args gather_arguments(const op_run *r)
+{
+    return (gather_args){.count = op_param(r, 0)->dims[0], .ids = op_in(r, 1).data};
+}
+
+static void gather_forward(const op_run *r)
+{
+    gather_args args = gather_arguments(r);
+
+    args.y = op_out(r);
+    args.table = op_data(r, 0);
+    r->k->gather(r->c, &args);
+}
+
+static void gather_backward(const op_run *r)
+{
+    gather_args args = gather_arguments(r);
+
+    args.dy = op_out_grad(r);
+    args.dtable = op_param_grad(r, 0);
+    r->k->gather_backward(r->c, &args);
+}
+
+static unsigned gather_reads(const graph *g, const op_node *op)
+{
+    (void)g;
+    (void)op;
+    return 2u;
+}
+
+const op_desc op_gather = {
+    .name = "gather",
+    .uses = USES(gather),
+    .backward_uses = USES(gather_backward),
+    .forward = gather_forward,
+    .backward = gather_backward,
+    .backward_reads = gather_reads,
+    .inplace = -1,
+    .passes = -1,
     .bf16_result = true,
 };

@@ -292,6 +292,17 @@ typedef struct windows_args {
     bool accumulate;
 } windows_args;
 
+/* y[r] = table[ids[r]], of `count` rows; zeros where there is no such row. */
+typedef struct gather_args {
+    mat y;
+    const void *table; /* real [count, cols] */
+    int64_t count;
+    const int32_t *ids; /* [rows of y] */
+    /* backward only: dtable[ids[r]] += dy[r], the rows in their order */
+    mat dy;
+    void *dtable; /* real [count, cols] */
+} gather_args;
+
 /* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing
  * (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample, losses real [samples] (may be NULL); dlogits =
  * gradient of the mean times dloss. */

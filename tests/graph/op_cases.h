@@ -38,7 +38,7 @@ typedef struct setup {
         side[MAX_ITEMS]; /* what the test fills, what the operation reads, who reads that before */
     int param_count, given_count;
     uint32_t drawn; /* random arrays handed out */
-    value tested, pixels, labels, loss;
+    value tested, pixels, labels, ids, loss;
     device dev;
     program *p;
 } setup;
@@ -335,6 +335,13 @@ static value build_windows(setup *s, int variant)
                          windows[variant].padding);
 }
 
+static value build_gather(setup *s, int variant)
+{
+    (void)variant;
+    s->ids = graph_input(s->g, "ids", DTYPE_I32, s->s.rows + 2, 1);
+    return graph_gather(s->g, trained(s, s->s.rows, s->s.cols), s->ids);
+}
+
 static value build_patchify(setup *s, int variant)
 {
     static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
@@ -500,6 +507,7 @@ static const op_case cases[] = {
     {OP_windows, "windows with rows between them", build_windows, WINDOWS_APART},
     {OP_windows, "windows with padding", build_windows, WINDOWS_PADDED},
     {OP_windows, "windows with padding wider than they are", build_windows, WINDOWS_FAR},
+    {OP_gather, "gather", build_gather, 0},
     {OP_patchify, "patchify, bytes", build_patchify, DTYPE_U8},
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},

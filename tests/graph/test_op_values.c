@@ -146,11 +146,48 @@ static void test_gated(void **state)
     in_slices(check_gated);
 }
 
+/* ---- embedding: out[r] = weight[ids[r]], and weight's gradient the sum over the rows that show it ---- */
+
+static void check_embedding(bench *s)
+{
+    enum { COUNT = 7, COLS = 3 };
+    static const int32_t numbers[BATCH * ROWS] = {2, 0, 2, 6, -1, 2, 6, 6, 7, 0, 1, 2, -100, 1, 1, 5, 5, 2};
+    value ids = graph_input(s->g, "ids", DTYPE_I32, ROWS, 1), zero, y, loss;
+    param *table = make_param(s, COUNT, COLS);
+    double dtable[COUNT][COLS] = {0};
+    mat ys;
+
+    y = graph_gather(s->g, table, ids);
+    loss = squares(s, y, &zero);
+    graph_finish(s->g);
+    s->p = make_program(s, true, (value[]){loss, y}, 2, NULL, 0);
+    memcpy(program_value(s->p, ids, BATCH).data, numbers, sizeof numbers);
+    program_step(s->p, BATCH, &step);
+    ys = program_value(s->p, y, BATCH);
+    for (int64_t r = 0; r < BATCH * ROWS; r++)
+        for (int c = 0; c < COLS; c++) {
+            bool found = numbers[r] >= 0 && numbers[r] < COUNT;
+            near("embedding", get(&ys, r, c), found ? ((double *)table->data)[numbers[r] * COLS + c] : 0);
+            if (found)
+                dtable[numbers[r]][c] += dy_of(&ys, r, c);
+        }
+    for (int i = 0; i < COUNT; i++)
+        for (int c = 0; c < COLS; c++)
+            near("embedding's gradient", ((double *)table->grad)[i * COLS + c], dtable[i][c]);
+}
+
+static void test_embedding(void **state)
+{
+    (void)state;
+    in_slices(check_embedding);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conv1d),
         cmocka_unit_test(test_gated),
+        cmocka_unit_test(test_embedding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

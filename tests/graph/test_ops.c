@@ -65,6 +65,11 @@ static void fill_inputs(setup *s)
         mat m = program_value(s->p, s->filled[i], s->s.batch);
         device_set_f32(&s->dev, m.data, draw(s, m.rows * m.cols), m.rows * m.cols);
     }
+    if (s->ids != NO_VALUE) { /* some come several times, some are of no row */
+        mat m = program_value(s->p, s->ids, s->s.batch);
+        for (int64_t i = 0; i < m.rows; i++)
+            ((int32_t *)m.data)[i] = (int32_t)(i / 2 % (s->s.rows + 2)) - 1;
+    }
     if (s->pixels != NO_VALUE) {
         mat m = program_value(s->p, s->pixels, s->s.batch);
         for (int64_t i = 0; i < m.rows * m.cols; i++) {
@@ -90,7 +95,8 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
                  .memory = arena_new(),
                  .g = graph_new(&noted, DTYPE_F64),
                  .tested = NO_VALUE,
-                 .pixels = NO_VALUE};
+                 .pixels = NO_VALUE,
+                 .ids = NO_VALUE};
     ASSERT_OK(device_open(&s->dev, &noted, 1, &err));
     s->labels = graph_target(s->g, "labels", DTYPE_I32, 1, 1);
     y = row->build(s, row->variant);

@@ -143,7 +143,7 @@ static void test_memory(void **state)
 #define SIDE 12
 
 typedef struct vit {
-    value pixels, loss;
+    value pixels, ids, loss;
 } vit;
 
 static value product(bench *s, value x, int64_t n, bool bias)
@@ -172,7 +172,8 @@ static vit build_vit(bench *s)
 {
     static const float mean[] = {0.5f, 0.5f, 0.5f}, std[] = {0.5f, 0.5f, 0.5f};
     graph *g = s->g;
-    vit m = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, SIDE * SIDE * 3)};
+    vit m = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, SIDE * SIDE * 3),
+             .ids = graph_input(g, "ids", DTYPE_I32, 10, 1)};
     value x, y, k;
 
     x = product(s, graph_patchify(g, m.pixels, SIDE, SIDE, 3, 4, mean, std), 24, true);
@@ -215,8 +216,17 @@ static vit build_vit(bench *s)
         g, m.loss, graph_distance(g, graph_concat(g, (value[]){x, k}, 2), graph_concat(g, (value[]){k, x}, 2)), 0.1);
     m.loss =
         graph_add_scaled(g, m.loss, graph_distance(g, graph_windows(g, x, 3, 2, 1), graph_windows(g, k, 3, 2, 1)), 0.1);
+    m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, graph_gather(g, make_param(s, 7, 24), m.ids)), 0.1);
     graph_finish(g);
     return m;
+}
+
+static void fill_rows(const bench *s, const vit *m)
+{
+    mat ids = program_value(s->p, m->ids, BATCH);
+
+    for (int64_t i = 0; i < ids.rows; i++)
+        ((int32_t *)ids.data)[i] = (int32_t)(i % 8);
 }
 
 static void check_every_operation(const graph *g)
@@ -274,6 +284,7 @@ static void check_allocations(const kernels *k, dtype weight_type, uint64_t trai
     s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
     assert_true(allocations > before); /* they are counted */
     fill_labels(&s, s.p);
+    fill_rows(&s, &m);
     memset(program_value(s.p, m.pixels, BATCH).data, 77, (size_t)BATCH * SIDE * SIDE * 3);
     for (int i = 0; i < s.param_count; i++)
         moments_of(&s, i);
@@ -315,6 +326,7 @@ static double *step_in_slices(int64_t slice, double *loss, int64_t *count)
     m = build_vit(&s);
     s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
     fill_labels(&s, s.p);
+    fill_rows(&s, &m);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
         ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] =
             (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);
@@ -389,6 +401,7 @@ static double *gradients_of(const kernels *k, dtype weight_type, uint64_t traine
     m = build_vit(&s);
     s.p = make_program(&s, true, &m.loss, 1, NULL, 0);
     fill_labels(&s, s.p);
+    fill_rows(&s, &m);
     for (int i = 0; i < BATCH * SIDE * SIDE * 3; i++)
         ((uint8_t *)program_value(s.p, m.pixels, BATCH).data)[i] =
             (uint8_t)(rng_u32((rng_stream){.purpose = RNG_TEST}, (uint64_t)i) >> 24);

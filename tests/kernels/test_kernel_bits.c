@@ -324,9 +324,22 @@ static void run_sampling(run *r)
                             .dx = draw(r, ROWS, COLS, real, 0, 4),
                             .accumulate = true};
 
+    int32_t ids[SAMPLES * COUNT];
+    gather_args gather = {.y = draw(r, COUNT, COLS, r->type, 0, 5),
+                          .table = array(r, ROWS * COLS, 6),
+                          .count = ROWS,
+                          .ids = ids + r->first * COUNT,
+                          .dy = draw(r, COUNT, COLS, r->type, 1, 7),
+                          .dtable = array(r, ROWS * COLS, 8)};
+
+    for (int i = 0; i < SAMPLES * COUNT; i++)
+        ids[i] = i * 11 % 7 - 1;
     r->k->windows(r->c, &windows);
     r->k->windows_backward(r->c, &windows);
-    emit_samples(r, (mat[]){windows.y, windows.dx}, 2);
+    r->k->gather(r->c, &gather);
+    r->k->gather_backward(r->c, &gather);
+    emit_samples(r, (mat[]){windows.y, windows.dx, gather.y}, 3);
+    emit_real(r, gather.dtable, ROWS * COLS);
 }
 
 static void run_head(run *r)

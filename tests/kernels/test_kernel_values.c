@@ -385,6 +385,42 @@ static void test_windows(void **state)
     for_each_set(check_windows);
 }
 
+/* ---- rows of a table ---- */
+
+static void check_gather(const kernels *k, compute *c, dtype type)
+{
+    enum { ROWS = 23, COLS = 19, COUNT = 6 };
+    int32_t ids[ROWS] = {INT32_MIN, -1, COUNT, INT32_MAX};
+    double expected[COUNT][COLS];
+    mat table = make(k, COUNT, COLS, k->real, 0, 1), y = make(k, ROWS, COLS, type, 2, 2),
+        dy = make(k, ROWS, COLS, type, 1, 3), dtable = make(k, COUNT, COLS, k->real, 0, 4);
+
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < COLS; j++)
+            expected[i][j] = get(&dtable, i, j);
+    for (int r = 4; r < ROWS; r++)
+        ids[r] = r * 7 % (COUNT - 1); /* nobody has the last one */
+    gather_args a = {.y = y, .table = table.data, .count = COUNT, .ids = ids, .dy = dy, .dtable = dtable.data};
+    k->gather(c, &a);
+    k->gather_backward(c, &a);
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < COLS; j++) {
+            near(k, &y, r, j, r < 4 ? 0 : get(&table, ids[r], j), 1, "row of a table");
+            if (r >= 4)
+                expected[ids[r]][j] += get(&dy, r, j);
+        }
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < COLS; j++)
+            near(k, &dtable, i, j, expected[i][j], 4, "gradient of a table");
+    beside_untouched(k, &y, 2);
+}
+
+static void test_gather(void **state)
+{
+    (void)state;
+    for_each_set(check_gather);
+}
+
 /* ---- patches ---- */
 
 static void check_patches(const kernels *k, compute *c, dtype type, int channels, int patch)
@@ -508,7 +544,7 @@ int main(void)
         cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
         cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
         cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_multiply),
-        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_windows),  cmocka_unit_test(test_gather),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Rows made of other rows by their place: windows of a sequence. */
+/* Rows made of other rows by their place: windows of a sequence, rows of a table. */
 #include "kernels/isa/isa.h"
 
 typedef struct job {
@@ -87,4 +87,53 @@ void KERNEL(windows_backward)(compute *c, const windows_args *args)
     job j = {c, args};
 
     compute_run(c, windows_backward_task, &j);
+}
+
+/* ---- rows of a table ---- */
+
+static void gather_task(void *argument, int thread, int threads)
+{
+    const job *j = argument;
+    const gather_args *a = j->args;
+    REAL *zeros = KERNEL_SCRATCH(j->c, thread);
+    int64_t begin, end;
+
+    pool_share(a->y.rows, thread, threads, &begin, &end);
+    memset(zeros, 0, (size_t)a->y.cols * sizeof *zeros);
+    for (int64_t r = begin; r < end; r++) {
+        int64_t id = a->ids[r];
+        row_store(&a->y, r, id >= 0 && id < a->count ? (const REAL *)a->table + id * a->y.cols : zeros);
+    }
+}
+
+void KERNEL(gather)(compute *c, const gather_args *args)
+{
+    job j = {c, args};
+
+    compute_run(c, gather_task, &j);
+}
+
+/* Threads split columns: a row of the table that stands at several places gets their gradients in the order of these.
+ */
+static void gather_backward_task(void *argument, int thread, int threads)
+{
+    const job *j = argument;
+    const gather_args *a = j->args;
+    REAL *room = KERNEL_SCRATCH(j->c, thread);
+    int64_t begin, end;
+
+    pool_share(a->dy.cols, thread, threads, &begin, &end);
+    for (int64_t r = 0; r < a->dy.rows && begin < end; r++) {
+        mat part = columns_of(a->dy, begin, end - begin);
+        int64_t id = a->ids[r];
+        if (id >= 0 && id < a->count)
+            add_row((REAL *)a->dtable + id * a->dy.cols + begin, row_real(&part, r, room), end - begin);
+    }
+}
+
+void KERNEL(gather_backward)(compute *c, const gather_args *args)
+{
+    job j = {c, args};
+
+    compute_run(c, gather_backward_task, &j);
 }
