@@ -479,6 +479,15 @@ value graph_gather(graph *g, param *table, value ids)
     return new_op(g, OP_gather, t, ids, NO_VALUE, g->values[ids].rows, table->dims[1], (op_attributes){0});
 }
 
+value graph_upsample(graph *g, value x, int64_t height, int64_t width, int64_t out_height, int64_t out_width)
+{
+    assert(height * width == g->values[x].rows && out_height > 0 && out_width > 0);
+    if (height == out_height && width == out_width)
+        return x;
+    return new_op(g, OP_upsample, x, NO_VALUE, NO_VALUE, out_height * out_width, g->values[x].cols,
+                  (op_attributes){.height = height, .width = width, .out_height = out_height, .out_width = out_width});
+}
+
 /* A scalar over the whole batch. */
 static value new_loss(graph *g, int kind, value a, value b, double scale)
 {

@@ -94,6 +94,9 @@ value graph_windows(graph *g, value x, int64_t width, int64_t stride, int64_t pa
 /* Rows of a table [n, cols] by their numbers, a DTYPE_I32 input with one for each row (torch.nn.functional.embedding).
  * Where there is no row of that number the result is zero, and nothing gets its gradient. */
 value graph_gather(graph *g, param *table, value ids);
+/* Rows that are the height * width points of a grid, line by line, become out_height * out_width of them: bilinear,
+ * with align_corners=False (torch.nn.functional.interpolate); also to fewer, without a filter in front. */
+value graph_upsample(graph *g, value x, int64_t height, int64_t width, int64_t out_height, int64_t out_width);
 value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int64_t channels, int64_t patch,
                      const float *mean, const float *std);
 /* act(x) = P(x) / Q(x): numerator [6], denominator [4]; safe: Q = 1 + |sum b_j x^j|, else Q = 1 + sum |b_j x^j| (arXiv

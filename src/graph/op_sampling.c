@@ -1,4 +1,4 @@
-/* Rows made of other rows by their place: windows, gather. */
+/* Rows made of other rows by their place: windows, gather, upsample. */
 #include "graph/op_impl.h"
 
 /* ---- windows: strided windows of a sequence, each a row ---- */
@@ -88,5 +88,48 @@ const op_desc op_gather = {
     .backward_reads = gather_reads,
     .inplace = -1,
     .passes = -1,
+    .bf16_result = true,
+};
+
+/* ---- upsample: a grid of points, interpolated to another one ---- */
+static upsample_args upsample_arguments(const op_run *r)
+{
+    const op_attributes *a = &r->op->a;
+
+    return (upsample_args){.samples = r->batch,
+                           .height = a->height,
+                           .width = a->width,
+                           .out_height = a->out_height,
+                           .out_width = a->out_width};
+}
+
+static void upsample_forward(const op_run *r)
+{
+    upsample_args args = upsample_arguments(r);
+
+    args.y = op_out(r);
+    args.x = op_in(r, 0);
+    r->k->upsample(r->c, &args);
+}
+
+static void upsample_backward(const op_run *r)
+{
+    upsample_args args = upsample_arguments(r);
+
+    args.dy = op_out_grad(r);
+    args.dx = op_in_grad(r, 0);
+    args.accumulate = r->accumulate[0];
+    r->k->upsample_backward(r->c, &args);
+}
+
+const op_desc op_upsample = {
+    .name = "upsample",
+    .uses = USES(upsample),
+    .backward_uses = USES(upsample_backward),
+    .forward = upsample_forward,
+    .backward = upsample_backward,
+    .inplace = -1,
+    .passes = -1,
+    .bf16_inputs = 1u,
     .bf16_result = true,
 };

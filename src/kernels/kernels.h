@@ -303,6 +303,17 @@ typedef struct gather_args {
     void *dtable; /* real [count, cols] */
 } gather_args;
 
+/* Bilinear interpolation, align_corners=False (torch.nn.functional.interpolate). A sample's rows are the points of a
+ * grid, line by line. Point o of an axis lies at s = max((o + 1/2) in / out - 1/2, 0) of the other grid, between i =
+ * floor(s) and min(i + 1, in - 1), and takes 1 - (s - i) and s - i of them. */
+typedef struct upsample_args {
+    mat y, x; /* [samples * out_height * out_width, cols], [samples * height * width, cols] */
+    int64_t samples, height, width, out_height, out_width;
+    /* backward only: dx (+)= each point's part of dy, summed in the order of dy's rows */
+    mat dy, dx;
+    bool accumulate;
+} upsample_args;
+
 /* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing
  * (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample, losses real [samples] (may be NULL); dlogits =
  * gradient of the mean times dloss. */

@@ -342,6 +342,16 @@ static value build_gather(setup *s, int variant)
     return graph_gather(s->g, trained(s, s->s.rows, s->s.cols), s->ids);
 }
 
+enum { UP, UP_UNEVENLY, DOWN_AND_UP };
+
+static value build_upsample(setup *s, int variant)
+{
+    value x = given(s, 2 * s->s.rows, s->s.cols);
+
+    return variant == UP ? graph_upsample(s->g, x, s->s.rows, 2, 2 * s->s.rows, 4)
+                         : graph_upsample(s->g, x, 2, s->s.rows, variant == UP_UNEVENLY ? 5 : 1, s->s.rows + 1);
+}
+
 static value build_patchify(setup *s, int variant)
 {
     static const float mean[] = {0.5f, 0.4f, 0.3f}, std[] = {0.25f, 0.2f, 0.3f};
@@ -508,6 +518,9 @@ static const op_case cases[] = {
     {OP_windows, "windows with padding", build_windows, WINDOWS_PADDED},
     {OP_windows, "windows with padding wider than they are", build_windows, WINDOWS_FAR},
     {OP_gather, "gather", build_gather, 0},
+    {OP_upsample, "upsample, to twice the size", build_upsample, UP},
+    {OP_upsample, "upsample, to no multiple of the size", build_upsample, UP_UNEVENLY},
+    {OP_upsample, "upsample, to fewer lines", build_upsample, DOWN_AND_UP},
     {OP_patchify, "patchify, bytes", build_patchify, DTYPE_U8},
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},

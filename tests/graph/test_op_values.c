@@ -182,12 +182,51 @@ static void test_embedding(void **state)
     in_slices(check_embedding);
 }
 
+/* ---- interpolate, bilinear, align_corners=False: the example of torch.nn.Upsample's page, and fewer points ---- */
+
+static void check_interpolation(int64_t height, int64_t width, const double *in, int64_t out_height, int64_t out_width,
+                                const double *out)
+{
+    value x, y;
+    bench s;
+    mat xs, ys;
+
+    open_bench(&s, &kernels_reference, 2, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "x", DTYPE_F64, height * width, 1);
+    y = graph_upsample(s.g, x, height, width, out_height, out_width);
+    graph_finish(s.g);
+    s.p = make_program(&s, false, &y, 1, NULL, 0);
+    xs = program_value(s.p, x, BATCH);
+    for (int64_t r = 0; r < xs.rows; r++) /* each sample is the one before it and a hundred */
+        ((double *)xs.data)[r] = in[r % (height * width)] + 100 * (double)(r / (height * width));
+    program_forward(s.p, BATCH, &step);
+    ys = program_value(s.p, y, BATCH);
+    for (int64_t r = 0; r < ys.rows; r++)
+        near("interpolated", get(&ys, r, 0),
+             out[r % (out_height * out_width)] + 100 * (double)(r / (out_height * out_width)));
+    close_bench(&s);
+}
+
+static void test_interpolate(void **state)
+{
+    static const double square[] = {1, 2, 3, 4},
+                        twice[] = {1, 1.25, 1.75, 2, 1.5, 1.75, 2.25, 2.5, 2.5, 2.75, 3.25, 3.5, 3, 3.25, 3.75, 4},
+                        line[] = {0, 1, 2, 3}, half[] = {0.5, 2.5};
+
+    (void)state;
+    check_interpolation(2, 2, square, 4, 4, twice);
+    check_interpolation(1, 4, line, 1, 2, half);
+    check_interpolation(4, 1, line, 2, 1, half);
+    check_interpolation(2, 2, square, 2, 2, square);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conv1d),
         cmocka_unit_test(test_gated),
         cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_interpolate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,6 +217,8 @@ static vit build_vit(bench *s)
     m.loss =
         graph_add_scaled(g, m.loss, graph_distance(g, graph_windows(g, x, 3, 2, 1), graph_windows(g, k, 3, 2, 1)), 0.1);
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, graph_gather(g, make_param(s, 7, 24), m.ids)), 0.1);
+    m.loss = graph_add_scaled(
+        g, m.loss, graph_distance(g, graph_upsample(g, x, 5, 2, 3, 4), graph_upsample(g, k, 5, 2, 3, 4)), 0.1);
     graph_finish(g);
     return m;
 }

@@ -332,13 +332,26 @@ static void run_sampling(run *r)
                           .dy = draw(r, COUNT, COLS, r->type, 1, 7),
                           .dtable = array(r, ROWS * COLS, 8)};
 
+    upsample_args upsample = {.y = draw(r, 5 * 7, COLS, r->type, 0, 9),
+                              .x = draw(r, 4 * 3, COLS, r->type, 1, 10),
+                              .samples = r->count,
+                              .height = 4,
+                              .width = 3,
+                              .out_height = 5,
+                              .out_width = 7,
+                              .dy = draw(r, 5 * 7, COLS, r->type, 1, 11),
+                              .dx = draw(r, 4 * 3, COLS, real, 0, 12),
+                              .accumulate = true};
+
     for (int i = 0; i < SAMPLES * COUNT; i++)
         ids[i] = i * 11 % 7 - 1;
     r->k->windows(r->c, &windows);
     r->k->windows_backward(r->c, &windows);
     r->k->gather(r->c, &gather);
     r->k->gather_backward(r->c, &gather);
-    emit_samples(r, (mat[]){windows.y, windows.dx, gather.y}, 3);
+    r->k->upsample(r->c, &upsample);
+    r->k->upsample_backward(r->c, &upsample);
+    emit_samples(r, (mat[]){windows.y, windows.dx, gather.y, upsample.y, upsample.dx}, 5);
     emit_real(r, gather.dtable, ROWS * COLS);
 }
 

@@ -421,6 +421,76 @@ static void test_gather(void **state)
     for_each_set(check_gather);
 }
 
+/* ---- points of a grid: each takes its share of four others, and gives it back ---- */
+
+static void check_upsample(const kernels *k, compute *c, dtype type)
+{
+    enum { SAMPLES = 2, COLS = 11, MOST = 60 };
+    static const int64_t forms[][4] = {{3, 4, 6, 8}, {4, 5, 6, 7}, {1, 1, 3, 2},
+                                       {5, 6, 2, 3}, {4, 3, 4, 9}, {7, 2, 1, 1}};
+
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        const int64_t *size = forms[f];
+        mat x = make(k, SAMPLES * size[0] * size[1], COLS, type, 1, 1),
+            y = make(k, SAMPLES * size[2] * size[3], COLS, type, 2, 2),
+            dy = make(k, SAMPLES * size[2] * size[3], COLS, type, 1, 3),
+            old = make(k, SAMPLES * size[0] * size[1], COLS, k->real, 2, 4);
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            mat dx = make(k, SAMPLES * size[0] * size[1], COLS, k->real, 2, 4);
+            double expected[MOST][COLS];
+            upsample_args a = {.y = y,
+                               .x = x,
+                               .samples = SAMPLES,
+                               .height = size[0],
+                               .width = size[1],
+                               .out_height = size[2],
+                               .out_width = size[3],
+                               .dy = dy,
+                               .dx = dx,
+                               .accumulate = accumulate};
+            assert_true(x.rows <= MOST);
+            k->upsample(c, &a);
+            k->upsample_backward(c, &a);
+            for (int64_t r = 0; r < x.rows; r++)
+                for (int64_t j = 0; j < COLS; j++)
+                    expected[r][j] = accumulate ? get(&old, r, j) : 0;
+            for (int64_t r = 0; r < y.rows; r++) {
+                int64_t area = size[2] * size[3], o[2] = {r % area / size[3], r % size[3]}, from[2][2];
+                double part[2][2], sum[COLS] = {0};
+                for (int axis = 0; axis < 2; axis++) {
+                    double s = fmax(((double)o[axis] + 0.5) * (double)size[axis] / (double)size[2 + axis] - 0.5, 0);
+                    from[axis][0] = (int64_t)floor(s + 1e-12);
+                    from[axis][1] = from[axis][0] + 1 < size[axis] ? from[axis][0] + 1 : size[axis] - 1;
+                    part[axis][1] = s - (double)from[axis][0];
+                    part[axis][0] = 1 - part[axis][1];
+                }
+                for (int i = 0; i < 4; i++) {
+                    int64_t at = (r / area * size[0] + from[0][i / 2]) * size[1] + from[1][i % 2];
+                    for (int64_t j = 0; j < COLS; j++) {
+                        sum[j] += part[0][i / 2] * part[1][i % 2] * get(&x, at, j);
+                        expected[at][j] += part[0][i / 2] * part[1][i % 2] * get(&dy, r, j);
+                    }
+                }
+                for (int64_t j = 0; j < COLS; j++)
+                    near(k, &y, r, j, sum[j], 1, "upsampled");
+            }
+            for (int64_t r = 0; r < x.rows; r++)
+                for (int64_t j = 0; j < COLS; j++)
+                    near(k, &dx, r, j, expected[r][j], 4, "upsampled's gradient");
+            beside_untouched(k, &dx, 4);
+        }
+        beside_untouched(k, &y, 2);
+        while (held.count)
+            k->release(held.data[--held.count]);
+    }
+}
+
+static void test_upsample(void **state)
+{
+    (void)state;
+    for_each_set(check_upsample);
+}
+
 /* ---- patches ---- */
 
 static void check_patches(const kernels *k, compute *c, dtype type, int channels, int patch)
@@ -544,7 +614,7 @@ int main(void)
         cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
         cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
         cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_multiply),
-        cmocka_unit_test(test_windows),  cmocka_unit_test(test_gather),
+        cmocka_unit_test(test_windows),  cmocka_unit_test(test_gather),        cmocka_unit_test(test_upsample),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

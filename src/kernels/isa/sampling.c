@@ -1,4 +1,5 @@
-/* Rows made of other rows by their place: windows of a sequence, rows of a table. */
+/* Rows made of other rows by their place: windows of a sequence, rows of a table, points of a
+ * grid. */
 #include "kernels/isa/isa.h"
 
 typedef struct job {
@@ -136,4 +137,112 @@ void KERNEL(gather_backward)(compute *c, const gather_args *args)
     job j = {c, args};
 
     compute_run(c, gather_backward_task, &j);
+}
+
+/* ---- points of a grid ---- */
+
+/* The two points of an axis between which a point of the other one lies, and what it takes of the second. */
+typedef struct taps {
+    int64_t at[2];
+    double second;
+} taps;
+
+/* In whole numbers, so that a point that lies on another one takes all of that. */
+static taps taps_of(int64_t o, int64_t in, int64_t out)
+{
+    int64_t place = (2 * o + 1) * in - out; /* in units of 1 / (2 out) */
+    taps t;
+
+    place = place > 0 ? place : 0;
+    t.at[0] = place / (2 * out);
+    t.at[1] = t.at[0] + 1 < in ? t.at[0] + 1 : in - 1;
+    t.second = (double)(place % (2 * out)) / (double)(2 * out);
+    return t;
+}
+
+/* What point o of `out` takes of point i of `in`. */
+static double share_of(int64_t o, int64_t i, int64_t in, int64_t out)
+{
+    taps t = taps_of(o, in, out);
+
+    return (t.at[0] == i ? 1 - t.second : 0) + (t.at[1] == i ? t.second : 0);
+}
+
+/* The points [*begin, *end) of `out` that may take something of point i: those with a place in (i - 1, i + 1), at the
+ * borders whatever lies beyond. */
+static void takers_of(int64_t i, int64_t in, int64_t out, int64_t *begin, int64_t *end)
+{
+    int64_t below = ((2 * i - 1) * out - in) / (2 * in), above = ((2 * i + 3) * out - in) / (2 * in) + 1;
+
+    *begin = i == 0 || below < 0 ? 0 : below;
+    *end = i == in - 1 || above > out ? out : above;
+}
+
+/* to[c] += factor * x[c] */
+static void add_times(REAL *to, double factor, const REAL *x, int64_t count)
+{
+    for (int64_t c = 0; c < count; c++)
+        to[c] += (REAL)factor * x[c];
+}
+
+static void upsample_task(void *argument, int thread, int threads)
+{
+    const job *j = argument;
+    const upsample_args *a = j->args;
+    REAL *room = KERNEL_SCRATCH(j->c, thread), *out = room + a->x.cols;
+    int64_t begin, end, area = a->out_height * a->out_width;
+
+    pool_share(a->samples * area, thread, threads, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        taps down = taps_of(r % area / a->out_width, a->height, a->out_height),
+             across = taps_of(r % a->out_width, a->width, a->out_width);
+        memset(out, 0, (size_t)a->x.cols * sizeof *out);
+        for (int i = 0; i < 4; i++) {
+            int64_t from = (r / area * a->height + down.at[i / 2]) * a->width + across.at[i % 2];
+            double share = (i / 2 ? down.second : 1 - down.second) * (i % 2 ? across.second : 1 - across.second);
+            if (share != 0)
+                add_times(out, share, row_real(&a->x, from, room), a->x.cols);
+        }
+        row_store(&a->y, r, out);
+    }
+}
+
+void KERNEL(upsample)(compute *c, const upsample_args *args)
+{
+    job j = {c, args};
+
+    compute_run(c, upsample_task, &j);
+}
+
+static void upsample_backward_task(void *argument, int thread, int threads)
+{
+    const job *j = argument;
+    const upsample_args *a = j->args;
+    int64_t begin, end, area = a->height * a->width, cols = a->dx.cols;
+    REAL *room = KERNEL_SCRATCH(j->c, thread), *sum = room + cols;
+
+    pool_share(a->samples * area, thread, threads, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        int64_t y = r % area / a->width, x = r % a->width, top, bottom, left, right;
+        takers_of(y, a->height, a->out_height, &top, &bottom);
+        takers_of(x, a->width, a->out_width, &left, &right);
+        memset(sum, 0, (size_t)cols * sizeof *sum);
+        for (int64_t oy = top; oy < bottom; oy++) {
+            double down = share_of(oy, y, a->height, a->out_height);
+            for (int64_t ox = left; ox < right && down != 0; ox++) {
+                double share = down * share_of(ox, x, a->width, a->out_width);
+                int64_t from = (r / area * a->out_height + oy) * a->out_width + ox;
+                if (share != 0)
+                    add_times(sum, share, row_real(&a->dy, from, room), cols);
+            }
+        }
+        give_sum(&a->dx, r, sum, a->accumulate);
+    }
+}
+
+void KERNEL(upsample_backward)(compute *c, const upsample_args *args)
+{
+    job j = {c, args};
+
+    compute_run(c, upsample_backward_task, &j);
 }
