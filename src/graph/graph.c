@@ -489,9 +489,9 @@ value graph_upsample(graph *g, value x, int64_t height, int64_t width, int64_t o
 }
 
 /* A scalar over the whole batch. */
-static value new_loss(graph *g, int kind, value a, value b, double scale)
+static value new_loss(graph *g, int kind, value a, value b, value c, double scale)
 {
-    value loss = new_op(g, kind, a, b, NO_VALUE, 1, 1, (op_attributes){.scale = scale});
+    value loss = new_op(g, kind, a, b, c, 1, 1, (op_attributes){.scale = scale});
 
     g->values[loss].batched = false;
     return loss;
@@ -525,9 +525,20 @@ value graph_patchify(graph *g, value pixels, int64_t height, int64_t width, int6
 
 value graph_cross_entropy(graph *g, value logits, value labels, double smoothing)
 {
-    value loss = new_loss(g, OP_cross_entropy, logits, labels, smoothing);
+    value loss = new_loss(g, OP_cross_entropy, logits, labels, NO_VALUE, smoothing);
 
     add_batched_aux(g, loss, 1);
+    return loss;
+}
+
+value graph_row_cross_entropy(graph *g, value logits, value labels, value weights, double smoothing)
+{
+    int64_t rows = g->values[logits].rows;
+    value loss = new_loss(g, OP_row_cross_entropy, logits, labels, weights, smoothing);
+
+    assert(g->values[labels].type == DTYPE_I32 && g->values[labels].rows == rows && g->values[labels].cols == 1);
+    assert(g->values[weights].type == DTYPE_F32 && g->values[weights].rows == rows && g->values[weights].cols == 1);
+    add_batched_aux(g, loss, rows);
     return loss;
 }
 
@@ -535,12 +546,12 @@ value graph_consistency(graph *g, value logits_a, value logits_b)
 {
     assert(g->values[logits_a].rows == g->values[logits_b].rows &&
            g->values[logits_a].cols == g->values[logits_b].cols);
-    return new_loss(g, OP_consistency, logits_a, logits_b, 0);
+    return new_loss(g, OP_consistency, logits_a, logits_b, NO_VALUE, 0);
 }
 
 value graph_distance(graph *g, value a, value b)
 {
-    value loss = new_loss(g, OP_distance, a, b, 0);
+    value loss = new_loss(g, OP_distance, a, b, NO_VALUE, 0);
 
     assert(g->values[a].rows == g->values[b].rows && g->values[a].cols == g->values[b].cols);
     add_batched_aux(g, loss, g->values[a].rows);
@@ -549,7 +560,7 @@ value graph_distance(graph *g, value a, value b)
 
 value graph_binary_cross_entropy(graph *g, value logits, value targets)
 {
-    value loss = new_loss(g, OP_binary_cross_entropy, logits, targets, 0);
+    value loss = new_loss(g, OP_binary_cross_entropy, logits, targets, NO_VALUE, 0);
 
     assert(g->values[logits].rows == g->values[targets].rows && g->values[logits].cols == g->values[targets].cols);
     add_batched_aux(g, loss, g->values[logits].rows);
@@ -558,7 +569,7 @@ value graph_binary_cross_entropy(graph *g, value logits, value targets)
 
 value graph_identity_distance(graph *g, param *matrix)
 {
-    return new_loss(g, OP_identity_distance, graph_param(g, matrix), NO_VALUE, 0);
+    return new_loss(g, OP_identity_distance, graph_param(g, matrix), NO_VALUE, NO_VALUE, 0);
 }
 
 value graph_rational(graph *g, value x, param *numerator, param *denominator, bool safe)

@@ -123,6 +123,10 @@ value graph_identity_distance(graph *g, param *matrix);
 value graph_binary_cross_entropy(graph *g, value logits, value targets);
 value graph_cross_entropy(graph *g, value logits, value labels,
                           double smoothing); /* mean over the batch: not batched, [1, 1] */
+/* The sum over all rows of the batch of weight * cross-entropy(row), of rows as tokens are. labels: DTYPE_I32 input,
+ * one a row; weights: DTYPE_F32 input, one a row. A row of weight 0 does not count, whatever its label: nothing is read
+ * of it. With weight 1 / N at the N rows that count it is their mean (torch.nn.CrossEntropyLoss with ignore_index). */
+value graph_row_cross_entropy(graph *g, value logits, value labels, value weights, double smoothing);
 void graph_keep(graph *g, value v);
 /* Whether anything in it draws random numbers, the choice among parameters included. */
 bool graph_draws(const graph *g);

@@ -1,5 +1,5 @@
-/* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy, consistency,
- * binary_cross_entropy, distance. And identity_distance, of a parameter. */
+/* Losses, each a scalar over the whole batch, of which every slice adds its samples' part: cross_entropy,
+ * row_cross_entropy, consistency, binary_cross_entropy, distance. And identity_distance, of a parameter. */
 #include "graph/op_impl.h"
 
 static unsigned reads_both(const graph *g, const op_node *op)
@@ -44,6 +44,52 @@ const op_desc op_cross_entropy = {
     .forward = cross_entropy_forward,
     .backward = cross_entropy_backward,
     .backward_reads = reads_both,
+    .inplace = -1,
+    .passes = -1,
+};
+
+/* ---- row_cross_entropy: the sum over all rows of weight times cross-entropy. Inputs: logits, labels, weights. Kept:
+ * each row's term ---- */
+static cross_entropy_args row_cross_entropy_arguments(const op_run *r)
+{
+    return (cross_entropy_args){
+        .logits = op_in(r, 0), .labels = op_in(r, 1).data, .weights = op_in(r, 2).data, .smoothing = r->op->a.scale};
+}
+
+static void row_cross_entropy_forward(const op_run *r)
+{
+    cross_entropy_args args = row_cross_entropy_arguments(r);
+
+    args.loss = op_out(r).data;
+    args.add_loss = r->first > 0;
+    args.losses = op_aux(r, 0).data;
+    r->k->row_cross_entropy(r->c, &args);
+}
+
+static void row_cross_entropy_backward(const op_run *r)
+{
+    cross_entropy_args args = row_cross_entropy_arguments(r);
+
+    args.dlogits = op_in_grad(r, 0);
+    args.accumulate = r->accumulate[0];
+    args.dloss = op_out_grad(r).data;
+    r->k->row_cross_entropy(r->c, &args);
+}
+
+static unsigned reads_three(const graph *g, const op_node *op)
+{
+    (void)g;
+    (void)op;
+    return 7u;
+}
+
+const op_desc op_row_cross_entropy = {
+    .name = "row_cross_entropy",
+    .uses = USES(row_cross_entropy),
+    .backward_uses = USES(row_cross_entropy),
+    .forward = row_cross_entropy_forward,
+    .backward = row_cross_entropy_backward,
+    .backward_reads = reads_three,
     .inplace = -1,
     .passes = -1,
 };

@@ -316,12 +316,14 @@ typedef struct upsample_args {
 
 /* Mean over `count` samples, of which these are some or all, of the cross-entropy with label smoothing
  * (torch.nn.CrossEntropyLoss): loss real [1] and, for each sample, losses real [samples] (may be NULL); dlogits =
- * gradient of the mean times dloss. */
+ * gradient of the mean times dloss. row_cross_entropy: the sum over the rows instead, each times its weight; `losses`
+ * are these terms, without which there is no loss. */
 typedef struct cross_entropy_args {
     mat logits;
     const int32_t *labels;
+    const float *weights; /* row_cross_entropy only: of each row; where it is 0, neither logits nor label are read */
     double smoothing;
-    int64_t count;
+    int64_t count; /* cross_entropy only */
     void *loss, *losses;
     bool add_loss;     /* loss += */
     mat dlogits;       /* data NULL: forward only */

@@ -38,7 +38,7 @@ typedef struct setup {
         side[MAX_ITEMS]; /* what the test fills, what the operation reads, who reads that before */
     int param_count, given_count;
     uint32_t drawn; /* random arrays handed out */
-    value tested, pixels, labels, ids, loss;
+    value tested, pixels, labels, ids, row_labels, row_weights, loss;
     device dev;
     program *p;
 } setup;
@@ -367,6 +367,14 @@ static value build_cross_entropy(setup *s, int variant)
     return graph_cross_entropy(s->g, given(s, 1, s->s.cols + 2), s->labels, variant / 100.0);
 }
 
+static value build_row_cross_entropy(setup *s, int variant)
+{
+    s->row_labels = graph_input(s->g, "row labels", DTYPE_I32, s->s.rows, 1);
+    s->row_weights = graph_input(s->g, "row weights", DTYPE_F32, s->s.rows, 1);
+    return graph_row_cross_entropy(s->g, given(s, s->s.rows, s->s.cols + 2), s->row_labels, s->row_weights,
+                                   variant / 100.0);
+}
+
 static value build_add_scaled(setup *s, int variant)
 {
     (void)variant;
@@ -525,6 +533,8 @@ static const op_case cases[] = {
     {OP_patchify, "patchify, numbers", build_patchify, DTYPE_F32},
     {OP_cross_entropy, "cross_entropy", build_cross_entropy, 0},
     {OP_cross_entropy, "cross_entropy, smoothed", build_cross_entropy, 15},
+    {OP_row_cross_entropy, "row_cross_entropy", build_row_cross_entropy, 0},
+    {OP_row_cross_entropy, "row_cross_entropy, smoothed", build_row_cross_entropy, 15},
     {OP_add, "add, scaled", build_add_scaled, 0},
     {OP_add, "add, losses", build_sum_of_losses, 0},
     {OP_distance, "distance", build_distance, 0},

@@ -220,6 +220,52 @@ static void test_interpolate(void **state)
     check_interpolation(2, 2, square, 2, 2, square);
 }
 
+/* ---- CrossEntropyLoss of every row: with x = log softmax, -(1 - e) x[label] - e / classes sum of x; rows with the
+ * label `ignore_index` do not count, reduction 'mean' is over the others ---- */
+
+static void check_rows(bench *s)
+{
+    enum { WORDS = 4, COUNTED = 12 };
+    static const int32_t words[BATCH * ROWS] = {2, 0, -100, 3, 1, -100, -100, 0, 0, 3, -100, 2, 1, 1, -100, 3, -100, 2};
+    const double smoothing = 0.2;
+    value input, logits = over_input(s, ROWS, WORDS, &input), labels = graph_input(s->g, "rows", DTYPE_I32, ROWS, 1),
+                 weights = graph_input(s->g, "weights", DTYPE_F32, ROWS, 1),
+                 sum = graph_row_cross_entropy(s->g, logits, labels, weights, smoothing),
+                 loss = graph_add_scaled(s->g, sum, sum, 2); /* 3 times the loss, and so its gradient */
+    double expected = 0;
+    float *weight;
+    mat z, dz;
+
+    graph_finish(s->g);
+    s->p = make_program(s, true, (value[]){loss, logits}, 2, NULL, 0);
+    fill_reals(s, s->p, input);
+    memcpy(program_value(s->p, labels, BATCH).data, words, sizeof words);
+    weight = program_value(s->p, weights, BATCH).data;
+    for (int r = 0; r < BATCH * ROWS; r++)
+        weight[r] = words[r] == -100 ? 0 : 1.0f / COUNTED;
+    program_step(s->p, BATCH, &step);
+    z = program_value(s->p, logits, BATCH);
+    dz = program_grad(s->p, logits, BATCH);
+    for (int64_t r = 0; r < BATCH * ROWS; r++) {
+        double total = 0;
+        for (int c = 0; c < WORDS; c++)
+            total += exp(get(&z, r, c));
+        for (int c = 0; c < WORDS; c++) {
+            double x = get(&z, r, c) - log(total), target = smoothing / WORDS + (c == words[r] ? 1 - smoothing : 0),
+                   mean = words[r] == -100 ? 0 : (double)(1.0f / COUNTED);
+            expected -= 3 * mean * target * x;
+            near("gradient of a row", get(&dz, r, c), 3 * mean * (exp(x) - target));
+        }
+    }
+    near("loss of rows", *(double *)program_value(s->p, loss, BATCH).data, expected);
+}
+
+static void test_row_cross_entropy(void **state)
+{
+    (void)state;
+    in_slices(check_rows);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_gated),
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_interpolate),
+        cmocka_unit_test(test_row_cross_entropy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

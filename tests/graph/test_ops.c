@@ -70,6 +70,14 @@ static void fill_inputs(setup *s)
         for (int64_t i = 0; i < m.rows; i++)
             ((int32_t *)m.data)[i] = (int32_t)(i / 2 % (s->s.rows + 2)) - 1;
     }
+    if (s->row_labels != NO_VALUE) { /* some rows do not count */
+        mat m = program_value(s->p, s->row_labels, s->s.batch);
+        float *weights = program_value(s->p, s->row_weights, s->s.batch).data;
+        for (int64_t i = 0; i < m.rows; i++) {
+            weights[i] = (float)((i + 1) % 4) * 0.3f;
+            ((int32_t *)m.data)[i] = weights[i] == 0 ? -100 : (int32_t)(i % CLASSES);
+        }
+    }
     if (s->pixels != NO_VALUE) {
         mat m = program_value(s->p, s->pixels, s->s.batch);
         for (int64_t i = 0; i < m.rows * m.cols; i++) {
@@ -96,7 +104,8 @@ static void open_setup(setup *s, const op_case *row, shape size, int only, other
                  .g = graph_new(&noted, DTYPE_F64),
                  .tested = NO_VALUE,
                  .pixels = NO_VALUE,
-                 .ids = NO_VALUE};
+                 .ids = NO_VALUE,
+                 .row_labels = NO_VALUE};
     ASSERT_OK(device_open(&s->dev, &noted, 1, &err));
     s->labels = graph_target(s->g, "labels", DTYPE_I32, 1, 1);
     y = row->build(s, row->variant);

@@ -143,7 +143,7 @@ static void test_memory(void **state)
 #define SIDE 12
 
 typedef struct vit {
-    value pixels, ids, loss;
+    value pixels, ids, labels, weights, loss;
 } vit;
 
 static value product(bench *s, value x, int64_t n, bool bias)
@@ -173,7 +173,9 @@ static vit build_vit(bench *s)
     static const float mean[] = {0.5f, 0.5f, 0.5f}, std[] = {0.5f, 0.5f, 0.5f};
     graph *g = s->g;
     vit m = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, SIDE * SIDE * 3),
-             .ids = graph_input(g, "ids", DTYPE_I32, 10, 1)};
+             .ids = graph_input(g, "ids", DTYPE_I32, 10, 1),
+             .labels = graph_input(g, "row labels", DTYPE_I32, 10, 1),
+             .weights = graph_input(g, "row weights", DTYPE_F32, 10, 1)};
     value x, y, k;
 
     x = product(s, graph_patchify(g, m.pixels, SIDE, SIDE, 3, 4, mean, std), 24, true);
@@ -219,6 +221,7 @@ static vit build_vit(bench *s)
     m.loss = graph_add_scaled(g, m.loss, graph_distance(g, x, graph_gather(g, make_param(s, 7, 24), m.ids)), 0.1);
     m.loss = graph_add_scaled(
         g, m.loss, graph_distance(g, graph_upsample(g, x, 5, 2, 3, 4), graph_upsample(g, k, 5, 2, 3, 4)), 0.1);
+    m.loss = graph_add_scaled(g, m.loss, graph_row_cross_entropy(g, x, m.labels, m.weights, 0.1), 0.1);
     graph_finish(g);
     return m;
 }
@@ -226,9 +229,14 @@ static vit build_vit(bench *s)
 static void fill_rows(const bench *s, const vit *m)
 {
     mat ids = program_value(s->p, m->ids, BATCH);
+    int32_t *labels = program_value(s->p, m->labels, BATCH).data;
+    float *weights = program_value(s->p, m->weights, BATCH).data;
 
-    for (int64_t i = 0; i < ids.rows; i++)
+    for (int64_t i = 0; i < ids.rows; i++) {
         ((int32_t *)ids.data)[i] = (int32_t)(i % 8);
+        labels[i] = i % 3 ? (int32_t)(i % 24) : -100;
+        weights[i] = i % 3 ? 0.1f : 0;
+    }
 }
 
 static void check_every_operation(const graph *g)

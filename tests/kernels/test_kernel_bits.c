@@ -364,13 +364,26 @@ static void run_head(run *r)
     mat patches = draw(r, SIDE / PATCH * (SIDE / PATCH), PATCH * PATCH, r->type, 0, 1),
         logits = draw(r, ROWS, CLASSES, r->type, 0, 2), losses = draw(r, ROWS, 1, real, 0, 3),
         targets = draw(r, ROWS, CLASSES, real, 0, 5), shares = draw(r, ROWS, 1, real, 0, 6),
-        dlogits = draw(r, ROWS, CLASSES, real, 0, 7), dtargets = draw(r, ROWS, CLASSES, real, 0, 8);
-    void *loss = array(r, 1, 4), *one = array(r, 1, 9);
+        dlogits = draw(r, ROWS, CLASSES, real, 0, 7), dtargets = draw(r, ROWS, CLASSES, real, 0, 8),
+        terms = draw(r, ROWS, 1, real, 0, 10), drows = draw(r, ROWS, CLASSES, real, 0, 11);
+    float weights[SAMPLES * ROWS];
+    void *loss = array(r, 1, 4), *one = array(r, 1, 9), *sum = array(r, 1, 12);
+    cross_entropy_args rows = {.logits = logits,
+                               .labels = labels + r->first * ROWS,
+                               .weights = weights + r->first * ROWS,
+                               .smoothing = 0.1,
+                               .loss = sum,
+                               .losses = terms.data,
+                               .dlogits = drows,
+                               .accumulate = true,
+                               .dloss = one};
 
     for (int i = 0; i < SAMPLES * SIDE * SIDE; i++)
         pixels[i] = (uint8_t)(i * 31);
-    for (int i = 0; i < SAMPLES * ROWS; i++)
+    for (int i = 0; i < SAMPLES * ROWS; i++) {
         labels[i] = i * 7 % CLASSES;
+        weights[i] = (float)(i % 4) / 7;
+    }
     r->k->patchify(r->c, &patches,
                    &(patch_rows){.pixels = pixels + r->first * SIDE * SIDE,
                                  .type = DTYPE_U8,
@@ -393,8 +406,10 @@ static void run_head(run *r)
                                                                   .dlogits = dlogits,
                                                                   .dtargets = dtargets,
                                                                   .dloss = one});
-    emit_samples(r, (mat[]){patches, losses, shares, dlogits, dtargets}, 5);
+    r->k->row_cross_entropy(r->c, &rows);
+    emit_samples(r, (mat[]){patches, losses, shares, dlogits, dtargets, terms, drows}, 7);
     emit_real(r, loss, 1);
+    emit_real(r, sum, 1);
 }
 
 /* Neither has samples: the mask hangs on the row's number, and parameters are updated one by one. */

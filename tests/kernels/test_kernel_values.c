@@ -608,13 +608,77 @@ static void test_cross_entropy(void **state)
     for_each_set(check_cross_entropy);
 }
 
+/* ---- cross-entropy of rows with weights ---- */
+
+static void check_row_cross_entropy(const kernels *k, compute *c, dtype type)
+{
+    enum { ROWS = 21, CLASSES = 13 };
+    int32_t labels[ROWS];
+    float weights[ROWS];
+    mat z = make(k, ROWS, CLASSES, type, 2, 1), loss = make(k, 1, 1, k->real, 0, 3),
+        losses = make(k, 1, ROWS, k->real, 0, 4), dloss = make(k, 1, 1, k->real, 0, 5);
+
+    for (int r = 0; r < ROWS; r++) {
+        weights[r] = (float)(r % 3) / 5;
+        labels[r] = r % 3 ? r * 5 % CLASSES : r % 2 ? -100 : INT32_MAX;
+    }
+    for (int form = 0; form < 4; form++) {
+        bool smoothed = form & 1, accumulate = form & 2;
+        double smoothing = smoothed ? 0.1 : 0, total = accumulate ? get(&loss, 0, 0) : 0;
+        mat d = make(k, ROWS, CLASSES, k->real, 1, 2), old = make(k, ROWS, CLASSES, k->real, 1, 2);
+        cross_entropy_args a = {.logits = z,
+                                .labels = labels,
+                                .weights = weights,
+                                .smoothing = smoothing,
+                                .loss = loss.data,
+                                .losses = losses.data,
+                                .add_loss = accumulate,
+                                .dlogits = d,
+                                .accumulate = accumulate,
+                                .dloss = dloss.data};
+        k->row_cross_entropy(c, &a);
+        for (int64_t r = 0; r < ROWS; r++) {
+            double sum = 0, e = 0, weight = (double)weights[r];
+            for (int64_t j = 0; j < CLASSES; j++)
+                sum += exp(get(&z, r, j));
+            for (int64_t j = 0; j < CLASSES; j++) {
+                double log_p = get(&z, r, j) - log(sum),
+                       target = smoothing / CLASSES + (j == labels[r] ? 1 - smoothing : 0);
+                e -= target * log_p;
+                near(k, &d, r, j,
+                     (accumulate ? get(&old, r, j) : 0) + get(&dloss, 0, 0) * weight * (exp(log_p) - target), 1,
+                     "gradient of a row");
+            }
+            near(k, &losses, 0, r, weight * e, 2, "term of a row");
+            total += weight * e;
+        }
+        near(k, &loss, 0, 0, total, 2, "sum of rows");
+        beside_untouched(k, &d, 2);
+    }
+}
+
+static void test_row_cross_entropy(void **state)
+{
+    (void)state;
+    for_each_set(check_row_cross_entropy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_affine),   cmocka_unit_test(test_add),           cmocka_unit_test(test_dropout_mask),
-        cmocka_unit_test(test_map),      cmocka_unit_test(test_column_sum),    cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_patchify), cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_multiply),
-        cmocka_unit_test(test_windows),  cmocka_unit_test(test_gather),        cmocka_unit_test(test_upsample),
+        cmocka_unit_test(test_affine),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_dropout_mask),
+        cmocka_unit_test(test_map),
+        cmocka_unit_test(test_column_sum),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_patchify),
+        cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_multiply),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_gather),
+        cmocka_unit_test(test_upsample),
+        cmocka_unit_test(test_row_cross_entropy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

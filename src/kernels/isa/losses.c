@@ -17,13 +17,13 @@ static void give_loss(void *to, double loss, bool add)
     *(REAL *)to = (REAL)(loss + (add ? (double)*(REAL *)to : 0));
 }
 
-/* One row: its loss, and its gradient into `out` when that is wanted. With smoothing e the target is (1 - e) at the
- * label plus e / classes everywhere. */
-static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *room, REAL *out)
+/* One row: its loss, and `scale` times its gradient into `out` when that is wanted. With smoothing e the target is (1 -
+ * e) at the label plus e / classes everywhere. */
+static double cross_entropy_row(const cross_entropy_args *a, int64_t r, double scale, REAL *room, REAL *out)
 {
     const REAL *z = row_real(&a->logits, r, room);
     int64_t classes = a->logits.cols;
-    double top = (double)z[0], sum = 0, mean = 0, lse, factor;
+    double top = (double)z[0], sum = 0, mean = 0, lse;
 
     for (int64_t c = 1; c < classes; c++)
         top = (double)z[c] > top ? (double)z[c] : top;
@@ -32,12 +32,9 @@ static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *ro
         mean += (double)z[c];
     }
     lse = log(sum) + top;
-    if (out) {
-        factor = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->count;
-        for (int64_t c = 0; c < classes; c++) {
-            double target = a->smoothing / (double)classes + (c == a->labels[r] ? 1 - a->smoothing : 0);
-            out[c] = (REAL)(factor * (exp((double)z[c] - lse) - target));
-        }
+    for (int64_t c = 0; out && c < classes; c++) {
+        double target = a->smoothing / (double)classes + (c == a->labels[r] ? 1 - a->smoothing : 0);
+        out[c] = (REAL)(scale * (exp((double)z[c] - lse) - target));
     }
     return lse - (1 - a->smoothing) * (double)z[a->labels[r]] - a->smoothing * mean / (double)classes;
 }
@@ -45,10 +42,10 @@ static double cross_entropy_row(const cross_entropy_args *a, int64_t r, REAL *ro
 void KERNEL(cross_entropy)(compute *c, const cross_entropy_args *a)
 {
     REAL *room = KERNEL_SCRATCH(c, 0), *out = room + a->logits.cols;
-    double total = 0;
+    double total = 0, scale = (a->dloss ? (double)*(const REAL *)a->dloss : 1) / (double)a->count;
 
     for (int64_t r = 0; r < a->logits.rows; r++) {
-        double loss = cross_entropy_row(a, r, room, a->dlogits.data ? out : NULL);
+        double loss = cross_entropy_row(a, r, scale, room, a->dlogits.data ? out : NULL);
         if (a->dlogits.data)
             give_row(&a->dlogits, r, out, a->accumulate, out + a->logits.cols);
         if (a->losses)
@@ -84,6 +81,47 @@ void KERNEL(binary_cross_entropy)(compute *c, const binary_cross_entropy_args *a
             ((REAL *)a->losses)[r] = (REAL)(a->scale * loss);
         total += a->scale * loss;
     }
+    if (a->loss)
+        give_loss(a->loss, total, a->add_loss);
+}
+
+/* ---- cross-entropy of rows with weights ---- */
+
+typedef struct cross_entropy_job {
+    compute *c;
+    const cross_entropy_args *a;
+} cross_entropy_job;
+
+static void row_cross_entropy_task(void *argument, int thread, int threads)
+{
+    const cross_entropy_job *job = argument;
+    const cross_entropy_args *a = job->a;
+    int64_t cols = a->logits.cols, begin, end;
+    REAL *room = KERNEL_SCRATCH(job->c, thread), *out = room + cols, *old = out + cols;
+    double dloss = a->dloss ? (double)*(const REAL *)a->dloss : 1;
+
+    pool_share(a->logits.rows, thread, threads, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        double weight = (double)a->weights[r], loss = 0;
+        if (weight != 0)
+            loss = weight * cross_entropy_row(a, r, dloss * weight, room, a->dlogits.data ? out : NULL);
+        else
+            memset(out, 0, (size_t)cols * sizeof *out);
+        if (a->dlogits.data)
+            give_row(&a->dlogits, r, out, a->accumulate, old);
+        if (a->losses)
+            ((REAL *)a->losses)[r] = (REAL)loss;
+    }
+}
+
+void KERNEL(row_cross_entropy)(compute *c, const cross_entropy_args *a)
+{
+    cross_entropy_job job = {c, a};
+    double total = 0;
+
+    compute_run(c, row_cross_entropy_task, &job);
+    for (int64_t r = 0; a->loss && r < a->logits.rows; r++)
+        total += (double)((const REAL *)a->losses)[r];
     if (a->loss)
         give_loss(a->loss, total, a->add_loss);
 }
