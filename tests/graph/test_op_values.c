@@ -266,6 +266,52 @@ static void test_row_cross_entropy(void **state)
     in_slices(check_rows);
 }
 
+/* ---- attributes tell operations apart, and descriptions ---- */
+
+static void ignore_param(void *context, const param *p)
+{
+    (void)context;
+    (void)p;
+}
+
+static void test_attributes(void **state)
+{
+    bench s;
+    value x, seen[8];
+    int count = 0;
+    char *text[8];
+
+    (void)state;
+    open_bench(&s, &kernels_reference, 1, DTYPE_F64, EVERYTHING);
+    x = graph_input(s.g, "x", DTYPE_F64, ROWS, WIDTH);
+    seen[count++] = graph_windows(s.g, x, 3, 1, 1);
+    seen[count++] = graph_windows(s.g, x, 3, 3, 1);
+    seen[count++] = graph_windows(s.g, x, 3, 3, 0); /* as many rows as the one before it */
+    seen[count++] = graph_upsample(s.g, x, 3, 2, 4, 6);
+    seen[count++] = graph_upsample(s.g, x, 3, 2, 6, 4);
+    seen[count++] = graph_upsample(s.g, x, 2, 3, 6, 4);
+    seen[count++] = graph_add(s.g, x, x);
+    assert_true(graph_windows(s.g, x, 3, 3, 1) == seen[1] && graph_upsample(s.g, x, 3, 2, 6, 4) == seen[4]);
+    graph_finish(s.g);
+    for (int i = 0; i < count; i++) {
+        size_t length = 0;
+        FILE *out = open_memstream(&text[i], &length);
+        assert_true(graph_describe(s.g, &seen[i], 1, out, ignore_param, NULL));
+        fclose(out);
+        for (int j = 0; j < i; j++) {
+            assert_int_not_equal(seen[i], seen[j]);
+            assert_string_not_equal(text[i], text[j]);
+        }
+    }
+    assert_non_null(strstr(text[1], " stride 3 padding 1\n"));
+    assert_non_null(strstr(text[2], " stride 3\n"));
+    assert_non_null(strstr(text[3], " out_height 4 out_width 6\n"));
+    assert_non_null(strstr(text[6], " mean std\n")); /* nothing of attributes that it does not use */
+    for (int i = 0; i < count; i++)
+        free(text[i]);
+    close_bench(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_interpolate),
         cmocka_unit_test(test_row_cross_entropy),
+        cmocka_unit_test(test_attributes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
