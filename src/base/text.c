@@ -80,6 +80,26 @@ const char *text_quantity(char out[TEXT_SHORT], double quantity)
     return out;
 }
 
+const char *text_fixed(char out[TEXT_SHORT], double value, int decimals)
+{
+    int64_t unit = 1, scaled, size;
+
+    for (int i = 0; i < decimals; i++)
+        unit *= 10;
+    if (!(fabs(value) * (double)unit < 1e15)) {
+        snprintf(out, TEXT_SHORT, "-");
+        return out;
+    }
+    scaled = llround(value * (double)unit);
+    size = scaled < 0 ? -scaled : scaled;
+    if (decimals == 0)
+        snprintf(out, TEXT_SHORT, "%" PRId64, scaled);
+    else
+        snprintf(out, TEXT_SHORT, "%s%" PRId64 ".%0*" PRId64, scaled < 0 ? "-" : "", size / unit, decimals,
+                 size % unit);
+    return out;
+}
+
 /* ---- columns ---- */
 
 static bool takes_column(char c)

@@ -14,6 +14,9 @@ const char *text_duration(char out[TEXT_SHORT],
 const char *text_count(char out[TEXT_SHORT], int64_t count); /* "1,234,567" */
 const char *text_quantity(char out[TEXT_SHORT],
                           double quantity); /* three digits: "0.0123", "87.3", "1,234"; "-" when not finite */
+/* `value` with `decimals` digits (0 to 9) behind a point, whatever the locale: "0.50", "-3", "0.0" for what rounds to
+ * it from below; "-" when it is not finite or has more than 15 digits in all. */
+const char *text_fixed(char out[TEXT_SHORT], double value, int decimals);
 
 /* Columns that UTF-8 text takes on a terminal, one for each code point. Control bytes take none. */
 int text_columns(const char *text);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <inttypes.h>
+#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,41 @@ static void test_quantities(void **state)
     assert_string_equal(text_quantity(out, 1234.4), "1,234");
     assert_string_equal(text_quantity(out, 1e30), "1e+30");
     assert_string_equal(text_quantity(out, -INFINITY), "-");
+}
+
+/* The point stays a point where the locale has a comma. */
+static void test_fixed(void **state)
+{
+    static const struct {
+        double value;
+        int decimals;
+        const char *text;
+    } rows[] = {
+        {0, 0, "0"},
+        {0.5, 2, "0.50"},
+        {-3, 0, "-3"},
+        {-0.04, 1, "0.0"},
+        {-0.06, 1, "-0.1"},
+        {76.25, 1, "76.3"},
+        {1e-9, 9, "0.000000001"},
+        {12345678.9, 3, "12345678.900"},
+        {1e14, 0, "100000000000000"},
+        {1e15, 0, "-"},
+        {1e14, 2, "-"},
+        {-1e300, 1, "-"},
+        {NAN, 1, "-"},
+        {INFINITY, 0, "-"},
+    };
+    char out[TEXT_SHORT];
+
+    (void)state;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            assert_string_equal(text_fixed(out, rows[i].value, rows[i].decimals), rows[i].text);
+        if (!setlocale(LC_NUMERIC, "de_DE.UTF-8"))
+            break;
+    }
+    setlocale(LC_NUMERIC, "C");
 }
 
 static void test_columns(void **state)
@@ -305,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_table),   cmocka_unit_test(test_table_without_titles),
         cmocka_unit_test(test_csv),     cmocka_unit_test(test_characters),
         cmocka_unit_test(test_clean),   cmocka_unit_test(test_table_cells_are_clean),
+        cmocka_unit_test(test_fixed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
