@@ -17,6 +17,7 @@ static void print(display *d, const json_t *record)
               record_int(record, "steps"), text_duration(duration, record_real(record, "seconds")),
               record_real(record, "images_per_second"),
               text_size(size, (uint64_t)record_int(record, "peak_memory_bytes")));
+    view_training_print_curves(record);
 }
 
 const view view_train = {.job = "train", .event = view_training_event, .print = print};

@@ -86,3 +86,12 @@ void view_training_print_accuracy(const json_t *record)
         printf("%s on %" PRId64 " images\n", metrics_text(memory, eval), record_int(eval, "count"));
     arena_free(memory);
 }
+
+void view_training_print_curves(const json_t *record)
+{
+    char *path = json_object_get(record, "curves") ? record_path(record, "curves") : NULL;
+
+    if (path)
+        text_line(stdout, "curves of loss and accuracy in '%s'", path);
+    free(path);
+}

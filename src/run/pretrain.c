@@ -153,11 +153,22 @@ static inlay_status open_initial(backbone **b, const char *initial, const traini
     return backbone_open(b, initial, 0, err);
 }
 
+static inlay_status save_figures(const train_result *r, const options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *title =
+        arena_printf(memory, "A ViT from scratch on %s", training_name_of(memory, options_string(o, "data")));
+    inlay_status status = training_draw_curves(title, r, o, err);
+
+    arena_free(memory);
+    return status;
+}
+
 static inlay_status run_in(const char *output, const char *initial, options *o, const inlay_observer *w,
                            train_result *result, inlay_error *err)
 {
     file_lock lock = {.fd = -1};
-    training_request how = {.o = o, .watch = w, .lock = &lock};
+    training_request how = {.o = o, .watch = w, .lock = &lock, .saved = save_figures};
     backbone *b = NULL;
     inlay_status status = hold_output(&lock, o, &how.complete, w, err);
 
@@ -189,6 +200,8 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
                                                    "steps", (json_int_t)result.steps, "seconds", result.seconds),
                                         "the answer", &result, err);
         status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
+        if (*record)
+            training_name_curves(*record, o);
     }
     if (result.memory)
         train_result_free(&result);

@@ -43,6 +43,20 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
     return status;
 }
 
+static inlay_status save_figures(const train_result *r, const options *o, inlay_error *err)
+{
+    arena *memory = arena_new();
+    const char *title = arena_printf(memory, "%s on %s, backbone %s", options_string(o, "method"),
+                                     training_name_of(memory, options_string(o, "data")),
+                                     training_name_of(memory, options_string(o, "backbone")));
+    inlay_status status = write_results(r, o, err);
+
+    if (status == INLAY_OK)
+        status = training_draw_curves(title, r, o, err);
+    arena_free(memory);
+    return status;
+}
+
 /* `done`: the run was complete already, and nothing was trained. */
 static inlay_status answer(json_t **record, const train_result *r, bool done, const options *o, inlay_error *err)
 {
@@ -51,6 +65,7 @@ static inlay_status answer(json_t **record, const train_result *r, bool done, co
         return INLAY_ERR_FORMAT;
     json_set_path(*record, "output", options_string(o, "output"));
     json_object_set_new(*record, "complete_already", json_boolean(done));
+    training_name_curves(*record, o);
     return INLAY_OK;
 }
 
@@ -59,7 +74,7 @@ static inlay_status run(options *o, const inlay_observer *w, json_t **record, in
     train_result result = {0};
     backbone *b = NULL;
     file_lock lock = {.fd = -1};
-    training_request how = {.o = o, .watch = w, .lock = &lock, .saved = write_results};
+    training_request how = {.o = o, .watch = w, .lock = &lock, .saved = save_figures};
     inlay_status status;
 
     TRY(require(o, "backbone", err));
@@ -87,7 +102,7 @@ const job job_train = {
              "18] [--resume]",
     .summary = "tune an adapter on a folder of labelled images",
     .details = "Trains what --method names on a frozen backbone, with a new head for the classes of the data, and "
-               "leaves the adapter, metrics.jsonl and TensorBoard "
+               "leaves the adapter, curves.svg, metrics.jsonl and TensorBoard "
                "events in --output. Training defaults are the method's recipe: 'inlay methods NAME' prints it, "
                "--recipe adapter_plus is the same for all. A run that was interrupted at any moment goes on with "
                "--resume and ends with the same bits.",

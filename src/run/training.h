@@ -93,6 +93,13 @@ inlay_status run_training(backbone *b, const char *name, const training_request 
                           inlay_error *err);
 /* Adds "eval" to `record`, which is called `what`, where the run evaluated; takes it over, NULL: failed. */
 json_t *training_add_accuracy(json_t *record, const char *what, const train_result *r, inlay_error *err);
+/* The picture of a run, a file in its output folder, drawn by what `saved` calls; a resumed run ends with the bytes of
+ * an undisturbed one. training_name_curves puts "curves", its path, into the run's answer, where it is there. */
+#define TRAINING_CURVES "curves.svg"
+inlay_status training_draw_curves(const char *title, const train_result *r, const options *o, inlay_error *err);
+void training_name_curves(json_t *record, const options *o);
+/* The last part of a path, for a title; the arena's. */
+char *training_name_of(arena *memory, const char *path);
 /* What can be found wrong with it before there is a backbone: settings, recipe, data. */
 inlay_status check_training(const char *name, const training_request *how, inlay_error *err);
 /* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training

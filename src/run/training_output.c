@@ -18,8 +18,9 @@ static void remove_from(arena *memory, const char *folder, const char *name)
  * nothing else. */
 void training_clear_output(const char *folder)
 {
-    static const char *const names[] = {"checkpoint.safetensors", "adapter.json", "adapter.safetensors",
-                                        "metrics.jsonl",          "results.json", "features.tmp"};
+    static const char *const names[] = {
+        "checkpoint.safetensors", "adapter.json",  "adapter.safetensors", "metrics.jsonl",
+        "results.json",           TRAINING_CURVES, "features.tmp"};
     arena *memory = arena_new();
     const char *trained = path_join(memory, folder, "trained");
     DIR *list = opendir(folder);

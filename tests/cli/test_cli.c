@@ -315,7 +315,7 @@ static void test_interrupt(void **state)
     expect(inlay(TRAIN "--epochs 300 --output stopped --resume"), 0);
     snprintf(command, sizeof command,
              "cd '%s' && cmp whole/adapter.safetensors stopped/adapter.safetensors && cmp whole/adapter.json "
-             "stopped/adapter.json",
+             "stopped/adapter.json && cmp whole/curves.svg stopped/curves.svg",
              folder);
     assert_int_equal(system(command), 0);
 }

@@ -284,14 +284,16 @@ static void test_links_in_output(void **state)
                                         "adapter.json.tmp",
                                         "adapter.safetensors.tmp",
                                         "results.json.tmp",
+                                        "curves.svg.tmp",
                                         "features.tmp",
                                         "adapter.json",
                                         "results.json",
+                                        "curves.svg",
                                         "metrics.jsonl"};
 
     (void)state;
-    for (int i = 0; i < 8; i++) {
-        bool refused = i == 7;
+    for (int i = 0; i < 10; i++) {
+        bool refused = i == 9;
         expect(
             shell("rm -rf linked && mkdir linked && echo precious > victim && ln -s ../victim linked/%s && $INLAY " RUN
                   "--epochs 1 --overwrite --drop-layers 1 --backbone-drop-path 0 --cache-limit 0 --output linked "
@@ -301,7 +303,7 @@ static void test_links_in_output(void **state)
         expect(shell("rm -rf linked && mkdir linked && ln -s ../victim linked/%s && $INLAY " RUN
                      "--epochs 1 --drop-layers 1 --backbone-drop-path 0 --cache-limit 0 --output linked --%s >out.txt "
                      "2>err.txt",
-                     names[i], i == 5 ? "overwrite" : "no-resume"),
+                     names[i], i == 6 ? "overwrite" : "no-resume"),
                refused ? 1 : 0);
         if (refused)
             expect_text("err.txt", "it is a symbolic link");
@@ -494,19 +496,64 @@ static void test_evaluation_interrupted(void **state)
                            "$(wc -l < a.txt) -eq 4 ]",
                            strip, strip),
                      0);
-    assert_int_equal(shell("cmp broken/adapter.safetensors whole-long/adapter.safetensors"), 0);
+    assert_int_equal(shell("cmp broken/adapter.safetensors whole-long/adapter.safetensors && "
+                           "cmp broken/curves.svg whole-long/curves.svg"),
+                     0);
+}
+
+/* The picture of a run that was killed, twice and then resumed, is that of a run without an interruption. */
+static void test_killed_curves(void **state)
+{
+#define LONG_RUN "--epochs 400 --eval-every 30 --output "
+    (void)state;
+    expect(inlay(RUN LONG_RUN "calm"), 0);
+    expect_text("out.txt", "curves of loss and accuracy in 'calm/curves.svg'");
+    for (int i = 0; i < 2; i++)
+        expect(struck(i ? LONG_RUN "killed --resume" : LONG_RUN "killed", "killed/checkpoint.safetensors", "KILL"),
+               128 + SIGKILL);
+    assert_int_equal(shell("[ ! -e killed/curves.svg ]"), 0);
+    expect(inlay(RUN LONG_RUN "killed --resume"), 0);
+    assert_int_equal(shell("cmp killed/curves.svg calm/curves.svg"), 0);
+    expect_text("calm/curves.svg", "<title>adapter_plus on data, backbone vit</title>");
+    expect_text("calm/curves.svg", ">top-1 on val, %</text>");
+    expect_text("calm/curves.svg", ">Final top-1 ");
+#undef LONG_RUN
+}
+
+/* What cannot be drawn is left out, and the run ends all the same: no evaluation, lines that are damaged. */
+static void test_curves_of_a_damaged_log(void **state)
+{
+    (void)state;
+    expect(inlay(RUN "--epochs 2 --method linear --eval-split none --output plain"), 0);
+    expect_text("plain/curves.svg", ">Final training loss ");
+    assert_null(strstr(text_of("plain/curves.svg"), "top-1"));
+    expect(struck("--epochs 400 --output damaged", "damaged/checkpoint.safetensors", "TERM"), 128 + SIGTERM);
+    assert_int_equal(shell("sed -i '1s/,/ /; 2s/loss/lost/' damaged/metrics.jsonl"), 0);
+    expect(inlay(RUN "--epochs 400 --output damaged --resume"), 0);
+    expect_text("damaged/metrics.jsonl", "\"lost\"");
+    expect_text("damaged/curves.svg", ">Final top-1 ");
+    assert_null(strstr(text_of("damaged/curves.svg"), "nan"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_not_finite),       cmocka_unit_test(test_diverged),
-        cmocka_unit_test(test_predict_order),    cmocka_unit_test(test_predict_unreadable),
-        cmocka_unit_test(test_predict_streams),  cmocka_unit_test(test_predict_names),
-        cmocka_unit_test(test_outputs),          cmocka_unit_test(test_links_in_output),
-        cmocka_unit_test(test_standard_streams), cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_overwrite),        cmocka_unit_test(test_resume_complete),
-        cmocka_unit_test(test_signals),          cmocka_unit_test(test_evaluation_interrupted),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_diverged),
+        cmocka_unit_test(test_predict_order),
+        cmocka_unit_test(test_predict_unreadable),
+        cmocka_unit_test(test_predict_streams),
+        cmocka_unit_test(test_predict_names),
+        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_links_in_output),
+        cmocka_unit_test(test_standard_streams),
+        cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_overwrite),
+        cmocka_unit_test(test_killed_curves),
+        cmocka_unit_test(test_curves_of_a_damaged_log),
+        cmocka_unit_test(test_resume_complete),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_evaluation_interrupted),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
