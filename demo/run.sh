@@ -51,6 +51,10 @@ tune() { # name, method and its options
 
 mkdir -p "$work"
 rm -f "$work/table"
+if [ -z "${BACKBONE:-}" ]; then # under the name that it has in titles
+    backbone=$work/vit_fashion_mnist
+    ln -sfn "$PWD/demo/backbone" "$backbone"
+fi
 if [ -z "$data" ]; then
     fetch_digits
     data=$work/digits
@@ -60,9 +64,9 @@ if [ -n "${BACKBONE:-}" ]; then
     tune linear --method linear --epochs 20 --batch-size 32
     tune adapter_plus --method adapter_plus --rank 8 --epochs 5 --batch-size 32 --warmup-epochs 1
 else
-    tune linear --method linear --epochs 200 --batch-size 20 --warmup-epochs 5 --lr 1e-2 --quiet
-    tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
-    tune full --method full --epochs 25 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
+    tune linear --method linear --epochs 200 --eval-every 50 --batch-size 20 --warmup-epochs 5 --lr 1e-2 --quiet
+    tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --eval-every 5 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
+    tune full --method full --epochs 25 --eval-every 5 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
 fi
 echo "--- new images"
 find "$data/test" -type f | sort | awk 'NR % 200 == 7' | head -n 5 | xargs $inlay predict --backbone "$backbone" --adapter "$work/adapter_plus" --top-k 2
