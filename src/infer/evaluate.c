@@ -136,8 +136,8 @@ void *scores_object(const char *what, const task_scores *s, bool with_loss, inla
 {
     json_t *object = json_pack("{s:i}", "count", s->count);
 
-    for (int i = 0; s->task->metrics[i]; i++)
-        json_object_set_new(object, s->task->metrics[i],
+    for (int i = 0; s->task->metrics[i].name; i++)
+        json_object_set_new(object, s->task->metrics[i].name,
                             isfinite(s->values[i]) ? json_real(s->values[i]) : json_null());
     return with_loss ? json_joined(object, json_build(what, err, "{s:f}", "loss", s->loss)) : object;
 }

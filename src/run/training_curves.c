@@ -12,22 +12,23 @@
 #include "formats/plot.h"
 
 typedef struct curve {
-    double *epochs, *losses, *top1; /* [count]; top-1 of evaluations alone, in per cent */
-    int count, epochs_room, losses_room, top1_room;
+    double *epochs, *losses, *metrics; /* [count]; the metric of evaluations alone, as it is shown */
+    int count, epochs_room, losses_room, metrics_room;
 } curve;
 
 typedef struct curves {
+    const metric *shown; /* the task's; NULL: nothing is evaluated */
     curve training, evaluation;
     char *split;  /* what was evaluated on last; NULL: nothing */
     int64_t seen; /* how many images */
-    int best;     /* the evaluation with the highest top-1, the first of several */
+    int best;     /* the evaluation with the highest metric, the first of several */
 } curves;
 
-static void add(curve *c, double epoch, double loss, double top1)
+static void add(curve *c, double epoch, double loss, double shown)
 {
-    int losses = c->count, accuracies = c->count;
+    int losses = c->count, metrics = c->count;
 
-    ARRAY_PUSH(c->top1, accuracies, c->top1_room, top1);
+    ARRAY_PUSH(c->metrics, metrics, c->metrics_room, shown);
     ARRAY_PUSH(c->losses, losses, c->losses_room, loss);
     ARRAY_PUSH(c->epochs, c->count, c->epochs_room, epoch);
 }
@@ -60,8 +61,9 @@ static void add_evaluation(curves *c, const json_t *line)
         c->split = name;
     }
     c->seen = json_integer_value(json_object_get(line, "count"));
-    add(e, number_of(line, "epoch"), number_of(line, "loss"), 100 * number_of(line, "top1"));
-    if (!(e->top1[c->best] >= e->top1[e->count - 1]))
+    add(e, number_of(line, "epoch"), number_of(line, "loss"),
+        (c->shown->share ? 100 : 1) * number_of(line, c->shown->name));
+    if (isnan(e->metrics[c->best]) || e->metrics[e->count - 1] > e->metrics[c->best])
         c->best = e->count - 1;
 }
 
@@ -73,7 +75,7 @@ static void add_line(curves *c, const char *text)
 
     if (event && strcmp(event, "epoch") == 0)
         add_epoch(&c->training, line);
-    if (event && strcmp(event, "eval") == 0)
+    if (event && c->shown && strcmp(event, "eval") == 0)
         add_evaluation(c, line);
     json_decref(line);
 }
@@ -99,7 +101,7 @@ static void free_curve(curve *c)
 {
     free(c->epochs);
     free(c->losses);
-    free(c->top1);
+    free(c->metrics);
 }
 
 /* ---- the picture ---- */
@@ -109,6 +111,13 @@ static const char *fixed(arena *memory, double number, int decimals)
     char text[TEXT_SHORT];
 
     return arena_strdup(memory, text_fixed(text, number, decimals));
+}
+
+/* The metric of evaluation i with its unit. */
+static const char *shown_text(arena *memory, const curves *c, int i)
+{
+    return arena_printf(memory, "%s%s", fixed(memory, c->evaluation.metrics[i], c->shown->share ? 2 : 4),
+                        c->shown->share ? " %" : "");
 }
 
 /* "loss 2.3026 after epoch 1, 0.4312 after epoch 60" of the first and the last point. */
@@ -133,10 +142,12 @@ static const char *describe(arena *memory, const curves *c, const train_result *
         t->count ? describe_ends(memory, t, t->losses, "Training loss by epoch:", "", 4) : "No epoch is recorded";
 
     if (e->count)
-        text = arena_printf(memory, "%s. %s. %s; the best: %s %% after epoch %s", text,
+        text = arena_printf(memory, "%s. %s. %s; the best: %s after epoch %s", text,
                             describe_ends(memory, e, e->losses, arena_printf(memory, "Loss on %s:", c->split), "", 4),
-                            describe_ends(memory, e, e->top1, arena_printf(memory, "Top-1 on %s:", c->split), " %", 2),
-                            fixed(memory, e->top1[c->best], 2), fixed(memory, e->epochs[c->best], 0));
+                            describe_ends(memory, e, e->metrics,
+                                          arena_printf(memory, "%s on %s:", c->shown->title, c->split),
+                                          c->shown->share ? " %" : "", c->shown->share ? 2 : 4),
+                            shown_text(memory, c, c->best), fixed(memory, e->epochs[c->best], 0));
     return arena_printf(memory, "%s. %s trained parameters without the head.", text, text_count(own, r->parameters));
 }
 
@@ -148,14 +159,14 @@ static const char *final_figures(arena *memory, const curves *c, const train_res
 
     if (e->count == 0)
         return arena_printf(memory, "Final training loss %s; %s", fixed(memory, r->loss, 4), parameters);
-    return arena_printf(memory, "Final top-1 %s %% (%s images); %s", fixed(memory, e->top1[e->count - 1], 2),
+    return arena_printf(memory, "Final %s %s (%s images); %s", c->shown->title, shown_text(memory, c, e->count - 1),
                         text_count(seen, c->seen), parameters);
 }
 
 static bool is_level(const curve *c)
 {
     for (int i = 1; i < c->count; i++)
-        if (c->top1[i] != c->top1[0])
+        if (c->metrics[i] != c->metrics[0])
             return false;
     return true;
 }
@@ -172,8 +183,8 @@ static inlay_status draw(const curves *c, const char *title, const train_result 
                      .x = t->epochs,
                      .y = t->losses},
                     {.name = c->split, .style = 1, .markers = true, .count = e->count, .x = e->epochs, .y = e->losses}},
-        accuracy[] = {{.style = 1, .markers = true, .count = e->count, .x = e->epochs, .y = e->top1},
-                      {.kind = PLOT_RINGS, .count = e->count > 0, .x = e->epochs + c->best, .y = e->top1 + c->best}};
+        shown[] = {{.style = 1, .markers = true, .count = e->count, .x = e->epochs, .y = e->metrics},
+                   {.kind = PLOT_RINGS, .count = e->count > 0, .x = e->epochs + c->best, .y = e->metrics + c->best}};
     plot p = {.title = title,
               .caption = final_figures(memory, c, r),
               .description = describe(memory, c, r),
@@ -184,12 +195,13 @@ static inlay_status draw(const curves *c, const char *title, const train_result 
                                .series = losses,
                                .series_count = e->count ? 2 : 1};
     if (e->count) {
-        accuracy[1].name = arena_printf(memory, "best: %s %%, epoch %s", fixed(memory, e->top1[c->best], 2),
-                                        fixed(memory, e->epochs[c->best], 0));
+        shown[1].name = arena_printf(memory, "best: %s, epoch %s", shown_text(memory, c, c->best),
+                                     fixed(memory, e->epochs[c->best], 0));
         p.panels[1] = (plot_panel){
             .x = {.label = "epoch", .whole = true, .low = first, .high = last},
-            .y = {.label = arena_printf(memory, "top-1 on %s, %%", c->split), .high = is_level(e) ? 100 : 0},
-            .series = accuracy,
+            .y = {.label = arena_printf(memory, "%s on %s%s", c->shown->title, c->split, c->shown->share ? ", %" : ""),
+                  .high = is_level(e) && c->shown->share ? 100 : 0},
+            .series = shown,
             .series_count = 2};
     }
     return plot_write(&p, path, err);
@@ -214,7 +226,7 @@ char *training_name_of(arena *memory, const char *path)
 inlay_status training_draw_curves(const char *title, const train_result *r, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
-    curves c = {.best = 0};
+    curves c = {.shown = r->evaluated ? &r->eval.task->metrics[r->eval.task->curve] : NULL};
     inlay_status status = read_log(&c, path_join(memory, options_string(o, "output"), "metrics.jsonl"), err);
 
     if (status == INLAY_OK)

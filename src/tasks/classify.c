@@ -4,7 +4,7 @@
 #include "tasks/task.h"
 
 enum { TOP1, TOP5 };
-static const char *const metrics[] = {[TOP1] = "top1", [TOP5] = "top5", NULL};
+static const metric metrics[] = {[TOP1] = {"top1", "top-1", true}, [TOP5] = {"top5", "top-5", true}, {0}};
 
 static inlay_status add(task_scores *s, const float *logits, const void *target, inlay_error *err)
 {
@@ -36,6 +36,7 @@ const task_desc task_classify = {
     .classes = true,
     .one_class = true,
     .metrics = metrics,
+    .curve = TOP1,
     .loss = graph_cross_entropy,
     .difference = graph_consistency,
     .add = add,

@@ -7,7 +7,10 @@
 #include "tasks/task.h"
 
 enum { F1_MACRO, F1_MICRO, MAP };
-static const char *const metrics[] = {[F1_MACRO] = "f1_macro", [F1_MICRO] = "f1_micro", [MAP] = "map", NULL};
+static const metric metrics[] = {[F1_MACRO] = {"f1_macro", "macro F1", true},
+                                 [F1_MICRO] = {"f1_micro", "micro F1", true},
+                                 [MAP] = {"map", "mAP", true},
+                                 {0}};
 
 static value loss(graph *g, value outputs, value targets, double smoothing)
 {
@@ -98,6 +101,7 @@ const task_desc task_multilabel = {
     .column = "labels",
     .classes = true,
     .metrics = metrics,
+    .curve = MAP,
     .loss = loss,
     .difference = graph_distance,
     .add = add,

@@ -6,7 +6,11 @@
 #include "tasks/task.h"
 
 enum { MSE, R2, PEARSON, SPEARMAN };
-static const char *const metrics[] = {[MSE] = "mse", [R2] = "r2", [PEARSON] = "pearson", [SPEARMAN] = "spearman", NULL};
+static const metric metrics[] = {[MSE] = {"mse", "MSE", false},
+                                 [R2] = {"r2", "R2", false},
+                                 [PEARSON] = {"pearson", "Pearson", false},
+                                 [SPEARMAN] = {"spearman", "Spearman", false},
+                                 {0}};
 
 static value loss(graph *g, value outputs, value targets, double smoothing)
 {
@@ -106,6 +110,7 @@ const task_desc task_regress = {
     .summary = "one or several numbers",
     .column = "target",
     .metrics = metrics,
+    .curve = R2,
     .loss = loss,
     .difference = graph_distance,
     .add = add,

@@ -56,7 +56,7 @@ void task_scores_end(task_scores *s)
     if (s->task->conclude)
         s->task->conclude(s);
     else
-        for (int i = 0; s->task->metrics[i] && s->count > 0; i++)
+        for (int i = 0; s->task->metrics[i].name && s->count > 0; i++)
             s->values[i] /= s->count;
 }
 

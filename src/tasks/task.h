@@ -7,6 +7,12 @@
 
 enum { TASK_METRICS = 4 };
 
+/* A figure of what answers are worth. */
+typedef struct metric {
+    const char *name, *title; /* "top1", "top-1" */
+    bool share;               /* a share of 1, shown in per cent */
+} metric;
+
 typedef struct task_desc task_desc;
 
 /* What the answers to the samples of a set are worth. */
@@ -23,12 +29,13 @@ typedef struct task_scores {
 } task_scores;
 
 struct task_desc {
-    const char *name;           /* "classify" */
-    const char *summary;        /* one line */
-    const char *column;         /* of a list that holds the targets: "label" */
-    bool classes;               /* an output stands for a class and has its name */
-    bool one_class;             /* the target is the index of one of them, I32; else a row of `outputs` numbers, F32 */
-    const char *const *metrics; /* ended by NULL; runs are compared by the first */
+    const char *name;      /* "classify" */
+    const char *summary;   /* one line */
+    const char *column;    /* of a list that holds the targets: "label" */
+    bool classes;          /* an output stands for a class and has its name */
+    bool one_class;        /* the target is the index of one of them, I32; else a row of `outputs` numbers, F32 */
+    const metric *metrics; /* ended by name NULL */
+    int curve;             /* which of them shows how a run goes: more is better */
     /* Mean over the batch. `targets`: [1, 1] I32 or [1, outputs] F32 for each sample. */
     value (*loss)(graph *g, value outputs, value targets, double smoothing);
     /* How far two passes' answers lie apart: mean over the batch. */

@@ -295,7 +295,7 @@ static inlay_status evaluate_now(trainer *t, int epoch, inlay_error *err)
                                 scores_object("a line of metrics.jsonl", &t->result->eval, true, err)),
                     err));
     if (t->board) {
-        const char *tag = arena_printf(t->memory, "eval/%s", t->result->eval.task->metrics[0]);
+        const char *tag = arena_printf(t->memory, "eval/%s", t->result->eval.task->metrics[0].name);
         TRY(events_scalar(t->board, tag, t->state.step, t->result->eval.values[0], 0, err));
         TRY(events_scalar(t->board, "eval/loss", t->state.step, t->result->eval.loss, 0, err));
     }

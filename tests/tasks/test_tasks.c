@@ -47,12 +47,12 @@ static void test_oracles(void **state)
         assert_int_equal(s.count, json_array_size(answers));
         assert_true(fabs(s.loss - json_number_value(json_object_get(c, "loss"))) < 1e-9);
         for (size_t k = 0; k < json_array_size(values); k++) {
-            assert_non_null(t->metrics[k]);
+            assert_non_null(t->metrics[k].name);
             if (!(fabs(s.values[k] - number(values, k)) < 1e-9))
-                fail_msg("%s, case %zu, %s: %.12g, expected %.12g", t->name, i, t->metrics[k], s.values[k],
+                fail_msg("%s, case %zu, %s: %.12g, expected %.12g", t->name, i, t->metrics[k].name, s.values[k],
                          number(values, k));
         }
-        assert_null(t->metrics[json_array_size(values)]);
+        assert_null(t->metrics[json_array_size(values)].name);
         assert_int_equal(s.confusion != NULL, t->one_class);
         for (int k = 0; task_table[k]; k++)
             seen[k] |= task_table[k] == t;
