@@ -14,21 +14,9 @@ const method *const method_table[] = {
 
 /* Settings that the literature calls by a name of their own. */
 const preset preset_table[] = {
-    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1",
-     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820", NULL},
-    {"houlsby", "bottleneck", "position=houlsby init=houlsby",
-     "two adapters a block, after attention and feed-forward part",
-     "arXiv 1902.00751; initialisation of visinf/adapter_plus", "houlsby"},
-    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert",
-     "after each block, through a LayerNorm of its own", "arXiv 2005.00247; LayerNorm of visinf/adapter_plus",
-     "pfeiffer"},
-    {"parallel", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=4",
-     "beside the feed-forward part", "arXiv 2110.04366", "parallel"},
-    {"adaptformer", "bottleneck",
-     "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
-     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adapter_plus_no_drop_path"},
-    {"mosl", "mosa", "style=lora rank=16 dropout=0", "low-rank changes that are split into sparse experts",
-     "arXiv 2312.02923", NULL},
+#define PRESET(name, method, settings, summary, cite, recipe) {#name, #method, settings, summary, cite, recipe},
+#include "adapters/presets.def"
+#undef PRESET
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -49,18 +37,12 @@ const method *method_find(const char *name, const preset **p)
 
 static inlay_status apply_preset(options *o, const preset *p, inlay_error *err)
 {
-    char where[96];
-    const char *text = p->settings;
+    const char *list = p->settings, *text;
+    char where[96], pair[96];
 
     snprintf(where, sizeof where, "preset '%s'", p->name);
-    while (*text) {
-        char name[64], setting[64];
-        size_t length = strcspn(text, " "), equals = strcspn(text, "=");
-        snprintf(name, sizeof name, "%.*s", (int)equals, text);
-        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
-        TRY(options_default(o, name, setting, where, err));
-        text += length + (text[length] == ' ');
-    }
+    while (options_next_pair(&list, pair, sizeof pair, &text))
+        TRY(options_default(o, pair, text, where, err));
     return INLAY_OK;
 }
 

@@ -488,6 +488,21 @@ inlay_status options_default(options *o, const char *name, const char *text, con
     return give(o, s, text, FROM_NEW_DEFAULT, arena_printf(o->memory, "%s: %s", where, s->spec->name), err);
 }
 
+bool options_next_pair(const char **list, char *pair, size_t room, const char **value)
+{
+    size_t length = strcspn(*list, " "), equals;
+
+    if (!length)
+        return false;
+    assert(length < room && "a pair that there is no room for");
+    snprintf(pair, room, "%.*s", (int)length, *list);
+    equals = strcspn(pair, "=");
+    *value = pair + equals + (pair[equals] == '=');
+    pair[equals] = '\0';
+    *list += length + ((*list)[length] == ' ');
+    return true;
+}
+
 /* ---- asking ---- */
 
 /* INLAY_<NAME> in small letters without its beginning: the name that an option of this variable would have. NULL: not

@@ -117,6 +117,10 @@ inlay_status options_set_foreign(options *o, const char *name, const char *text,
  * "given". */
 inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
+/* The next "name=value" of `list`, where a space stands between two of them, as presets and recipes are written: `pair`
+ * [room] gets the name, *value is behind it there. False at the end of the list. */
+bool options_next_pair(const char **list, char *pair, size_t room, const char **value);
+
 bool options_given(const options *o, const char *name); /* set by the user: command line, environment or options_set */
 bool options_has(const options *o, const char *name);   /* is in a table and has a value, given or by default */
 bool options_flag(const options *o, const char *name);
