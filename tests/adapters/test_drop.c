@@ -1,6 +1,6 @@
 /* AdapterDrop (arXiv 2010.11918): layers left out at run time, in training, and shared by several tasks on the same
  * images. */
-#include "support.h"
+#include "make_adapter.h"
 
 #include <math.h>
 
@@ -43,37 +43,19 @@ static int tear_down(void **state)
     return 0;
 }
 
-static adapter *make_at(const char *which, const char *targets, const char *drop, uint32_t seed)
+/* An adapter of rank 4; text: "method option=value option=value". */
+static adapter *make(const char *text, const char *drop, uint32_t seed)
 {
+    options *o = support_options(text);
     inlay_error err;
-    options *o;
     adapter *a;
 
-    ASSERT_OK(adapter_settings(&o, which, &err));
     ASSERT_OK(options_set(o, "rank", "4", "test", &err));
     ASSERT_OK(options_set(o, "drop_layers", drop, "test", &err));
-    if (targets)
-        ASSERT_OK(options_set(o, "targets", targets, "test", &err));
-    ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_new(&a, support_method(text), o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
-    for (int i = 0; i < a->param_count; i++) {
-        param *p = a->params[i].p;
-        float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
-        param_get(p, &dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = (uint32_t)i});
-        for (int64_t j = 0; j < p->count; j++)
-            values[j] += noise[j];
-        param_set(p, &dev, values);
-        free(values);
-        free(noise);
-    }
+    support_shake(a, &dev, seed);
     return a;
-}
-
-static adapter *make(const char *which, const char *drop, uint32_t seed)
-{
-    return make_at(which, NULL, drop, seed);
 }
 
 static void answer(const adapter *a, int skip, precision prec, float logits[BATCH * CLASSES])
@@ -301,7 +283,7 @@ static void tasks_answer(const adapter *const *tasks, int count, int skip, preci
 static void test_tasks_answers(void **state)
 {
     const adapter *tasks[] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32),
-                              make_at("lora", "fc2", "0", 33)};
+                              make("lora targets=fc2", "0", 33)};
 
     (void)state;
     for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)

@@ -4,7 +4,7 @@
 
 #include <signal.h>
 
-#include "settings.h"
+#include "make_adapter.h"
 
 #include "train/train.h"
 

@@ -224,15 +224,14 @@ static void look(void *context, const char *option, const char *text, const char
 /* What a row names must be known to the first one: it would be left out otherwise. */
 static void expect_known(const char *list)
 {
-    while (*list) {
-        char option[64];
+    char option[96];
+    const char *text;
+
+    while (options_next_pair(&list, option, sizeof option, &text)) {
         looked l = {option, false};
-        snprintf(option, sizeof option, "%.*s", (int)strcspn(list, "="), list);
         recipe_each(recipe_table, look, &l);
         if (!l.found)
             fail_msg("'%s' is not an option of the first recipe", option);
-        list += strcspn(list, " ");
-        list += *list == ' ';
     }
 }
 
