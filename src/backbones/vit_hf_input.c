@@ -9,6 +9,7 @@
 
 #include "backbones/vit_config.h"
 #include "base/json.h"
+#include "formats/image.h"
 
 #define HALF          \
     {                 \
@@ -28,14 +29,17 @@ typedef struct processor {
     const char *name; /* without ImageProcessor, FeatureExtractor, Fast, Pil */
     int size, crop;
     bool centre_crop, square; /* square: `size` as a number is both sides, not the shorter one */
-    int resample;
+    resample filter;
     double mean[3], std[3];
 } processor;
 
 static const processor processors[] = {
-    {"ViT", 224, 224, false, true, 2, HALF, HALF},          {"DeiT", 256, 224, true, true, 3, HALF, HALF},
-    {"Beit", 224, 224, false, true, 3, HALF, HALF},         {"CLIP", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD},
-    {"Bit", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD}, {"Siglip", 224, 224, false, false, 3, HALF, HALF},
+    {"ViT", 224, 224, false, true, RESAMPLE_BILINEAR, HALF, HALF},
+    {"DeiT", 256, 224, true, true, RESAMPLE_BICUBIC, HALF, HALF},
+    {"Beit", 224, 224, false, true, RESAMPLE_BICUBIC, HALF, HALF},
+    {"CLIP", 224, 224, true, false, RESAMPLE_BICUBIC, CLIP_MEAN, CLIP_STD},
+    {"Bit", 224, 224, true, false, RESAMPLE_BICUBIC, CLIP_MEAN, CLIP_STD},
+    {"Siglip", 224, 224, false, false, RESAMPLE_BICUBIC, HALF, HALF},
 };
 
 const config_key vit_hf_input_keys[] = {
@@ -217,12 +221,14 @@ static inlay_status place(backbone *b, const config_reader *r, const int64_t siz
 
 static inlay_status read_geometry(backbone *b, const config_reader *r, const processor *p)
 {
-    static const char *const filters[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
-    const json_t *resample = json_object_get(r->object, "resample");
+    const json_t *code = json_object_get(r->object, "resample");
+    resample filter = p->filter;
     int64_t size[2] = {p->size, p->square || !p->centre_crop ? p->size : 0}, crop[2] = {p->crop, p->crop};
     bool centre_crop = p->centre_crop, square = p->square, resize = true;
 
-    b->input.interpolation = filters[json_is_integer(resample) ? json_integer_value(resample) : p->resample];
+    if (json_is_integer(code) && !resample_from_pillow_code(json_integer_value(code), &filter))
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'resample' is no filter of Pillow's", r->path);
+    b->input.interpolation = resample_name(filter);
     TRY(read_flag(r, "do_resize", &resize));
     if (!resize)
         FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'do_resize' is false, which is not supported (expected true)",

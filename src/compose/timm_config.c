@@ -85,16 +85,14 @@ static json_t *model_args(const backbone *b)
 
 static json_t *pretrained_cfg(const checkpoint_content *c)
 {
-    static const char *const modes[] = {
-        [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
     json_t *cfg =
         json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s}", "input_size", (json_int_t)s->channels,
                   (json_int_t)s->height, (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation),
-                  "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean", (double)p->mean[0], (double)p->mean[1],
-                  (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
-                  (json_int_t)c->classes, "first_conv", "patch_embed.proj");
+                  "crop_pct", p->crop_pct, "crop_mode", preprocess_mode_name(p->mode), "mean", (double)p->mean[0],
+                  (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
+                  (double)p->std[2], "num_classes", (json_int_t)c->classes, "first_conv", "patch_embed.proj");
 
     json_object_set_new(cfg, "classifier",
                         backbone_param(c->b, "dist_token") ? json_pack("[s,s]", "head", "head_dist")

@@ -14,6 +14,24 @@ typedef struct placement {
     int width, height, left, top;
 } placement;
 
+static const char *const mode_names[] = {
+    [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
+
+const char *preprocess_mode_name(preprocess_mode mode)
+{
+    return mode_names[mode];
+}
+
+bool preprocess_mode_from_name(const char *name, preprocess_mode *out)
+{
+    for (size_t i = 0; i < sizeof mode_names / sizeof *mode_names; i++)
+        if (strcmp(name, mode_names[i]) == 0) {
+            *out = (preprocess_mode)i;
+            return true;
+        }
+    return false;
+}
+
 dtype preprocess_pixel_type(const preprocess *p)
 {
     return p->interpolation == RESAMPLE_TF_BILINEAR ? DTYPE_F32 : DTYPE_U8;

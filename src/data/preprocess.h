@@ -15,6 +15,9 @@ typedef enum preprocess_mode {
                         */
 } preprocess_mode;
 
+const char *preprocess_mode_name(preprocess_mode mode); /* "center", "squash", "border" */
+bool preprocess_mode_from_name(const char *name, preprocess_mode *out);
+
 typedef struct preprocess {
     int height, width;
     preprocess_mode mode;

@@ -278,16 +278,3 @@ inlay_status image_crop(image *out, const image *in, int left, int top, int widt
     }
     return INLAY_OK;
 }
-
-void image_flip_horizontal(image *img)
-{
-    for (int row = 0; row < img->height; row++) {
-        uint8_t *left = img->rgb + (size_t)row * (size_t)img->width * 3, *right = left + ((size_t)img->width - 1) * 3;
-        for (; left < right; left += 3, right -= 3)
-            for (int c = 0; c < 3; c++) {
-                uint8_t kept = left[c];
-                left[c] = right[c];
-                right[c] = kept;
-            }
-    }
-}

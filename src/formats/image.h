@@ -42,7 +42,7 @@ typedef enum resample {
 bool resample_from_name(const char *name, resample *out);
 const char *resample_name(resample r);
 /* Pillow's codes of preprocessor_config.json: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
-bool resample_from_pillow_code(int code, resample *out);
+bool resample_from_pillow_code(int64_t code, resample *out);
 
 /* Decodes JPEG, PNG, WebP and what else the table in image.c has (told apart by content) as
  * PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha (dropped), 16-bit; of several frames or pages the
@@ -84,6 +84,5 @@ void image_resize_tf_row(float *out, const image *in, int width, int height, int
 
 /* A region of an image; pixels outside are filled with zeros (torchvision's center_crop pads so). */
 inlay_status image_crop(image *out, const image *in, int left, int top, int width, int height, inlay_error *err);
-void image_flip_horizontal(image *img);
 
 #endif

@@ -110,12 +110,12 @@ const char *resample_name(resample r)
     return filters[r].name;
 }
 
-bool resample_from_pillow_code(int code, resample *out)
+bool resample_from_pillow_code(int64_t code, resample *out)
 {
     static const resample by_code[] = {RESAMPLE_NEAREST, RESAMPLE_LANCZOS, RESAMPLE_BILINEAR,
                                        RESAMPLE_BICUBIC, RESAMPLE_BOX,     RESAMPLE_HAMMING};
 
-    if (code < 0 || code >= (int)(sizeof by_code / sizeof by_code[0]))
+    if (code < 0 || code >= (int64_t)(sizeof by_code / sizeof by_code[0]))
         return false;
     *out = by_code[code];
     return true;

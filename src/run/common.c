@@ -54,11 +54,9 @@ int choose_workers(const options *o)
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
     const char *mode = options_string(o, "crop_mode"), *interpolation = options_string(o, "interpolation");
+    preprocess_mode wanted;
 
-    if (mode) {
-        preprocess_mode wanted = strcmp(mode, "center") == 0   ? PREPROCESS_CROP
-                                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
-                                                               : PREPROCESS_BORDER;
+    if (mode && preprocess_mode_from_name(mode, &wanted)) {
         if (wanted == PREPROCESS_SQUASH)
             p->crop_pct = 1; /* the whole image, unless --crop-pct says otherwise */
         else if (p->mode == PREPROCESS_SQUASH && p->crop_pct >= 1)

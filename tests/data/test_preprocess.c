@@ -28,9 +28,7 @@ static void test_same_pixels_as_timm(void **state)
         size_t bytes = preprocess_pixel_bytes(&p);
         uint8_t *pixels = malloc(bytes);
         inlay_error err;
-        p.mode = strcmp(mode, "crop") == 0     ? PREPROCESS_CROP
-                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
-                                               : PREPROCESS_BORDER;
+        assert_true(preprocess_mode_from_name(strcmp(mode, "crop") == 0 ? "center" : mode, &p.mode));
         assert_true(resample_from_name(filter, &p.interpolation));
         assert_int_equal(bytes, (size_t)p.height * (size_t)p.width * 3);
         assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, pixels, &err), INLAY_OK);
@@ -168,6 +166,28 @@ static void test_random_crop_falls_back_to_the_centre(void **state)
     image_free(&in);
 }
 
+static void test_flip(void **state)
+{
+    preprocess p = {.height = 2,
+                    .width = 3,
+                    .interpolation = RESAMPLE_NEAREST,
+                    .scale_low = 1,
+                    .scale_high = 1,
+                    .ratio_low = 1.5,
+                    .ratio_high = 1.5,
+                    .flip = 1};
+    uint8_t given[3 * 2 * 3], pixels[3 * 2 * 3];
+    image in = {.width = 3, .height = 2, .rgb = given};
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof given; i++)
+        given[i] = (uint8_t)i;
+    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.purpose = RNG_AUGMENT}, pixels, &err), INLAY_OK);
+    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}),
+                        sizeof pixels);
+}
+
 static void test_without_augmentation_the_stream_is_not_used(void **state)
 {
     preprocess p = {.height = 16, .width = 16, .crop_pct = 0.9, .interpolation = RESAMPLE_BICUBIC, .flip = 1.0};
@@ -213,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_tf_bilinear_makes_floats),
         cmocka_unit_test(test_random_crops),
         cmocka_unit_test(test_random_crop_falls_back_to_the_centre),
+        cmocka_unit_test(test_flip),
         cmocka_unit_test(test_without_augmentation_the_stream_is_not_used),
         cmocka_unit_test(test_messages_name_the_file),
     };
