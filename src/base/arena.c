@@ -81,6 +81,7 @@ char *arena_vprintf(arena *a, const char *format, va_list args)
     va_copy(again, args);
     length = vsnprintf(NULL, 0, format, again);
     va_end(again);
+    length = length < 0 ? 0 : length;
     text = arena_alloc(a, (size_t)length + 1);
     vsnprintf(text, (size_t)length + 1, format, args);
     return text;

@@ -31,6 +31,7 @@ char *text_clean(char *out, size_t size, const char *text);
 void text_put(FILE *out, const char *text);
 /* A line, printed as printf does, of which the same is true; the line feed is added. */
 void text_line(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_vline(FILE *out, const char *format, va_list args);
 /* The same, and bare bytes that are not UTF-8 as \xNN as well: text that JSON can hold, too. */
 char *text_escaped(arena *a, const char *text);
 
