@@ -34,7 +34,6 @@ static void end_phase(display *d)
 void display_close(display *d)
 {
     end_phase(d);
-    free(d->state);
 }
 
 /* ---- the observer ---- */
@@ -140,17 +139,14 @@ void display_flush(display *d)
 
 void display_line(display *d, const char *format, ...)
 {
-    arena *memory;
     va_list args;
 
     if (!d->out)
         return;
-    memory = arena_new();
     progress_clear(&d->bar);
     va_start(args, format);
-    text_line(d->out, "%s", arena_vprintf(memory, format, args));
+    text_vline(d->out, format, args);
     va_end(args);
-    arena_free(memory);
 }
 
 /* ---- members of a record ---- */

@@ -37,7 +37,6 @@ struct display {
     bool json;        /* --json */
     int64_t events;   /* that came */
     int output_errno; /* why standard output takes no more; 0: it does */
-    void *state;      /* a view's own; released with free() */
 };
 
 /* `job`: its name. */

@@ -20,9 +20,16 @@ static const option_spec general[] = {
     {0},
 };
 
+/* Job number `index`; false: there are no more. */
+static bool job_at(int index, inlay_job_info *job)
+{
+    *job = (inlay_job_info){.size = sizeof *job};
+    return inlay_job_at(index, job);
+}
+
 static bool find_job(const char *name, inlay_job_info *job)
 {
-    for (int i = 0; *job = (inlay_job_info){.size = sizeof *job}, inlay_job_at(i, job); i++)
+    for (int i = 0; job_at(i, job); i++)
         if (strcmp(job->name, name) == 0)
             return true;
     return false;
@@ -30,16 +37,14 @@ static bool find_job(const char *name, inlay_job_info *job)
 
 static void print_overview(FILE *out)
 {
+    inlay_job_info job;
+
     fprintf(out,
             "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay "
             "COMMAND [OPTIONS]\n\ncommands:\n",
             inlay_version());
-    for (int i = 0;; i++) {
-        inlay_job_info job = {.size = sizeof job};
-        if (!inlay_job_at(i, &job))
-            break;
+    for (int i = 0; job_at(i, &job); i++)
         fprintf(out, "  %-10s %s\n", job.name, job.summary);
-    }
     fprintf(
         out,
         "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
