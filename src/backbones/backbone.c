@@ -211,15 +211,22 @@ static inlay_status load(backbone *b, const char *path, int64_t image_size, inla
     return status;
 }
 
-inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err)
+backbone *backbone_new(void)
 {
     arena *memory = arena_new();
     backbone *b = ARENA_NEW(memory, backbone);
-    inlay_status status;
 
     b->memory = memory;
     pthread_mutex_init(&b->identifying, NULL);
-    b->path = arena_strdup(memory, path);
+    return b;
+}
+
+inlay_status backbone_open(backbone **out, const char *path, int64_t image_size, inlay_error *err)
+{
+    backbone *b = backbone_new();
+    inlay_status status;
+
+    b->path = arena_strdup(b->memory, path);
     status = load(b, b->path, image_size, err);
     if (status != INLAY_OK) {
         backbone_close(b);

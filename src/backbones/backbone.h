@@ -166,6 +166,8 @@ struct backbone_desc {
 
 extern const backbone_desc *const backbone_table[]; /* ended by NULL */
 
+/* One without file and weights, for a shape and parameters that the caller gives it; ended by backbone_close. */
+backbone *backbone_new(void);
 /* Opens a folder with model.safetensors (or model.safetensors.index.json, or one *.npz) and config.json, or one such
  * file (config.json is looked for beside it). image_size > 0: another input size than the checkpoint's; position
  * embeddings are resampled. Errors name the file and the tensor or key. */
@@ -182,7 +184,7 @@ param *backbone_param(const backbone *b, const char *name); /* NULL: no such par
 void *backbone_facts(const backbone *b);
 int64_t backbone_param_total(const backbone *b, bool with_head);
 
-/* For backbone files: registers a parameter whose value lies at `data` (kept by the caller). */
+/* For who fills one: registers a parameter whose value lies at `data` (kept by the caller). */
 param *backbone_add_param(backbone *b, const char *name, int ndim, const int64_t *dims, const void *data, dtype type);
 /* Takes a parameter out again; nothing happens when there is none of that name. */
 void backbone_drop_param(backbone *b, const char *name);

@@ -21,7 +21,6 @@ static const option_spec option_table[] = {
 
 typedef struct fresh {
     backbone *b;
-    float **values;
     uint64_t seed;
 } fresh;
 
@@ -30,19 +29,20 @@ static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dim
                         inlay_error *err)
 {
     int64_t count = 1;
-    void *block;
+    float *values;
 
     for (int i = 0; i < ndim; i++)
         count *= dims[i];
-    TRY(memory_alloc(&block, size_product(count, sizeof(float)), name, err));
+    values = backbone_buffer(f->b, size_product(count, sizeof *values));
+    if (!values)
+        FAIL(err, INLAY_ERR_NOMEM, "out of memory: %.1f MB wanted for %s", (double)count * 4e-6, name);
     if (std > 0)
         rng_fill_trunc_normal(
-            block, (uint64_t)count, 0, std, -2 * std, 2 * std,
+            values, (uint64_t)count, 0, std, -2 * std, 2 * std,
             (rng_stream){.seed = f->seed, .purpose = RNG_INIT, .stream = 0x10000u + (uint32_t)f->b->param_count});
     for (int64_t i = 0; std == 0 && i < count; i++)
-        ((float *)block)[i] = constant;
-    backbone_add_param(f->b, name, ndim, dims, block, DTYPE_F32);
-    ARRAY_PUSH(f->b->buffers, f->b->buffer_count, f->b->buffer_capacity, block);
+        values[i] = constant;
+    backbone_add_param(f->b, name, ndim, dims, values, DTYPE_F32);
     return INLAY_OK;
 }
 
@@ -97,8 +97,7 @@ static inlay_status fill(fresh *f, const options *o, inlay_error *err)
 /* A checkpoint of random weights. */
 static inlay_status write_fresh(const char *folder, const options *o, inlay_error *err)
 {
-    arena *memory = arena_new();
-    backbone *b = ARENA_NEW(memory, backbone);
+    backbone *b = backbone_new();
     fresh f = {.b = b, .seed = (uint64_t)options_int(o, "seed")};
     preprocess prep = {.mode = PREPROCESS_SQUASH,
                        .crop_pct = 1,
@@ -108,8 +107,6 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
     checkpoint_content content = {.b = b, .prep = &prep};
     inlay_status status;
 
-    b->memory = memory;
-    pthread_mutex_init(&b->identifying, NULL);
     b->model_name = "vit_custom";
     status = fill(&f, o, err);
     if (status == INLAY_OK)
