@@ -30,8 +30,8 @@ typedef struct init_rule {
 } init_rule;
 
 /* What of a parameter is trained: part `part` of `parts` of a random partition of all its entries, or of each of its
- * rows or columns. The partition is drawn from the run's seed and `site`; parameters with the same site have the parts
- * of one partition. parts 0: all of it. */
+ * rows or columns. The partition is drawn from the run's seed and `stream`; parameters with the same stream have the
+ * parts of one partition. parts 0: all of it. */
 typedef enum mask_kind { MASK_ALL, MASK_ROW, MASK_COLUMN } mask_kind;
 typedef struct mask_rule {
     mask_kind kind;
