@@ -287,13 +287,13 @@ static inlay_status read_input(const loaded *l, const inlay_input *in, const cha
         FAIL(err, INLAY_ERR_USAGE, "%s has no data", name);
     switch (in->kind) {
     case INLAY_INPUT_FILE:
-        return preprocess_file(prep, name, false, (rng_stream){0}, pixels, NULL, err);
+        return preprocess_file(prep, name, NULL, pixels, NULL, err);
     case INLAY_INPUT_ENCODED:
-        return preprocess_bytes(prep, in->data, in->bytes, name, false, (rng_stream){0}, pixels, NULL, err);
+        return preprocess_bytes(prep, in->data, in->bytes, name, NULL, pixels, NULL, err);
     case INLAY_INPUT_IMAGE:
         if (in->width < 1 || in->height < 1)
             FAIL(err, INLAY_ERR_USAGE, "%s is an image of %d x %d pixels", name, in->width, in->height);
-        return preprocess_image(prep, &img, false, (rng_stream){0}, pixels, err);
+        return preprocess_image(prep, &img, NULL, pixels, err);
     case INLAY_INPUT_PIXELS_U8:
         if (preprocess_pixel_type(prep) != DTYPE_U8)
             FAIL(err, INLAY_ERR_UNSUPPORTED,

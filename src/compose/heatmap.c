@@ -87,7 +87,7 @@ static inlay_status measure(drawing *d, const dataset *set, int layer, void *pix
     plan.wanted = d->marks;
     plan.wanted_count = d->count;
     TRY(program_new(&d->p, d->m.g, &plan, err));
-    TRY(preprocess_sample(&s->prep, set, 0, false, (rng_stream){0}, pixels, NULL, err));
+    TRY(preprocess_sample(&s->prep, set, 0, NULL, pixels, NULL, err));
     memcpy(program_stage(d->p, d->m.pixels), pixels, preprocess_pixel_bytes(&s->prep));
     program_forward(d->p, 1, &(step_info){0});
     collect(d);

@@ -12,6 +12,7 @@ typedef struct image_records {
     int64_t *size;     /* -1: there is no file */
     int64_t *modified; /* in ns since 1970 */
     int64_t *sum;      /* 0: not read yet; -1: was to be read and could not be opened */
+    bool compared;     /* whether an earlier part of the run had records, with which these were compared */
 } image_records;
 
 /* Sizes and times as they are now. */

@@ -202,7 +202,7 @@ static void flip_pixels(const preprocess *p, void *pixels)
     }
 }
 
-inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels,
+inlay_status preprocess_image(const preprocess *p, const image *in, const rng_stream *augment, void *pixels,
                               inlay_error *err)
 {
     bool augmented = augment && p->scale_low > 0;
@@ -216,7 +216,7 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     at = augmented ? (placement){p->width, p->height, 0, 0} : place(p, in);
     if (augmented) {
         int box[4];
-        draw_crop(p, in, stream, box);
+        draw_crop(p, in, *augment, box);
         TRY(image_crop(&crop, in, box[0], box[1], box[2], box[3], err));
         source = &crop;
     }
@@ -225,13 +225,13 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     else
         status = to_bytes(p, source, at, pixels, err);
     image_free(&crop);
-    if (status == INLAY_OK && augmented && rng_uniform(stream, FLIP_DRAW) < p->flip)
+    if (status == INLAY_OK && augmented && rng_uniform(*augment, FLIP_DRAW) < p->flip)
         flip_pixels(p, pixels);
     return status;
 }
 
-inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
-                              rng_stream stream, void *pixels, bool *cut, inlay_error *err)
+inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name,
+                              const rng_stream *augment, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
     image_memory memory = {.share = p->room ? &p->room->images : NULL,
@@ -243,32 +243,32 @@ inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t siz
     TRY(image_decode_from(&img, bytes, size, name, how, &memory, err));
     if (cut)
         *cut = img.cut;
-    status = preprocess_image(p, &img, augment, stream, pixels, err);
+    status = preprocess_image(p, &img, augment, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)
         error_prefix(err, "'%s'", name);
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
-                             bool *cut, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, const rng_stream *augment, void *pixels, bool *cut,
+                             inlay_error *err)
 {
     file_map map;
     inlay_status status;
 
     TRY(file_map_open(&map, path, err));
-    status = preprocess_bytes(p, map.data, map.size, path, augment, stream, pixels, cut, err);
+    status = preprocess_bytes(p, map.data, map.size, path, augment, pixels, cut, err);
     file_map_close(&map);
     return status;
 }
 
-inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, const rng_stream *augment,
                                void *pixels, bool *cut, inlay_error *err)
 {
     file_content content = set->contents ? set->contents[index] : (file_content){0};
     const char *path = set->samples[index].path;
 
     if (content.bytes)
-        return preprocess_bytes(p, content.bytes, content.size, path, augment, stream, pixels, cut, err);
-    return preprocess_file(p, path, augment, stream, pixels, cut, err);
+        return preprocess_bytes(p, content.bytes, content.size, path, augment, pixels, cut, err);
+    return preprocess_file(p, path, augment, pixels, cut, err);
 }

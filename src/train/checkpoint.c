@@ -226,16 +226,15 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
     return INLAY_OK;
 }
 
-/* Those of a build that kept none have no such tensors: *compared says so. */
-static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, bool *compared,
-                                   inlay_error *err)
+/* Checkpoints of a build that kept no records have no such tensors: images->compared says so. */
+static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, inlay_error *err)
 {
     int64_t count = images->data->count;
     int64_t *saved = memory_array((int64_t)count + 1, COLUMNS * sizeof *saved);
     inlay_status status = saved ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
 
-    *compared = tensor_set_find(file, columns[0]) != NULL;
-    for (int i = 0; *compared && i < COLUMNS && status == INLAY_OK; i++) {
+    images->compared = tensor_set_find(file, columns[0]) != NULL;
+    for (int i = 0; images->compared && i < COLUMNS && status == INLAY_OK; i++) {
         const tensor_view *t = tensor_set_find(file, columns[i]);
         if (t && t->type == DTYPE_I64 && t->count == count)
             memcpy(saved + i * count, t->data, (size_t)count * sizeof *saved);
@@ -243,14 +242,14 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
             status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld I64 values is expected", path,
                                columns[i], (long long)count);
     }
-    if (*compared && status == INLAY_OK)
+    if (images->compared && status == INLAY_OK)
         status = image_records_resume(images, saved, saved + count, saved + 2 * count, err);
     free(saved);
     return status;
 }
 
 inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
-                             const char *run, image_records *images, bool *compared, inlay_error *err)
+                             const char *run, image_records *images, inlay_error *err)
 {
     tensor_set *file;
     inlay_status status;
@@ -264,7 +263,7 @@ inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_s
     if (status == INLAY_OK)
         status = read_values(path, file, a, o, err);
     if (status == INLAY_OK)
-        status = compare_images(path, file, images, compared, err);
+        status = compare_images(path, file, images, err);
     tensor_set_close(file);
     return status;
 }

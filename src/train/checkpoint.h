@@ -1,4 +1,5 @@
-/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. */
+/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. In backbones/ and compose/ the
+ * word means the files of a backbone; there is no function of that name. */
 #ifndef INLAY_TRAIN_CHECKPOINT_H
 #define INLAY_TRAIN_CHECKPOINT_H
 
@@ -26,9 +27,8 @@ typedef struct train_extent {
  * that are others now. */
 inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,
                              const char *run, const image_records *images, inlay_error *err);
-/* *compared: whether it says what the run's images were. */
 inlay_status checkpoint_load(const char *path, adapter *a, optimizer *o, train_state *state, const train_extent *extent,
-                             const char *run, image_records *images, bool *compared, inlay_error *err);
+                             const char *run, image_records *images, inlay_error *err);
 /* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
 inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);
 /* Whether a finished run's record (a json_t *, from the file `path`) has the settings of `run`; the error names the

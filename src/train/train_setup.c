@@ -187,12 +187,9 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
 
 static inlay_status resume(trainer *t, inlay_error *err)
 {
-    bool compared;
-
     TRY(checkpoint_load(t->checkpoint, t->q->a, &t->update, &t->state,
-                        &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, &compared,
-                        err));
-    if (!compared)
+                        &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, err));
+    if (!t->images.compared)
         NOTIFY(t, note, "the checkpoint does not say what the images were: one that has changed since is not noticed");
     return INLAY_OK;
 }

@@ -197,7 +197,7 @@ static void test_other_settings(void **state)
     ASSERT_OK(adapter_initialise(a, &d, 5, &err));
     ASSERT_OK(optimizer_open(&update, &(optimizer_settings){0}, &(schedule){.lr = 1}, a, &d, &err));
     assert_int_equal(checkpoint_load(checkpoint, a, &update, &where, &(train_extent){EPOCHS, CLASSES * PER_CLASS, 4},
-                                     "{\"seed\": 6}", NULL, NULL, &err),
+                                     "{\"seed\": 6}", NULL, &err),
                      INLAY_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "'seed' was 5, now 6"));
     optimizer_close(&update);
