@@ -33,7 +33,7 @@ static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, co
 #define NEUTRALS 8 /* tensors of a block that may have to be added */
 
 typedef struct collection {
-    const checkpoint_content *content;
+    const backbone_content *content;
     tensor_view *views;
     int count, room;
     dtype type;
@@ -134,7 +134,7 @@ static inlay_status add_times(collection *c, const char *name, int ndim, const i
  * one not at all. */
 static inlay_status add_head(collection *c, inlay_error *err)
 {
-    const checkpoint_content *content = c->content;
+    const backbone_content *content = c->content;
     const vit_state *state = content->b->state;
     const int64_t dims[2] = {content->classes, content->b->shape.width};
     bool distilled = backbone_param(content->b, "dist_token") != NULL,
@@ -175,7 +175,7 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
     return add_head(c, err);
 }
 
-inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
+inlay_status backbone_write(const backbone_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
     collection c = {.content = content,
@@ -189,7 +189,7 @@ inlay_status backbone_write(const checkpoint_content *content, const char *folde
     if (status == INLAY_OK)
         status = safetensors_write(path_join(memory, folder, "model.safetensors"), c.views, c.count, NULL, err);
     if (status == INLAY_OK) {
-        json_t *root = checkpoint_config(content);
+        json_t *root = backbone_config(content);
         char *text = NULL;
         status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err)
                       : error_set(err, INLAY_ERR_FORMAT, "the configuration of '%s' cannot be written as JSON", folder);
@@ -285,7 +285,7 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     const backbone *b = a->backbone;
     editor e = {.b = b, .values = calloc((size_t)b->param_count, sizeof *e.values)};
     fold_target target = {&e, edit_weight, edit_bias};
-    checkpoint_content content = {.b = b, .values = e.values, .classes = a->classes, .labels = a->labels, .prep = prep};
+    backbone_content content = {.b = b, .values = e.values, .classes = a->classes, .labels = a->labels, .prep = prep};
     float *weight = values_of(a->head_weight), *bias = values_of(a->head_bias);
     inlay_status status =
         e.values && weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");

@@ -14,18 +14,18 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
 /* Writes a checkpoint from the backbone's parameters as they are, with `labels` (may be NULL) as label_names. values[i]
  * replaces the value of b->params[i] where it is not NULL; the head is `head_weight` [classes, width] and `head_bias`
  * [classes], or absent. */
-typedef struct checkpoint_content {
+typedef struct backbone_content {
     const backbone *b;
     float *const *values;
     const float *head_weight, *head_bias;
     int64_t classes;
     const char *const *labels;
     const preprocess *prep;
-} checkpoint_content;
+} backbone_content;
 /* Its config.json (a json_t *). */
-void *checkpoint_config(const checkpoint_content *content);
+void *backbone_config(const backbone_content *content);
 /* The LayerNorms' epsilon that timm will use for such a checkpoint: its architectures have 1e-6 and 1e-5 only. */
-double checkpoint_timm_eps(const backbone *b);
-inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err);
+double backbone_timm_eps(const backbone *b);
+inlay_status backbone_write(const backbone_content *content, const char *folder, dtype type, inlay_error *err);
 
 #endif

@@ -37,7 +37,7 @@ static timm_name name_for(const backbone *b)
     return distilled ? carriers[0] : carriers[2];
 }
 
-double checkpoint_timm_eps(const backbone *b)
+double backbone_timm_eps(const backbone *b)
 {
     return name_for(b).eps;
 }
@@ -83,7 +83,7 @@ static json_t *model_args(const backbone *b)
     return args;
 }
 
-static json_t *pretrained_cfg(const checkpoint_content *c)
+static json_t *pretrained_cfg(const backbone_content *c)
 {
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
@@ -101,7 +101,7 @@ static json_t *pretrained_cfg(const checkpoint_content *c)
 }
 
 /* What timm has no key for. */
-static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
+static json_t *beyond_timm(const backbone_content *c, const timm_name *n)
 {
     json_t *own = json_object();
 
@@ -112,7 +112,7 @@ static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
     return own;
 }
 
-static json_t *label_names(const checkpoint_content *c)
+static json_t *label_names(const backbone_content *c)
 {
     json_t *names = json_array();
     int missing = 0;
@@ -125,7 +125,7 @@ static json_t *label_names(const checkpoint_content *c)
     return NULL; /* one left out would give the others its number */
 }
 
-void *checkpoint_config(const checkpoint_content *c)
+void *backbone_config(const backbone_content *c)
 {
     timm_name n = name_for(c->b);
     json_t *root =

@@ -67,7 +67,7 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
     folded.a = NULL;
     TRY(backbone_open(&folded.b, output, 0, err));
     if (as_timm)
-        folded.b->shape.eps = checkpoint_timm_eps(folded.b);
+        folded.b->shape.eps = backbone_timm_eps(folded.b);
     status = probe(&folded, logits, err);
     backbone_close(folded.b);
     return status;
@@ -77,7 +77,7 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
 static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count,
                                      const inlay_observer *w, inlay_error *err)
 {
-    double eps = checkpoint_timm_eps(s->b);
+    double eps = backbone_timm_eps(s->b);
 
     if (fabs(eps / s->b->shape.eps - 1) > 1e-6) {
         TRY(probe_written(s, output, true, room, err));

@@ -104,7 +104,7 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
                        .interpolation = RESAMPLE_BICUBIC,
                        .mean = {0.5f, 0.5f, 0.5f},
                        .std = {0.5f, 0.5f, 0.5f}};
-    checkpoint_content content = {.b = b, .prep = &prep};
+    backbone_content content = {.b = b, .prep = &prep};
     inlay_status status;
 
     b->model_name = "vit_custom";

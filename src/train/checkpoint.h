@@ -1,5 +1,5 @@
-/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. In backbones/ and compose/ the
- * word means the files of a backbone; there is no function of that name. */
+/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. (Comments and messages
+ * elsewhere call the files of a backbone so as well; functions and types of that name are a run's.) */
 #ifndef INLAY_TRAIN_CHECKPOINT_H
 #define INLAY_TRAIN_CHECKPOINT_H
 
