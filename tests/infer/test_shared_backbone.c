@@ -83,11 +83,8 @@ static void *work(void *context)
 
     w->same = true;
     for (int i = 0; i < w->rounds; i++) {
-        session_request request = {.backbone = VIT,
-                                   .shared = w->shared,
-                                   .adapter = paths[w->which],
-                                   .threads = 1,
-                                   .precision = w->precision};
+        session_request request = {
+            .backbone = VIT, .shared = w->shared, .adapter = paths[w->which], .threads = 1, .precision = w->precision};
         session s;
         inlay_error err;
         float logits[IMAGES][CLASSES];
