@@ -18,7 +18,8 @@ struct arena {
     block *head;
 };
 
-/* Small blocks only fail when the machine is out of memory altogether; there is nothing to unwind to. */
+/* Ends the process where a small block fails: the machine is out of memory altogether, and there is nothing to unwind
+ * to. */
 static void *must(void *memory)
 {
     if (!memory) {
