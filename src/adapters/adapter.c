@@ -85,7 +85,7 @@ static adapter_param *list_param(adapter *a, param *p, init_rule init)
     return &a->params[a->param_count - 1];
 }
 
-/* A value of the adapter's own in place of a weight of the backbone, which stays as it is. */
+/* Lists a value of the adapter's own in place of a weight of the backbone, which stays as it is. */
 static void list_override(adapter *a, const param *of)
 {
     adapter_param *item = list_param(a, param_override(a->memory, of), (init_rule){INIT_ZERO, 0, 0});
@@ -144,7 +144,7 @@ void adapter_add_part(adapter *a, adapter *part)
     ARRAY_PUSH(a->parts, a->part_count, a->part_capacity, part);
 }
 
-/* The block whose parameter it is, as its name has it; -1: no block's. */
+/* The layer of a parameter, as its name has it; -1: it is in no block. */
 static int layer_of(const param *p)
 {
     const char *block = strstr(p->name, "blocks.");
@@ -202,7 +202,8 @@ void adapter_add_transform(adapter *a, site_kind at, int layer, adapter_function
     ARRAY_PUSH(a->transforms, a->transform_count, a->transform_capacity, t);
 }
 
-/* Outside the blocks, what is in front of them goes with the first layer, what is behind them with the last. */
+/* Whether a weight of the backbone belongs to the adapter's layers. Outside the blocks, what is in front of them goes
+ * with the first layer, what is behind them with the last. */
 static bool in_layers(const adapter *a, const param *p)
 {
     bool behind = strncmp(p->name, "norm.", 5) == 0 || strncmp(p->name, "fc_norm.", 8) == 0;
@@ -236,7 +237,7 @@ param *adapter_find(const adapter *a, const char *name)
     return NULL;
 }
 
-/* The option `unfreeze`, of methods that have it. */
+/* Unfreezes what the option `unfreeze` says, of methods that have it. */
 static void unfreeze_chosen(adapter *a)
 {
     const char *what = options_has(a->settings, "unfreeze") ? options_string(a->settings, "unfreeze") : "none";
@@ -306,7 +307,7 @@ void adapter_free(adapter *a, const device *d)
     arena_free(a->memory);
 }
 
-/* mask[i] = whether entry i belongs to the rule's part; `count` entries that lie `stride` apart. */
+/* Draws mask[i], whether entry i belongs to the rule's part, for `count` entries that lie `stride` apart. */
 static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride, const mask_rule *rule,
                       rng_stream stream)
 {

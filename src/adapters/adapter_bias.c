@@ -45,7 +45,7 @@ static void unfreeze_norms(adapter *a)
         adapter_unfreeze_whole(a, c->whole[i]);
 }
 
-/* alpha = g w + c, y = alpha v^T */
+/* The bias of every token: alpha = g w + c, y = alpha v^T. */
 static value apply(const adapter *a, graph *g, value x, const void *context, bool training)
 {
     const token_bias *b = context;

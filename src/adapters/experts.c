@@ -41,7 +41,7 @@ value experts_loss(graph *g, const pass_result *passes, value labels, double smo
     return loss;
 }
 
-/* The experts of a plain parameter's name. */
+/* Finds the experts of the parameter that has this name in a plain adapter; returns how many. */
 static int find_experts(const adapter *a, const char *name, param **of)
 {
     const char *part = strrchr(name, '.');

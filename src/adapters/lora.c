@@ -132,7 +132,7 @@ static inlay_status plan_lora(adapter *a, inlay_error *err)
     return low_rank_add(a, &plan, err);
 }
 
-/* W += scale * B A */
+/* Adds scale * B A to every weight that is changed. */
 static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
 {
     const char *act = options_string(a->settings, "activation");

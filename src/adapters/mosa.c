@@ -71,7 +71,7 @@ static const struct style *style_of(const adapter *a)
     return s;
 }
 
-/* The fixed factor; a learned one begins there. */
+/* The factor on the adapter's output; a learned one begins there. */
 static double scale_of(const adapter *a)
 {
     const char *scaling = options_string(a->settings, "scaling");
@@ -109,7 +109,7 @@ static mask_rule mask_of(const adapter *a, uint32_t number)
  */
 #define OTHER_STREAMS 0x80000000u
 
-/* A weight and its bias on one side; experts of a split side have masks on the weight. */
+/* Adds a weight and its bias on one side; experts of a split side have masks on the weight. */
 static void add_side(adapter *a, const expert_side *side, int64_t rows, int64_t cols, init_rule init, param **weight,
                      param **bias)
 {
@@ -165,7 +165,7 @@ static inlay_status plan_low_rank(adapter *a, inlay_error *err)
     return low_rank_add(a, &plan, err);
 }
 
-/* One adapter: of each of its tensors a random part is trained. */
+/* Makes one adapter of which a random part of each tensor is trained. */
 static void make_sparse(adapter *a)
 {
     for (int i = 0; i < a->param_count; i++) {

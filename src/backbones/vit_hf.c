@@ -72,7 +72,7 @@ static const char training[] = "for training only", told[] = "read off the tenso
                   others[] = "of other kinds of heads or outputs", writing[] = "which version and class wrote the file",
                   task[] = "of a training's task", texts[] = "of the generation of texts";
 
-/* Keys of the encoder's part. */
+/* Keys of config.json, or of its part for the encoder. */
 const config_key vit_hf_keys[] = {
     {"model_type", NULL, NULL},
     {"hidden_size", NULL, NULL},
@@ -233,7 +233,7 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r)
 
 /* ---- once the tensors are there: what a classification head reads ---- */
 
-/* DINOv2's head reads class token and mean of the patch tokens, side by side: two products. */
+/* Parts DINOv2's head, which reads class token and mean of the patch tokens side by side: two products. */
 static inlay_status part_head(backbone *b, inlay_error *err)
 {
     param *head = backbone_param(b, "head.weight");

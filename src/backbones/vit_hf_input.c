@@ -81,7 +81,7 @@ const config_key vit_hf_input_keys[] = {
     {0},
 };
 
-/* null is "no" in transformers, where a missing key is the processor's own value. */
+/* Reads a flag of which null is "no" in transformers, where a missing key is the processor's own value. */
 static inlay_status read_flag(const config_reader *r, const char *key, bool *out)
 {
     if (json_is_null(json_object_get(r->object, key)))
@@ -124,7 +124,7 @@ static inlay_status find_processor(const config_reader *r, const char *model_typ
          r->path, given);
 }
 
-/* An object's only keys, all positive integers. */
+/* Whether `first` and `second` are an object's only keys, both positive integers. */
 static bool only_sides(const json_t *item, const char *first, const char *second, int64_t out[2])
 {
     const char *const names[] = {first, second};
@@ -145,8 +145,8 @@ static bool only_sides(const json_t *item, const char *first, const char *second
     return found == (names[1] ? 2 : 1);
 }
 
-/* A size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0 for
- * the latter. */
+/* Reads a size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0
+ * for the latter. */
 static inlay_status read_size(const config_reader *r, const char *key, bool square, int64_t sides[2])
 {
     const json_t *item = json_object_get(r->object, key), *pair[2] = {json_array_get(item, 0), json_array_get(item, 1)};
@@ -183,7 +183,8 @@ static double share(int64_t wanted, int64_t resized)
     return floor((double)wanted / (steps / 1e8)) < (double)resized ? (steps - 1) / 1e8 : steps / 1e8;
 }
 
-/* Where the images go: resized to `size`, then the centre of `crop`, which must be what the model reads. */
+/* Settles the geometry: images are resized to `size`, then the centre of `crop` is taken, which must be what the model
+ * reads. */
 static inlay_status place(backbone *b, const config_reader *r, const int64_t size[2], const int64_t crop[2],
                           bool centre_crop)
 {
@@ -241,7 +242,7 @@ static inlay_status read_geometry(backbone *b, const config_reader *r, const pro
     return place(b, r, size, crop, centre_crop);
 }
 
-/* (p * factor - mean) / std, in terms of p / 255. */
+/* Reads (p * factor - mean) / std, and keeps it in terms of p / 255. */
 static inlay_status read_normalisation(backbone *b, const config_reader *r, const processor *p)
 {
     double mean[3], std[3], factor = 1.0 / 255;
@@ -293,7 +294,7 @@ static json_t *usual_processor(const backbone *b, const char *model_type)
     return json_pack("{s:i}", "size", side);
 }
 
-/* A JSON file beside config.json; *out is NULL when there is none. */
+/* Reads a JSON file beside config.json; *out is NULL when there is none. */
 static inlay_status load_beside(backbone *b, const char *config_path, const char *name, const char **path, json_t **out,
                                 inlay_error *err)
 {

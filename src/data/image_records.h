@@ -22,7 +22,8 @@ void image_records_free(image_records *r);
 /* The image was read: INLAY_ERR_MISMATCH where it is not what it was before. `r` NULL: nobody keeps
  * records. */
 inlay_status image_records_read(image_records *r, int index, const void *bytes, size_t size, inlay_error *err);
-/* The same for one whose sum was taken before. */
+/* image_records_read in two steps, for an image whose sum is taken by one thread and compared by another;
+ * image_records_failed: it could not be opened. */
 int64_t image_records_sum(const void *bytes, size_t size);
 inlay_status image_records_take(image_records *r, int index, int64_t sum, inlay_error *err);
 inlay_status image_records_failed(image_records *r, int index, inlay_error *err);

@@ -201,14 +201,14 @@ void loader_free(loader *l)
     free(l);
 }
 
-/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request
- * ends the reading. */
+/* Whether an image is left out: what is wrong with one file only costs that file; trouble of the moment, an image that
+ * changed, or a wrong request ends the reading. */
 static bool is_bad_image(inlay_status status)
 {
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
 }
 
-/* In the consumer's thread: what was read ahead and is never used leaves no trace. */
+/* Records what an image was, in the consumer's thread: what was read ahead and is never used leaves no trace. */
 static inlay_status record(const loader_request *r, const slot *s, int index, inlay_error *err)
 {
     if (s->sum)

@@ -42,7 +42,7 @@ size_t preprocess_pixel_bytes(const preprocess *p)
     return size_product(p->height, size_product(p->width, 3 * dtype_size(preprocess_pixel_type(p))));
 }
 
-/* Python's round: half to even. */
+/* Rounds as Python does: half to even. */
 static int rounded(double value)
 {
     value = rint(value);
@@ -60,7 +60,8 @@ static int centre_offset(const preprocess *p, int size, int wanted)
     return (int)rint((size - wanted) / 2.0);
 }
 
-/* torchvision's Resize(int): the shorter side to `size`, the longer one cut to whole pixels. */
+/* The longer side by torchvision's Resize(int): the shorter side becomes `size`, the longer one is cut to whole
+ * pixels. */
 static int longer_side(int size, int longer, int shorter)
 {
     double length = (double)((int64_t)size * longer) / shorter;
@@ -98,7 +99,7 @@ static placement place(const preprocess *p, const image *in)
  * them; the flip is far off. */
 enum { ATTEMPTS = 10, DRAWS_PER_ATTEMPT = 8, FLIP_DRAW = 1024 };
 
-/* torchvision's RandomResizedCrop.get_params. */
+/* Draws a crop as torchvision's RandomResizedCrop.get_params does. */
 static void draw_crop(const preprocess *p, const image *in, rng_stream stream, int crop[4])
 {
     double area = (double)in->width * in->height, low = log(p->ratio_low), high = log(p->ratio_high),
@@ -129,8 +130,8 @@ static void draw_crop(const preprocess *p, const image *in, rng_stream stream, i
     crop[1] = (in->height - crop[3]) / 2;
 }
 
-/* What a border is filled with: the mean colour, as in timm. Centre crops of an image that is too small are padded with
- * zeros. */
+/* The colour that a border is filled with: the mean, as in timm. Centre crops of an image that is too small are padded
+ * with zeros. */
 static void fill_colour(const preprocess *p, uint8_t colour[3])
 {
     for (int c = 0; c < 3; c++) {
@@ -171,7 +172,7 @@ static inlay_status to_bytes(const preprocess *p, const image *in, placement at,
     return INLAY_OK;
 }
 
-/* Only what lies inside the crop is computed. */
+/* Makes the real-valued pixels of tf-bilinear; only what lies inside the crop is computed. */
 static void to_floats(const preprocess *p, const image *in, placement at, float *pixels)
 {
     int left = at.left > 0 ? at.left : 0, right = at.left + p->width < at.width ? at.left + p->width : at.width;
