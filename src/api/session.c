@@ -103,7 +103,7 @@ static void forget(loaded *l)
     free(l);
 }
 
-/* The program for pixels of one type, made when it is first asked for. */
+/* Makes the program for pixels of one type, when it is first asked for. */
 static inlay_status open_predictor(const inlay_session *s, loaded *l, int which, inlay_error *err)
 {
     inlay_status status;
@@ -271,7 +271,7 @@ int inlay_session_width(const inlay_session *s)
 
 /* ---- answers ---- */
 
-/* What an input is called in messages. */
+/* The name of an input in messages. */
 static const char *name_of(const inlay_input *in, int number, char room[32])
 {
     snprintf(room, 32, "input %d", number);
@@ -314,7 +314,7 @@ static const inlay_input *input_at(const inlay_input *inputs, int index)
     return (const inlay_input *)(const void *)((const char *)inputs + (size_t)index * inputs->size);
 }
 
-/* Inputs [first, first + count), which are all of f32 pixels or all of the others. */
+/* Answers inputs [first, first + count), which are all of f32 pixels or all of the others. */
 static inlay_status run_some(const inlay_session *s, loaded *l, const inlay_input *inputs, int first, int count,
                              float *logits, float *features, inlay_error *err)
 {

@@ -61,7 +61,7 @@ static void on_progress(void *context, double done, double resumed, const char *
         progress_update(&d->bar, done, NULL);
 }
 
-/* With --quiet too: that takes away how far the work is, not what is wrong with it. */
+/* Notes are written with --quiet too: that takes away how far the work is, not what is wrong with it. */
 static void on_note(void *context, const char *text)
 {
     display *d = context;

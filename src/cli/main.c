@@ -96,8 +96,8 @@ static inlay_status check_environment(inlay_error *err)
     return status;
 }
 
-/* Whatever opens a file first would get a closed standard descriptor, and progress lines or answers would be written
- * into that file. */
+/* Opens standard descriptors that are closed: else whatever opens a file first would get one, and progress lines or
+ * answers would be written into that file. */
 static void open_standard(void)
 {
     for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
@@ -107,7 +107,8 @@ static void open_standard(void)
         }
 }
 
-/* Every answer passes here: one that could not be written is an error, whatever made it. */
+/* Closes standard output, through which every answer passes: one that could not be written is an error, whatever made
+ * it. */
 static int close_output(const char *name, int code)
 {
     bool bad = ferror(stdout) != 0;
@@ -130,8 +131,8 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
     return status == INLAY_ERR_USAGE ? 2 : 1;
 }
 
-/* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method
- * with its preset's values. */
+/* Explains a command for --help and --man: its own options, with the method's recipe as their defaults, then those of
+ * the method with its preset's values. */
 static inlay_status explain(const inlay_job_info *job, const char *method, bool man, inlay_error *err)
 {
     options *o, *method_options;
@@ -222,7 +223,7 @@ static void put_error(const char *text)
         return; /* nobody is left to be told */
 }
 
-/* The pages of a mapped file are gone. Only what a handler may call is called. */
+/* Ends the command where the pages of a mapped file are gone. Only what a handler may call is called. */
 static void on_lost_pages(int number, siginfo_t *info, void *context)
 {
     const char *name = file_maps_find(info->si_addr);
@@ -238,8 +239,8 @@ static void on_lost_pages(int number, siginfo_t *info, void *context)
     _exit(1);
 }
 
-/* JSON that is built key by key would lack, without a word, the key whose memory was refused. What a run has written by
- * then is whole, and the run can be resumed. */
+/* Allocates for JSON, or ends the command: JSON that is built key by key would lack, without a word, the key whose
+ * memory was refused. What a run has written by then is whole, and the run can be resumed. */
 static void *json_memory(size_t size)
 {
     void *memory = malloc(size);

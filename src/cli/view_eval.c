@@ -31,7 +31,7 @@ static void print_classes(const json_t *rows)
     text_table_free(t);
 }
 
-/* One row an adapter. */
+/* Prints a row for each adapter. */
 static void print_tasks(const options *o, const json_t *tasks)
 {
     text_table *t = text_table_new();
@@ -54,7 +54,7 @@ static void print_tasks(const options *o, const json_t *tasks)
     text_table_free(t);
 }
 
-/* The result is shown as it comes: a confusion matrix may follow on the same output. */
+/* Shows the result as it comes: a confusion matrix may follow on the same output. */
 static void event(display *d, const char *kind, const json_t *record)
 {
     const json_t *tasks = json_object_get(record, "tasks"), *classes = json_object_get(record, "by_class");

@@ -27,7 +27,7 @@ static void print_top(const json_t *top, int indent)
     }
 }
 
-/* The document is written as it grows: nothing of it is kept. */
+/* Writes the next entry of a document that grows: nothing of it is kept. */
 static void print_entry(const display *d, const char *text)
 {
     fputs(d->events ? ",\n    " : "{\n  \"results\": [\n    ", stdout);

@@ -9,7 +9,7 @@
 
 /* ---- writing a checkpoint ---- */
 
-/* A tensor of the requested type, in memory of its own. */
+/* Adds a tensor of the requested type, in memory of its own. */
 static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, const int64_t *dims, const float *values,
                                dtype type, inlay_error *err)
 {
@@ -67,7 +67,7 @@ static inlay_status add_param(collection *c, int i, inlay_error *err)
     return status;
 }
 
-/* A tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
+/* Adds a tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
 static inlay_status add_neutral(collection *c, const char *name, int64_t size, float filling, inlay_error *err)
 {
     float *values;
@@ -129,9 +129,9 @@ static inlay_status add_times(collection *c, const char *name, int ndim, const i
     return status;
 }
 
-/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was
- * trained reads the mean of both tokens: both heads are it; or the class token only: then it counts twice and the other
- * one not at all. */
+/* Adds the head. timm's distilled model takes the mean of two heads, of the class and of the distillation token. The
+ * head that was trained reads the mean of both tokens: both heads are it; or the class token only: then it counts twice
+ * and the other one not at all. */
 static inlay_status add_head(collection *c, inlay_error *err)
 {
     const backbone_content *content = c->content;
@@ -232,7 +232,7 @@ static float *edit(editor *e, const char *name, inlay_error *err, const param **
     return NULL;
 }
 
-/* Weights of the backbone that the adapter has its own values of. */
+/* Takes the values of weights of the backbone that the adapter has its own of. */
 static inlay_status take_overrides(editor *e, const adapter *a, inlay_error *err)
 {
     for (int i = 0; i < a->param_count; i++) {

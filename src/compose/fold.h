@@ -11,9 +11,9 @@
  * config.json states. */
 inlay_status fold_write(const adapter *a, const preprocess *prep, const char *folder, dtype type, inlay_error *err);
 
-/* Writes a checkpoint from the backbone's parameters as they are, with `labels` (may be NULL) as label_names. values[i]
- * replaces the value of b->params[i] where it is not NULL; the head is `head_weight` [classes, width] and `head_bias`
- * [classes], or absent. */
+/* What backbone_write writes a checkpoint from: the backbone's parameters as they are, with `labels` (may be NULL) as
+ * label_names. values[i] replaces the value of b->params[i] where it is not NULL; the head is `head_weight` [classes,
+ * width] and `head_bias` [classes], or absent. */
 typedef struct backbone_content {
     const backbone *b;
     float *const *values;
@@ -22,7 +22,7 @@ typedef struct backbone_content {
     const char *const *labels;
     const preprocess *prep;
 } backbone_content;
-/* Its config.json (a json_t *). */
+/* The config.json of such a checkpoint (a json_t *). */
 void *backbone_config(const backbone_content *content);
 /* The LayerNorms' epsilon that timm will use for such a checkpoint: its architectures have 1e-6 and 1e-5 only. */
 double backbone_timm_eps(const backbone *b);

@@ -51,7 +51,7 @@ static inlay_status find_marks(drawing *d, int layer, inlay_error *err)
     return INLAY_OK;
 }
 
-/* The patch tokens stand at the end of the sequence. */
+/* Collects the weights of the patch tokens, which stand at the end of the sequence. */
 static void collect(drawing *d)
 {
     const graph *g = d->m.g;
@@ -66,7 +66,8 @@ static void collect(drawing *d)
     }
 }
 
-/* Every token of every block is computed here, those behind the last block that the head does not read as well. */
+/* Computes the weights of every token of every block, those behind the last block that the head does not read
+ * as well. */
 static inlay_status measure(drawing *d, const dataset *set, int layer, void *pixels, inlay_error *err)
 {
     session *s = d->s;
@@ -102,7 +103,7 @@ static uint8_t byte_of(double x)
     return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x + 0.5);
 }
 
-/* The image that the model sees, enlarged. */
+/* Draws the image that the model sees, enlarged. */
 static inlay_status plain_picture(const session *s, const void *pixels, image *out, inlay_error *err)
 {
     int width = s->prep.width, height = s->prep.height, factor = 1;
@@ -122,7 +123,7 @@ static inlay_status plain_picture(const session *s, const void *pixels, image *o
     return status;
 }
 
-/* The weights from 0 (lowest) to 255 (highest), one pixel a patch, enlarged smoothly. */
+/* Draws the weights from 0 (lowest) to 255 (highest), one pixel a patch, enlarged smoothly. */
 static inlay_status weight_picture(const drawing *d, heatmap *h, int width, int height, image *out, inlay_error *err)
 {
     int patches = d->rows * d->columns;

@@ -14,7 +14,7 @@ typedef struct timm_name {
     bool distilled;
 } timm_name;
 
-/* Those that stand for any other size; the last one where no epsilon is the model's. */
+/* Architectures that stand for any other size; the last one where no epsilon is the model's. */
 static const timm_name carriers[] = {{"deit_tiny_distilled_patch16_224", 1e-6, true},
                                      {"vit_base_patch16_clip_224", 1e-5, false},
                                      {"vit_base_patch16_224", 1e-6, false}};
@@ -100,7 +100,7 @@ static json_t *pretrained_cfg(const backbone_content *c)
     return cfg;
 }
 
-/* What timm has no key for. */
+/* The facts that timm has no key for. */
 static json_t *beyond_timm(const backbone_content *c, const timm_name *n)
 {
     json_t *own = json_object();

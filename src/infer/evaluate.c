@@ -26,7 +26,7 @@ void softmax_top(float *logits, int64_t classes, int *order, int k)
         logits[c] = (float)(exp((double)logits[c] - top) / sum);
 }
 
-/* Adds one image's result, whose logits are finite: until the end, top1, top5 and loss are sums. */
+/* Adds one image's result, whose logits are finite. Until the end, top1, top5 and loss are sums. */
 static void count_answer(evaluation *e, const float *logits, int label)
 {
     int better = 0, best = 0;

@@ -27,13 +27,13 @@ typedef struct evaluate_request {
     void *context;
 } evaluate_request;
 
-/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a label is not a class of the
- * model, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
+/* Evaluates: one result for each of the model's tasks, out[task_count], each to be freed. Fails when a label is not a
+ * class of the model, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 
-/* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k].
- */
+/* Turns logits into probabilities in place, in double precision, and sorts classes by falling probability (ties: lower
+ * index first) into order[k]. */
 void softmax_top(float *logits, int64_t classes, int *order, int k);
 
 #endif

@@ -114,8 +114,8 @@ void model_free(model *m)
 
 /* ---- preprocessing ---- */
 
-/* Version 2: crop_pct counts with "squash" too. Records without a version are from when a squashed image was always the
- * whole. */
+/* Version of the records of preprocessing. Since 2, crop_pct counts with "squash" too; records without a version are
+ * from when a squashed image was always the whole. */
 #define RECORD_VERSION 2
 
 #define NOT_A_RECORD(key, expected) FAIL(err, INLAY_ERR_FORMAT, "'preprocessing.%s' must be %s", key, expected)

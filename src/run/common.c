@@ -91,7 +91,7 @@ void note_cut_images(const preprocess *p, int count, const inlay_observer *w)
                    count == 1 ? "1 image has" : many);
 }
 
-/* --skip-layers, where a command has it: a number of layers from below, or a list of them. */
+/* Reads --skip-layers, where a command has it: a number of layers from below, or a list of them. */
 static void read_skip(session_request *request, const options *o)
 {
     const char *text = options_has(o, "skip_layers") ? options_string(o, "skip_layers") : "0";

@@ -46,8 +46,8 @@ static const char *label_of(const session *s, const dataset *d, int64_t c, char 
     return room;
 }
 
-/* A row for each class that occurs or was answered: how many images it has, how often it was answered, and how often
- * rightly. */
+/* Makes a row for each class that occurs or was answered: how many images it has, how often it was answered, and how
+ * often rightly. */
 static json_t *by_class(const session *s, const dataset *d, const evaluation *e)
 {
     json_t *rows = json_array();
@@ -107,7 +107,7 @@ static json_t *report(const session *s, const dataset *d, const evaluation *e, c
     return root;
 }
 
-/* One row an adapter. */
+/* Reports the figures of each adapter, a row for one. */
 static json_t *report_tasks(const session *s, const evaluation *e, const options *o, double seconds, inlay_error *err)
 {
     json_t *tasks = json_array(), *root;
@@ -129,7 +129,7 @@ static json_t *report_tasks(const session *s, const evaluation *e, const options
     return root;
 }
 
-/* Several adapters are evaluated on the same labels: they must mean the same classes. */
+/* Checks that several adapters, which are evaluated on the same labels, mean the same classes. */
 static inlay_status check_labels(const session *s, const options *o, inlay_error *err)
 {
     for (int t = 1; t < session_tasks(s); t++) {

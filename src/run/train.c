@@ -13,7 +13,7 @@ static const option_spec option_table[] = {
     {0},
 };
 
-/* The figures of this run, times included. */
+/* Describes the figures of this run, times included. */
 static json_t *describe(const train_result *r, const options *o, inlay_error *err)
 {
     json_t *root = json_build("results.json", err, "{s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:b}", "method",
@@ -39,7 +39,7 @@ static json_t *describe(const train_result *r, const options *o, inlay_error *er
     return root;
 }
 
-/* results.json stands apart from the adapter, whose bytes depend on the settings alone. */
+/* Writes results.json, which stands apart from the adapter, whose bytes depend on the settings alone. */
 static inlay_status write_results(const train_result *r, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -55,7 +55,7 @@ static inlay_status write_results(const train_result *r, const options *o, inlay
     return status;
 }
 
-/* `done`: the run was complete already, and nothing was trained. */
+/* Makes the answer. `done`: the run was complete already, and nothing was trained. */
 static inlay_status answer(json_t **record, const train_result *r, bool done, const options *o, inlay_error *err)
 {
     *record = done ? json_object() : describe(r, o, err);

@@ -15,7 +15,7 @@ static const char *kind_name(int kind)
     return kind ? optimizer_states[kind - 1] : "param";
 }
 
-/* NULL: the optimiser keeps no such thing. */
+/* The values of one kind that are kept of a parameter; NULL: the optimiser keeps no such thing. */
 static void *array_of(const optimizer_slot *s, int kind)
 {
     return kind ? s->state[kind - 1] : s->p->data;
@@ -98,7 +98,7 @@ inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer
     return status;
 }
 
-/* Two settings as text, from a little before the place where they differ when they are long. */
+/* The error for two settings that differ, as text, from a little before the place where they do when they are long. */
 static inlay_status differ(const char *path, const char *key, const json_t *was, const json_t *is, inlay_error *err)
 {
     const size_t style = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
@@ -152,7 +152,7 @@ inlay_status checkpoint_compare(const char *path, const void *saved, const char 
     return status;
 }
 
-/* The two runs' settings must be the same. */
+/* Checks that two runs have the same settings. */
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
     json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
@@ -226,7 +226,8 @@ static inlay_status read_values(const char *path, const tensor_set *file, adapte
     return INLAY_OK;
 }
 
-/* Checkpoints of a build that kept no records have no such tensors: images->compared says so. */
+/* Compares the records of images with those of the checkpoint. One of a build that kept none has no such tensors:
+ * images->compared says so. */
 static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, inlay_error *err)
 {
     int64_t count = images->data->count;

@@ -22,7 +22,7 @@ typedef struct train_extent {
     int epochs, images, batch;
 } train_extent;
 
-/* One file, written atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint
+/* Writes one file atomically. `run` is a text that identifies the run's settings (JSON); loading refuses a checkpoint
  * of other settings and names the first key that differs, a state in which no run of that extent can be, and images
  * that are others now. */
 inlay_status checkpoint_save(const char *path, const adapter *a, const optimizer *o, const train_state *state,

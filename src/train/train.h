@@ -93,7 +93,7 @@ typedef struct train_result {
     int bad_count;
     const char **bad;   /* unreadable images */
     int cut_count;      /* training images whose grey of more than 8 bits was cut at 255 */
-    int eval_cut_count; /* the same, of the images that were evaluated */
+    int eval_cut_count; /* images that were evaluated whose grey of more than 8 bits was cut at 255 */
 } train_result;
 
 /* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a

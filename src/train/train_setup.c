@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-/* Of the programs that are going to be made, the largest in each phase: those of a step share their memory, and
+/* The memory of the programs that are going to be made, the largest in each phase: those of a step share theirs, and
  * that which fills the cache is gone before. */
 static size_t training_activations(const trainer *t, program_needs *needs, bool cached)
 {
@@ -31,7 +31,7 @@ static size_t training_activations(const trainer *t, program_needs *needs, bool 
     return most;
 }
 
-/* What is evaluated is a merge, where there is one. */
+/* The memory of evaluating: of a merge, where there is one. */
 static inlay_status evaluation_activations(const trainer *t, program_needs *needs, size_t *out, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -107,7 +107,8 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
     return INLAY_OK;
 }
 
-/* In the folder that is given; else in memory while it fits; else in a file of the run's own. */
+/* Fills the feature cache in the folder that is given; else in memory while it fits; else in a file of the
+ * run's own. */
 static inlay_status fill_cache(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
