@@ -1,7 +1,7 @@
 /* Any bytes as the index of a sharded checkpoint, beside two shards that are whole. */
 #include "fuzz.h"
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 static void write_shards(void)
 {

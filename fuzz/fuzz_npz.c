@@ -4,7 +4,7 @@
 
 #include <zlib.h>
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 static void put(unsigned char **at, uint64_t value, int bytes)
 {

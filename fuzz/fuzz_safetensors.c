@@ -2,7 +2,7 @@
  * gets a right length and 256 bytes of data. */
 #include "fuzz.h"
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 #define DATA 256
 

@@ -354,7 +354,7 @@ static inlay_status take_split(builder *b, bool is_list)
             free(chosen);
             FAIL(b->err, INLAY_ERR_NOMEM, "out of memory splitting '%s'", r->path);
         }
-        /* sites of the upper half: the lower ones shuffle the epochs of training */
+        /* streams of the upper half: the lower ones shuffle the epochs of training */
         rng_permutation(order, size,
                         (rng_stream){.seed = r->seed, .purpose = RNG_SHUFFLE, .stream = 0x80000000u | (uint32_t)label});
         for (int i = 0; i < validation; i++)

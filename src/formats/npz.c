@@ -5,7 +5,7 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 #define MEMBER_LIMIT ((uint64_t)1 << 36)
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 #include "base/json.h"
 
 #define HEADER_LIMIT 100000000u

@@ -3,7 +3,7 @@
 
 #include "base/foreign.h"
 #include "base/json.h"
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 struct tensor_set {
     arena *memory;

@@ -1,5 +1,5 @@
 /* A training run from options: its recipe, data, model and output, opened in that order and closed together. */
-#include "run/training_parts.h"
+#include "run/training_impl.h"
 
 #include <stdlib.h>
 #include <string.h>

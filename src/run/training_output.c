@@ -1,5 +1,5 @@
 /* The output folder of a run: who may write there, what it holds already, and what of an earlier run is taken away. */
-#include "run/training_parts.h"
+#include "run/training_impl.h"
 
 #include <dirent.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Everything that decides the result of a run, as JSON: kept with checkpoints and adapters, compared by --resume. */
-#include "run/training_parts.h"
+#include "run/training_impl.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -78,7 +78,7 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
 /* ---- steps ---- */
 
 /* Draws which model this step trains, where layers are dropped at random. */
-static const variant *draw_plan(const trainer *t)
+static const variant *draw_variant(const trainer *t)
 {
     rng_stream stream = {.seed = t->q->seed, .purpose = RNG_SKIP, .step = (uint32_t)t->state.step};
 
@@ -216,7 +216,7 @@ static double lr_now(const trainer *t)
 static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, inlay_error *err)
 {
     for (;;) {
-        const variant *now = draw_plan(t);
+        const variant *now = draw_variant(t);
         int got;
         TRY(next_batch(t, now, l, &got, err));
         if (got == 0)

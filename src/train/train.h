@@ -35,7 +35,7 @@ typedef struct train_observer {
     void (*step)(void *context, int epoch, int64_t step, int64_t steps, int images, double loss);
     void (*epoch)(void *context, const train_epoch *report);
     void (*evaluated)(void *context, const char *split, int epoch, const evaluation *result);
-    void (*plan)(void *context, const train_estimate *plan);
+    void (*estimate)(void *context, const train_estimate *estimate);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
     /* The adapter is written, the checkpoint still there: what else belongs to a complete run is written now. */

@@ -174,7 +174,7 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
         TRY(program_new(&t->variants[i].p, t->variants[i].m.g, &request, err));
     }
     t->result->activation_bytes = program_memory(t->variants[0].p);
-    NOTIFY(t, plan,
+    NOTIFY(t, estimate,
            &(train_estimate){.activations = t->result->activation_bytes,
                              .cache = t->result->cache_bytes,
                              .cache_folder = cache_folder(t),

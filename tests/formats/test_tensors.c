@@ -1,7 +1,7 @@
 /* Tensor files: what is read, what is refused and how, and what is written. */
 #include "support.h"
 
-#include "formats/tensors_internal.h"
+#include "formats/tensors_impl.h"
 
 static inlay_status parse(const char *header, size_t data_size, inlay_error *err)
 {

@@ -1,6 +1,6 @@
 /* What the files of a training run share. */
-#ifndef INLAY_RUN_TRAINING_PARTS_H
-#define INLAY_RUN_TRAINING_PARTS_H
+#ifndef INLAY_RUN_TRAINING_IMPL_H
+#define INLAY_RUN_TRAINING_IMPL_H
 
 #include "run/training.h"
 

@@ -1,6 +1,6 @@
 /* What the readers of single tensor files share. */
-#ifndef INLAY_FORMATS_TENSORS_INTERNAL_H
-#define INLAY_FORMATS_TENSORS_INTERNAL_H
+#ifndef INLAY_FORMATS_TENSORS_IMPL_H
+#define INLAY_FORMATS_TENSORS_IMPL_H
 
 #include "formats/tensors.h"
 
