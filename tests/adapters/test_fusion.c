@@ -18,12 +18,7 @@ static backbone *b;
 
 static const char *at(const char *name)
 {
-    static char paths[4][200];
-    static int next;
-
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
+    return support_path(folder, name);
 }
 
 static int set_up(void **state)

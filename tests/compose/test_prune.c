@@ -15,12 +15,7 @@ static char folder[64];
 
 static const char *at(const char *name)
 {
-    static char paths[4][200];
-    static int next;
-
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
+    return support_path(folder, name);
 }
 
 /* Saves an adapter with values away from where they begin. */
