@@ -52,6 +52,17 @@ static inline char *support_folder(void)
     return path;
 }
 
+/* folder/name, in one of four rooms that take turns. */
+static inline const char *support_path(const char *folder, const char *name)
+{
+    static char paths[4][200];
+    static int next;
+
+    next = (next + 1) % 4;
+    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
+    return paths[next];
+}
+
 static inline void support_remove(const char *folder)
 {
     char command[256];

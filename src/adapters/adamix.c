@@ -50,20 +50,18 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
 {
     const options *o = a->settings;
     int64_t width = a->shape->width, rank = a->ranks[layer];
-    const char *down = arena_printf(a->memory, "blocks.%d.%s.down", layer, slot),
-               *up = arena_printf(a->memory, "blocks.%d.%s.up", layer, slot);
-    int downs = experts_of(a, "down"), ups = experts_of(a, "up");
     bool equal = options_flag(o, "equal_experts");
+    expert_side down = {arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), experts_of(a, "down"), equal, draw},
+                up = {arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), experts_of(a, "up"), equal, draw + 1};
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     bottleneck_start begin = bottleneck_initial(options_string(o, "init"), width);
-    param **unused;
 
     *b = (bottleneck){.factor = 1, .dropout = options_real(o, "dropout")};
     activation_from_name(options_string(o, "activation"), &b->act);
-    b->down = experts_add(a, down, "weight", 2, (int64_t[]){rank, width}, begin.down, downs, equal, draw, &unused);
-    b->down_bias = experts_add(a, down, "bias", 1, (int64_t[]){rank}, begin.down_bias, downs, equal, draw, &unused);
-    b->up = experts_add(a, up, "weight", 2, (int64_t[]){width, rank}, begin.up, ups, equal, draw + 1, &unused);
-    b->up_bias = experts_add(a, up, "bias", 1, &width, (init_rule){INIT_ZERO, 0, 0}, ups, equal, draw + 1, &unused);
+    b->down = experts_add(a, &down, "weight", 2, (int64_t[]){rank, width}, begin.down, NULL);
+    b->down_bias = experts_add(a, &down, "bias", 1, (int64_t[]){rank}, begin.down_bias, NULL);
+    b->up = experts_add(a, &up, "weight", 2, (int64_t[]){width, rank}, begin.up, NULL);
+    b->up_bias = experts_add(a, &up, "bias", 1, &width, (init_rule){INIT_ZERO, 0, 0}, NULL);
     return b;
 }
 

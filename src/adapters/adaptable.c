@@ -96,7 +96,7 @@ static value apply(const build_context *b, value x, const void *context)
     return s->logits ? graph_gate(b->g, x, s->logits, s->high, s->low) : x;
 }
 
-/* NULL: one. */
+/* The coefficients that the option `start` names; NULL: the activation begins as one. */
 static const coefficients *start_of(const adapter *a)
 {
     const char *name = options_string(a->settings, "start");
@@ -142,7 +142,7 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     return s;
 }
 
-/* --focus: the layers of the first phase's result become ours. */
+/* Takes the layers of the first phase's result, which --focus names. */
 static inlay_status focus(adapter *a, inlay_error *err)
 {
     char layers[LAYERS_TEXT];

@@ -14,21 +14,9 @@ const method *const method_table[] = {
 
 /* Settings that the literature calls by a name of their own. */
 const preset preset_table[] = {
-    {"adapter_plus", "bottleneck", "position=post scaling=channel init=houlsby drop_path=0.1",
-     "Adapter+: after each block, channel-wise scaling", "arXiv 2406.06820", NULL},
-    {"houlsby", "bottleneck", "position=houlsby init=houlsby",
-     "two adapters a block, after attention and feed-forward part",
-     "arXiv 1902.00751; initialisation of visinf/adapter_plus", "houlsby"},
-    {"pfeiffer", "bottleneck", "position=pfeiffer layernorm=true activation=relu init=bert",
-     "after each block, through a LayerNorm of its own", "arXiv 2005.00247; LayerNorm of visinf/adapter_plus",
-     "pfeiffer"},
-    {"parallel", "bottleneck", "position=parallel activation=relu init=adaptformer scaling=fixed scale=4",
-     "beside the feed-forward part", "arXiv 2110.04366", "parallel"},
-    {"adaptformer", "bottleneck",
-     "position=parallel activation=relu init=adaptformer scaling=fixed scale=0.1 rank=64 dropout=0.1",
-     "beside the feed-forward part, fixed scale 0.1", "arXiv 2205.13535", "adapter_plus_no_drop_path"},
-    {"mosl", "mosa", "style=lora rank=16 dropout=0", "low-rank changes that are split into sparse experts",
-     "arXiv 2312.02923", NULL},
+#define PRESET(name, method, settings, summary, cite, recipe) {#name, #method, settings, summary, cite, recipe},
+#include "adapters/presets.def"
+#undef PRESET
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -49,18 +37,12 @@ const method *method_find(const char *name, const preset **p)
 
 static inlay_status apply_preset(options *o, const preset *p, inlay_error *err)
 {
-    char where[96];
-    const char *text = p->settings;
+    const char *list = p->settings, *text;
+    char where[96], pair[96];
 
     snprintf(where, sizeof where, "preset '%s'", p->name);
-    while (*text) {
-        char name[64], setting[64];
-        size_t length = strcspn(text, " "), equals = strcspn(text, "=");
-        snprintf(name, sizeof name, "%.*s", (int)equals, text);
-        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), text + equals + 1);
-        TRY(options_default(o, name, setting, where, err));
-        text += length + (text[length] == ' ');
-    }
+    while (options_next_pair(&list, pair, sizeof pair, &text))
+        TRY(options_default(o, pair, text, where, err));
     return INLAY_OK;
 }
 
@@ -116,7 +98,7 @@ static adapter_param *list_param(adapter *a, param *p, init_rule init)
     return &d->params[d->param_count - 1];
 }
 
-/* A value of the adapter's own in place of a weight of the backbone, which stays as it is. */
+/* Lists a value of the adapter's own in place of a weight of the backbone, which stays as it is. */
 static void list_override(adapter *a, const param *of)
 {
     adapter_param *item = list_param(a, param_override(a->memory, of), (init_rule){INIT_ZERO, 0, 0});
@@ -194,7 +176,7 @@ void adapter_add_part(adapter *a, adapter *part)
     ARRAY_PUSH(a->parts, a->part_count, a->part_capacity, part);
 }
 
-/* The block whose parameter it is, as its name has it; -1: no block's. */
+/* The layer of a parameter, as its name has it; -1: it is in no block. */
 static int layer_of(const param *p)
 {
     const char *block = strstr(p->name, "blocks.");
@@ -253,7 +235,8 @@ void adapter_add_transform(adapter *a, site at, adapter_function function, const
     ARRAY_PUSH(a->declared->transforms, a->declared->transform_count, a->declared->transform_capacity, t);
 }
 
-/* Outside the blocks, what is in front of them goes with the first layer, what is behind them with the last. */
+/* Whether a weight of the backbone belongs to the adapter's layers. Outside the blocks, what is in front of them goes
+ * with the first layer, what is behind them with the last. */
 static bool in_layers(const adapter *a, const param *p)
 {
     bool behind = strncmp(p->name, "norm.", 5) == 0 || strncmp(p->name, "fc_norm.", 8) == 0;
@@ -293,7 +276,7 @@ param *adapter_find(const adapter *a, const char *name)
     return found < d->param_count ? d->params[found].p : NULL;
 }
 
-/* The option `unfreeze`, of methods that have it. */
+/* Unfreezes what the option `unfreeze` says, of methods that have it. */
 static void unfreeze_chosen(adapter *a)
 {
     const char *what = options_has(a->settings, "unfreeze") ? options_string(a->settings, "unfreeze") : "none";
@@ -365,7 +348,7 @@ void adapter_free(adapter *a, const device *d)
     arena_free(a->memory);
 }
 
-/* mask[i] = whether entry i belongs to the rule's part; `count` entries that lie `stride` apart. */
+/* Draws mask[i], whether entry i belongs to the rule's part, for `count` entries that lie `stride` apart. */
 static void draw_mask(unsigned char *mask, int *order, int count, int64_t stride, const mask_rule *rule,
                       rng_stream stream)
 {

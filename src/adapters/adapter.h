@@ -31,8 +31,8 @@ typedef struct init_rule {
 } init_rule;
 
 /* What of a parameter is trained: part `part` of `parts` of a random partition of all its entries, or of each of its
- * rows or columns. The partition is drawn from the run's seed and `site`; parameters with the same site have the parts
- * of one partition. parts 0: all of it. */
+ * rows or columns. The partition is drawn from the run's seed and `stream`; parameters with the same stream have the
+ * parts of one partition. parts 0: all of it. */
 typedef enum mask_kind { MASK_ALL, MASK_ROW, MASK_COLUMN } mask_kind;
 typedef struct mask_rule {
     mask_kind kind;
@@ -193,19 +193,21 @@ bool adapter_feeds_back(const adapter *a);
 inlay_status layers_read(const char *option, const char *text, int64_t depth, bool *chosen, inlay_error *err);
 /* Whether layers of it can be left out: all that it does is done by edges. */
 bool adapter_can_skip(const adapter *a);
-/* What is evaluated and saved: the method's merge, or `a` itself. Free with adapter_free when it is not `a`. */
+/* What is evaluated and saved: what the method concludes with, or `a` itself. Free with adapter_free when it is not
+ * `a`. */
 inlay_status adapter_conclude(adapter **out, adapter *a, device *d, inlay_error *err);
 
 /* For methods: */
 /* Fills layers, ranks and what is dropped from the options; adapter_new did so before it called plan(). */
 inlay_status adapter_read_layers(adapter *a, inlay_error *err);
-/* Own parameter, trainable. */
+/* Adds a parameter of the adapter's own, which is trained. */
 param *adapter_add_param(adapter *a, const char *name, int ndim, const int64_t *dims, init_rule init);
-/* It begins with the values of `other`, a parameter of the same shape and rule. */
+/* Makes `p` begin with the values of `other`, a parameter of the same shape and rule. */
 void adapter_begin_as(adapter *a, const param *p, const param *other);
-/* It begins with these values [count], kept by the caller. */
+/* Makes `p` begin with these values [count], kept by the caller. */
 void adapter_begin_with(adapter *a, const param *p, const double *values);
-/* It is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the caller. */
+/* Makes `p` one that is saved, but not trained: a part that another run made. `values` [count], f32, are kept by the
+ * caller. */
 void adapter_fix(adapter *a, param *p, const float *values);
 /* Takes `part`, an adapter for the same backbone, over: it is freed with `a`. */
 void adapter_add_part(adapter *a, adapter *part);
@@ -213,9 +215,10 @@ void adapter_add_part(adapter *a, adapter *part);
  * trained. Those of layers that `layers` [depth] has false are left out: nothing may read them then. */
 void adapter_list_part(adapter *a, int n, const bool *layers);
 void adapter_mask(adapter *a, const param *p, mask_rule rule);
-/* A learning rate of its own, on the schedule of the run. */
+/* Gives `p` a learning rate of its own, on the schedule of the run. */
 void adapter_peak_lr(adapter *a, const param *p, double lr);
-/* One of `count` parameters, drawn for each step and pass; those with the same `draw` draw together. */
+/* A parameter that stands for one of `count`, drawn for each step and pass; those with the same `draw` draw
+ * together. */
 param *adapter_choose(adapter *a, param *const *of, int count, uint32_t draw);
 /* An edge: to += function(from). Where `from` lies behind `to` in the order of the forward pass, the adapter feeds
  * back: the model runs twice, first without such edges, and they read the first pass (Nowak et al., arXiv 2410.15858,
@@ -226,14 +229,15 @@ void adapter_add_transform(adapter *a, site at, adapter_function function, const
 /* Makes every weight of the backbone's encoder (not its head) in a->layers whose name contains `part` trainable; "" is
  * all. What is in front of the blocks goes with the first layer, what is behind them with the last. */
 void adapter_unfreeze(adapter *a, const char *part);
-/* ... the one weight of that name; nothing where the checkpoint has none. */
+/* Makes the one weight of the backbone of that name trainable, as adapter_unfreeze does; nothing happens where the
+ * checkpoint has none. */
 void adapter_unfreeze_whole(adapter *a, const char *name);
 /* A fresh plain adapter for merging into, with every value on the device: the same backbone, task, labels and head as
  * `a`. Options named in `same` (ended by NULL) are a's; `settings` gives others (name, text; ended by NULL; may be
  * NULL). */
 inlay_status adapter_plain(adapter **out, const adapter *a, const char *name, const char *const *same,
                            const char *const (*settings)[2], device *d, inlay_error *err);
-/* to = factor * the sum of `count` parameters */
+/* Sets `to` to factor times the sum of `count` parameters. */
 inlay_status adapter_average(param *to, param *const *from, int count, double factor, device *d, inlay_error *err);
 
 /* ---- on disk: adapter.safetensors and adapter.json ---- */
@@ -243,7 +247,7 @@ inlay_status adapter_read_option(const char *folder, const char *method_name, co
                                  size_t room, inlay_error *err);
 
 /* Everything that a loaded adapter needs beside its weights. `record`: a json_t * object with the training's figures,
- * may be NULL. `input`: the preprocessing. */
+ * may be NULL. `preprocessing`: a json_t *, how images are brought to the backbone. */
 inlay_status adapter_save(const adapter *a, const device *d, const char *folder, const void *preprocessing,
                           const void *record, inlay_error *err);
 /* Opens a folder for inference: weights are frozen views of the file. Refuses an adapter that was trained on another

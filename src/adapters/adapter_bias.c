@@ -44,7 +44,7 @@ static void unfreeze_norms(adapter *a)
         adapter_unfreeze_whole(a, c->whole[i]);
 }
 
-/* alpha = g w + c, y = alpha v^T */
+/* The bias of every token: alpha = g w + c, y = alpha v^T. */
 static value apply(const build_context *b, value x, const void *context)
 {
     const token_bias *t = context;

@@ -54,7 +54,7 @@ static const option_need needs[] = {
     {0},
 };
 
-/* act(LN(x) Wd + bd) Wu + bu, times the scaling, perhaps through another LayerNorm */
+/* Computes act(LN(x) Wd + bd) Wu + bu, times the scaling, perhaps through another LayerNorm. */
 value bottleneck_apply(const build_context *b, value x, const void *context)
 {
     const bottleneck *n = context;

@@ -5,19 +5,21 @@
 
 #define MOST_EXPERTS 64
 
-param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init,
-                   int experts, bool equal, uint32_t draw, param ***of)
+param *experts_add(adapter *a, const expert_side *side, const char *part, int ndim, const int64_t *dims, init_rule init,
+                   param ***of)
 {
-    *of = ARENA_ARRAY(a->memory, param *, experts);
-    for (int e = 0; e < experts; e++) {
-        (*of)[e] = adapter_add_param(a,
-                                     experts > 1 ? arena_printf(a->memory, "%s.%d.%s", stem, e, part)
-                                                 : arena_printf(a->memory, "%s.%s", stem, part),
-                                     ndim, dims, init);
-        if (equal)
-            adapter_begin_as(a, (*of)[e], (*of)[0]);
+    param **added = ARENA_ARRAY(a->memory, param *, side->experts);
+
+    for (int e = 0; e < side->experts; e++) {
+        const char *name = side->experts > 1 ? arena_printf(a->memory, "%s.%d.%s", side->stem, e, part)
+                                             : arena_printf(a->memory, "%s.%s", side->stem, part);
+        added[e] = adapter_add_param(a, name, ndim, dims, init);
+        if (side->equal)
+            adapter_begin_as(a, added[e], added[0]);
     }
-    return adapter_choose(a, *of, experts, draw);
+    if (of)
+        *of = added;
+    return adapter_choose(a, added, side->experts, side->draw);
 }
 
 void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule)
@@ -38,7 +40,7 @@ value experts_loss(graph *g, const pass_result *passes, const training_target *t
     return loss;
 }
 
-/* The experts of a plain parameter's name. */
+/* Finds the experts of the parameter that has this name in a plain adapter; returns how many. */
 static int find_experts(const adapter *a, const char *name, param **of)
 {
     const char *part = strrchr(name, '.');

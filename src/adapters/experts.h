@@ -5,14 +5,21 @@
 
 #include "adapters/bottleneck.h"
 
-/* `experts` parameters "<stem>.<i>.<part>" that begin as `init` says (equal: all alike), or one, "<stem>.<part>", when
- * experts is 1; *of gets them. Returns what stands for one of them; parameters with the same `draw` are drawn together.
- */
-param *experts_add(adapter *a, const char *stem, const char *part, int ndim, const int64_t *dims, init_rule init,
-                   int experts, bool equal, uint32_t draw, param ***of);
+/* One side of an adapter, a down- or an up-projection. */
+typedef struct expert_side {
+    const char *stem; /* what its parameters' names begin with */
+    int experts;
+    bool equal;    /* all experts begin alike */
+    uint32_t draw; /* parameters with the same number are drawn together */
+} expert_side;
 
-/* Each of them trains its own part of a random partition of its entries; `rule` says of which. One expert alone: all of
- * it. */
+/* A parameter "<stem>.<i>.<part>" for each expert that begins as `init` says, or one, "<stem>.<part>", for a single
+ * expert; *of, which may be NULL, gets them. Returns what stands for the one that is drawn. */
+param *experts_add(adapter *a, const expert_side *side, const char *part, int ndim, const int64_t *dims, init_rule init,
+                   param ***of);
+
+/* Each expert trains its own part of a random partition of its entries, which `rule` draws. One expert alone trains all
+ * of them. */
 void experts_mask(adapter *a, param *const *of, int experts, mask_rule rule);
 
 /* L(z1) + second * L(z2) + consistency * D(z1, z2), with the task's loss L and difference D: of classification

@@ -36,7 +36,7 @@ static const option_spec option_table[] = {
 
 static const option_need needs[] = {{"regulariser", "value", "true"}, {0}};
 
-/* softmax_n(q . k_n) v_n, q = z Q + bq, k_n = a_n K + bk, v_n = a_n V, a_n part n's function of z */
+/* Mixes the parts: softmax_n(q . k_n) v_n, q = z Q + bq, k_n = a_n K + bk, v_n = a_n V, a_n part n's function of z. */
 static value apply(const build_context *b, value z, const void *context)
 {
     const fusion *f = context;
@@ -63,7 +63,7 @@ static void add_option(void *context, const option_spec *spec, const char *text)
     json_object_set_new(context, spec->name, json_string(text));
 }
 
-/* The option `parts`: with the digest of its file, a part is known again when the run is resumed. */
+/* Sets the option `parts`: with the digest of its file, a part is known again when the run is resumed. */
 static inlay_status describe_parts(adapter *a, inlay_error *err)
 {
     json_t *list = json_array();
@@ -148,7 +148,7 @@ static inlay_status make_parts(adapter *a, const char *text, inlay_error *err)
 
 /* ---- which of them fit together ---- */
 
-/* Experts and switches draw; what a run makes of them at its end does not. */
+/* Whether a part draws: experts and switches do, what a run makes of them at its end does not. */
 static bool draws(const adapter *part, const edge *e)
 {
     graph *g = graph_new(kernels_set(0), DTYPE_F32);
@@ -213,7 +213,7 @@ static inlay_status check_parts(const adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-/* The option `keep`: used[layer * parts + n] = whether part n is fused there. */
+/* Reads the option `keep`: used[layer * parts + n] = whether part n is fused there. */
 static inlay_status read_kept(const adapter *a, bool *used, inlay_error *err)
 {
     const char *text = options_string(a->settings, "keep"), *at = text;

@@ -8,7 +8,7 @@
 
 #define LONGEST_RANK 65536
 
-/* "3", "5-11", and with a value "5-11:16". */
+/* A span of layers: "3", "5-11", and with a value "5-11:16". */
 typedef struct span {
     long first, last, value;
 } span;
@@ -37,8 +37,8 @@ static bool read_span(const char **at, bool valued, span *s)
     return **at == 0 || **at == ',';
 }
 
-/* "0,2,5-11", or with values "0-5:4,6:16": of_layer[i] becomes the value of layer i, 1 without values; it stays where i
- * is not named. */
+/* Reads spans, "0,2,5-11", or with values "0-5:4,6:16": of_layer[i] becomes the value of layer i, 1 without values; it
+ * stays where i is not named. */
 static inlay_status read_spans(const char *option, const char *text, bool valued, int64_t depth, int64_t *of_layer,
                                inlay_error *err)
 {
@@ -85,7 +85,7 @@ inlay_status layers_read(const char *option, const char *text, int64_t depth, bo
     return status;
 }
 
-/* A number of layers from below; "random" or "random:LOW-HIGH", from which each step draws one. */
+/* Reads `drop_layers`: a number of layers from below; "random" or "random:LOW-HIGH", from which each step draws one. */
 static inlay_status read_dropped(adapter *a, inlay_error *err)
 {
     const char *text = text_of(a, "drop_layers", "0"), *at = text;

@@ -69,6 +69,10 @@ static void add(adapter *a, int layer, const struct target *t, const low_rank_pl
     low_rank *l = ARENA_NEW(a->memory, low_rank);
     double *dropout = plan->inner_dropout ? &l->inner_dropout : &l->dropout;
     mask_rule mask = plan->mask ? *plan->mask : (mask_rule){0};
+    expert_side side_a = {arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), plan->experts_a, plan->equal,
+                          draw},
+                side_b = {arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), plan->experts_b, plan->equal,
+                          draw + 1};
     param **as, **bs;
 
     l->scale = plan->scale != 0 ? plan->scale : options_real(a->settings, "alpha") / (double)rank;
@@ -77,12 +81,8 @@ static void add(adapter *a, int layer, const struct target *t, const low_rank_pl
     *dropout = options_real(a->settings, "dropout");
     l->weight = arena_printf(a->memory, "blocks.%d.%s", layer, t->weight);
     l->first = t->part * width;
-    l->a = experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_A", layer, t->slot), "weight", 2,
-                       (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound}, plan->experts_a, plan->equal,
-                       draw, &as);
-    l->b =
-        experts_add(a, arena_printf(a->memory, "blocks.%d.%s.lora_B", layer, t->slot), "weight", 2,
-                    (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, plan->experts_b, plan->equal, draw + 1, &bs);
+    l->a = experts_add(a, &side_a, "weight", 2, (int64_t[]){rank, in}, (init_rule){INIT_UNIFORM, -bound, bound}, &as);
+    l->b = experts_add(a, &side_b, "weight", 2, (int64_t[]){out, rank}, (init_rule){INIT_ZERO, 0, 0}, &bs);
     for (int side = 0; plan->mask && side < 2; side++) {
         mask.stream = draw + (uint32_t)side;
         experts_mask(a, side ? bs : as, side ? plan->experts_b : plan->experts_a, mask);
@@ -133,7 +133,7 @@ static inlay_status plan_lora(adapter *a, inlay_error *err)
     return low_rank_add(a, &plan, err);
 }
 
-/* W += scale * B A */
+/* Adds scale * B A to every weight that is changed. */
 static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
 {
     const char *act = options_string(a->settings, "activation");

@@ -71,7 +71,7 @@ static const struct style *style_of(const adapter *a)
     return s;
 }
 
-/* The fixed factor; a learned one begins there. */
+/* The factor on the adapter's output; a learned one begins there. */
 static double scale_of(const adapter *a)
 {
     const char *scaling = options_string(a->settings, "scaling");
@@ -105,23 +105,23 @@ static mask_rule mask_of(const adapter *a, uint32_t number)
                        .decay_masked = options_flag(a->settings, "decay_masked")};
 }
 
-#define OTHER_SITES \
-    0x80000000u /* of partitions: weights have the numbers of their draws, all else those from here on */
+/* Streams that partitions are drawn from: a weight's has the number of its draw, any other tensor's one from here on.
+ */
+#define OTHER_STREAMS 0x80000000u
 
-/* A weight and its bias on one side; experts of a split side have masks on the weight. */
-static void add_side(adapter *a, const char *stem, int64_t rows, int64_t cols, init_rule init, int experts,
-                     uint32_t draw, param **weight, param **bias)
+/* Adds a weight and its bias on one side; experts of a split side have masks on the weight. */
+static void add_side(adapter *a, const expert_side *side, int64_t rows, int64_t cols, init_rule init, param **weight,
+                     param **bias)
 {
-    mask_rule rule = mask_of(a, draw), vector = mask_of(a, draw + OTHER_SITES);
-    param **of, **biases;
+    mask_rule rule = mask_of(a, side->draw), vector = mask_of(a, side->draw + OTHER_STREAMS);
+    param **weights, **biases;
 
-    *weight = experts_add(a, stem, "weight", 2, (int64_t[]){rows, cols}, init, experts, true, draw, &of);
-    *bias =
-        experts_add(a, stem, "bias", 1, (int64_t[]){rows}, (init_rule){INIT_ZERO, 0, 0}, experts, true, draw, &biases);
-    experts_mask(a, of, experts, rule);
+    *weight = experts_add(a, side, "weight", 2, (int64_t[]){rows, cols}, init, &weights);
+    *bias = experts_add(a, side, "bias", 1, (int64_t[]){rows}, (init_rule){INIT_ZERO, 0, 0}, &biases);
+    experts_mask(a, weights, side->experts, rule);
     vector.kind = MASK_ALL;
     if (options_flag(a->settings, "split_biases"))
-        experts_mask(a, biases, experts, vector);
+        experts_mask(a, biases, side->experts, vector);
 }
 
 static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
@@ -130,6 +130,8 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
     int64_t width = a->shape->width, rank = a->ranks[layer];
     bottleneck *b = ARENA_NEW(a->memory, bottleneck);
     bottleneck_start begin = bottleneck_initial("adaptformer", width); /* biases are 0 */
+    expert_side down = {arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), experts_of(a, "down"), true, draw},
+                up = {arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), experts_of(a, "up"), true, draw + 1};
 
     *b = (bottleneck){.factor = scale_learned(a) ? 1 : scale_of(a), .dropout = options_real(a->settings, "dropout")};
     activation_from_name(s->activation, &b->act);
@@ -139,10 +141,8 @@ static const void *make(adapter *a, int layer, const char *slot, uint32_t draw)
         b->norm_bias = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.norm.bias", layer, slot), 1, &width,
                                          (init_rule){INIT_ZERO, 0, 0});
     }
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.down", layer, slot), rank, width, begin.down,
-             experts_of(a, "down"), draw, &b->down, &b->down_bias);
-    add_side(a, arena_printf(a->memory, "blocks.%d.%s.up", layer, slot), width, rank, begin.up, experts_of(a, "up"),
-             draw + 1, &b->up, &b->up_bias);
+    add_side(a, &down, rank, width, begin.down, &b->down, &b->down_bias);
+    add_side(a, &up, width, rank, begin.up, &b->up, &b->up_bias);
     if (scale_learned(a))
         b->scaling = adapter_add_param(a, arena_printf(a->memory, "blocks.%d.%s.scaling", layer, slot), 1,
                                        (int64_t[]){1}, (init_rule){INIT_CONSTANT, scale_of(a), 0});
@@ -165,10 +165,10 @@ static inlay_status plan_low_rank(adapter *a, inlay_error *err)
     return low_rank_add(a, &plan, err);
 }
 
-/* One adapter: of each of its tensors a random part is trained. */
+/* Makes one adapter of which a random part of each tensor is trained. */
 static void make_sparse(adapter *a)
 {
-    uint32_t stream = OTHER_SITES;
+    uint32_t stream = OTHER_STREAMS;
 
     for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
         mask_rule rule = mask_of(a, stream++);

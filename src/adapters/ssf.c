@@ -58,7 +58,7 @@ static inlay_status plan(adapter *a, inlay_error *err)
     return INLAY_OK;
 }
 
-/* W' = diag(scale) W, b' = scale * b + shift; the same for a LayerNorm's weight and bias */
+/* Writes W' = diag(scale) W, b' = scale * b + shift; the same for a LayerNorm's weight and bias. */
 static inlay_status fold(const adapter *a, const fold_target *target, inlay_error *err)
 {
     for (int t = 0; t < a->declared->transform_count; t++) {

@@ -28,7 +28,7 @@ static void add_setting(void *context, const option_spec *spec, const char *text
     json_object_set_new(context, spec->name, item);
 }
 
-/* What is recorded as it is, because it is read back, has to be UTF-8. */
+/* Checks that the names of classes, which are recorded as they are and read back, are UTF-8. */
 static inlay_status check_texts(const adapter *a, inlay_error *err)
 {
     for (int64_t i = 0; i < a->outputs; i++)
@@ -151,7 +151,7 @@ static inlay_status read_settings(options *o, const json_t *settings, const char
     return INLAY_OK;
 }
 
-/* The weights are the same; what else the model is a function of must be as well. Adapters of earlier versions have no
+/* Checks what else the model is a function of, where the weights are the same. Adapters of earlier versions have no
  * such keys. */
 static inlay_status check_facts(const json_t *about, const char *path, const backbone *b, inlay_error *err)
 {
@@ -273,7 +273,7 @@ static inlay_status load(adapter **out, const json_t *root, const char *path, ba
     return status;
 }
 
-/* adapter.json of a folder; release with json_decref. */
+/* Reads adapter.json of a folder; release with json_decref. */
 static inlay_status read_description(json_t **out, const char *folder, const char *path, inlay_error *err)
 {
     *out = NULL;

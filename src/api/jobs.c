@@ -2,16 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/sized.h"
 #include "formats/image.h"
 #include "run/job.h"
-
-/* Fills what the caller's structure, whose size it says, has room for. */
-#define GIVE(out, value)                                                        \
-    do {                                                                        \
-        size_t size_ = (out)->size;                                             \
-        (value).size = size_;                                                   \
-        memcpy((out), &(value), size_ < sizeof(value) ? size_ : sizeof(value)); \
-    } while (0)
 
 bool inlay_job_at(int index, inlay_job_info *out)
 {
@@ -29,7 +22,7 @@ bool inlay_job_at(int index, inlay_job_info *out)
                             .words = job_table[index]->words,
                             .takes_method = job_table[index]->takes_method,
                             .stops = job_table[index]->stops};
-    GIVE(out, info);
+    SIZED_GIVE(out, info);
     return true;
 }
 
@@ -103,13 +96,7 @@ inlay_status inlay_options_add_word(inlay_options *o, const char *word, inlay_er
 
 const char *inlay_options_get(const inlay_options *o, const char *name)
 {
-    const char *section;
-    const option_spec *row;
-
-    for (int i = 0; (row = options_row(o, i, &section)) != NULL; i++)
-        if (strcmp(row->name, name) == 0)
-            return options_has(o, name) ? options_string(o, name) : NULL;
-    return NULL;
+    return options_has(o, name) ? options_string(o, name) : NULL;
 }
 
 bool inlay_options_at(const inlay_options *o, int index, inlay_option_info *out)
@@ -132,7 +119,7 @@ bool inlay_options_at(const inlay_options *o, int index, inlay_option_info *out)
                                .low = row->low,
                                .high = row->high,
                                .repeatable = row->repeatable};
-    GIVE(out, info);
+    SIZED_GIVE(out, info);
     return true;
 }
 
@@ -145,8 +132,7 @@ inlay_status inlay_run(inlay_options *o, const inlay_observer *watch, char **rec
 
     if (record)
         *record = NULL;
-    if (watch)
-        memcpy(&known, watch, watch->size < sizeof known ? watch->size : sizeof known);
+    SIZED_TAKE(known, watch);
     status = job_run(j, o, watch ? &known : NULL, &root, err);
     if (status == INLAY_OK && record)
         status = json_encode(record, root, JSON_ANSWER, j->name, err);

@@ -4,15 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/sized.h"
 #include "infer/evaluate.h"
 #include "infer/session.h"
-
-/* What a caller's structure, which may be an older and shorter one, holds; the rest is zeros. */
-#define TAKE(known, given)                                                                            \
-    do {                                                                                              \
-        if (given)                                                                                    \
-            memcpy(&(known), (given), (given)->size < sizeof(known) ? (given)->size : sizeof(known)); \
-    } while (0)
 
 enum { BATCH = 16 };
 
@@ -53,7 +47,7 @@ inlay_status inlay_backbone_open(inlay_backbone **out, const char *path, const i
     inlay_status status;
 
     *out = NULL;
-    TAKE(how, given);
+    SIZED_TAKE(how, given);
     if (!b)
         FAIL(err, INLAY_ERR_NOMEM, "out of memory opening a backbone");
     size = how.image_size ? how.image_size : how.adapter ? session_recorded_size(how.adapter) : 0;
@@ -109,7 +103,7 @@ static void forget(loaded *l)
     free(l);
 }
 
-/* The program for pixels of one type, made when it is first asked for. */
+/* Makes the program for pixels of one type, when it is first asked for. */
 static inlay_status open_predictor(const inlay_session *s, loaded *l, int which, inlay_error *err)
 {
     inlay_status status;
@@ -145,15 +139,16 @@ static inlay_status load(inlay_session *s, const char *name, const char *folder,
     return INLAY_OK;
 }
 
-/* The checkpoint's own head is opened when somebody asks for it. */
+/* The adapter of that name; with NULL the checkpoint's own head, which is opened when somebody asks for it. */
 static inlay_status demand(inlay_session *s, const char *name, loaded **out, inlay_error *err)
 {
     *out = find(s, name);
-    if (!*out && name)
+    if (*out)
+        return INLAY_OK;
+    if (name)
         FAIL(err, INLAY_ERR_USAGE, "no adapter of the session is called '%s'", name);
-    if (!*out)
-        TRY(load(s, NULL, NULL, err));
-    *out = find(s, name);
+    TRY(load(s, NULL, NULL, err));
+    *out = s->first;
     return INLAY_OK;
 }
 
@@ -162,14 +157,16 @@ inlay_status inlay_session_open(inlay_session **out, inlay_backbone *b, const in
 {
     inlay_session_options how = {0};
     inlay_session *s;
-    precision unused;
+    const char *frozen = "auto"; /* the weights' precision, in a text that outlives the caller's */
+    precision chosen;
 
     *out = NULL;
-    TAKE(how, given);
-    if (!how.precision)
-        how.precision = "auto";
-    if (strcmp(how.precision, "auto") != 0 && !precision_from_name(how.precision, &unused))
-        FAIL(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", how.precision);
+    SIZED_TAKE(how, given);
+    if (how.precision && strcmp(how.precision, frozen) != 0) {
+        if (!precision_from_name(how.precision, &chosen))
+            FAIL(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", how.precision);
+        frozen = precision_name(chosen);
+    }
     if (how.batch < 0 || how.threads < 0)
         FAIL(err, INLAY_ERR_USAGE, "neither batch (%d) nor threads (%d) may be negative", how.batch, how.threads);
     s = calloc(1, sizeof *s);
@@ -181,7 +178,7 @@ inlay_status inlay_session_open(inlay_session **out, inlay_backbone *b, const in
                                    .shared = b->b,
                                    .threads = how.threads,
                                    .force_backbone = how.force_backbone,
-                                   .precision = strcmp(how.precision, "auto") == 0 ? "auto" : precision_name(unused)};
+                                   .precision = frozen};
     *out = s;
     return INLAY_OK;
 }
@@ -274,7 +271,7 @@ int inlay_session_width(const inlay_session *s)
 
 /* ---- answers ---- */
 
-/* What an input is called in messages. */
+/* The name of an input in messages. */
 static const char *name_of(const inlay_input *in, int number, char room[32])
 {
     snprintf(room, 32, "input %d", number);
@@ -290,13 +287,13 @@ static inlay_status read_input(const loaded *l, const inlay_input *in, const cha
         FAIL(err, INLAY_ERR_USAGE, "%s has no data", name);
     switch (in->kind) {
     case INLAY_INPUT_FILE:
-        return preprocess_file(prep, name, false, (rng_stream){0}, pixels, NULL, err);
+        return preprocess_file(prep, name, NULL, pixels, NULL, err);
     case INLAY_INPUT_ENCODED:
-        return preprocess_bytes(prep, in->data, in->bytes, name, false, (rng_stream){0}, pixels, NULL, err);
+        return preprocess_bytes(prep, in->data, in->bytes, name, NULL, pixels, NULL, err);
     case INLAY_INPUT_IMAGE:
         if (in->width < 1 || in->height < 1)
             FAIL(err, INLAY_ERR_USAGE, "%s is an image of %d x %d pixels", name, in->width, in->height);
-        return preprocess_image(prep, &img, false, (rng_stream){0}, pixels, err);
+        return preprocess_image(prep, &img, NULL, pixels, err);
     case INLAY_INPUT_PIXELS_U8:
         if (preprocess_pixel_type(prep) != DTYPE_U8)
             FAIL(err, INLAY_ERR_UNSUPPORTED,
@@ -317,7 +314,7 @@ static const inlay_input *input_at(const inlay_input *inputs, int index)
     return (const inlay_input *)(const void *)((const char *)inputs + (size_t)index * inputs->size);
 }
 
-/* Inputs [first, first + count), which are all of f32 pixels or all of the others. */
+/* Answers inputs [first, first + count), which are all of f32 pixels or all of the others. */
 static inlay_status run_some(const inlay_session *s, loaded *l, const inlay_input *inputs, int first, int count,
                              float *logits, float *features, inlay_error *err)
 {

@@ -162,7 +162,7 @@ int64_t backbone_param_total(const backbone *b, bool with_head)
     return total;
 }
 
-/* The tensor file of a folder. */
+/* Finds the tensor file of a folder, or takes the file that `path` is. */
 static inlay_status find_file(arena *memory, const char *path, const char **file, const char **folder, inlay_error *err)
 {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",

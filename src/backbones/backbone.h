@@ -165,6 +165,8 @@ struct backbone_desc {
 
 extern const backbone_desc *const backbone_table[]; /* ended by NULL */
 
+/* One without file and weights, for a shape and parameters that the caller gives it; ended by backbone_close. */
+backbone *backbone_new(void);
 /* Opens a folder with model.safetensors (or model.safetensors.index.json, or one *.npz) and config.json, or one such
  * file (config.json is looked for beside it). image_size > 0: another input size than the checkpoint's; position
  * embeddings are resampled. Errors name the file and the tensor or key. */

@@ -31,11 +31,11 @@ const char *config_value_text(char room[64], const json_t *item);
 
 /* A positive integer up to 2^24; or two that are equal. */
 inlay_status config_int(const config_reader *r, const char *key, int64_t *out);
-/* A side, or height and width. */
+/* A side in pixels, or height and width. */
 inlay_status config_size(const config_reader *r, const char *key, int64_t *height, int64_t *width);
 inlay_status config_real(const config_reader *r, const char *key, double low, double high, double *out);
 const char *config_text(const config_reader *r, const char *key); /* NULL: missing, or no text */
-/* One number for each of three channels, or one for all. Finite. */
+/* Three finite numbers, one a channel; or one for all of them. */
 inlay_status config_channels(const config_reader *r, const char *key, double out[3]);
 /* Whether all of (x - mean) / std, x from 0 to 1, can be computed in floats: names the key that is in the way. */
 inlay_status config_check_normalisation(const char *path, const char *mean_key, const double mean[3],

@@ -42,7 +42,7 @@ static int by_number(const void *left, const void *right)
     return (a->number > b->number) - (a->number < b->number);
 }
 
-/* A name as text: numbers are taken as they are written; NULL: none. */
+/* Reads a name as text: numbers are taken as they are written; NULL: none. */
 static inlay_status name_of(const char **out, backbone *b, const config_reader *r, const char *key, const char *at,
                             const json_t *item)
 {
@@ -119,7 +119,7 @@ static void take(backbone *b, const names *n, const char *source)
     b->label_source = source;
 }
 
-/* The list by number, of as many as the head has. */
+/* Makes the list by number, of as many names as the head has classes. */
 static void spread(backbone *b)
 {
     const char **list = ARENA_ARRAY(b->memory, const char *, b->shape.classes);
@@ -147,7 +147,7 @@ static const char *const imagenet_names[] = {
 #include "backbones/imagenet_names.def"
 };
 
-/* timm's tags end with the data of the last training: "augreg_in21k_ft_in1k". */
+/* Whether a tag of timm's names ImageNet-1k: tags end with the data of the last training, "augreg_in21k_ft_in1k". */
 static bool says_imagenet(const char *tag)
 {
     const char *last = NULL;

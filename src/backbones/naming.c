@@ -84,7 +84,7 @@ static inlay_status locate(arena *memory, const tensor_set *file, const naming *
     return INLAY_OK;
 }
 
-/* The rows of the query, or those of key and value. */
+/* Takes the rows of the query, or those of key and value, out of a tensor that has all three. */
 static inlay_status split(const tensor_view *t, bool query, tensor_view *out, inlay_error *err)
 {
     int64_t third = t->count / 3;
@@ -153,7 +153,7 @@ static inlay_status rearrange(backbone *b, const tensor_view *t, naming_change c
     return INLAY_OK;
 }
 
-/* Query, key and value become one tensor, stacked along the first dimension. */
+/* Stacks query, key and value along the first dimension. */
 static inlay_status stack(backbone *b, const tensor_view parts[3], tensor_view *out, inlay_error *err)
 {
     size_t size = (size_t)parts[0].count * dtype_size(parts[0].type);
@@ -221,7 +221,7 @@ static bool pass_over(backbone *b, const naming_pass *list, const char *name)
     return false;
 }
 
-/* Every rule for the tensor whose name ends in `name`, behind `prefix`. */
+/* Applies every rule to the tensor whose name ends in `name`, behind `prefix`. */
 static inlay_status load_named(backbone *b, const tensor_set *file, const naming *names, const char *prefix,
                                const char *name, bool *used, inlay_error *err)
 {

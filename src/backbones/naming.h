@@ -11,7 +11,7 @@ typedef enum naming_change {
     CHANGE_OUT_PROJECTION, /* [heads, head_dim, out] -> [out, heads * head_dim] */
     CHANGE_FLATTEN,        /* shape only */
     CHANGE_QUERY,          /* query, key and value side by side: the first third along the first dimension */
-    CHANGE_KEY_VALUE       /* the other two thirds */
+    CHANGE_KEY_VALUE       /* query, key and value side by side: the last two thirds */
 } naming_change;
 
 typedef struct naming_rule {

@@ -54,7 +54,7 @@ static value norm(builder *s, const char *name, value x)
     return graph_layernorm(s->g, x, get(s, weight), get(s, bias), s->b->shape.eps);
 }
 
-/* One token for every sample in front: class, distillation, registers. */
+/* Puts one token in front of every sample's: class, distillation, registers. */
 static value prepend(builder *s, value x, const char *name, int64_t at)
 {
     param *token = get(s, name);
@@ -135,8 +135,8 @@ static value scaled(builder *s, const char *gamma, value x)
     return p ? graph_affine(s->g, x, p, NULL, 1) : x;
 }
 
-/* rows > 0: only the first `rows` tokens are wanted from this block. Stochastic depth drops a branch before the site at
- * its end: what is added there is not dropped with it. */
+/* Builds a block. rows > 0: only the first `rows` tokens are wanted from it. Stochastic depth drops a branch before the
+ * site at its end: what is added there is not dropped with it. */
 static value block(builder *s, int layer, value x, int64_t rows)
 {
     const backbone_shape *shape = &s->b->shape;
@@ -167,7 +167,7 @@ static bool reads_patches(const builder *s)
     return s->request->own_head && backbone_param(s->b, "head_patches.weight");
 }
 
-/* Tokens that the head reads, at the front of the sequence; 0: the patch tokens' mean needs them all. */
+/* How many tokens the head reads, at the front of the sequence; 0: the patch tokens' mean needs them all. */
 static int64_t tokens_read(const builder *s)
 {
     const vit_state *state = s->b->state;

@@ -21,7 +21,7 @@ inlay_status vit_claim_read(const config_reader *r, const char *key, vit_claim *
     return INLAY_OK;
 }
 
-/* A JAX checkpoint has no configuration; its query kernel tells the heads. */
+/* Reads the heads of a JAX checkpoint off its query kernel: it has no configuration. */
 static inlay_status jax_config(backbone *b, inlay_error *err)
 {
     for (int i = 0; i < tensor_set_count(b->file); i++) {
@@ -36,7 +36,7 @@ static inlay_status jax_config(backbone *b, inlay_error *err)
     return INLAY_OK;
 }
 
-/* The blocks' matrices are nearly all of the multiplications. */
+/* Marks the blocks' matrices as what may be quantised: they are nearly all of the multiplications. */
 static void mark_quantised(backbone *b)
 {
     for (param *const *i = NULL; (i = backbone_each_param(b, i));) {
@@ -46,7 +46,7 @@ static void mark_quantised(backbone *b)
     }
 }
 
-/* JAX's head on top of a layer that is not computed here would give other logits. */
+/* Drops JAX's head where it stands on top of a layer that is not computed here: it would give other logits. */
 static void drop_headed(backbone *b)
 {
     for (int i = 0; i < b->passed_count; i++)
@@ -57,7 +57,7 @@ static void drop_headed(backbone *b)
         }
 }
 
-/* What configuration says: timm's, when it has timm's keys, else Hugging Face's. */
+/* Reads what configuration says: timm's, when it has timm's keys, else Hugging Face's. */
 static inlay_status read_config(backbone *b, const config_reader *r)
 {
     const char *type = config_text(r, "model_type");
@@ -69,7 +69,7 @@ static inlay_status read_config(backbone *b, const config_reader *r)
     return timm ? vit_timm_config(b, r) : vit_hf_config(b, r);
 }
 
-/* One or two dimensions in some libraries, always three in timm. */
+/* Gives tensors the rank that they have in timm: some libraries store them in another. */
 static void give_ranks(backbone *b)
 {
     const param *pos = backbone_param(b, "pos_embed");

@@ -32,8 +32,8 @@ typedef struct vit_state {
     vit_claim width, depth, patch, hidden;
     unsigned parts;
     int64_t trained[2]; /* height and width of the images that the position embeddings are for; 0: as the images are */
-    bool plain_bicubic; /* they are resampled without antialiasing */
-    const char *positions; /* what became of them, in words */
+    bool plain_bicubic; /* position embeddings are resampled without antialiasing */
+    const char *positions; /* what became of the position embeddings, in words */
     int64_t usual_size;    /* image side of the architecture; 0: not known */
     const hf_type *hf;     /* Hugging Face's type of the model; NULL: another library's */
 } vit_state;
@@ -43,7 +43,7 @@ typedef struct vit_state {
 extern const config_key vit_hf_keys[], vit_hf_input_keys[], vit_timm_root_keys[], vit_timm_cfg_keys[],
     vit_timm_own_keys[];
 
-/* The same of an argument in timm's model_args. */
+/* What becomes of an argument in timm's model_args, as config_key says it of a key. */
 typedef struct vit_argument {
     const char *name;
     const char *harmless; /* why it needs not be followed; NULL: it is read, or `expected` is all that is supported */
@@ -65,7 +65,7 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r);
 /* Whether a written checkpoint may keep this name of timm's, since it stands for a plain ViT of which model_args say
  * the rest; NULL is no name. */
 bool vit_timm_kept(const char *name, double *eps, bool *distilled);
-/* The part of it that says how images are brought to the model. */
+/* What a library's configuration says of how images are brought to the model. */
 inlay_status vit_timm_input(backbone *b, const config_reader *r);
 inlay_status vit_hf_input(backbone *b, const config_reader *config);
 /* Once the tensors are registered: what a classification head of Hugging Face reads. */

@@ -15,9 +15,9 @@ struct hf_type {
     int64_t heads, width, depth, patch;
     pooling pool;       /* what Hugging Face's model gives as features */
     pooling head_pool;  /* what its classification head reads */
-    bool head_norm;     /* ... after the final normalisation */
+    bool head_norm;     /* the head reads them after the final normalisation */
     bool any_size;      /* images are of the preprocessor's size, position embeddings are resampled to it */
-    bool plain_bicubic; /* ... without antialiasing */
+    bool plain_bicubic; /* position embeddings are resampled without antialiasing */
     bool towers;        /* its tensors have the names of CLIP's and SigLIP's towers */
 };
 
@@ -72,7 +72,7 @@ static const char training[] = "for training only", told[] = "read off the tenso
                   others[] = "of other kinds of heads or outputs", writing[] = "which version and class wrote the file",
                   task[] = "of a training's task", texts[] = "of the generation of texts";
 
-/* Keys of the encoder's part. */
+/* Keys of config.json, or of its part for the encoder. */
 const config_key vit_hf_keys[] = {
     {"model_type", NULL, NULL},
     {"hidden_size", NULL, NULL},
@@ -233,7 +233,7 @@ inlay_status vit_hf_config(backbone *b, const config_reader *r)
 
 /* ---- once the tensors are there: what a classification head reads ---- */
 
-/* DINOv2's head reads class token and mean of the patch tokens, side by side: two products. */
+/* Parts DINOv2's head, which reads class token and mean of the patch tokens side by side: two products. */
 static inlay_status part_head(backbone *b, inlay_error *err)
 {
     param *head = backbone_param(b, "head.weight");

@@ -9,6 +9,7 @@
 
 #include "backbones/vit_config.h"
 #include "base/json.h"
+#include "formats/image.h"
 
 #define HALF          \
     {                 \
@@ -28,14 +29,17 @@ typedef struct processor {
     const char *name; /* without ImageProcessor, FeatureExtractor, Fast, Pil */
     int size, crop;
     bool centre_crop, square; /* square: `size` as a number is both sides, not the shorter one */
-    int resample;
+    resample filter;
     double mean[3], std[3];
 } processor;
 
 static const processor processors[] = {
-    {"ViT", 224, 224, false, true, 2, HALF, HALF},          {"DeiT", 256, 224, true, true, 3, HALF, HALF},
-    {"Beit", 224, 224, false, true, 3, HALF, HALF},         {"CLIP", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD},
-    {"Bit", 224, 224, true, false, 3, CLIP_MEAN, CLIP_STD}, {"Siglip", 224, 224, false, false, 3, HALF, HALF},
+    {"ViT", 224, 224, false, true, RESAMPLE_BILINEAR, HALF, HALF},
+    {"DeiT", 256, 224, true, true, RESAMPLE_BICUBIC, HALF, HALF},
+    {"Beit", 224, 224, false, true, RESAMPLE_BICUBIC, HALF, HALF},
+    {"CLIP", 224, 224, true, false, RESAMPLE_BICUBIC, CLIP_MEAN, CLIP_STD},
+    {"Bit", 224, 224, true, false, RESAMPLE_BICUBIC, CLIP_MEAN, CLIP_STD},
+    {"Siglip", 224, 224, false, false, RESAMPLE_BICUBIC, HALF, HALF},
 };
 
 const config_key vit_hf_input_keys[] = {
@@ -77,7 +81,7 @@ const config_key vit_hf_input_keys[] = {
     {0},
 };
 
-/* null is "no" in transformers, where a missing key is the processor's own value. */
+/* Reads a flag of which null is "no" in transformers, where a missing key is the processor's own value. */
 static inlay_status read_flag(const config_reader *r, const char *key, bool *out)
 {
     if (json_is_null(json_object_get(r->object, key)))
@@ -120,7 +124,7 @@ static inlay_status find_processor(const config_reader *r, const char *model_typ
          r->path, given);
 }
 
-/* An object's only keys, all positive integers. */
+/* Whether `first` and `second` are an object's only keys, both positive integers. */
 static bool only_sides(const json_t *item, const char *first, const char *second, int64_t out[2])
 {
     const char *const names[] = {first, second};
@@ -141,8 +145,8 @@ static bool only_sides(const json_t *item, const char *first, const char *second
     return found == (names[1] ? 2 : 1);
 }
 
-/* A size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0 for
- * the latter. */
+/* Reads a size as transformers writes it: a number, [height, width], {height, width} or {shortest_edge}. sides[1] is 0
+ * for the latter. */
 static inlay_status read_size(const config_reader *r, const char *key, bool square, int64_t sides[2])
 {
     const json_t *item = json_object_get(r->object, key), *pair[2] = {json_array_get(item, 0), json_array_get(item, 1)};
@@ -179,7 +183,8 @@ static double share(int64_t wanted, int64_t resized)
     return floor((double)wanted / (steps / 1e8)) < (double)resized ? (steps - 1) / 1e8 : steps / 1e8;
 }
 
-/* Where the images go: resized to `size`, then the centre of `crop`, which must be what the model reads. */
+/* Settles the geometry: images are resized to `size`, then the centre of `crop` is taken, which must be what the model
+ * reads. */
 static inlay_status place(backbone *b, const config_reader *r, const int64_t size[2], const int64_t crop[2],
                           bool centre_crop)
 {
@@ -217,12 +222,14 @@ static inlay_status place(backbone *b, const config_reader *r, const int64_t siz
 
 static inlay_status read_geometry(backbone *b, const config_reader *r, const processor *p)
 {
-    static const char *const filters[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
-    const json_t *resample = json_object_get(r->object, "resample");
+    const json_t *code = json_object_get(r->object, "resample");
+    resample filter = p->filter;
     int64_t size[2] = {p->size, p->square || !p->centre_crop ? p->size : 0}, crop[2] = {p->crop, p->crop};
     bool centre_crop = p->centre_crop, square = p->square, resize = true;
 
-    b->input.interpolation = filters[json_is_integer(resample) ? json_integer_value(resample) : p->resample];
+    if (json_is_integer(code) && !resample_from_pillow_code(json_integer_value(code), &filter))
+        FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'resample' is no filter of Pillow's", r->path);
+    b->input.interpolation = resample_name(filter);
     TRY(read_flag(r, "do_resize", &resize));
     if (!resize)
         FAIL(r->err, INLAY_ERR_UNSUPPORTED, "%s: 'do_resize' is false, which is not supported (expected true)",
@@ -235,7 +242,7 @@ static inlay_status read_geometry(backbone *b, const config_reader *r, const pro
     return place(b, r, size, crop, centre_crop);
 }
 
-/* (p * factor - mean) / std, in terms of p / 255. */
+/* Reads (p * factor - mean) / std, and keeps it in terms of p / 255. */
 static inlay_status read_normalisation(backbone *b, const config_reader *r, const processor *p)
 {
     double mean[3], std[3], factor = 1.0 / 255;
@@ -287,7 +294,7 @@ static json_t *usual_processor(const backbone *b, const char *model_type)
     return json_pack("{s:i}", "size", side);
 }
 
-/* A JSON file beside config.json; *out is NULL when there is none. */
+/* Reads a JSON file beside config.json; *out is NULL when there is none. */
 static inlay_status load_beside(backbone *b, const char *config_path, const char *name, const char **path, json_t **out,
                                 inlay_error *err)
 {

@@ -5,7 +5,7 @@
     {                                    \
         canonical, {source}, CHANGE_NONE \
     }
-/* weight and bias */
+/* Rules for the weight and the bias of a layer. */
 #define PAIR(canonical, source) ONE(canonical ".weight", source ".weight"), ONE(canonical ".bias", source ".bias")
 #define STACK(canonical, q, k, v)                                                \
     {canonical ".weight", {q ".weight", k ".weight", v ".weight"}, CHANGE_NONE}, \

@@ -33,7 +33,7 @@ static int64_t taps(double *weights, int64_t *first, int64_t i, int64_t old, int
     return high - low;
 }
 
-/* The same without antialiasing: four taps, those beyond the edge at the edge. */
+/* Taps as `taps` gives them, without antialiasing: four, those beyond the edge at the edge. */
 static int64_t plain_taps(double *weights, int64_t *first, int64_t i, int64_t old, int64_t new)
 {
     const double a = -0.75;

@@ -122,7 +122,7 @@ static inlay_status check_claims(const backbone *b, inlay_error *err)
     return check_claim(b, &state->hidden, "the width of the feed-forward part", s->hidden, err);
 }
 
-/* Sizes that kernels can do. */
+/* Refuses sizes that kernels cannot do. */
 static inlay_status check_limits(const backbone *b, inlay_error *err)
 {
     const backbone_shape *s = &b->shape;
@@ -175,7 +175,7 @@ inlay_status vit_measure(backbone *b, inlay_error *err)
     return check_limits(b, err);
 }
 
-/* What the architecture's name promises; without its tensors the model would be another one. */
+/* Checks that the tensors are there that the architecture's name promises: without them it would be another model. */
 static inlay_status check_parts(const backbone *b, inlay_error *err)
 {
     static const struct {
@@ -199,7 +199,7 @@ static inlay_status check_parts(const backbone *b, inlay_error *err)
     return INLAY_OK;
 }
 
-/* What stands in front of the head; a model without it has the normalisation alone. */
+/* Checks what stands in front of the head; a model without attention pooling has the normalisation alone. */
 static inlay_status check_pool(backbone *b, inlay_error *err)
 {
     int64_t width = b->shape.width;
@@ -283,8 +283,8 @@ static bool fits(const backbone_shape *s, const int64_t trained[2], int64_t patc
     return patches > 0 && grid[0] * grid[1] == patches;
 }
 
-/* Tokens in front of the patches may all have a position, or none; or the class token alone, as in DINOv2 of Hugging
- * Face. */
+/* Finds the rows of the position embeddings: the tokens in front of the patches may all have one, or none; or the class
+ * token alone, as in DINOv2 of Hugging Face. */
 static inlay_status find_layout(const backbone *b, int64_t rows, layout *out, inlay_error *err)
 {
     const backbone_shape *s = &b->shape;
@@ -305,7 +305,7 @@ static inlay_status find_layout(const backbone *b, int64_t rows, layout *out, in
          b->path, (long long)rows, (long long)trained[0], (long long)trained[1], (long long)s->prefix_tokens);
 }
 
-/* The size of images: as asked for, as configured, or as the position embeddings have been trained for. */
+/* Chooses the size of images: as asked for, as configured, or as the position embeddings have been trained for. */
 static inlay_status choose_size(backbone *b, const int64_t grid[2], int64_t image_size, inlay_error *err)
 {
     backbone_shape *s = &b->shape;
@@ -328,7 +328,8 @@ static inlay_status choose_size(backbone *b, const int64_t grid[2], int64_t imag
     return INLAY_OK;
 }
 
-/* Position embeddings tell the checkpoint's grid; another image size gets resampled ones. */
+/* Fits the position embeddings, which tell the checkpoint's grid, to the size of images: another one gets resampled
+ * ones. */
 inlay_status vit_fit_positions(backbone *b, int64_t image_size, inlay_error *err)
 {
     backbone_shape *s = &b->shape;
@@ -359,7 +360,8 @@ inlay_status vit_fit_positions(backbone *b, int64_t image_size, inlay_error *err
     return vit_change_grid(b, pos, at.grid, at.extra, err);
 }
 
-/* The same tensors are another model where configuration has another word on these. */
+/* What decides the computation beside the tensors: the same ones are another model where configuration has another word
+ * on these. */
 void vit_facts(const backbone *b, void *facts)
 {
     const vit_state *state = b->state;

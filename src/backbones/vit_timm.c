@@ -53,7 +53,7 @@ bool vit_timm_kept(const char *name, double *eps, bool *distilled)
 
 static const char training[] = "for training only", told[] = "read off the tensors";
 
-/* An argument that is not here would change the computation. */
+/* The arguments that are known: any other one would change the computation. */
 const vit_argument vit_timm_arguments[] = {
     {"num_heads", NULL, NULL, 0},
     {"img_size", NULL, NULL, 0},
@@ -147,7 +147,7 @@ static inlay_status read_arguments(backbone *b, const config_reader *args)
     return INLAY_OK;
 }
 
-/* The architecture's numbers; what model_args and global_pool say comes after them. */
+/* Takes the architecture's numbers; what model_args and global_pool say comes after them. */
 static inlay_status take_architecture(backbone *b, const config_reader *r, const timm_vit *vit)
 {
     vit_state *state = b->state;

@@ -59,7 +59,7 @@ static inlay_status read_text(backbone *b, const config_reader *r, const char *k
     return INLAY_OK;
 }
 
-/* [channels, height, width]; the model's own size is asked first. */
+/* Reads [channels, height, width]; the model's own size is asked first. */
 static inlay_status read_size(backbone *b, const config_reader *r)
 {
     const json_t *item = json_object_get(r->object, "input_size");
@@ -81,7 +81,7 @@ static inlay_status read_size(backbone *b, const config_reader *r)
     return INLAY_OK;
 }
 
-/* timm takes its default for 0 as it does for null. */
+/* Reads the crop; timm takes its default for 0 as it does for null. */
 static inlay_status read_crop(backbone *b, const config_reader *r)
 {
     double pct = 0;
@@ -106,7 +106,7 @@ static inlay_status read_normalisation(backbone *b, const config_reader *r)
     return config_check_normalisation(r->path, "mean", mean, "std", std, r->err);
 }
 
-/* Keys without which timm's own values are taken: said, since they are not those of most ViTs. */
+/* Notes the keys without which timm's own values are taken, since they are not those of most ViTs. */
 static void note_missing(backbone *b, const config_reader *r)
 {
     static const char *const wanted[][2] = {{"mean", "0.485, 0.456, 0.406"},
@@ -121,7 +121,7 @@ static void note_missing(backbone *b, const config_reader *r)
     }
 }
 
-/* What Inlay itself adds to a checkpoint that it writes, where timm has no key for it. */
+/* Reads what Inlay itself adds to a checkpoint that it writes, where timm has no key for it. */
 static inlay_status read_own(backbone *b, const config_reader *r)
 {
     config_reader own = {json_object_get(r->object, "inlay"), r->path, r->err};

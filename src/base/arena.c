@@ -18,7 +18,8 @@ struct arena {
     block *head;
 };
 
-/* Small blocks only fail when the machine is out of memory altogether; there is nothing to unwind to. */
+/* Ends the process where a small block fails: the machine is out of memory altogether, and there is nothing to unwind
+ * to. */
 static void *must(void *memory)
 {
     if (!memory) {
@@ -81,6 +82,7 @@ char *arena_vprintf(arena *a, const char *format, va_list args)
     va_copy(again, args);
     length = vsnprintf(NULL, 0, format, again);
     va_end(again);
+    length = length < 0 ? 0 : length;
     text = arena_alloc(a, (size_t)length + 1);
     vsnprintf(text, (size_t)length + 1, format, args);
     return text;

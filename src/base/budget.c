@@ -95,7 +95,7 @@ uint64_t budget_left(const budget *b)
     return sum < b->total ? b->total - sum : 0;
 }
 
-/* Adds to a list in `room` while there is room. */
+/* Adds `text` to a list, behind the separator, while there is room. */
 static void add(char *room, size_t size, const char *separator, const char *text)
 {
     size_t used = strlen(room);

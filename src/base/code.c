@@ -76,7 +76,8 @@ inlay_status code_identity(char hex[65], inlay_error *err)
     return good ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory");
 }
 
-/* The other process: it answers into the pipe, says nothing else, and ends as no handler of ours would let it. */
+/* What the process of its own does: it answers into the pipe, says nothing else, and ends as no handler of ours would
+ * let it. */
 static void answer(void (*load)(void), int out)
 {
     static const int faults[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -95,7 +96,7 @@ static void answer(void (*load)(void), int out)
     kill(getpid(), SIGKILL);
 }
 
-/* Whether 64 digits came. */
+/* Reads the 64 digits of an identity; false: others, or fewer, came. */
 static bool read_answer(int in, char hex[65])
 {
     size_t found = 0;

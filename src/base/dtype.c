@@ -23,7 +23,8 @@ static float f16_to_f32(uint16_t half)
     return value;
 }
 
-/* A file may lay its values out at any byte, so they are copied, not looked at in place. */
+/* Element i of an array of 16-bit values. A file may lay its values out at any byte, so they are copied, not looked at
+ * in place. */
 static uint16_t half_at(const void *in, size_t i)
 {
     uint16_t x;

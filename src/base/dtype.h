@@ -36,7 +36,7 @@ static inline float bf16_to_f32(uint16_t bits)
     return value;
 }
 
-/* Round to nearest, ties to even; NaN stays a NaN. */
+/* Rounds to the nearest bf16, ties to even; NaN stays a NaN. */
 static inline uint16_t f32_to_bf16(float value)
 {
     uint32_t bits;

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-/* The digest itself, which takes no memory: libcrypto 3 crashes in EVP_Digest where there is none left for its tables.
- */
+/* EVP_Digest is not used but the digest itself, which takes no memory: libcrypto 3 crashes in EVP_Digest where there is
+ * none left for its tables. */
 #define OPENSSL_API_COMPAT 10101
 #include <openssl/sha.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ inlay_status file_error(inlay_error *err, const char *verb, const char *path)
     FAIL(err, code, "cannot %s '%s': %s", verb, path, strerror(errno));
 }
 
-/* What is not about the file of that name: the same call may work a moment later. */
+/* Whether the cause is not about the file of that name: the same call may work a moment later. */
 static bool is_passing(int cause)
 {
     static const int lasting[] = {ENOENT, ENOTDIR, EACCES, EPERM,     ELOOP, ENAMETOOLONG,
@@ -33,7 +33,7 @@ static bool is_passing(int cause)
     return true;
 }
 
-/* file_error for what is read. */
+/* file_error for files that are read: a cause that may pass is INLAY_ERR_SYSTEM. */
 static inlay_status read_error(inlay_error *err, const char *verb, const char *path)
 {
     bool passing = is_passing(errno);
@@ -166,7 +166,8 @@ bool file_is_stream(const char *path)
     return strcmp(path, "-") == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
 }
 
-/* Grows by doubling; one byte more than the limit tells that there is more than that. */
+/* Reads what is left into memory that grows by doubling; one byte more than the limit tells that there is more than
+ * that. */
 static inlay_status read_to_end(int fd, const char *path, size_t limit, char **data, size_t *size, inlay_error *err)
 {
     size_t room = 0;
@@ -222,7 +223,7 @@ static FILE *stream_of(int fd, const char *mode)
     return stream;
 }
 
-/* With the reason in errno; what lies at the temporary name is not ours. */
+/* Gives the writer up for the reason in errno; what lies at the temporary name is not ours. */
 static inlay_status cannot_begin(file_writer *w, const char *path, inlay_error *err)
 {
     static const char other[] = "cannot write '%s': it is being written by another process";
@@ -335,7 +336,7 @@ void file_abandon(file_writer *w)
     *w = (file_writer){0};
 }
 
-/* The rename itself is on the disk only when the folder is. */
+/* Brings a rename to the disk: it is there only when the folder is. */
 static void sync_folder_of(const char *path)
 {
     char *copy = strdup(path), *slash = copy ? strrchr(copy, '/') : NULL;
@@ -473,7 +474,7 @@ inlay_status file_sha256(const char *path, char hex[65], inlay_error *err)
     return INLAY_OK;
 }
 
-/* Every step keeps different values different, so a change of one word alone always shows. */
+/* Sums words in steps that keep different values different, so a change of one word alone always shows. */
 uint64_t bytes_sum(const void *data, size_t size)
 {
     const unsigned char *bytes = data;

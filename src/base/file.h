@@ -14,12 +14,12 @@ typedef struct file_map {
 /* Maps a regular file read-only. file_map_close undoes it. A file that is cut while it is mapped ends in SIGBUS when
  * its end is read. */
 inlay_status file_map_open(file_map *map, const char *path, inlay_error *err);
-/* The same for a file that is open; `shared`: what others write is seen. */
+/* Maps a file that is open; `shared`: what others write is seen. */
 inlay_status file_map_descriptor(file_map *map, int fd, bool shared, const char *path, inlay_error *err);
 void file_map_close(file_map *map);
 /* Tells the system that the pages of the map are not needed for now; they are read again on the next access. */
 void file_map_release(const file_map *map);
-/* The same for the pages that lie wholly within a part of a map. */
+/* file_map_release for the pages that lie wholly within a part of a map. */
 void file_part_release(const void *data, size_t size);
 
 /* The maps that are open now: the name of the file that an address belongs to; NULL: of none. For a handler of SIGBUS.
@@ -46,7 +46,7 @@ typedef struct file_writer {
     bool quick; /* set after file_begin: nothing waits for the disk, for many files that can be made again */
 } file_writer;
 inlay_status file_begin(file_writer *w, const char *path, inlay_error *err);
-/* The same for a file that the user named: a symbolic link stays one and its target is written; a device, a pipe or
+/* file_begin for a file that the user named: a symbolic link stays one and its target is written; a device, a pipe or
  * what standard output and standard error go to is written into. */
 inlay_status file_begin_named(file_writer *w, const char *path, inlay_error *err);
 inlay_status file_commit(file_writer *w, inlay_error *err);
@@ -68,14 +68,14 @@ inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay
 void file_lock_release(file_lock *lock);
 bool file_lock_held(const char *path); /* by another process, now */
 
-/* Makes a file for writing that carries such a lock until it is closed, in the place of what a killed process left. -1:
- * errno says why; EWOULDBLOCK: another one writes it. */
+/* Makes a file for writing that carries a lock, as file_lock_take makes one, until it is closed, in the place of what a
+ * killed process left. -1: errno says why; EWOULDBLOCK: another one writes it. */
 int file_open_temporary(const char *path);
 
-/* All of the above for bytes in memory. */
+/* Writes bytes in memory as file_begin and file_commit do. */
 inlay_status file_write(const char *path, const void *data, size_t size, inlay_error *err);
 
-/* mkdir -p */
+/* Makes the folder and those above it, as mkdir -p does. */
 inlay_status file_make_folder(const char *path, inlay_error *err);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);

@@ -26,7 +26,7 @@ int file_check_name(int fd, const char *path)
     return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino ? 0 : ENOENT;
 }
 
-/* 0: taken. EWOULDBLOCK: another process has it. */
+/* Takes the lock of an open file. 0: taken. EWOULDBLOCK: another process has it. */
 static int take(int fd)
 {
     for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
@@ -37,13 +37,13 @@ static int take(int fd)
     return 0;
 }
 
-/* Whether the file system has no such locks at all. */
+/* Whether flock failed because the file system has no locks at all. */
 static bool has_no_locks(int cause)
 {
     return cause == ENOSYS || cause == EOPNOTSUPP || cause == ENOLCK;
 }
 
-/* A link in its place is not followed: others may have put it there. */
+/* Opens the file that carries the lock. A link in its place is not followed: others may have put it there. */
 static inlay_status open_lock(file_lock *lock, const char *path, inlay_error *err)
 {
     lock->fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -85,7 +85,8 @@ inlay_status file_lock_take(file_lock *lock, const char *path, bool *held, inlay
     return status;
 }
 
-/* Taken away while it is held, and whoever gets it next looks whether it is still there: nobody's lock is removed. */
+/* The file is taken away while it is held, and whoever gets it next looks whether it is still there: nobody's lock is
+ * removed. */
 void file_lock_release(file_lock *lock)
 {
     if (!lock->path)
@@ -96,7 +97,7 @@ void file_lock_release(file_lock *lock)
     *lock = (file_lock){.fd = -1};
 }
 
-/* A folder of several users: a file of another may be read only. */
+/* Opens what a killed process left, for a lock. In a folder of several users a file of another may be read only. */
 static int open_leftover(const char *path)
 {
     const int common = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
@@ -121,7 +122,7 @@ static int take_leftover(const char *path)
     return has_no_locks(cause) ? 0 : cause;
 }
 
-/* Only who has the lock of a file takes it away or gives it another name. */
+/* A temporary file is locked before it is written: only who has its lock takes it away or gives it another name. */
 int file_open_temporary(const char *path)
 {
     for (int i = 0; i < ATTEMPTS; i++) {

@@ -16,7 +16,7 @@ static struct slot {
     char name[NAME];
 } slots[SLOTS];
 
-/* A name that is too long keeps its end; what would move a terminal's cursor is replaced. */
+/* Keeps the end of a name that is too long, and replaces what would move a terminal's cursor. */
 static void set_name(char *out, const char *path)
 {
     size_t length = strlen(path);

@@ -36,7 +36,8 @@ inlay_status json_read(json_t **out, const char *path, inlay_error *err);
  * something into an object or a list is looked at, for each thread; nothing becomes text, by json_dumps or json_encode,
  * after one that failed. */
 int json_kept(int result);
-/* Whether one has failed since it was last asked or text was refused: for what is compared and never written. */
+/* Whether such a call has failed since it was last asked or text was refused: for what is compared and never
+ * written. */
 bool json_lost(void);
 json_t *json_copied(const json_t *root); /* NULL unless it is equal */
 char *json_whole(const json_t *root, size_t flags);

@@ -75,7 +75,7 @@ void monitor_reset_peak(void)
     }
 }
 
-/* A number that is all of a file; false: there is none ("max", no such file). */
+/* Reads a number that is all of a file; false: there is none ("max", no such file). */
 static bool whole_number(const char *path, uint64_t *out)
 {
     FILE *in = fopen(path, "re");
@@ -136,7 +136,8 @@ static uint64_t left_in_group(const char *root, const group_version *v, char *gr
     }
 }
 
-/* The group of version 2, or of the controller of memory in version 1: lines "number:controllers:path". */
+/* What the process's groups leave: its group of version 2, and that of the memory controller of version 1. Lines of
+ * /proc/self/cgroup are "number:controllers:path". */
 static uint64_t left_in_groups(const char *root, uint64_t least)
 {
     static const group_version one = {"/memory",

@@ -11,8 +11,8 @@ double monitor_seconds(void);
  * are resident. */
 uint64_t monitor_rss(void);
 uint64_t monitor_peak_rss(void);
-/* Lets the highest begin again at what is in use now. Where the system cannot (only Linux can), it stays that of the
- * whole process. */
+/* Lets the highest resident memory begin again at what is in use now. Where the system cannot (only Linux can), it
+ * stays that of the whole process. */
 void monitor_reset_peak(void);
 
 /* Bytes that this process can still take before the system or its limits refuse them: the least of what the machine

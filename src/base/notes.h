@@ -1,6 +1,5 @@
 /* Notes: what a user should know although the work goes on. Whoever finds something collects it here; the command
- * prints the list. A fault is a note that
- * --strict makes an error. The library itself prints nothing. */
+ * prints the list. A fault is a note that --strict makes an error. The library itself prints nothing. */
 #ifndef INLAY_BASE_NOTES_H
 #define INLAY_BASE_NOTES_H
 

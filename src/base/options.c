@@ -153,13 +153,14 @@ char *options_list_choices(arena *memory, const char *choices)
     return list;
 }
 
-/* A decimal number and nothing else: strtod also takes leading spaces, hexadecimal, "inf" and "nan". */
+/* Whether `text` can be a decimal number and nothing else: strtod also takes leading spaces, hexadecimal, "inf" and
+ * "nan". */
 static bool looks_decimal(const char *text)
 {
     return text[0] != '\0' && text[strspn(text, "+-.0123456789eE")] == '\0';
 }
 
-/* "512", "2G", "1.5 GiB" as bytes. */
+/* Reads a size as bytes: "512", "2G", "1.5 GiB". */
 static inlay_status read_size(slot *s, const char *text, const char *where, inlay_error *err)
 {
     static const char units[] = "KMGT";
@@ -361,7 +362,7 @@ static inlay_status parse_option(options *o, int argc, char *const *argv, int *i
     return give(o, s, value, FROM_COMMAND_LINE, where, err);
 }
 
-/* Words with one dash: "-h" is --help, "-" and negative numbers are positional. */
+/* Parses a word with one dash: "-h" is --help, "-" and negative numbers are positional. */
 static inlay_status parse_dash(options *o, const char *word, bool *positional, inlay_error *err)
 {
     slot *help = find(o, "help");
@@ -379,7 +380,7 @@ static bool has_variable(const option_spec *spec)
     return strcmp(spec->name, "help") != 0 && strcmp(spec->name, "version") != 0;
 }
 
-/* INLAY_DROP_PATH of "drop_path" */
+/* The variable of an option: INLAY_DROP_PATH of "drop_path". */
 static const char *variable_of(char out[NAME_SIZE + 8], const char *name)
 {
     size_t length = 6;
@@ -486,6 +487,21 @@ inlay_status options_default(options *o, const char *name, const char *text, con
     if (s->from > FROM_NEW_DEFAULT)
         return INLAY_OK;
     return give(o, s, text, FROM_NEW_DEFAULT, arena_printf(o->memory, "%s: %s", where, s->spec->name), err);
+}
+
+bool options_next_pair(const char **list, char *pair, size_t room, const char **value)
+{
+    size_t length = strcspn(*list, " "), equals;
+
+    if (!length)
+        return false;
+    assert(length < room && "a pair that there is no room for");
+    snprintf(pair, room, "%.*s", (int)length, *list);
+    equals = strcspn(pair, "=");
+    *value = pair + equals + (pair[equals] == '=');
+    pair[equals] = '\0';
+    *list += length + ((*list)[length] == ' ');
+    return true;
 }
 
 /* ---- asking ---- */

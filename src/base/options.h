@@ -74,16 +74,15 @@ void options_free(options *o); /* NULL accepted */
 
 /* Adds a table. `section` heads its part of --help ("Adapter", "Training"). */
 void options_add_table(options *o, const char *section, const option_spec *specs);
-/* The same for a set that only names are looked up in: rows whose name is there already are left out. */
+/* options_add_table for a set that only names are looked up in: rows whose name is there already are left out. */
 void options_add_names(options *o, const option_spec *specs);
 
 /* Parses argv[first..]. `--name value`, `--name=value`, `--flag`, `--no-flag`; `--` ends options; other words are
- * positional; `-h` is
- * `--help`. Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then the default. Of
- * several numbers or choices the last counts, with a note; several texts of an option that is not repeatable, and a
- * flag with its opposite, are an error unless they are the same; what the command line gives replaces what options_set
- * gave before. Every error names the flag: unknown (with the nearest known name), missing value, not a number, out of
- * range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
+ * positional; `-h` is `--help`. Unset options take INLAY_<NAME> from the environment (not `help` and `version`), then
+ * the default. Of several numbers or choices the last counts, with a note; several texts of an option that is not
+ * repeatable, and a flag with its opposite, are an error unless they are the same; what the command line gives replaces
+ * what options_set gave before. Every error names the flag: unknown (with the nearest known name), missing value, not a
+ * number, out of range, not one of the choices. Unknown names can be left for a second pass: see options_peek. */
 inlay_status options_parse(options *o, int argc, char *const *argv, int first, inlay_error *err);
 
 /* Adds a word as if it stood behind the options. */
@@ -109,13 +108,17 @@ inlay_status options_check_environment(const options *all, char *const *environm
  * adaptformer", a JSON file). */
 inlay_status options_set(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
-/* A default from a file that others may have written (options_default): an option that names files or folders (its
- * metavar begins with DIR or FILE) is refused there unless it is empty, so that no file chooses what is opened. */
+/* options_default from a file that others may have written: an option that names files or folders (its metavar begins
+ * with DIR or FILE) is refused there unless it is empty, so that no file chooses what is opened. */
 inlay_status options_set_foreign(options *o, const char *name, const char *text, const char *where, inlay_error *err);
 
-/* The same, as a default in place of the table's: the user's word, and options_set, go first. Such an option is not
- * "given". */
+/* Sets a default in place of the table's, checked as options_set checks: the user's word, and options_set, go first.
+ * Such an option is not "given". */
 inlay_status options_default(options *o, const char *name, const char *text, const char *where, inlay_error *err);
+
+/* The next "name=value" of `list`, where a space stands between two of them, as presets and recipes are written: `pair`
+ * [room] gets the name, *value is behind it there. False at the end of the list. */
+bool options_next_pair(const char **list, char *pair, size_t room, const char **value);
 
 bool options_given(const options *o, const char *name); /* set by the user: command line, environment or options_set */
 bool options_has(const options *o, const char *name);   /* is in a table and has a value, given or by default */

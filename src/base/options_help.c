@@ -28,7 +28,8 @@ static const char *standing_value(const slot *s)
     return text && *text ? text : NULL;
 }
 
-/* "1 to 8", "at least 1"; an upper end of a million or more only says that there has to be one. */
+/* The range of a number in words, "1 to 8", "at least 1"; an upper end of a million or more only says that there has to
+ * be one. */
 static const char *range_of(arena *memory, const option_spec *spec)
 {
     if ((spec->type != OPTION_INT && spec->type != OPTION_REAL) || (spec->low == 0 && spec->high == 0))
@@ -93,7 +94,7 @@ void options_help(const options *o, FILE *out)
     arena_free(memory);
 }
 
-/* A line of mdoc text: no request at its beginning, no escape inside. */
+/* Writes text as mdoc: no request at the beginning of a line, no escape inside. */
 static void mdoc_text(const char *text, FILE *out)
 {
     if (*text == '.' || *text == '\'')
@@ -106,7 +107,7 @@ static void mdoc_text(const char *text, FILE *out)
     }
 }
 
-/* Sentences of the tables begin with a small letter and have no full stop. */
+/* Writes a sentence of a table, which begins with a small letter and has no full stop there. */
 static void mdoc_sentence(const char *text, FILE *out)
 {
     bool word = islower((unsigned char)text[0]) && (text[1] == ' ' || islower((unsigned char)text[1]));

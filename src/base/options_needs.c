@@ -45,7 +45,7 @@ bool option_need_met(const options *o, const option_need *need)
     return *need->values == '!' ? !among(spec, value, need->values + 1) : among(spec, value, need->values);
 }
 
-/* "a|b|c" as "a, b or c" */
+/* A list of values as words: "a|b|c" is "a, b or c". */
 static const char *either(arena *memory, const char *list)
 {
     const char *text = "";

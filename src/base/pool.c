@@ -19,7 +19,7 @@
 #define SPINS 2000
 #define SPINS_TO_YIELD 64
 
-/* What is written by different threads lies in different cache lines. */
+/* A pool; what different threads write lies in different cache lines. */
 struct pool {
     int threads, spins;
     bool pinned;
@@ -40,7 +40,7 @@ typedef struct worker_start {
     int index;
 } worker_start;
 
-/* One look's pause; false: it has been long enough. */
+/* Pauses between two looks; false: it has been long enough. */
 static bool wait_a_little(const pool *p, int looks)
 {
     if (looks >= p->spins)

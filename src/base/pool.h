@@ -24,10 +24,11 @@ void pool_share(int64_t count, int thread, int threads, int64_t *begin, int64_t 
  * since. */
 int pool_processors(void);
 
-/* Binds each thread, the caller's as well, to a processor of its own among those; cores first, then further threads of
- * the same cores. pool_free unbinds the caller's. More threads than processors: INLAY_ERR_USAGE. */
+/* Binds each thread, the caller's as well, to a processor of its own among those that the process may use; cores first,
+ * then further threads of the same cores. pool_free unbinds the caller's. More threads than processors:
+ * INLAY_ERR_USAGE. */
 inlay_status pool_pin(pool *p, inlay_error *err);
-/* For a thread that a bound one has made, and that is bound like it: lets it run on all of them again. */
+/* Lets a thread that was made by a bound one, and is bound like it, run on all processors again. */
 void pool_unbind(void);
 
 #endif

@@ -15,7 +15,7 @@
 #define LOG_INTERVAL 10.0
 #define LINE_SIZE 1024
 
-/* 0: not a terminal, or one that cannot go back to the beginning of its line. */
+/* The columns of the terminal; 0: not a terminal, or one that cannot go back to the beginning of its line. */
 static int terminal_columns(FILE *out)
 {
     const char *type = getenv("TERM");
@@ -29,7 +29,7 @@ static int terminal_columns(FILE *out)
     return window.ws_col;
 }
 
-/* What the user's locale says; asks without setting the process's own, which is the program's to choose. */
+/* Whether the user's locale is UTF-8; asks without setting the process's own, which is the program's to choose. */
 static bool locale_is_utf8(void)
 {
     locale_t user = newlocale(LC_CTYPE_MASK, "", (locale_t)0);
@@ -79,7 +79,7 @@ static void append(char *line, size_t size, const char *separator, const char *t
         snprintf(line + used, size - used, "%s%s", used ? separator : "", text);
 }
 
-/* "205/456 images", "205 images" */
+/* How much is done, "205/456 images" or "205 images". */
 static void amount(const progress *p, char *out, size_t size)
 {
     char done[TEXT_SHORT], total[TEXT_SHORT];
@@ -115,7 +115,7 @@ static double fraction(const progress *p)
     return part < 0 ? 0 : part > 1 ? 1 : part;
 }
 
-/* A bar of `cells` columns; in UTF-8 the last filled cell shows eighths. */
+/* Draws a bar of `cells` columns; in UTF-8 the last filled cell shows eighths. */
 static void bar(char *out, size_t size, double part, int cells, bool utf8)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};

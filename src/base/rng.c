@@ -63,7 +63,7 @@ void rng_fill_uniform(float *out, uint64_t count, double low, double high, rng_s
         out[i] = (float)(low + (high - low) * rng_uniform(s, i));
 }
 
-/* Box-Muller: one block of four words gives two normals for each attempt. */
+/* A normal number by Box-Muller: one block of four words gives two of them for each attempt. */
 static double normal_pair(rng_stream s, uint32_t block, int which)
 {
     uint32_t w[4];

@@ -1,15 +1,15 @@
-/* Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
- * A number is a pure function of (seed, stream, step, index): nothing is drawn from a shared stream, so results depend
- * neither on the number of threads nor on what was drawn before, and a resumed run continues exactly. */
+/* Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11). A
+ * number is a pure function of (seed, purpose, stream, step, index): nothing is drawn from a shared stream, so results
+ * depend neither on the number of threads nor on what was drawn before, and a resumed run continues exactly. */
 #ifndef INLAY_BASE_RNG_H
 #define INLAY_BASE_RNG_H
 
 #include <stdint.h>
 
-/* Four 32-bit words. counter[4], key[2]. */
+/* The generator itself: four 32-bit words from counter[4] and key[2]. */
 void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
-/* What is being drawn. A stream is (purpose, stream): no two uses share numbers. */
+/* What is being drawn: no two purposes share numbers, and no two streams of one. */
 typedef enum rng_purpose {
     RNG_INIT = 1,
     RNG_SHUFFLE,

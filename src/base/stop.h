@@ -5,9 +5,10 @@
 
 #include <stdbool.h>
 
-/* Takes these signals over; one that the process was started to ignore (nohup) stays ignored. The flag is cleared. */
+/* Takes SIGINT, SIGTERM and SIGHUP over; one that the process was started to ignore (nohup) stays ignored. The flag is
+ * cleared. */
 void stop_install(void);
-/* Puts back what was there before. The flag stays as it is. */
+/* Puts back the handlers that were there before stop_install. The flag stays as it is. */
 void stop_uninstall(void);
 
 /* Writing to a pipe that nobody reads, or beyond the limit of a file's size, fails with a message of its own instead of

@@ -199,24 +199,22 @@ void text_put(FILE *out, const char *text)
     }
 }
 
-void text_line(FILE *out, const char *format, ...)
+void text_vline(FILE *out, const char *format, va_list args)
 {
     arena *memory = arena_new();
-    char *text;
-    va_list args;
-    int length;
 
-    va_start(args, format);
-    length = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    length = length < 0 ? 0 : length;
-    text = arena_alloc(memory, (size_t)length + 1);
-    va_start(args, format);
-    vsnprintf(text, (size_t)length + 1, format, args);
-    va_end(args);
-    text_put(out, text);
+    text_put(out, arena_vprintf(memory, format, args));
     fputc('\n', out);
     arena_free(memory);
+}
+
+void text_line(FILE *out, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    text_vline(out, format, args);
+    va_end(args);
 }
 
 char *text_escaped(arena *a, const char *text)
@@ -305,20 +303,16 @@ void text_table_cell(text_table *t, const char *format, ...)
     char *text, *clean;
     va_list args;
     column *c;
-    int length;
+    size_t size;
 
     assert(t->column_count > 0 && "columns are declared before cells");
     c = &t->columns[t->cell_count % t->column_count];
     va_start(args, format);
-    length = vsnprintf(NULL, 0, format, args);
+    text = arena_vprintf(t->memory, format, args);
     va_end(args);
-    length = length < 0 ? 0 : length;
-    text = arena_alloc(t->memory, (size_t)length + 1);
-    va_start(args, format);
-    vsnprintf(text, (size_t)length + 1, format, args);
-    va_end(args);
-    clean = arena_alloc(t->memory, 4 * (size_t)length + 1); /* four for each byte at most */
-    text_clean(clean, 4 * (size_t)length + 1, text);
+    size = 4 * strlen(text) + 1; /* four for each byte at most */
+    clean = arena_alloc(t->memory, size);
+    text_clean(clean, size, text);
     if (text_columns(clean) > c->width)
         c->width = text_columns(clean);
     ARRAY_PUSH(t->cells, t->cell_count, t->cell_capacity, clean);

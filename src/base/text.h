@@ -34,9 +34,11 @@ bool text_to_real(const char *text, double *out);
  * text_clean cuts what does not fit in `size` and returns `out`. */
 char *text_clean(char *out, size_t size, const char *text);
 void text_put(FILE *out, const char *text);
-/* A line, printed as printf does, of which the same is true; the line feed is added. */
+/* Prints a line as printf does, cleaned as text_clean does; the line feed is added. */
 void text_line(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same, and bare bytes that are not UTF-8 as \xNN as well: text that JSON can hold, too. */
+void text_vline(FILE *out, const char *format, va_list args);
+/* `text` cleaned as text_clean does, with bare bytes that are not UTF-8 as \xNN as well: text that JSON can
+ * hold, too. */
 char *text_escaped(arena *a, const char *text);
 
 /* Writes `text` wrapped at spaces to `width` columns and ends the line. The cursor stands at column `at`;

@@ -34,7 +34,6 @@ static void end_phase(display *d)
 void display_close(display *d)
 {
     end_phase(d);
-    free(d->state);
 }
 
 /* ---- the observer ---- */
@@ -62,7 +61,7 @@ static void on_progress(void *context, double done, double resumed, const char *
         progress_update(&d->bar, done, NULL);
 }
 
-/* With --quiet too: that takes away how far the work is, not what is wrong with it. */
+/* Notes are written with --quiet too: that takes away how far the work is, not what is wrong with it. */
 static void on_note(void *context, const char *text)
 {
     display *d = context;
@@ -140,17 +139,14 @@ void display_flush(display *d)
 
 void display_line(display *d, const char *format, ...)
 {
-    arena *memory;
     va_list args;
 
     if (!d->out)
         return;
-    memory = arena_new();
     progress_clear(&d->bar);
     va_start(args, format);
-    text_line(d->out, "%s", arena_vprintf(memory, format, args));
+    text_vline(d->out, format, args);
     va_end(args);
-    arena_free(memory);
 }
 
 /* ---- members of a record ---- */

@@ -13,11 +13,11 @@ typedef struct view {
     const char *job;
     /* A part of the answer as it comes; NULL: parts are not shown. */
     void (*event)(display *d, const char *kind, const json_t *record);
-    /* With --json, in place of `event`: the part's own text. NULL: `event` has it. */
+    /* In place of `event` with --json: the part's own text. NULL: `event` has it. */
     void (*raw)(display *d, const char *kind, const char *json);
     /* The answer. NULL: all of it was shown as it came. */
     void (*print)(display *d, const json_t *record);
-    /* With --json, in place of printing the record: the end of a document that `event` began. `record` NULL: the job
+    /* In place of printing the record with --json: the end of a document that `event` began. `record` NULL: the job
      * failed with the message `trouble`. NULL: the record is printed. */
     void (*json_end)(display *d, const json_t *record, const char *trouble);
 } view;
@@ -37,7 +37,6 @@ struct display {
     bool json;        /* --json */
     int64_t events;   /* that came */
     int output_errno; /* why standard output takes no more; 0: it does */
-    void *state;      /* a view's own; released with free() */
 };
 
 /* `job`: its name. */

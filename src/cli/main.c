@@ -20,9 +20,16 @@ static const option_spec general[] = {
     {0},
 };
 
+/* Job number `index`; false: there are no more. */
+static bool job_at(int index, inlay_job_info *job)
+{
+    *job = (inlay_job_info){.size = sizeof *job};
+    return inlay_job_at(index, job);
+}
+
 static bool find_job(const char *name, inlay_job_info *job)
 {
-    for (int i = 0; *job = (inlay_job_info){.size = sizeof *job}, inlay_job_at(i, job); i++)
+    for (int i = 0; job_at(i, job); i++)
         if (strcmp(job->name, name) == 0)
             return true;
     return false;
@@ -30,16 +37,14 @@ static bool find_job(const char *name, inlay_job_info *job)
 
 static void print_overview(FILE *out)
 {
+    inlay_job_info job;
+
     fprintf(out,
             "inlay %s: tunes, studies, merges and serves adapters on frozen pre-trained transformers\n\nusage: inlay "
             "COMMAND [OPTIONS]\n\ncommands:\n",
             inlay_version());
-    for (int i = 0;; i++) {
-        inlay_job_info job = {.size = sizeof job};
-        if (!inlay_job_at(i, &job))
-            break;
+    for (int i = 0; job_at(i, &job); i++)
         fprintf(out, "  %-10s %s\n", job.name, job.summary);
-    }
     fprintf(
         out,
         "\n'inlay COMMAND --help' explains a command. Every option can also be set by a variable INLAY_<OPTION>.\n");
@@ -91,8 +96,8 @@ static inlay_status check_environment(inlay_error *err)
     return status;
 }
 
-/* Whatever opens a file first would get a closed standard descriptor, and progress lines or answers would be written
- * into that file. */
+/* Opens standard descriptors that are closed: else whatever opens a file first would get one, and progress lines or
+ * answers would be written into that file. */
 static void open_standard(void)
 {
     for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
@@ -102,7 +107,8 @@ static void open_standard(void)
         }
 }
 
-/* Every answer passes here: one that could not be written is an error, whatever made it. */
+/* Closes standard output, through which every answer passes: one that could not be written is an error, whatever made
+ * it. */
 static int close_output(const char *name, int code)
 {
     bool bad = ferror(stdout) != 0;
@@ -125,8 +131,8 @@ static int finish(const char *name, inlay_status status, const inlay_error *err)
     return status == INLAY_ERR_USAGE ? 2 : 1;
 }
 
-/* --help and --man: the command's own options, with the method's recipe as their defaults, then those of the method
- * with its preset's values. */
+/* Explains a command for --help and --man: its own options, with the method's recipe as their defaults, then those of
+ * the method with its preset's values. */
 static inlay_status explain(const inlay_job_info *job, const char *method, bool man, inlay_error *err)
 {
     options *o, *method_options;
@@ -217,7 +223,7 @@ static void put_error(const char *text)
         return; /* nobody is left to be told */
 }
 
-/* The pages of a mapped file are gone. Only what a handler may call is called. */
+/* Ends the command where the pages of a mapped file are gone. Only what a handler may call is called. */
 static void on_lost_pages(int number, siginfo_t *info, void *context)
 {
     const char *name = file_maps_find(info->si_addr);
@@ -233,8 +239,8 @@ static void on_lost_pages(int number, siginfo_t *info, void *context)
     _exit(1);
 }
 
-/* JSON that is built key by key would lack, without a word, the key whose memory was refused. What a run has written by
- * then is whole, and the run can be resumed. */
+/* Allocates for JSON, or ends the command: JSON that is built key by key would lack, without a word, the key whose
+ * memory was refused. What a run has written by then is whole, and the run can be resumed. */
 static void *json_memory(size_t size)
 {
     void *memory = malloc(size);

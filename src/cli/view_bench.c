@@ -72,7 +72,7 @@ static void add_operation(text_table *t, const json_t *one, double total)
     text_table_end_row(t);
 }
 
-/* Where a pass's time goes, the dearest operation first. */
+/* Prints where a pass's time goes, the dearest operation first. */
 static void print_times(const json_t *row, const char *pass, const char *what)
 {
     static const char *const titles[] = {"result",      "depth",   "forward ms", "GFLOP/s",

@@ -32,7 +32,7 @@ static void print_classes(const json_t *rows)
     text_table_free(t);
 }
 
-/* One row an adapter. */
+/* Prints a row for each adapter. */
 static void print_tasks(const options *o, const json_t *tasks)
 {
     arena *memory = arena_new();
@@ -61,7 +61,7 @@ static void print_tasks(const options *o, const json_t *tasks)
     arena_free(memory);
 }
 
-/* The result is shown as it comes: a confusion matrix may follow on the same output. */
+/* Shows the result as it comes: a confusion matrix may follow on the same output. */
 static void event(display *d, const char *kind, const json_t *record)
 {
     const json_t *tasks = json_object_get(record, "tasks"), *classes = json_object_get(record, "by_class");

@@ -39,7 +39,7 @@ static void print_answer(const json_t *entry, int indent)
         printf("%*s%.6g\n", indent, "", json_number_value(json_array_get(values, i)));
 }
 
-/* The document is written as it grows: nothing of it is kept. */
+/* Writes the next entry of a document that grows: nothing of it is kept. */
 static void print_entry(const display *d, const char *text)
 {
     fputs(d->events ? ",\n    " : "{\n  \"results\": [\n    ", stdout);

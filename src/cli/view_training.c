@@ -44,7 +44,7 @@ static void show_plan(display *d, const json_t *r)
     arena_free(memory);
 }
 
-/* Of many epochs every tenth. */
+/* Shows an epoch; of many only every tenth. */
 static void show_epoch(display *d, const json_t *r)
 {
     int64_t epoch = record_int(r, "epoch"), epochs = record_int(r, "epochs");

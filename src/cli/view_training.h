@@ -5,7 +5,7 @@
 #include "cli/display.h"
 
 void view_training_event(display *d, const char *kind, const json_t *record);
-/* The line of accuracy, where the record has an evaluation. */
+/* Prints the line of accuracy, where the record has an evaluation. */
 void view_training_print_accuracy(const json_t *record);
 /* The line that names the picture of the run, where there is one. */
 void view_training_print_curves(const json_t *record);

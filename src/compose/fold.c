@@ -9,7 +9,7 @@
 
 /* ---- writing a checkpoint ---- */
 
-/* A tensor of the requested type, in memory of its own. */
+/* Adds a tensor of the requested type, in memory of its own. */
 static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, const int64_t *dims, const float *values,
                                dtype type, inlay_error *err)
 {
@@ -33,7 +33,7 @@ static inlay_status add_tensor(tensor_view *view, const char *name, int ndim, co
 #define NEUTRALS 8 /* tensors of a block that may have to be added */
 
 typedef struct collection {
-    const checkpoint_content *content;
+    const backbone_content *content;
     tensor_view *views; /* malloc'd */
     int count, capacity;
     dtype type;
@@ -49,7 +49,7 @@ static inlay_status add(collection *c, const char *name, int ndim, const int64_t
     return INLAY_OK;
 }
 
-static const float *edited(const checkpoint_content *content, const param *p)
+static const float *edited(const backbone_content *content, const param *p)
 {
     for (int i = 0; i < content->edit_count; i++)
         if (content->edits[i].of == p)
@@ -74,7 +74,7 @@ static inlay_status add_param(collection *c, const param *p, inlay_error *err)
     return status;
 }
 
-/* A tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
+/* Adds a tensor that timm's model has and this one does without: of zeros, or of ones for a scale. */
 static inlay_status add_neutral(collection *c, const char *name, int64_t size, float filling, inlay_error *err)
 {
     float *values;
@@ -136,12 +136,12 @@ static inlay_status add_times(collection *c, const char *name, int ndim, const i
     return status;
 }
 
-/* timm's distilled model takes the mean of two heads, of the class and of the distillation token. The head that was
- * trained reads the mean of both tokens: both heads are it; or the class token only: then it counts twice and the other
- * one not at all. */
+/* Adds the head. timm's distilled model takes the mean of two heads, of the class and of the distillation token. The
+ * head that was trained reads the mean of both tokens: both heads are it; or the class token only: then it counts twice
+ * and the other one not at all. */
 static inlay_status add_head(collection *c, inlay_error *err)
 {
-    const checkpoint_content *content = c->content;
+    const backbone_content *content = c->content;
     const vit_state *state = content->b->state;
     const int64_t dims[2] = {content->classes, content->b->shape.width};
     bool distilled = backbone_param(content->b, "dist_token") != NULL,
@@ -182,7 +182,7 @@ static inlay_status collect(collection *c, arena *memory, inlay_error *err)
     return add_head(c, err);
 }
 
-inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err)
+inlay_status backbone_write(const backbone_content *content, const char *folder, dtype type, inlay_error *err)
 {
     arena *memory = arena_new();
     collection c = {.content = content, .type = type};
@@ -193,7 +193,7 @@ inlay_status backbone_write(const checkpoint_content *content, const char *folde
     if (status == INLAY_OK)
         status = safetensors_write(path_join(memory, folder, "model.safetensors"), c.views, c.count, NULL, err);
     if (status == INLAY_OK) {
-        json_t *root = checkpoint_config(content);
+        json_t *root = backbone_config(content);
         char *text = NULL;
         status = root ? json_encode(&text, root, JSON_ANSWER, "config.json", err)
                       : error_set(err, INLAY_ERR_FORMAT, "the configuration of '%s' cannot be written as JSON", folder);
@@ -213,14 +213,14 @@ inlay_status backbone_write(const checkpoint_content *content, const char *folde
 
 typedef struct editor {
     const backbone *b;
-    checkpoint_edit *edits; /* malloc'd, values as well */
+    backbone_edit *edits; /* malloc'd, values as well */
     int count, capacity;
 } editor;
 
 static float *edit(editor *e, const char *name, inlay_error *err, const param **found)
 {
     const param *p = *found = backbone_param(e->b, name);
-    checkpoint_edit made = {.of = p};
+    backbone_edit made = {.of = p};
 
     if (!p) {
         error_set(err, INLAY_ERR_UNSUPPORTED, "the backbone has no tensor '%s' to fold into", name);
@@ -239,7 +239,7 @@ static float *edit(editor *e, const char *name, inlay_error *err, const param **
     return made.values;
 }
 
-/* Weights of the backbone that the adapter has its own values of. */
+/* Takes the values of weights of the backbone that the adapter has its own of. */
 static inlay_status take_overrides(editor *e, const adapter *a, inlay_error *err)
 {
     for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
@@ -292,7 +292,7 @@ inlay_status fold_write(const adapter *a, const preprocess *prep, const char *fo
     const backbone *b = a->backbone;
     editor e = {.b = b};
     fold_target target = {&e, edit_weight, edit_bias};
-    checkpoint_content content = {.b = b, .classes = a->outputs, .labels = a->labels, .prep = prep};
+    backbone_content content = {.b = b, .classes = a->outputs, .labels = a->labels, .prep = prep};
     float *weight = values_of(a->head_weight), *bias = values_of(a->head_bias);
     inlay_status status = weight && bias ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory folding");
 

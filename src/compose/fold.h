@@ -12,27 +12,27 @@
 inlay_status fold_write(const adapter *a, const preprocess *prep, const char *folder, dtype type, inlay_error *err);
 
 /* A parameter of a backbone and the values that it is written with, [count]. */
-typedef struct checkpoint_edit {
+typedef struct backbone_edit {
     const param *of;
     float *values;
-} checkpoint_edit;
+} backbone_edit;
 
-/* Writes a checkpoint from the backbone's parameters, those of `edits` with other values, with `labels` (may be NULL)
- * as label_names; the head is `head_weight` [classes, width] and `head_bias`
- * [classes], or absent. */
-typedef struct checkpoint_content {
+/* What backbone_write writes a checkpoint from: the backbone's parameters, those of `edits` with other values, with
+ * `labels` (may be NULL) as label_names; the head is `head_weight` [classes, width] and `head_bias` [classes], or
+ * absent. */
+typedef struct backbone_content {
     const backbone *b;
-    const checkpoint_edit *edits;
+    const backbone_edit *edits;
     int edit_count;
     const float *head_weight, *head_bias;
     int64_t classes;
     const char *const *labels;
     const preprocess *prep;
-} checkpoint_content;
-/* Its config.json (a json_t *). */
-void *checkpoint_config(const checkpoint_content *content);
+} backbone_content;
+/* The config.json of such a checkpoint (a json_t *). */
+void *backbone_config(const backbone_content *content);
 /* The LayerNorms' epsilon that timm will use for such a checkpoint: its architectures have 1e-6 and 1e-5 only. */
-double checkpoint_timm_eps(const backbone *b);
-inlay_status backbone_write(const checkpoint_content *content, const char *folder, dtype type, inlay_error *err);
+double backbone_timm_eps(const backbone *b);
+inlay_status backbone_write(const backbone_content *content, const char *folder, dtype type, inlay_error *err);
 
 #endif

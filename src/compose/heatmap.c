@@ -52,7 +52,7 @@ static inlay_status find_marks(drawing *d, int layer, inlay_error *err)
     return INLAY_OK;
 }
 
-/* The patch tokens stand at the end of the sequence. */
+/* Collects the weights of the patch tokens, which stand at the end of the sequence. */
 static void collect(drawing *d)
 {
     const graph *g = d->m.g;
@@ -67,7 +67,8 @@ static void collect(drawing *d)
     }
 }
 
-/* Every token of every block is computed here, those behind the last block that the head does not read as well. */
+/* Computes the weights of every token of every block, those behind the last block that the head does not read
+ * as well. */
 static inlay_status measure(drawing *d, const dataset *set, int layer, void *pixels, inlay_error *err)
 {
     session *s = d->s;
@@ -88,7 +89,7 @@ static inlay_status measure(drawing *d, const dataset *set, int layer, void *pix
     plan.wanted = d->marks;
     plan.wanted_count = d->count;
     TRY(program_new(&d->p, d->m.g, &plan, err));
-    TRY(preprocess_sample(&s->prep, set, 0, false, (rng_stream){0}, pixels, NULL, err));
+    TRY(preprocess_sample(&s->prep, set, 0, NULL, pixels, NULL, err));
     memcpy(program_stage(d->p, d->m.pixels), pixels, preprocess_pixel_bytes(&s->prep));
     program_forward(d->p, 1, &(step_info){0});
     collect(d);
@@ -103,7 +104,7 @@ static uint8_t byte_of(double x)
     return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x + 0.5);
 }
 
-/* The image that the model sees, enlarged. */
+/* Draws the image that the model sees, enlarged. */
 static inlay_status plain_picture(const session *s, const void *pixels, image *out, inlay_error *err)
 {
     int width = s->prep.width, height = s->prep.height, factor = 1;
@@ -123,7 +124,7 @@ static inlay_status plain_picture(const session *s, const void *pixels, image *o
     return status;
 }
 
-/* The weights from 0 (lowest) to 255 (highest), one pixel a patch, enlarged smoothly. */
+/* Draws the weights from 0 (lowest) to 255 (highest), one pixel a patch, enlarged smoothly. */
 static inlay_status weight_picture(const drawing *d, heatmap *h, int width, int height, image *out, inlay_error *err)
 {
     int patches = d->rows * d->columns;

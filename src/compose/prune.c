@@ -67,7 +67,7 @@ static inlay_status run(measuring *t, prune_usage *u, loader *l, inlay_error *er
     return INLAY_OK;
 }
 
-/* A program that ends at the last layer's attention. */
+/* Makes a program that ends at the last layer's attention. */
 static inlay_status prepare(measuring *t, inlay_error *err)
 {
     const prune_request *q = t->q;

@@ -31,7 +31,7 @@ void prune_free(prune_usage *u);
 /* The `keep` most used parts of a layer in ascending order, all where there are no more; of equal ones the lower is
  * kept. Returns how many. */
 int prune_layer(const prune_usage *u, int layer, int keep, int *parts);
-/* The same of all layers, as the fusion's option `keep` has it. */
+/* prune_layer's parts of all layers, as the fusion's option `keep` is written. */
 const char *prune_text(arena *memory, const prune_usage *u, int keep);
 
 /* Saves a loaded fusion with another `keep`: a softmax over what is left, nothing is trained again. `preprocessing`,

@@ -14,7 +14,7 @@ typedef struct timm_name {
     bool distilled;
 } timm_name;
 
-/* Those that stand for any other size; the last one where no epsilon is the model's. */
+/* Architectures that stand for any other size; the last one where no epsilon is the model's. */
 static const timm_name carriers[] = {{"deit_tiny_distilled_patch16_224", 1e-6, true},
                                      {"vit_base_patch16_clip_224", 1e-5, false},
                                      {"vit_base_patch16_224", 1e-6, false}};
@@ -37,7 +37,7 @@ static timm_name name_for(const backbone *b)
     return distilled ? carriers[0] : carriers[2];
 }
 
-double checkpoint_timm_eps(const backbone *b)
+double backbone_timm_eps(const backbone *b)
 {
     return name_for(b).eps;
 }
@@ -83,18 +83,16 @@ static json_t *model_args(const backbone *b)
     return args;
 }
 
-static json_t *pretrained_cfg(const checkpoint_content *c)
+static json_t *pretrained_cfg(const backbone_content *c)
 {
-    static const char *const modes[] = {
-        [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
     const backbone_shape *s = &c->b->shape;
     const preprocess *p = c->prep;
     json_t *cfg =
         json_pack("{s:[I,I,I], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:I, s:s}", "input_size", (json_int_t)s->channels,
                   (json_int_t)s->height, (json_int_t)s->image_width, "interpolation", resample_name(p->interpolation),
-                  "crop_pct", p->crop_pct, "crop_mode", modes[p->mode], "mean", (double)p->mean[0], (double)p->mean[1],
-                  (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "num_classes",
-                  (json_int_t)c->classes, "first_conv", "patch_embed.proj");
+                  "crop_pct", p->crop_pct, "crop_mode", preprocess_mode_name(p->mode), "mean", (double)p->mean[0],
+                  (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
+                  (double)p->std[2], "num_classes", (json_int_t)c->classes, "first_conv", "patch_embed.proj");
 
     json_object_set_new(cfg, "classifier",
                         backbone_param(c->b, "dist_token") ? json_pack("[s,s]", "head", "head_dist")
@@ -102,8 +100,8 @@ static json_t *pretrained_cfg(const checkpoint_content *c)
     return cfg;
 }
 
-/* What timm has no key for. */
-static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
+/* The facts that timm has no key for. */
+static json_t *beyond_timm(const backbone_content *c, const timm_name *n)
 {
     json_t *own = json_object();
 
@@ -114,7 +112,7 @@ static json_t *beyond_timm(const checkpoint_content *c, const timm_name *n)
     return own;
 }
 
-static json_t *label_names(const checkpoint_content *c)
+static json_t *label_names(const backbone_content *c)
 {
     json_t *names = json_array();
     int missing = 0;
@@ -127,7 +125,7 @@ static json_t *label_names(const checkpoint_content *c)
     return NULL; /* one left out would give the others its number */
 }
 
-void *checkpoint_config(const checkpoint_content *c)
+void *backbone_config(const backbone_content *c)
 {
     timm_name n = name_for(c->b);
     json_t *root =

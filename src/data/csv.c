@@ -50,7 +50,8 @@ static bool ends_field(const csv *c, const char *at)
     return at == c->end || *at == c->separator || ends_line(*at);
 }
 
-/* From an opening quote on; the text without its quotes becomes field..*out, the result is where it goes on. */
+/* Reads a quoted field. *input, its opening quote, becomes what follows the closing one; its text without quotes goes
+ * from behind the opening one to *output. */
 static inlay_status read_quoted(csv *c, char **input, char **output, inlay_error *err)
 {
     char *in = *input + 1, *out = in;

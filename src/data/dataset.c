@@ -16,7 +16,7 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* timm's natural_key: lower case, runs of digits compared as numbers. */
+/* Compares as timm's natural_key does: lower case, runs of digits compared as numbers. */
 static int by_nature(const void *a, const void *b)
 {
     const char *x = *(const char *const *)a, *y = *(const char *const *)b;
@@ -142,7 +142,7 @@ static inlay_status add_class_folder(builder *b, const char *path, const char *n
     return INLAY_OK;
 }
 
-/* All images of the class folders in `path`. */
+/* Adds all images of the class folders in `path`. */
 static inlay_status add_class_folders(builder *b, const char *path)
 {
     listing found;
@@ -162,7 +162,7 @@ static inlay_status add_class_folders(builder *b, const char *path)
     return status;
 }
 
-/* Names of classes go into JSON files, which are UTF-8. */
+/* Checks that names of classes are UTF-8: they go into JSON files. */
 static inlay_status check_class_names(const builder *b, const char *path, const names *folders)
 {
     for (int i = 0; i < folders->count; i++)
@@ -200,7 +200,7 @@ static void note_splits(const builder *b, const split_folders *f)
         notes_add(b->request->notes, "'%s': beside its splits are not read: %s", b->request->path, text);
 }
 
-/* The union of the splits' classes. */
+/* Takes the union of the splits' classes. */
 static inlay_status settle_split_classes(builder *b, const split_folders *f)
 {
     names classes = {0};
@@ -250,7 +250,7 @@ static bool same_names(const names *a, const names *b)
     return a->count == b->count;
 }
 
-/* Folders that hold the same folders, and no image of their own, are splits under names that nobody knows; no class
+/* Refuses folders that hold the same folders, and no image of their own: splits under names that nobody knows; no class
  * looks so. */
 static inlay_status refuse_unknown_splits(const builder *b, const names *folders)
 {
@@ -279,7 +279,7 @@ static inlay_status refuse_unknown_splits(const builder *b, const names *folders
     return INLAY_OK;
 }
 
-/* Splits without class folders: each would be taken for a class. */
+/* Refuses splits without class folders: each would be taken for a class. */
 static inlay_status refuse_bare_splits(const builder *b, const names *folders)
 {
     bool usual, all = folders->count > 1;
@@ -354,7 +354,7 @@ static inlay_status take_split(builder *b, bool is_list)
             free(chosen);
             FAIL(b->err, INLAY_ERR_NOMEM, "out of memory splitting '%s'", r->path);
         }
-        /* sites of the upper half: the lower ones shuffle the epochs of training */
+        /* streams of the upper half: the lower ones shuffle the epochs of training */
         rng_permutation(order, size,
                         (rng_stream){.seed = r->seed, .purpose = RNG_SHUFFLE, .stream = 0x80000000u | (uint32_t)label});
         for (int i = 0; i < validation; i++)

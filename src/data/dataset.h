@@ -49,11 +49,11 @@ typedef struct dataset_request {
     notes *notes;    /* what was met and not read, and what it was taken for; may be NULL */
 } dataset_request;
 
-/* Samples are ordered by class, then by path, whatever order the file system lists them in. Extensions png jpg jpeg
- * webp bmp ppm pgm, any case. Errors: nothing there, no classes, an empty class folder, CSV without a `path` or `label`
- * column (naming line and column). A class that is missing from one of the splits train/val/test while others have it
- * keeps its index: class names are the union over the splits. Numbers in a list are indices when at least half of 0 ...
- * largest occur, else they are names (without `classes` and `class_count`). */
+/* Opens a set. Samples are ordered by class, then by path, whatever order the file system lists them in. Images are the
+ * files whose names end as image_has_ending says. Errors: nothing there, no classes, an empty class folder, CSV without
+ * a `path` or `label` column (naming line and column). A class that is missing from one of the splits train/val/test
+ * while others have it keeps its index: class names are the union over the splits. Numbers in a list are indices when
+ * at least half of 0 ... largest occur, else they are names (without `classes` and `class_count`). */
 inlay_status dataset_open(dataset **out, const dataset_request *request, inlay_error *err);
 void dataset_free(dataset *d);
 /* The targets of `count` samples, each task_target_bytes long, one after the other. */
@@ -63,9 +63,8 @@ void dataset_targets(const dataset *d, const int *indices, int count, void *out)
  * says so. */
 bool dataset_has_split(const char *path, const char *split);
 
-/* Which classes have no image to train on (a fault), and which none in `evaluated` (may be NULL), the split of that
- * name.
- */
+/* Notes which classes have no image to train on (a fault), and which none in `evaluated` (may be NULL), the split of
+ * that name. */
 void dataset_compare(const dataset *train, const dataset *evaluated, const char *split, notes *n);
 
 /* Every image file below the given files and folders, in sorted order, without labels (label -1, no classes). */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The same but for case and what joins words: "Sea_lion" and "sea lion". */
+/* Whether two names are the same but for case and what joins words: "Sea_lion" and "sea lion". */
 static bool nearly_same(const char *a, const char *b)
 {
     for (;; a++, b++) {
@@ -29,7 +29,7 @@ static void count_images(const dataset *d, int *counts)
                 counts[c] += d->samples[i].target[c] > 0;
 }
 
-/* "'Dog' (meant is 'dog'?), 'eel'": the classes for which counts[] is 0, a few, and how many there are. */
+/* Lists the classes for which counts[] is 0, a few, and how many there are: "'Dog' (meant is 'dog'?), 'eel'". */
 static int list_empty(char *out, size_t room, const dataset *d, const int *counts)
 {
     enum { MOST = 6 };

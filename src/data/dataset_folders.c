@@ -93,7 +93,7 @@ static int by_ending(const void *a, const void *b)
     return strcasecmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* ".txt (3), .mp4 (1)": by their endings, a few. */
+/* Lists the endings of files, a few, and how often each occurs: ".txt (3), .mp4 (1)". */
 static void endings_text(char *out, size_t room, const names *paths)
 {
     enum { MOST = 6 };

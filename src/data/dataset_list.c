@@ -171,7 +171,7 @@ static int by_path_and_line(const void *a, const void *b)
     return order ? order : x->line - y->line;
 }
 
-/* Sorts the rows, which nothing reads in order any more. */
+/* Notes images that are listed twice; sorts the rows, which nothing reads in order any more. */
 static void note_doubles(const builder *b, image_list *l)
 {
     const csv_row *first[2] = {NULL, NULL};
@@ -230,7 +230,7 @@ static bool all_numbers(const char *const *texts, int count)
     return true;
 }
 
-/* The labels, sorted as numbers when they are, each once. */
+/* Finds the labels, sorted as numbers when they are, each once. */
 static void distinct_labels(const image_list *l, bool numbers, names *out)
 {
     int kept = 0;
@@ -245,7 +245,7 @@ static void distinct_labels(const image_list *l, bool numbers, names *out)
     out->count = kept;
 }
 
-/* Classes "0", "1", ... : numbers are their indices. */
+/* Makes the classes "0", "1", ... : numbers are their indices. */
 static void count_classes(dataset *set, int count)
 {
     set->numeric_labels = true;
@@ -255,8 +255,8 @@ static void count_classes(dataset *set, int count)
         set->classes[i] = arena_printf(set->memory, "%d", i);
 }
 
-/* Numbers count classes where at least half of 0 ... largest occur: 1 ... 10 do. Years or postal codes do not, they are
- * names. */
+/* Settles what numbers are: they count classes where at least half of 0 ... largest occur, as 1 ... 10 do. Years or
+ * postal codes do not, they are names. */
 static void settle_numbers(builder *b, const image_list *l, const names *found)
 {
     dataset *set = b->set;
@@ -305,8 +305,8 @@ static const class_name *index_classes(const dataset *set)
     return index;
 }
 
-/* The classes of the list. Where the request names them, numbers are indices of classes unless they are, or could be,
- * among the names. */
+/* Settles the classes of the list. Where the request names them, numbers are indices of classes unless they are, or
+ * could be, among the names. */
 static void settle_list_classes(builder *b, const image_list *l)
 {
     const dataset_request *r = b->request;

@@ -33,7 +33,7 @@ static bool same_folder(const char *a, const char *b)
     return file_stamp_of(a, &x) && file_stamp_of(b, &y) && x.device == y.device && x.inode == y.inode;
 }
 
-/* A class may be called "train" too: a split's folder is one that holds folders. */
+/* Takes a folder for a split where it holds folders: a class may be called "train" too. */
 static inlay_status take_folder(arena *memory, split_folders *out, const char *path, const char *name, inlay_error *err)
 {
     const char *folder = path_join(memory, path, name);

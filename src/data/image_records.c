@@ -38,7 +38,7 @@ void image_records_free(image_records *r)
     *r = (image_records){0};
 }
 
-/* Positive: neither of the marks. */
+/* The sum of an image's bytes; positive, and so neither of the marks. */
 int64_t image_records_sum(const void *bytes, size_t size)
 {
     int64_t sum = (int64_t)(bytes_sum(bytes, size) >> 1);
@@ -81,7 +81,7 @@ inlay_status image_records_failed(image_records *r, int index, inlay_error *err)
     return INLAY_OK;
 }
 
-/* Another time alone says nothing: the bytes do. */
+/* Reads an image again whose time is another: that alone says nothing, the bytes do. */
 static inlay_status read_again(image_records *r, int index, inlay_error *err)
 {
     file_map map;

@@ -12,6 +12,7 @@ typedef struct image_records {
     int64_t *size;     /* -1: there is no file */
     int64_t *modified; /* in ns since 1970 */
     int64_t *sum;      /* 0: not read yet; -1: was to be read and could not be opened */
+    bool compared;     /* whether an earlier part of the run had records, with which these were compared */
 } image_records;
 
 /* Sizes and times as they are now. */
@@ -21,7 +22,8 @@ void image_records_free(image_records *r);
 /* The image was read: INLAY_ERR_MISMATCH where it is not what it was before. `r` NULL: nobody keeps
  * records. */
 inlay_status image_records_read(image_records *r, int index, const void *bytes, size_t size, inlay_error *err);
-/* The same for one whose sum was taken before. */
+/* image_records_read in two steps, for an image whose sum is taken by one thread and compared by another;
+ * image_records_failed: it could not be opened. */
 int64_t image_records_sum(const void *bytes, size_t size);
 inlay_status image_records_take(image_records *r, int index, int64_t sum, inlay_error *err);
 inlay_status image_records_failed(image_records *r, int index, inlay_error *err);

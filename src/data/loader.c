@@ -39,8 +39,9 @@ struct loader {
 
 #define MAX_IMAGE_BYTES ((size_t)1 << 31)
 
-/* s->sum: of the file's bytes; left alone where it could not be read, and of an image whose content the set holds. */
-static inlay_status read_image(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s,
+/* Reads and preprocesses image `index`. s->sum: of the file's bytes; left alone where it could not be read, and of an
+ * image whose content the set holds. */
+static inlay_status read_image(const loader_request *r, int index, const rng_stream *augment, void *pixels, slot *s,
                                inlay_error *err)
 {
     const char *path = r->data->samples[index].path;
@@ -49,18 +50,18 @@ static inlay_status read_image(const loader_request *r, int index, rng_stream st
     inlay_status status;
 
     if (r->data->contents && r->data->contents[index].bytes)
-        return preprocess_sample(r->prep, r->data, index, r->augment, stream, pixels, &s->cut, err);
+        return preprocess_sample(r->prep, r->data, index, augment, pixels, &s->cut, err);
     TRY(file_read(path, MAX_IMAGE_BYTES, &bytes, &size, err));
     if (r->records)
         s->sum = image_records_sum(bytes, size);
-    status = preprocess_bytes(r->prep, bytes, size, path, r->augment, stream, pixels, &s->cut, err);
+    status = preprocess_bytes(r->prep, bytes, size, path, augment, pixels, &s->cut, err);
     free(bytes);
     return status;
 }
 
-/* Its file's bytes are taken from a share of their own, so that who waits for room for an image holds nothing that
- * another waits for. */
-static inlay_status read_within(const loader_request *r, int index, rng_stream stream, void *pixels, slot *s,
+/* read_image, for which the file's bytes are taken from a share of their own, so that who waits for room for an image
+ * holds nothing that another waits for. */
+static inlay_status read_within(const loader_request *r, int index, const rng_stream *augment, void *pixels, slot *s,
                                 inlay_error *err)
 {
     memory_share *files = r->prep->room ? &r->prep->room->files : NULL;
@@ -71,12 +72,12 @@ static inlay_status read_within(const loader_request *r, int index, rng_stream s
     inlay_status status;
 
     if (!files || loaded || !file_stamp_of(path, &stamp) || stamp.size > MAX_IMAGE_BYTES)
-        return read_image(r, index, stream, pixels, s, err);
+        return read_image(r, index, augment, pixels, s, err);
     if (!memory_share_take(files, stamp.size))
         FAIL(err, INLAY_ERR_UNSUPPORTED,
              "'%s': the file has %s, the files of images may have %s (a larger --memory allows more)", path,
              text_size(a, stamp.size), text_size(b, files->size));
-    status = read_image(r, index, stream, pixels, s, err);
+    status = read_image(r, index, augment, pixels, s, err);
     memory_share_give(files, stamp.size);
     return status;
 }
@@ -90,7 +91,8 @@ static void fill_slot(loader *l, int position)
 
     s->error = (inlay_error){0};
     s->sum = 0;
-    s->status = read_within(r, index, stream, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
+    s->status =
+        read_within(r, index, r->augment ? &stream : NULL, l->pixels + (size_t)ring * l->image_bytes, s, &s->error);
 }
 
 static void *work(void *argument)
@@ -199,14 +201,14 @@ void loader_free(loader *l)
     free(l);
 }
 
-/* What is wrong with one file only costs that file; trouble of the moment, an image that changed, or a wrong request
- * ends the reading. */
+/* Whether an image is left out: what is wrong with one file only costs that file; trouble of the moment, an image that
+ * changed, or a wrong request ends the reading. */
 static bool is_bad_image(inlay_status status)
 {
     return status == INLAY_ERR_IO || status == INLAY_ERR_FORMAT || status == INLAY_ERR_UNSUPPORTED;
 }
 
-/* In the consumer's thread: what was read ahead and is never used leaves no trace. */
+/* Records what an image was, in the consumer's thread: what was read ahead and is never used leaves no trace. */
 static inlay_status record(const loader_request *r, const slot *s, int index, inlay_error *err)
 {
     if (s->sum)

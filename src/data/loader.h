@@ -31,11 +31,12 @@ void loader_free(loader *l); /* stops the workers; NULL accepted */
  * files, is no fault of an image and ends the reading with its error. */
 inlay_status loader_next(loader *l, int wanted, void *pixels, int *indices, int *got, inlay_error *err);
 
-/* Unreadable images met so far: how many, and each one's message (names the file). Valid until loader_free. */
+/* Unreadable images met so far: how many, each one's message (names the file) and index into data->samples. Valid until
+ * loader_free. */
 int loader_bad_count(const loader *l);
 const char *loader_bad_message(const loader *l, int index);
+int loader_bad_sample(const loader *l, int index);
 /* Images handed out so far whose grey of more than 8 bits was cut at 255. */
 int loader_cut_count(const loader *l);
-int loader_bad_sample(const loader *l, int index); /* its index into data->samples */
 
 #endif

@@ -14,6 +14,24 @@ typedef struct placement {
     int width, height, left, top;
 } placement;
 
+static const char *const mode_names[] = {
+    [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
+
+const char *preprocess_mode_name(preprocess_mode mode)
+{
+    return mode_names[mode];
+}
+
+bool preprocess_mode_from_name(const char *name, preprocess_mode *out)
+{
+    for (size_t i = 0; i < sizeof mode_names / sizeof *mode_names; i++)
+        if (strcmp(name, mode_names[i]) == 0) {
+            *out = (preprocess_mode)i;
+            return true;
+        }
+    return false;
+}
+
 dtype preprocess_pixel_type(const preprocess *p)
 {
     return p->interpolation == RESAMPLE_TF_BILINEAR ? DTYPE_F32 : DTYPE_U8;
@@ -24,7 +42,7 @@ size_t preprocess_pixel_bytes(const preprocess *p)
     return size_product(p->height, size_product(p->width, 3 * dtype_size(preprocess_pixel_type(p))));
 }
 
-/* Python's round: half to even. */
+/* Rounds as Python does: half to even. */
 static int rounded(double x)
 {
     x = rint(x);
@@ -42,7 +60,8 @@ static int centre_offset(const preprocess *p, int size, int wanted)
     return (int)rint((size - wanted) / 2.0);
 }
 
-/* torchvision's Resize(int): the shorter side to `size`, the longer one cut to whole pixels. */
+/* The longer side by torchvision's Resize(int): the shorter side becomes `size`, the longer one is cut to whole
+ * pixels. */
 static int longer_side(int size, int longer, int shorter)
 {
     double length = (double)((int64_t)size * longer) / shorter;
@@ -80,7 +99,7 @@ static placement place(const preprocess *p, const image *in)
  * them; the flip is far off. */
 enum { ATTEMPTS = 10, DRAWS_PER_ATTEMPT = 8, FLIP_DRAW = 1024 };
 
-/* torchvision's RandomResizedCrop.get_params. */
+/* Draws a crop as torchvision's RandomResizedCrop.get_params does. */
 static void draw_crop(const preprocess *p, const image *in, rng_stream stream, int crop[4])
 {
     double area = (double)in->width * in->height, low = log(p->ratio_low), high = log(p->ratio_high),
@@ -111,8 +130,8 @@ static void draw_crop(const preprocess *p, const image *in, rng_stream stream, i
     crop[1] = (in->height - crop[3]) / 2;
 }
 
-/* What a border is filled with: the mean colour, as in timm. Centre crops of an image that is too small are padded with
- * zeros. */
+/* The colour that a border is filled with: the mean, as in timm. Centre crops of an image that is too small are padded
+ * with zeros. */
 static void fill_colour(const preprocess *p, uint8_t colour[3])
 {
     for (int c = 0; c < 3; c++) {
@@ -153,7 +172,7 @@ static inlay_status to_bytes(const preprocess *p, const image *in, placement at,
     return INLAY_OK;
 }
 
-/* Only what lies inside the crop is computed. */
+/* Makes the real-valued pixels of tf-bilinear; only what lies inside the crop is computed. */
 static void to_floats(const preprocess *p, const image *in, placement at, float *pixels)
 {
     int left = at.left > 0 ? at.left : 0, right = at.left + p->width < at.width ? at.left + p->width : at.width;
@@ -184,7 +203,7 @@ static void flip_pixels(const preprocess *p, void *pixels)
     }
 }
 
-inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels,
+inlay_status preprocess_image(const preprocess *p, const image *in, const rng_stream *augment, void *pixels,
                               inlay_error *err)
 {
     bool augmented = augment && p->scale_low > 0;
@@ -198,7 +217,7 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     at = augmented ? (placement){p->width, p->height, 0, 0} : place(p, in);
     if (augmented) {
         int box[4];
-        draw_crop(p, in, stream, box);
+        draw_crop(p, in, *augment, box);
         TRY(image_crop(&crop, in, box[0], box[1], box[2], box[3], err));
         source = &crop;
     }
@@ -207,13 +226,13 @@ inlay_status preprocess_image(const preprocess *p, const image *in, bool augment
     else
         status = to_bytes(p, source, at, pixels, err);
     image_free(&crop);
-    if (status == INLAY_OK && augmented && rng_uniform(stream, FLIP_DRAW) < p->flip)
+    if (status == INLAY_OK && augmented && rng_uniform(*augment, FLIP_DRAW) < p->flip)
         flip_pixels(p, pixels);
     return status;
 }
 
-inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
-                              rng_stream stream, void *pixels, bool *cut, inlay_error *err)
+inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name,
+                              const rng_stream *augment, void *pixels, bool *cut, inlay_error *err)
 {
     unsigned how = (p->apply_orientation ? IMAGE_UPRIGHT : 0) | (p->scale_16bit ? IMAGE_SCALE_GREY : 0);
     image_memory memory = {.share = p->room ? &p->room->images : NULL,
@@ -225,32 +244,32 @@ inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t siz
     TRY(image_decode_from(&img, bytes, size, name, how, &memory, err));
     if (cut)
         *cut = img.cut;
-    status = preprocess_image(p, &img, augment, stream, pixels, err);
+    status = preprocess_image(p, &img, augment, pixels, err);
     image_free(&img);
     if (status != INLAY_OK)
         error_prefix(err, "'%s'", name);
     return status;
 }
 
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
-                             bool *cut, inlay_error *err)
+inlay_status preprocess_file(const preprocess *p, const char *path, const rng_stream *augment, void *pixels, bool *cut,
+                             inlay_error *err)
 {
     file_map map;
     inlay_status status;
 
     TRY(file_map_open(&map, path, err));
-    status = preprocess_bytes(p, map.data, map.size, path, augment, stream, pixels, cut, err);
+    status = preprocess_bytes(p, map.data, map.size, path, augment, pixels, cut, err);
     file_map_close(&map);
     return status;
 }
 
-inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, const rng_stream *augment,
                                void *pixels, bool *cut, inlay_error *err)
 {
     file_content content = set->contents ? set->contents[index] : (file_content){0};
     const char *path = set->samples[index].path;
 
     if (content.bytes)
-        return preprocess_bytes(p, content.bytes, content.size, path, augment, stream, pixels, cut, err);
-    return preprocess_file(p, path, augment, stream, pixels, cut, err);
+        return preprocess_bytes(p, content.bytes, content.size, path, augment, pixels, cut, err);
+    return preprocess_file(p, path, augment, pixels, cut, err);
 }

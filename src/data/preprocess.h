@@ -15,6 +15,9 @@ typedef enum preprocess_mode {
                         */
 } preprocess_mode;
 
+const char *preprocess_mode_name(preprocess_mode mode); /* "center", "squash", "border" */
+bool preprocess_mode_from_name(const char *name, preprocess_mode *out);
+
 typedef struct preprocess {
     int height, width;
     preprocess_mode mode;
@@ -34,18 +37,19 @@ typedef struct preprocess {
 dtype preprocess_pixel_type(const preprocess *p);
 size_t preprocess_pixel_bytes(const preprocess *p); /* bytes of one image [height, width, 3] */
 
-/* One image. With augmentation, `stream` (purpose RNG_AUGMENT, step = epoch, site = sample index) decides crop and flip
- * as torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. */
-inlay_status preprocess_image(const preprocess *p, const image *in, bool augment, rng_stream stream, void *pixels,
+/* The pixels of one image. `augment` (purpose RNG_AUGMENT, stream = sample index, step = epoch) decides crop and flip
+ * as torchvision.transforms.RandomResizedCrop draws them: ten attempts at area and log-ratio, else a centre crop. NULL:
+ * no augmentation. */
+inlay_status preprocess_image(const preprocess *p, const image *in, const rng_stream *augment, void *pixels,
                               inlay_error *err);
-/* An image file that was read already; `name` is for messages. *cut, which may be NULL: the image had grey of more than
- * 8 bits that was cut at 255. */
-inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name, bool augment,
-                              rng_stream stream, void *pixels, bool *cut, inlay_error *err);
-/* Of one image of a set, whose content may have been read already. */
-inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, bool augment, rng_stream stream,
+/* The pixels of an image file that was read already; `name` is for messages. *cut, which may be NULL: the image had
+ * grey of more than 8 bits that was cut at 255. */
+inlay_status preprocess_bytes(const preprocess *p, const void *bytes, size_t size, const char *name,
+                              const rng_stream *augment, void *pixels, bool *cut, inlay_error *err);
+/* The pixels of image `index` of a set, whose content may have been read already. */
+inlay_status preprocess_sample(const preprocess *p, const dataset *set, int index, const rng_stream *augment,
                                void *pixels, bool *cut, inlay_error *err);
-inlay_status preprocess_file(const preprocess *p, const char *path, bool augment, rng_stream stream, void *pixels,
-                             bool *cut, inlay_error *err);
+inlay_status preprocess_file(const preprocess *p, const char *path, const rng_stream *augment, void *pixels, bool *cut,
+                             inlay_error *err);
 
 #endif

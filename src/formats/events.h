@@ -12,7 +12,7 @@ typedef struct events events;
 inlay_status events_open(events **out, const char *folder, inlay_error *err);
 void events_close(events *e); /* NULL accepted */
 
-/* One scalar, on the disk when the call returns. wall_time 0: now. */
+/* Writes a scalar, which is on the disk when the call returns. wall_time 0: now. */
 inlay_status events_scalar(events *e, const char *tag, int64_t step, double scalar, double wall_time, inlay_error *err);
 
 /* CRC-32C (Castagnoli) and the masked form that TFRecord uses. */

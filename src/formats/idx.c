@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 
-/* Fewer bytes came than `part` has; zlib may find damage that lies behind it. zlib's text begins with
- * the name of the file, which every message has already. */
+/* The error where fewer bytes came than `part` has; zlib may have found damage that lies behind it. zlib's text begins
+ * with the name of the file, which every message has already. */
 static inlay_status broken(const idx_file *f, const char *part, size_t found, size_t wanted, inlay_error *err)
 {
     int code;
@@ -28,7 +28,7 @@ static inlay_status broken(const idx_file *f, const char *part, size_t found, si
     FAIL(err, INLAY_ERR_FORMAT, "%s: the gzip data is damaged, as was found while reading %s: %s", f->path, part, text);
 }
 
-/* What an IDX file of bytes begins with. A file that does not is another one, however short it is. */
+/* Checks what an IDX file of bytes begins with. A file that does not is another one, however short it is. */
 static inlay_status check_sign(const idx_file *f, const unsigned char *bytes, size_t found, inlay_error *err)
 {
     const unsigned char sign[4] = {0, 0, 8, (unsigned char)f->rank};

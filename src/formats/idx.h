@@ -18,9 +18,9 @@ typedef struct idx_file {
 
 /* Opens a file of unsigned bytes with `rank` dimensions and reads their sizes. */
 inlay_status idx_open(idx_file *f, const char *path, int rank, inlay_error *err);
-/* The next item: `size` bytes. `index` is for the message. */
+/* Reads the next item, `size` bytes. `index` is for the message. */
 inlay_status idx_read(const idx_file *f, uint32_t index, void *out, size_t size, inlay_error *err);
-/* Behind the last item: nothing may follow, and a gzipped file's checksum must be right. */
+/* Checks what is behind the last item: nothing may follow, and a gzipped file's checksum must be right. */
 inlay_status idx_finish(const idx_file *f, inlay_error *err);
 void idx_close(idx_file *f); /* all zero accepted */
 

@@ -43,8 +43,8 @@ static bool is_tiff(const uint8_t *b, size_t size)
            begins(b, size, "MM\0+", 4);
 }
 
-/* The brand of the container, as Pillow takes it: HEIC and other pictures have other ones, or none that libavif reads.
- */
+/* Whether the container has the brand that Pillow takes for AVIF: HEIC and other pictures have other ones, or none that
+ * libavif reads. */
 static bool is_avif(const uint8_t *b, size_t size)
 {
     static const char *const brands[] = {"avif", "avis", "mif1", "msf1"};
@@ -55,14 +55,14 @@ static bool is_avif(const uint8_t *b, size_t size)
     return false;
 }
 
-/* A bare codestream, or in its container. */
+/* Whether it is a bare codestream of JPEG XL, or one in its container. */
 static bool is_jxl(const uint8_t *b, size_t size)
 {
     return begins(b, size, "\xFF\x0A", 2) || begins(b, size, "\0\0\0\x0CJXL \r\n\x87\n", 12);
 }
 
-/* With the header of a file, or without, as a .dib may be: then the size of the other header comes first, and 1 at the
- * place of the planes. */
+/* Whether it is a bitmap, with the header of a file or without, as a .dib may be: then the size of the other header
+ * comes first, and 1 at the place of the planes. */
 static bool is_bmp(const uint8_t *b, size_t size)
 {
     static const uint8_t sizes[] = {12, 40, 52, 56, 64, 108, 124};
@@ -155,8 +155,8 @@ inlay_status image_check_size(uint64_t width, uint64_t height, const char *name,
     return INLAY_OK;
 }
 
-/* Everything from its header to the pixels that a model reads: what decodes it, the image, the same turned upright,
- * a part cut out of it, and between the two passes of resampling a strip of it. */
+/* Takes the memory for everything from a file's header to the pixels that a model reads: what decodes it, the image,
+ * the same turned upright, a part cut out of it, and between the two passes of resampling a strip of it. */
 inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
                         inlay_error *err)
 {
@@ -277,17 +277,4 @@ inlay_status image_crop(image *out, const image *in, int left, int top, int widt
                    in->rgb + ((size_t)source * (size_t)in->width + (size_t)(left + skipped)) * 3, (size_t)copied * 3);
     }
     return INLAY_OK;
-}
-
-void image_flip_horizontal(image *img)
-{
-    for (int row = 0; row < img->height; row++) {
-        uint8_t *left = img->rgb + (size_t)row * (size_t)img->width * 3, *right = left + ((size_t)img->width - 1) * 3;
-        for (; left < right; left += 3, right -= 3)
-            for (int c = 0; c < 3; c++) {
-                uint8_t kept = left[c];
-                left[c] = right[c];
-                right[c] = kept;
-            }
-    }
 }

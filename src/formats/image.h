@@ -42,14 +42,15 @@ typedef enum resample {
 bool resample_from_name(const char *name, resample *out);
 const char *resample_name(resample r);
 /* Pillow's codes of preprocessor_config.json: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming. */
-bool resample_from_pillow_code(int code, resample *out);
+bool resample_from_pillow_code(int64_t code, resample *out);
 
-/* Decodes JPEG, PNG, WebP and what else the table in image.c has (told apart by content) as
+/* Decodes JPEG, PNG, WebP and what else image_codecs.def has (told apart by content) as
  * PIL.Image.open(...).convert("RGB") does: grey, CMYK, palette, alpha (dropped), 16-bit; of several frames or pages the
  * first. `name` is for messages. Images of more than IMAGE_MAX_PIXELS are refused. */
 inlay_status image_decode(image *out, const void *bytes, size_t size, const char *name, unsigned how, inlay_error *err);
-/* The same from a share of memory: it waits until there is room. An image that would take more than all of the share is
- * refused (INLAY_ERR_UNSUPPORTED) from what its header says, before anything of that size is allocated. NULL: any. */
+/* image_decode from a share of memory: it waits until there is room. An image that would take more than all of the
+ * share is refused (INLAY_ERR_UNSUPPORTED) from what its header says, before anything of that size is allocated. memory
+ * NULL: any. */
 inlay_status image_decode_from(image *out, const void *bytes, size_t size, const char *name, unsigned how,
                                const image_memory *memory, inlay_error *err);
 inlay_status image_load(image *out, const char *path, unsigned how, inlay_error *err);
@@ -65,25 +66,25 @@ const char *image_formats(void);
  * runs (code_identity). */
 void image_load_libraries(void);
 void image_free(image *img);
-/* An 8-bit RGB PNG; a reader never sees half of it. */
+/* Writes an 8-bit RGB PNG; a reader never sees half of it. */
 inlay_status image_write_png(const image *img, const char *path, inlay_error *err);
 
-/* PIL.Image.resize(size, filter, box): 8-bit two-pass resampling with antialiasing, bit for bit. box = {left, top,
- * right, bottom} in pixels of `in`, NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
+/* Resizes as PIL.Image.resize(size, filter, box) does: 8-bit two-pass resampling with antialiasing, bit for bit. box =
+ * {left, top, right, bottom} in pixels of `in`, NULL: all of it. RESAMPLE_TF_BILINEAR is refused here. */
 inlay_status image_resize(image *out, const image *in, int width, int height, resample filter, const double box[4],
                           inlay_error *err);
-/* The part {left, top, width, height} of what image_resize makes, without computing the rest; part NULL: all of it. */
+/* Makes the part {left, top, width, height} of what image_resize makes, without computing the rest; part NULL: all of
+ * it. */
 inlay_status image_resize_window(image *out, const image *in, int width, int height, resample filter,
                                  const double box[4], const int part[4], inlay_error *err);
 
-/* tf.image.resize(method="bilinear", antialias=False), half-pixel centres: float RGB in 0..255, out [height, width, 3]
- * allocated by the caller. */
+/* Resizes as tf.image.resize(method="bilinear", antialias=False) with half-pixel centres does: float RGB in 0..255, out
+ * [height, width, 3] allocated by the caller. */
 void image_resize_tf_bilinear(float *out, const image *in, int width, int height);
-/* Columns from `left` on of its row `row`: `count` of them. */
+/* Row `row` of what image_resize_tf_bilinear makes: `count` columns from `left` on. */
 void image_resize_tf_row(float *out, const image *in, int width, int height, int row, int left, int count);
 
-/* A region of an image; pixels outside are filled with zeros (torchvision's center_crop pads so). */
+/* Cuts a region out of an image; pixels outside are filled with zeros (torchvision's center_crop pads so). */
 inlay_status image_crop(image *out, const image *in, int left, int top, int width, int height, inlay_error *err);
-void image_flip_horizontal(image *img);
 
 #endif

@@ -18,8 +18,8 @@
 #define LIBRARY_FILE LIBAVIF_FILE
 #include "formats/image_functions.h"
 
-/* What imir and irot say, as an EXIF orientation: libavif's angle is in quarters against the clock, and turned before
- * mirrored. */
+/* The orientation as EXIF has it, from imir and irot: libavif's angle is in quarters against the clock, and turned
+ * before mirrored. */
 static int find_orientation(const avifImage *picture)
 {
     static const uint8_t plain[4] = {1, 8, 3, 6}, top_bottom[4] = {4, 5, 2, 7}, left_right[4] = {2, 7, 4, 5};
@@ -30,7 +30,8 @@ static int find_orientation(const avifImage *picture)
     return picture->imir.mode ? left_right[angle] : top_bottom[angle];
 }
 
-/* Planes of three colours and alpha, in the decoder and in the picture, and of an image with alpha its conversion. */
+/* Bytes that libavif takes: planes of three colours and alpha, in the decoder and in the picture, and of an image with
+ * alpha its conversion. */
 static uint64_t working_memory(const avifImage *picture)
 {
     uint64_t pixels = (uint64_t)picture->width * picture->height;
@@ -38,7 +39,8 @@ static uint64_t working_memory(const avifImage *picture)
     return pixels * (picture->depth > 8 ? 2 : 1) * 4 * 2 + pixels * 4;
 }
 
-/* An image with alpha is converted with it: libavif would multiply it into the colours where the result has none. */
+/* Converts to RGB. An image with alpha is converted with it: libavif would multiply it into the colours where the
+ * result has none. */
 static inlay_status convert(image *out, const avifImage *picture, const image_source *s, inlay_error *err)
 {
     const char *name = s->name;

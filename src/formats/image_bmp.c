@@ -37,7 +37,7 @@ static uint32_t little(const uint8_t *bytes, int width)
     return value;
 }
 
-/* Entries that the file does not have stay black. */
+/* Reads the palette; entries that the file does not have stay black. */
 static void read_palette(bmp *b, size_t at, uint64_t colors)
 {
     size_t entry = b->header == OS2_HEADER ? 3 : 4;
@@ -158,7 +158,7 @@ static void put_run(run_reader *r, size_t count, uint8_t first, uint8_t second)
         r->indices[r->done++] = i & 1 ? second : first;
 }
 
-/* A zero byte and what follows it: the end of a row or of the image, a jump, or pixels one by one. False: no more
+/* Reads what follows a zero byte: the end of a row or of the image, a jump, or pixels one by one. False: no more
  * pixels. */
 static bool read_escape(run_reader *r, size_t width, size_t *x, uint8_t code, bool nibbles)
 {

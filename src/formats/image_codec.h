@@ -58,17 +58,18 @@ typedef struct image_library {
 } image_library;
 inlay_status image_library_use(image_library *l, const char *name, inlay_error *err);
 image_library *image_tiff_library(void);
-/* NULL where the build is without. */
+/* The libraries of AVIF and JPEG XL; NULL where the build is without them. */
 image_library *image_avif_library(void);
 image_library *image_jxl_library(void);
 
 /* Refuses empty and oversized images. */
 inlay_status image_check_size(uint64_t width, uint64_t height, const char *name, inlay_error *err);
-/* A black image for the pixels of the file, once its size is checked and its memory is taken from the share.
+/* Makes a black image for the pixels of the file, once its size is checked and its memory is taken from the share.
  * `working`: bytes that the decoder takes besides, in its own buffers and in those of its library, at most. */
 inlay_status image_new(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
                        inlay_error *err);
-/* The first half of it: for decoders that allocate before they need the image. Does nothing the second time. */
+/* The first half of image_new, size and memory, for decoders that allocate before they need the image. Does nothing the
+ * second time. */
 inlay_status image_take(image *out, const image_source *s, uint64_t width, uint64_t height, uint64_t working,
                         inlay_error *err);
 

@@ -1,4 +1,4 @@
-/* Orientation: where cameras write it, and how an image is turned upright. As PIL.ImageOps.exif_transpose does it. */
+/* Orientation: where cameras write it, and how an image is turned upright, as PIL.ImageOps.exif_transpose does it. */
 #include "formats/image_codec.h"
 
 #include <stdlib.h>

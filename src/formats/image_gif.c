@@ -34,7 +34,7 @@ static inlay_status broken(const gif_reader *r, inlay_error *err)
          reason ? reason : "no frame");
 }
 
-/* The graphics control in front of a frame says what is transparent. */
+/* Reads the graphics control in front of a frame, which says what is transparent. */
 static inlay_status read_extension(gif_reader *r, inlay_error *err)
 {
     GifByteType *block;
@@ -50,7 +50,7 @@ static inlay_status read_extension(gif_reader *r, inlay_error *err)
     return INLAY_OK;
 }
 
-/* Up to the data of the first frame. */
+/* Reads up to the data of the first frame. */
 static inlay_status find_frame(gif_reader *r, inlay_error *err)
 {
     GifRecordType kind;
@@ -67,7 +67,7 @@ static inlay_status find_frame(gif_reader *r, inlay_error *err)
     }
 }
 
-/* A file without colours is grey. Colours that the file does not give are black. */
+/* Reads the palette: a file without colours is grey, and colours that the file does not give are black. */
 static void read_palette(gif_reader *r)
 {
     const ColorMapObject *map = r->gif->Image.ColorMap ? r->gif->Image.ColorMap : r->gif->SColorMap;

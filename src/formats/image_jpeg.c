@@ -65,7 +65,7 @@ static void source_skip(j_decompress_ptr jpeg, long count)
     s->bytes_in_buffer -= step;
 }
 
-/* EXIF wins over XMP, as in Pillow. */
+/* The orientation of EXIF or, without one, of XMP: EXIF wins, as in Pillow. */
 static int find_orientation(const struct jpeg_decompress_struct *jpeg)
 {
     static const char xmp_mark[] = "http://ns.adobe.com/xap/1.0/";
@@ -96,8 +96,8 @@ static void row_to_rgb(uint8_t *rgb, const uint8_t *row, int width, int channels
             rgb[c] = channels == 1 ? row[0] : (uint8_t)(row[3] - scaled(255u - row[c], row[3]));
 }
 
-/* A block of 8 x 8 samples takes a bit at least. A header that asks for more blocks than the file can hold only asks
- * for memory: of a progressive file all coefficients are kept. What small files lack is grey, as in Pillow. */
+/* Refuses a header that asks for more blocks of 8 x 8 samples than the file can hold, each in a bit at least: it only
+ * asks for memory, as of a progressive file all coefficients are kept. What small files lack is grey, as in Pillow. */
 static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const image_source *s, inlay_error *err)
 {
     uint64_t blocks = 0;
@@ -112,7 +112,8 @@ static inlay_status check_room(const struct jpeg_decompress_struct *jpeg, const 
     return INLAY_OK;
 }
 
-/* Of a file of several scans libjpeg keeps all coefficients, two bytes each; else some rows of samples. */
+/* Bytes that libjpeg takes: of a file of several scans it keeps all coefficients, two bytes each; else some rows of
+ * samples. */
 static uint64_t working_memory(struct jpeg_decompress_struct *jpeg)
 {
     uint64_t bytes = (uint64_t)jpeg->image_width * (uint64_t)jpeg->num_components * 64;
@@ -125,7 +126,7 @@ static uint64_t working_memory(struct jpeg_decompress_struct *jpeg)
     return bytes;
 }
 
-/* Runs under setjmp: everything that must be freed hangs on `jpeg` or `out`. */
+/* Reads the file under setjmp: everything that must be freed hangs on `jpeg` or `out`. */
 static inlay_status read_jpeg(jpeg_reader *r, image *out, image_source *s, inlay_error *err)
 {
     struct jpeg_decompress_struct *jpeg = &r->jpeg;

@@ -30,7 +30,8 @@ static inlay_status broken(const image_source *s, const char *what, inlay_error 
     FAIL(err, INLAY_ERR_FORMAT, "'%s': broken or truncated JPEG XL: %s", s->name, what);
 }
 
-/* libjxl computes in real numbers and may keep a frame twice: once as it is stored, once as it is rendered. */
+/* Bytes that libjxl takes: it computes in real numbers and may keep a frame twice, once as it is stored, once as it is
+ * rendered. */
 static uint64_t working_memory(const JxlBasicInfo *info)
 {
     return (uint64_t)info->xsize * info->ysize * sizeof(float) * 2 * (3 + (uint64_t)info->num_extra_channels);

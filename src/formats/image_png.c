@@ -44,8 +44,8 @@ static void on_read(png_structp png, png_bytep target, size_t count)
     r->left -= count;
 }
 
-/* No chunk is longer than the file and no row longer than 8 MB. Without this limit a chunk that claims 2 GB is
- * allocated and cleared before it is found missing. */
+/* Allocates for libpng within a limit: no chunk is longer than the file and no row longer than 8 MB. Without it a chunk
+ * that claims 2 GB is allocated and cleared before it is found missing. */
 static png_voidp limited_malloc(png_structp png, png_alloc_size_t size)
 {
     const png_reader *r = png_get_mem_ptr(png);
@@ -59,8 +59,8 @@ static void limited_free(png_structp png, png_voidp block)
     free(block);
 }
 
-/* Pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte), except 16-bit grey.
- */
+/* Converts a row of pixels as libpng hands them out here: samples of one byte (16-bit ones cut to their high byte),
+ * except 16-bit grey. */
 static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source *s, int color_type, int depth,
                        const uint8_t palette[256][3])
 {
@@ -91,7 +91,7 @@ static void row_to_rgb(image *out, int y, const uint8_t *row, const image_source
     }
 }
 
-/* Colours that the file does not give are black. */
+/* Reads the palette; colours that the file does not give are black. */
 static void read_palette(png_reader *r, uint8_t palette[256][3])
 {
     png_colorp colors = NULL;
@@ -122,8 +122,8 @@ static int find_orientation(png_reader *r)
     return found ? found : 1;
 }
 
-/* The rows of an interlaced image, whole; else some rows. libpng keeps two of all samples, and 64 kB to inflate
- * with. */
+/* Bytes that libpng and this reader take: all rows of an interlaced image, else some. libpng keeps two of all samples,
+ * and 64 kB to inflate with. */
 static uint64_t working_memory(const png_reader *r)
 {
     uint64_t row = (uint64_t)png_get_image_width(r->png, r->info) * png_get_channels(r->png, r->info) *
@@ -133,7 +133,7 @@ static uint64_t working_memory(const png_reader *r)
     return row * (3 + (whole ? png_get_image_height(r->png, r->info) : 0)) + (1 << 16);
 }
 
-/* Runs under setjmp: everything that must be freed hangs on `r` or `out`. */
+/* Reads the file under setjmp: everything that must be freed hangs on `r` or `out`. */
 static inlay_status read_png(png_reader *r, image *out, const image_source *s, inlay_error *err)
 {
     const char *name = s->name;
@@ -167,8 +167,8 @@ static inlay_status read_png(png_reader *r, image *out, const image_source *s, i
     return INLAY_OK;
 }
 
-/* Pillow compares the checksum of every chunk in front of the pixels, and of none from there on. libpng is asked to
- * compare none. */
+/* Compares the checksum of every chunk in front of the pixels, as Pillow does, and of none from there on. libpng is
+ * asked to compare none. */
 static inlay_status check_sums(const image_source *s, inlay_error *err)
 {
     for (size_t at = 8; s->size - at >= 12;) {

@@ -41,7 +41,7 @@ static void on_flush(png_structp png)
     (void)png;
 }
 
-/* Whether all of it went to the stream. */
+/* Writes the image; whether all of it went to the stream. */
 static bool encode(png_writer *w, const image *img)
 {
     w->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, w, on_error, on_warning);

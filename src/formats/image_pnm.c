@@ -15,8 +15,8 @@ static bool is_space(uint8_t c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a comment
- * up to the end of the line. */
+/* Reads the next number; the one white-space byte behind it is consumed too, binary pixels start there. `#` starts a
+ * comment up to the end of the line. */
 static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay_error *err)
 {
     int digits = 0;
@@ -46,7 +46,7 @@ static inlay_status read_number(pnm *p, unsigned *value, const char *what, inlay
     return INLAY_OK;
 }
 
-/* The next digit of a plain bitmap, where nothing need stand between two pixels: 1 is black. */
+/* Reads the next digit of a plain bitmap, where nothing need stand between two pixels: 1 is black. */
 static inlay_status read_bit(pnm *p, bool *black, inlay_error *err)
 {
     for (; p->at < p->size; p->at++) {
@@ -91,8 +91,8 @@ static inlay_status decode_bitmap(pnm *p, image *out, bool plain, inlay_error *e
     return INLAY_OK;
 }
 
-/* Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to RGB clips at 255
- * instead of scaling back. Colour is scaled to 0..255. Both round half to even, as Python does. */
+/* A sample as a byte. Grey of more than 8 bits becomes Pillow's mode I, stretched to 0..65535, and its conversion to
+ * RGB clips at 255 instead of scaling back; colour is scaled to 0..255. Both round half to even, as Python does. */
 static uint8_t to_byte(image *out, const image_source *s, unsigned value, unsigned largest, bool grey)
 {
     unsigned top = grey && largest > 255 ? 65535 : 255;

@@ -98,7 +98,7 @@ static toff_t on_size(thandle_t handle)
     return (toff_t)((tiff_reader *)handle)->s->size;
 }
 
-/* Not mapped: then all reads come by on_read, which sees what is missing. */
+/* Refuses to map the file, so that all reads come by on_read, which sees what is missing. */
 static int on_map(thandle_t handle, void **base, toff_t *size)
 {
     (void)handle;
@@ -242,7 +242,8 @@ static uint32_t sample(const unsigned char *row, size_t index, int bits)
     }
 }
 
-/* Signed and real numbers have no range of their own to scale from: they are cut, and cut off behind the point. */
+/* A byte of a signed or real number, which has no range of its own to scale from: it is cut, and cut off behind the
+ * point. */
 static uint8_t cut_number(image *out, double value)
 {
     out->cut = true;
@@ -294,7 +295,7 @@ static uint8_t times(unsigned a, unsigned b) /* a * b / 255, rounded, as Pillow'
     return (uint8_t)((product + (product >> 8)) >> 8);
 }
 
-/* Of 16 bits the high byte counts. */
+/* Puts one pixel together from its samples; of 16 bits the high byte counts. */
 static void put_pixel(const tiff_reader *r, image *out, uint8_t *rgb, const uint32_t *value)
 {
     uint8_t high[MAX_SAMPLES];
@@ -338,7 +339,7 @@ static void put_block(const tiff_reader *r, image *out, uint32_t left, uint32_t 
         }
 }
 
-/* A strip or tile is no larger than the image by much: a header that says so only asks for memory. */
+/* Takes room for a strip or tile. None is larger than the image by much: a header that says so only asks for memory. */
 static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, inlay_error *err)
 {
     uint64_t reasonable = ((uint64_t)1 << 24) + (uint64_t)r->width * r->height * r->samples * 8;
@@ -353,7 +354,7 @@ static inlay_status allocate_block(tiff_reader *r, uint64_t bytes, int planes, i
     return INLAY_OK;
 }
 
-/* What libtiff has no place for it would read from the beginning of the file. */
+/* Checks that a strip or tile has a place in the file: libtiff would read one without from the beginning of it. */
 static inlay_status check_place(tiff_reader *r, uint32_t number, inlay_error *err)
 {
     if (lib.TIFFGetStrileOffset(r->tiff, number) == 0)
@@ -411,7 +412,7 @@ static inlay_status read_strips(tiff_reader *r, image *out, int planes, inlay_er
     return INLAY_OK;
 }
 
-/* YCbCr through libtiff's conversion to RGBA. */
+/* Reads YCbCr through libtiff's conversion to RGBA. */
 static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
 {
     TIFFRGBAImage rgba;
@@ -434,8 +435,8 @@ static inlay_status read_converted(tiff_reader *r, image *out, inlay_error *err)
     return good ? INLAY_OK : broken(r, err);
 }
 
-/* A strip or tile of each plane, as it is stored and as it is decoded; all coefficients of JPEG in several scans;
- * four bytes a pixel where libtiff converts. */
+/* Bytes that libtiff and this reader take: a strip or tile of each plane, as it is stored and as it is decoded; all
+ * coefficients of JPEG in several scans; four bytes a pixel where libtiff converts. */
 static uint64_t working_memory(const tiff_reader *r, int planes)
 {
     uint64_t pixels = (uint64_t)r->width * r->height, rows = r->height, tiled = lib.TIFFIsTiled(r->tiff);
@@ -480,8 +481,8 @@ static inlay_status read_tiff(tiff_reader *r, image *out, inlay_error *err)
     return lib.TIFFIsTiled(r->tiff) ? read_tiles(r, out, planes, err) : read_strips(r, out, planes, err);
 }
 
-/* Of what libtiff allocates at once, tables of the directory included, which come before the size of the image is
- * known. */
+/* The most that libtiff may allocate at once, tables of the directory included, which come before the size of the image
+ * is known. */
 static tmsize_t largest_block(const image_source *s)
 {
     const uint64_t most = (uint64_t)1 << 30,

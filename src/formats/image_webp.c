@@ -77,7 +77,8 @@ static inlay_status decode_still(image *canvas, const uint8_t *bytes, size_t siz
     return INLAY_OK;
 }
 
-/* libwebp writes lossy pixels row by row, with their alpha whole; lossless ones it keeps in four bytes each. */
+/* Bytes that libwebp takes: it writes lossy pixels row by row, with their alpha whole, and keeps lossless ones in four
+ * bytes each. */
 static uint64_t working_memory(const WebPBitstreamFeatures *f)
 {
     uint64_t pixels = (uint64_t)f->width * (uint64_t)f->height, rows = (uint64_t)f->width * 256;

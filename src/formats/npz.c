@@ -25,7 +25,7 @@ static uint64_t little(const unsigned char *p, int count)
 
 /* ---- .npy ---- */
 
-/* The text behind 'key': in the header's Python dictionary. */
+/* The text behind 'key': in the Python dictionary of a header. */
 static const char *field(const char *header, const char *key)
 {
     char quoted[32];

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 8 bits hold the pixel, 2 bits the overshoot of filters with negative lobes; the rest of an int32 is the weight's
- * fraction. */
+/* Bits of a weight's fraction: of an int32, 8 bits hold the pixel and 2 the overshoot of filters with negative
+ * lobes. */
 #define PRECISION_BITS (32 - 8 - 2)
 #define MAX_PIXELS ((int64_t)1 << 28)
 #define PI 3.14159265358979323846
@@ -110,12 +110,12 @@ const char *resample_name(resample r)
     return filters[r].name;
 }
 
-bool resample_from_pillow_code(int code, resample *out)
+bool resample_from_pillow_code(int64_t code, resample *out)
 {
     static const resample by_code[] = {RESAMPLE_NEAREST, RESAMPLE_LANCZOS, RESAMPLE_BILINEAR,
                                        RESAMPLE_BICUBIC, RESAMPLE_BOX,     RESAMPLE_HAMMING};
 
-    if (code < 0 || code >= (int)(sizeof by_code / sizeof by_code[0]))
+    if (code < 0 || code >= (int64_t)(sizeof by_code / sizeof by_code[0]))
         return false;
     *out = by_code[code];
     return true;
@@ -143,7 +143,7 @@ static void axis_plan_free(axis_plan *plan)
     *plan = (axis_plan){0};
 }
 
-/* The order of the double operations is Pillow's: another one changes last bits. */
+/* Computes the weights of an axis in Pillow's order of double operations: another one changes last bits. */
 static inlay_status axis_plan_make(axis_plan *plan, const window *w, filter_shape shape, inlay_error *err)
 {
     int count = w->count;
@@ -243,9 +243,9 @@ static void plan_rebase(axis_plan *plan, int *begin, int *count)
         plan->first[i] -= *begin;
 }
 
-/* Rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with the rows when the height
- * shrinks by more than twice what the width shrinks by, boxes not considered; older versions always begin with the
- * columns. */
+/* Whether the rows come first: rounding to 8 bits after the first pass makes the order visible. Pillow 13 begins with
+ * the rows when the height shrinks by more than twice what the width shrinks by, boxes not considered; older versions
+ * always begin with the columns. */
 static bool vertical_first(window x, window y)
 {
     return y.out_size < y.in_size && (int64_t)y.in_size - y.out_size > 2 * ((int64_t)x.in_size - x.out_size);

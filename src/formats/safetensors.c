@@ -45,7 +45,7 @@ void tensor_list_clear(tensor_list *list)
     *list = (tensor_list){.memory = list->memory};
 }
 
-/* One entry of the header; *begin and *end are its offsets. */
+/* Reads one entry of the header; *begin and *end are its offsets. */
 static inlay_status parse_entry(tensor_list *list, const char *name, const json_t *entry, const char *path,
                                 size_t *begin, size_t *end, inlay_error *err)
 {
@@ -214,7 +214,8 @@ static int by_size_then_name(const void *a, const void *b)
     return sx != sy ? (sx < sy ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* {"__metadata__":{...},"name":{"dtype":..,"shape":[..],"data_offsets":[b,e]},...}, spaces to a multiple of 8 */
+/* The header: {"__metadata__":{...},"name":{"dtype":..,"shape":[..],"data_offsets":[b,e]},...}, filled with spaces to a
+ * multiple of 8. */
 static char *make_header(const tensor_view *const *order, int count, const char *const *metadata)
 {
     json_t *root = json_object(), *meta = json_object();

@@ -54,8 +54,8 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* {"weight_map": {"tensor": "file", ...}}: opens each file once, in name order, and checks that every tensor is where
- * the map says. */
+/* Reads an index, {"weight_map": {"tensor": "file", ...}}: opens each file once, in name order, and checks that every
+ * tensor is where the map says. */
 static inlay_status read_shards(tensor_set *set, const char *path, const json_t *map, inlay_error *err)
 {
     int limit = (int)json_object_size(map), count = 0;

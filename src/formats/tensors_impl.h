@@ -15,14 +15,13 @@ typedef struct tensor_list {
     int block_count, block_capacity;
 } tensor_list;
 
-/* Both parse a whole file in memory; views point into it (npz: deflated members into blocks). `path` is for messages.
- */
+/* Parse a whole file in memory; views point into it (npz: deflated members into blocks). `path` is for messages. */
 inlay_status safetensors_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path,
                                inlay_error *err);
 inlay_status npz_parse(tensor_list *list, const unsigned char *data, size_t size, const char *path, inlay_error *err);
 void tensor_list_clear(tensor_list *list); /* frees all but `memory` */
 
-/* So many values take fewer than 2^63 bits, whatever their type. */
+/* The most values of a tensor: they take fewer than 2^63 bits, whatever their type. */
 #define TENSOR_MOST_VALUES ((int64_t)1 << 56)
 /* Product of dims, or -1 when it, or one of them, is above TENSOR_MOST_VALUES. */
 int64_t tensor_count(int ndim, const int64_t *dims);

@@ -24,8 +24,8 @@ typedef struct evaluate_request {
     void *context;
 } evaluate_request;
 
-/* One result for each of the model's tasks: out[task_count], each to be freed. Fails when a target is not one of the
- * model's, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
+/* Evaluates: one result for each of the model's tasks, out[task_count], each to be freed. Fails when a target is not
+ * one of the model's, when a logit is not finite, and when it is stopped (INLAY_ERR_INTERRUPTED). */
 inlay_status evaluate(evaluation *out, const evaluate_request *request, inlay_error *err);
 void evaluation_free(evaluation *e);
 
@@ -33,8 +33,8 @@ void evaluation_free(evaluation *e);
  * defined is null. `with_loss` false: without it. NULL: the loss is not finite. */
 void *scores_object(const char *what, const task_scores *s, bool with_loss, inlay_error *err);
 
-/* Softmax in place, in double precision; classes sorted by falling probability (ties: lower index first) into order[k].
- */
+/* Turns logits into probabilities in place, in double precision, and sorts classes by falling probability (ties: lower
+ * index first) into order[k]. */
 void softmax_top(float *logits, int64_t classes, int *order, int k);
 
 #endif

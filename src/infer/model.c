@@ -126,11 +126,8 @@ void model_free(model *m)
 
 /* ---- preprocessing ---- */
 
-static const char *const modes[] = {
-    [PREPROCESS_CROP] = "center", [PREPROCESS_SQUASH] = "squash", [PREPROCESS_BORDER] = "border"};
-
-/* Version 2: crop_pct counts with "squash" too. Records without a version are from when a squashed image was always the
- * whole. */
+/* Version of the records of preprocessing. Since 2, crop_pct counts with "squash" too; records without a version are
+ * from when a squashed image was always the whole. */
 #define RECORD_VERSION 2
 
 #define NOT_A_RECORD(key, expected) FAIL(err, INLAY_ERR_FORMAT, "'preprocessing.%s' must be %s", key, expected)
@@ -213,13 +210,10 @@ static inlay_status read_names(preprocess *p, const char *interpolation, const c
 {
     if (!resample_from_name(interpolation, &p->interpolation))
         FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: interpolation '%s' is not known", source, interpolation);
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
-        if (strcmp(mode, modes[i]) == 0) {
-            p->mode = (preprocess_mode)i;
-            return INLAY_OK;
-        }
-    FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", source,
-         mode);
+    if (!preprocess_mode_from_name(mode, &p->mode))
+        FAIL(err, INLAY_ERR_UNSUPPORTED, "%s: crop_mode '%s' is not known (expected center, squash or border)", source,
+             mode);
+    return INLAY_OK;
 }
 
 inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err)
@@ -246,10 +240,10 @@ void *preprocess_record(const preprocess *p)
 {
     json_t *record =
         json_pack("{s:i, s:[i,i], s:s, s:f, s:s, s:[f,f,f], s:[f,f,f], s:b, s:b}", "version", RECORD_VERSION, "size",
-                  p->height, p->width, "crop_mode", modes[p->mode], "crop_pct", p->crop_pct, "interpolation",
-                  resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2],
-                  "std", (double)p->std[0], (double)p->std[1], (double)p->std[2], "exif_orientation",
-                  p->apply_orientation, "scale_16bit", p->scale_16bit);
+                  p->height, p->width, "crop_mode", preprocess_mode_name(p->mode), "crop_pct", p->crop_pct,
+                  "interpolation", resample_name(p->interpolation), "mean", (double)p->mean[0], (double)p->mean[1],
+                  (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1], (double)p->std[2],
+                  "exif_orientation", p->apply_orientation, "scale_16bit", p->scale_16bit);
 
     if (p->crop_down)
         json_object_set_new(record, "crop_down", json_true());

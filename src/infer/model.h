@@ -48,7 +48,7 @@ void model_free(model *m);
 
 /* How images are brought to a backbone: from its checkpoint, or as recorded with an adapter (json_t *, may be NULL). */
 inlay_status preprocess_for(preprocess *p, const backbone *b, const void *recorded, inlay_error *err);
-/* A json_t * that preprocess_for reads back. */
+/* How images are brought to a backbone, as a json_t * that preprocess_for reads back. */
 void *preprocess_record(const preprocess *p);
 
 /* A model planned for inference. */
@@ -62,16 +62,18 @@ typedef struct predictor {
     const adapter *const *tasks;
 } predictor;
 
-/* Fails before anything is taken when it does not fit. */
+/* Plans a model for inference on batches of up to `batch` images; fails before anything is taken when it does
+ * not fit. */
 inlay_status predictor_open(predictor *out, const model_request *request, int64_t batch, inlay_error *err);
 void predictor_close(predictor *p);
-/* Room for the pixels of the next batch; then logits [count, classes] of its first `count` images. */
+/* Room for the pixels of the next batch. */
 void *predictor_pixels(predictor *p);
+/* Runs the model; logits [count, classes] of the batch's first `count` images. */
 void predictor_run(predictor *p, int64_t count, float *logits);
-/* The same in two steps, for models of several tasks. */
+/* predictor_run in two steps, for models of several tasks: the pass, then the logits of one of them. */
 void predictor_forward(predictor *p, int64_t count);
 void predictor_logits(const predictor *p, int task, int64_t count, float *logits);
-/* Features [count, width] of its first `count` images, where the request asked for them. */
+/* Features [count, width] of the first `count` images of the last pass, where the request asked for them. */
 void predictor_features(const predictor *p, int64_t count, float *features);
 int64_t predictor_classes(const predictor *p, int task);
 /* The first parameter of `a` with a value that is not finite; NULL: none. */

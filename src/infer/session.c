@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The input size that an adapter was trained with is part of the model: read it before the backbone is opened. 0: the
- * checkpoint's own, of which alone the sides may differ. */
+/* The input size that an adapter was trained with is part of the model: it is read before the backbone is opened. 0:
+ * the checkpoint's own, of which alone the sides may differ. */
 int64_t session_recorded_size(const char *folder)
 {
     char path[4096];
@@ -36,7 +36,7 @@ precision precision_choose(const char *name, const device *d)
     return device_prefers_bf16(d, &why) ? PRECISION_BF16 : PRECISION_F32;
 }
 
-/* Both read images in the same way, or the message says what differs. */
+/* Whether two adapters read images in the same way; the message says what differs. */
 static inlay_status same_preprocessing(const char *first, const preprocess *a, const char *other, const preprocess *b,
                                        inlay_error *err)
 {
@@ -65,7 +65,7 @@ static inlay_status same_preprocessing(const char *first, const preprocess *a, c
     return status;
 }
 
-/* How an adapter's images are brought to the backbone; its record says for which size. */
+/* Reads how an adapter's images are brought to the backbone; its record says for which size. */
 static inlay_status recorded_preprocessing(session *s, const session_request *q, const char *folder,
                                            const void *recorded, preprocess *out, inlay_error *err)
 {
@@ -272,7 +272,7 @@ const char *session_label(const session *s, int64_t index)
     return session_task_label(s, 0, index);
 }
 
-/* Every class's name, or its number where it has none; NULL when no class has a name. */
+/* The names of all classes, or their numbers where they have none; NULL when no class has a name. */
 static const char *const *class_names(const session *s, arena *memory)
 {
     int64_t classes = session_classes(s), named = 0;

@@ -35,11 +35,12 @@ typedef struct session {
     budget *room; /* NULL: any */
 } session;
 
-/* Several adapters must have been trained with the same preprocessing, and leave the backbone's own weights alone. */
+/* Opens backbone and adapters. Several adapters must have been trained with the same preprocessing, and leave the
+ * backbone's own weights alone. */
 inlay_status session_open(session *s, const session_request *request, inlay_error *err);
 void session_close(session *s);
 inlay_status session_predictor(session *s, int64_t batch, predictor *out, inlay_error *err);
-/* The same of pixels of a type, and with features. */
+/* session_predictor for pixels of a type, and with features. */
 inlay_status session_predictor_of(session *s, int64_t batch, dtype pixel_type, bool features, predictor *out,
                                   inlay_error *err);
 /* The side of the input that an adapter was trained with; 0: the checkpoint's own, or there is no such folder. */
@@ -55,7 +56,7 @@ const char *session_task_label(const session *s, int task, int64_t index);
 inlay_status session_dataset(const session *s, dataset **out, const char *path, const char *split, notes *n,
                              inlay_error *err);
 
-/* What "auto", "f32" or "bf16" means on a device. */
+/* The precision that a name, or "auto", means on a device. */
 precision precision_choose(const char *name, const device *d);
 
 #endif

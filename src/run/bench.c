@@ -33,7 +33,7 @@ typedef struct plan {
     int precision_count, thread_count;
 } plan;
 
-/* Adds what is not there yet: on a machine with one processor "1,0" is one item. */
+/* Adds a precision that is not in the plan yet: "auto" may be one that is named too. */
 static void add_precision(plan *p, precision prec, const char *name)
 {
     for (int i = 0; i < p->precision_count; i++)
@@ -77,7 +77,7 @@ static inlay_status read_threads(plan *p, const char *word, inlay_error *err)
     return INLAY_OK;
 }
 
-/* Calls one of the two above for every word between commas. */
+/* Reads the lists of --precision and --threads, word by word between commas. */
 static inlay_status read_plan(plan *p, const options *o, arena *memory, inlay_error *err)
 {
     static const char *const lists[] = {"precision", "threads"};

@@ -54,11 +54,9 @@ int choose_workers(const options *o)
 inlay_status apply_preprocess_options(preprocess *p, const options *o, inlay_error *err)
 {
     const char *mode = options_string(o, "crop_mode"), *interpolation = options_string(o, "interpolation");
+    preprocess_mode wanted;
 
-    if (mode) {
-        preprocess_mode wanted = strcmp(mode, "center") == 0   ? PREPROCESS_CROP
-                                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
-                                                               : PREPROCESS_BORDER;
+    if (mode && preprocess_mode_from_name(mode, &wanted)) {
         if (wanted == PREPROCESS_SQUASH)
             p->crop_pct = 1; /* the whole image, unless --crop-pct says otherwise */
         else if (p->mode == PREPROCESS_SQUASH && p->crop_pct >= 1)
@@ -93,7 +91,7 @@ void note_cut_images(const preprocess *p, int count, const inlay_observer *w)
                    count == 1 ? "1 image has" : many);
 }
 
-/* --skip-layers, where a command has it: a number of layers from below, or a list of them. */
+/* Reads --skip-layers, where a command has it: a number of layers from below, or a list of them. */
 static void read_skip(session_request *request, const options *o)
 {
     const char *text = options_has(o, "skip_layers") ? options_string(o, "skip_layers") : "0";

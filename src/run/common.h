@@ -56,7 +56,7 @@
 inlay_status open_session(session *s, budget *room, const options *o, const inlay_observer *w, inlay_error *err);
 void close_session(session *s, budget *room);
 
-/* --labels FILE; says once that there are no names where there are none. */
+/* Applies --labels FILE; says once that there are no names where there are none. */
 inlay_status apply_labels(session *s, const options *o, const inlay_observer *w, inlay_error *err);
 inlay_status require(const options *o, const char *name, inlay_error *err);
 /* The method's options: its own or its preset's defaults, then what the user gave. */

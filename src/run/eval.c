@@ -47,8 +47,8 @@ static const char *label_of(const session *s, const dataset *d, int64_t c, char 
     return room;
 }
 
-/* A row for each class that occurs or was answered: how many images it has, how often it was answered, and how often
- * rightly. */
+/* Makes a row for each class that occurs or was answered: how many images it has, how often it was answered, and how
+ * often rightly. */
 static json_t *by_class(const session *s, const dataset *d, const evaluation *e)
 {
     json_t *rows = json_array();
@@ -101,7 +101,7 @@ static json_t *figures(const evaluation *e, inlay_error *err)
                                   (json_int_t)e->scores.outputs));
 }
 
-/* One row an adapter. */
+/* The figures of each adapter, a row for one. */
 static json_t *task_figures(const session *s, const evaluation *e, const options *o, inlay_error *err)
 {
     json_t *tasks = json_array();
@@ -134,7 +134,7 @@ static json_t *report(const session *s, const dataset *d, const evaluation *e, c
     return root;
 }
 
-/* Several adapters are evaluated on the same labels: they must mean the same classes. */
+/* Checks that several adapters, which are evaluated on the same labels, mean the same classes. */
 static inlay_status check_labels(const session *s, const options *o, inlay_error *err)
 {
     for (int t = 1; t < session_tasks(s); t++) {

@@ -25,7 +25,7 @@ static const option_spec option_table[] = {
 
 #define PROBES 4
 
-/* Logits of a few images of noise, through any model of that input. */
+/* Computes the logits of a few images of noise, through any model of that input. */
 static inlay_status probe(session *s, float *logits, inlay_error *err)
 {
     predictor p;
@@ -58,7 +58,7 @@ static double largest_difference(const float *a, const float *b, int64_t count)
     return largest;
 }
 
-/* Logits of the written checkpoint, as it is, or as timm computes them, with an epsilon of its own. */
+/* Computes the logits of the written checkpoint, as it is, or as timm computes them, with an epsilon of its own. */
 static inlay_status probe_written(session *s, const char *output, bool as_timm, float *logits, inlay_error *err)
 {
     session folded = *s;
@@ -67,17 +67,17 @@ static inlay_status probe_written(session *s, const char *output, bool as_timm, 
     folded.a = NULL;
     TRY(backbone_open(&folded.b, output, 0, err));
     if (as_timm)
-        folded.b->shape.eps = checkpoint_timm_eps(folded.b);
+        folded.b->shape.eps = backbone_timm_eps(folded.b);
     status = probe(&folded, logits, err);
     backbone_close(folded.b);
     return status;
 }
 
-/* What timm's model and transforms do otherwise, for lack of a key. */
+/* Notes what timm's model and transforms do otherwise, for lack of a key. */
 static inlay_status note_differences(session *s, const char *output, const float *before, float *room, int64_t count,
                                      const inlay_observer *w, inlay_error *err)
 {
-    double eps = checkpoint_timm_eps(s->b);
+    double eps = backbone_timm_eps(s->b);
 
     if (fabs(eps / s->b->shape.eps - 1) > 1e-6) {
         TRY(probe_written(s, output, true, room, err));
@@ -133,7 +133,7 @@ static bool is_folder_of(const char *path, const char *folder)
     return stat(path, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/* The output must not be what is read, and nothing is replaced unasked. */
+/* Checks the output folder: it must not be what is read, and nothing is replaced unasked. */
 static inlay_status check_folder(const options *o, inlay_error *err)
 {
     static const char *const inputs[] = {"backbone", "adapter"};

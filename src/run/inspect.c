@@ -16,7 +16,7 @@ static const option_spec option_table[] = {
     {0},
 };
 
-/* What a checkpoint records of its run and inspect shows. */
+/* Settings of a run that its checkpoint records and inspect shows. */
 static const char *const recorded[] = {"method", "epochs",    "batch_size", "images",
                                        "seed",   "precision", "kernels",    "backbone"};
 
@@ -51,7 +51,7 @@ static bool everywhere(void *context, site at)
     return true;
 }
 
-/* Those that this backbone announces while its graph is built. */
+/* The sites that this backbone announces while its graph is built. */
 static json_t *sites_of(backbone *b, const device *d)
 {
     const backbone_shape *s = &b->shape;
@@ -85,7 +85,7 @@ static json_t *tensors_of(const tensor_set *file)
     return list;
 }
 
-/* Where it comes from what the tensors do not tell, and which of them are left out. */
+/* Describes where the configuration comes from that tensors do not tell, and which of them are left out. */
 static void describe_reading(json_t *out, const backbone *b)
 {
     json_t *passed = json_array();
@@ -167,7 +167,7 @@ static bool is_running(const char *checkpoint)
     return held;
 }
 
-/* A run that is not complete: it goes on, or was interrupted. `checkpoint` may not be there yet. */
+/* Describes a run that is not complete: it goes on, or was interrupted. `checkpoint` may not be there yet. */
 static inlay_status describe_run(json_t **out, const char *checkpoint, inlay_error *err)
 {
     bool running = is_running(checkpoint);

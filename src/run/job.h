@@ -31,8 +31,8 @@ extern const job *const job_table[]; /* ended by NULL */
 const job *job_find(const char *name);
 /* Options of a job, with those of a method or preset (NULL: adapter_plus) where it takes one. */
 inlay_status job_options(options **out, const job *j, const char *method, inlay_error *err);
-/* The same for help: defaults are those of the method's recipe and preset; the method's are in *method_options, which
- * is NULL where the job takes no method. */
+/* job_options for help: defaults are those of the method's recipe and preset; the method's are in *method_options,
+ * which is NULL where the job takes no method. */
 inlay_status job_explain(options **out, options **method_options, const job *j, const char *method, inlay_error *err);
 /* The names of all options of all jobs and methods. */
 options *job_all_options(void);

@@ -89,7 +89,8 @@ static inlay_status add_stream(inputs *in, const char *path, inlay_error *err)
     return INLAY_OK;
 }
 
-/* One name that leads nowhere does not keep the others from being answered; it fails the command when they are. */
+/* Collects the images. One name that leads nowhere does not keep the others from being answered; it fails the command
+ * when they are. */
 static inlay_status collect(inputs *in, const options *o, const inlay_observer *w, inlay_error *err)
 {
     for (int i = 0; i < options_positionals(o); i++) {
@@ -213,7 +214,7 @@ static inlay_status add_answer(json_t *root, work *w, int task, const float *log
     return INLAY_OK;
 }
 
-/* One task's answer for an image, into `entry`. */
+/* Puts one task's answer for an image into `entry`. */
 static inlay_status answer_task(work *w, json_t *entry, const sample *in, int task, const float *logits,
                                 inlay_error *err)
 {
@@ -225,7 +226,7 @@ static inlay_status answer_task(work *w, json_t *entry, const sample *in, int ta
     return add_answer(entry, w, task, logits, err);
 }
 
-/* Image `i` of the batch: one answer, or one for each adapter. */
+/* Answers image `i` of the batch, once or once for each adapter. */
 static inlay_status answer_image(work *w, const sample *in, int i, inlay_error *err)
 {
     int tasks = session_tasks(w->s);
@@ -297,7 +298,8 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
     return session_predictor(w->s, batch, &w->model, err);
 }
 
-/* An image that was named and not answered fails the command; one that was found in a folder is only told. */
+/* Reports images that could not be read: one that was named fails the command; one that was found in a folder is only
+ * told. */
 static inlay_status report_bad(const work *w, const inputs *in, inlay_error *err)
 {
     int bad = w->l ? loader_bad_count(w->l) : 0, named = in->failed;
@@ -311,7 +313,7 @@ static inlay_status report_bad(const work *w, const inputs *in, inlay_error *err
     return INLAY_OK;
 }
 
-/* What there is beside the answers themselves, which went to the observer. */
+/* Makes the record of what there is beside the answers themselves, which went to the observer. */
 static inlay_status make_record(json_t **record, const work *w, const inputs *in, const heatmap *h, inlay_error *err)
 {
     json_t *map = NULL;
@@ -356,7 +358,7 @@ static inlay_status predict(session *s, const inputs *in, const heatmap *h, cons
     return status;
 }
 
-/* --heatmap: before the answers, so that what is wrong with it is said first. */
+/* Draws the heat map before the answers, so that what is wrong with it is said first. */
 static inlay_status draw(heatmap *h, session *s, const dataset *d, const options *o, inlay_error *err)
 {
     const char *file = options_string(o, "heatmap");

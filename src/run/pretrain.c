@@ -25,7 +25,7 @@ typedef struct fresh {
     uint32_t added; /* parameters so far */
 } fresh;
 
-/* std: truncated normal; constant otherwise. */
+/* Adds a parameter of random values with this standard deviation (truncated normal), or with std 0 of a constant. */
 static inlay_status add(fresh *f, const char *name, int ndim, const int64_t *dims, double std, float constant,
                         inlay_error *err)
 {
@@ -95,7 +95,7 @@ static inlay_status fill(fresh *f, const options *o, inlay_error *err)
     return INLAY_OK;
 }
 
-/* A checkpoint of random weights. */
+/* Writes a checkpoint of random weights. */
 static inlay_status write_fresh(const char *folder, const options *o, inlay_error *err)
 {
     backbone *b = backbone_new();
@@ -105,7 +105,7 @@ static inlay_status write_fresh(const char *folder, const options *o, inlay_erro
                        .interpolation = RESAMPLE_BICUBIC,
                        .mean = {0.5f, 0.5f, 0.5f},
                        .std = {0.5f, 0.5f, 0.5f}};
-    checkpoint_content content = {.b = b, .prep = &prep};
+    backbone_content content = {.b = b, .prep = &prep};
     inlay_status status;
 
     b->model_name = "vit_custom";
@@ -138,7 +138,7 @@ static inlay_status fold_result(const char *initial, const char *folder, const c
     return status;
 }
 
-/* The random weights that the run begins with, unless it goes on with those of an earlier one. What is there is
+/* Opens the random weights that the run begins with, unless it goes on with those of an earlier one. What is there is
  * replaced when the new run has nothing against it. */
 static inlay_status open_initial(backbone **b, const char *initial, const training_request *how, inlay_error *err)
 {

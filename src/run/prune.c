@@ -70,7 +70,7 @@ static inlay_status report(json_t **record, const prune_usage *u, const adapter 
     return *record ? INLAY_OK : INLAY_ERR_FORMAT;
 }
 
-/* The fusion's own record of its training goes on, with what was done to it. */
+/* Makes the fusion's own record of its training, which goes on with what was done to it. */
 static json_t *make_record(arena *memory, const options *o, const prune_usage *u)
 {
     json_t *root, *record;

@@ -13,7 +13,7 @@ static const option_spec option_table[] = {
     {0},
 };
 
-/* The figures of this run, times included. */
+/* Describes the figures of this run, times included. */
 static json_t *describe(const train_result *r, const options *o, inlay_error *err)
 {
     return training_add_accuracy(
@@ -27,7 +27,7 @@ static json_t *describe(const train_result *r, const options *o, inlay_error *er
         "results.json", r, err);
 }
 
-/* results.json stands apart from the adapter, whose bytes depend on the settings alone. */
+/* Writes results.json, which stands apart from the adapter, whose bytes depend on the settings alone. */
 static inlay_status write_results(const train_result *r, const options *o, inlay_error *err)
 {
     arena *memory = arena_new();
@@ -57,7 +57,7 @@ static inlay_status save_figures(const train_result *r, const options *o, inlay_
     return status;
 }
 
-/* `done`: the run was complete already, and nothing was trained. */
+/* Makes the answer. `done`: the run was complete already, and nothing was trained. */
 static inlay_status answer(json_t **record, const train_result *r, bool done, const options *o, inlay_error *err)
 {
     *record = done ? json_object() : describe(r, o, err);

@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 
-/* The names of the classes are saved with the adapter: found out now, not when all is trained. */
+/* Checks the names of the classes, which are saved with the adapter: now, not when all is trained. */
 static inlay_status check_classes(const dataset *d, inlay_error *err)
 {
     for (int i = 0; i < d->class_count; i++)
@@ -16,7 +16,8 @@ static inlay_status check_classes(const dataset *d, inlay_error *err)
     return INLAY_OK;
 }
 
-/* What is evaluated on where --eval-split is auto: NULL where the data has no such split, which is no mistake. */
+/* The split that is evaluated on where --eval-split is auto: NULL where the data has no such split, which is no
+ * mistake. */
 static const char *automatic_split(const char *path, bool has_splits, const dataset_request *training)
 {
     const char *split = strcmp(training->split, "train+val") == 0 ? "test" : "val";
@@ -25,7 +26,8 @@ static const char *automatic_split(const char *path, bool has_splits, const data
     return there ? split : NULL;
 }
 
-/* *evaluated stays NULL, and *split too, where nothing is evaluated on. */
+/* Opens the data to train on and to evaluate on; *evaluated stays NULL, and *split too, where there is none of the
+ * latter. */
 static inlay_status open_data(const options *o, dataset **data, dataset **evaluated, const char **split, notes *n,
                               inlay_error *err)
 {
@@ -146,7 +148,7 @@ static void read_optimizer(train_request *q, const options *o)
     q->update.clip_norm = options_real(o, "clip_grad_norm");
 }
 
-/* Half of the memory, unless --cache-limit says how much. */
+/* The memory that the cache may take: half of it, unless --cache-limit says how much. */
 static size_t cache_limit_of(const budget *room, const options *o)
 {
     if (options_has(o, "cache_limit"))
@@ -239,7 +241,7 @@ static inlay_status open_run_data(training_run *t, notes *n, inlay_error *err)
     return check_classes(t->data, err);
 }
 
-/* The notes are printed when nothing is wrong with the data as well as when something is. */
+/* Opens the data and prints its notes, also when something is wrong with it. */
 static inlay_status open_noted_data(training_run *t, inlay_error *err)
 {
     notes n = {0};

@@ -42,7 +42,7 @@
         OPT_REAL("backbone_dropout", NULL, 0, 0.95, "P",                                                             \
                  "dropout of the backbone: behind the embeddings and twice in each feed-forward part")
 
-/* Rows that both commands have. */
+/* Rows that train and pretrain have. */
 #define OPTIONS_TRAINING                                                                                             \
     OPT_TEXT("data", NULL, "DIR|CSV",                                                                                \
              "folder with train/val/test, folder of class folders, or a list with the columns path and label, "      \
@@ -80,7 +80,7 @@
         OPT_FLAG("strict", "fail when an image cannot be read, a file is passed over or a class has no image"),      \
         OPTIONS_PREPROCESS, OPTION_PRECISION, OPTION_THREADS, OPTION_PIN, OPTION_WORKERS, OPTION_MEMORY, OPTION_QUIET
 
-/* One run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
+/* A run of the training loop as the options describe it, on `b`, with the method `name` and its options from `o`. */
 typedef struct training_request {
     options *o; /* the recipe's values become its defaults */
     const inlay_observer *watch;
@@ -100,13 +100,14 @@ inlay_status training_draw_curves(const char *title, const train_result *r, cons
 void training_name_curves(json_t *record, const options *o);
 /* The last part of a path, for a title; the arena's. */
 char *training_name_of(arena *memory, const char *path);
-/* What can be found wrong with it before there is a backbone: settings, recipe, data. */
+/* Checks what can be found wrong with a run before there is a backbone: settings, recipe, data. */
 inlay_status check_training(const char *name, const training_request *how, inlay_error *err);
-/* Whether --output holds a run already: an error that says what to do, unless --resume or --overwrite (run_training
- * takes it away then, when all that the new run needs is open). *done: it is complete and --resume was given. A folder
- * that is there is locked first, so that nobody changes it afterwards; released by file_lock_release. */
+/* Checks whether --output holds a run already: an error that says what to do, unless --resume or --overwrite
+ * (run_training takes it away then, when all that the new run needs is open). *done: it is complete and
+ * --resume was given. A folder that is there is locked first, so that nobody changes it afterwards; released by
+ * file_lock_release. */
 inlay_status check_output(file_lock *lock, const options *o, bool *done, const inlay_observer *w, inlay_error *err);
-/* The same, and makes the folder where there is none; nothing is done when it is locked already. */
+/* check_output, which also makes the folder where there is none; nothing is done when it is locked already. */
 inlay_status hold_output(file_lock *lock, const options *o, bool *done, const inlay_observer *w, inlay_error *err);
 
 #endif

@@ -8,14 +8,14 @@
 
 /* Takes away what an earlier run left in the folder. */
 void training_clear_output(const char *folder);
-/* A run that is complete is the one that is asked for, and all of it is there. */
+/* Checks that a run that is complete is the one that is asked for, and that all of it is there. */
 inlay_status training_check_complete(const train_request *q, inlay_error *err);
 
 /* ---- training_record.c ---- */
 
-/* Settings that JSON could not hold are an error. */
+/* Checks that JSON can hold the settings. */
 inlay_status training_check_texts(const options *settings, inlay_error *err);
-/* *out: JSON text, released with free(). */
+/* Describes everything that decides the result of a run. *out: JSON text, released with free(). */
 inlay_status training_describe(char **out, const train_request *q, const adapter *a, const dataset *d, const recipe *r,
                                inlay_error *err);
 
@@ -28,9 +28,9 @@ typedef struct training_watch {
     int epochs;
 } training_watch;
 
-/* What reports to `v`, which must stay where it is. */
+/* An observer of the training loop that reports to `v`, which must stay where it is. */
 train_observer training_observer(training_watch *v);
-/* The event "introduction": what is going to be trained, on what. */
+/* Tells the event "introduction": what is going to be trained, on what. */
 inlay_status training_introduce(const inlay_observer *w, const train_request *q, inlay_error *err);
 
 #endif

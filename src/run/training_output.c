@@ -39,7 +39,7 @@ void training_clear_output(const char *folder)
     arena_free(memory);
 }
 
-/* What the folder holds, against what is asked for. */
+/* Checks what the folder holds against what is asked for. */
 static inlay_status check_folder(const char *folder, const options *o, bool *done, inlay_error *err)
 {
     arena *memory = arena_new();

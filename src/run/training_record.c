@@ -12,7 +12,7 @@ typedef struct text_check {
     inlay_error *err;
 } text_check;
 
-/* Settings are recorded and read back: JSON holds UTF-8 only. */
+/* Checks that a setting is UTF-8: it is recorded in JSON and read back. */
 static void check_text(void *context, const option_spec *spec, const char *text)
 {
     text_check *c = context;
@@ -40,7 +40,7 @@ static void copy_setting(void *context, const option_spec *spec, const char *tex
                             spec->type == OPTION_FLAG ? json_boolean(strcmp(text, "true") == 0) : json_string(text));
 }
 
-/* "class/file": the same however the folder above was spelled. */
+/* The end of a path, "class/file": the same however the folder above was spelled. */
 static const char *path_tail(const char *path)
 {
     const char *at = path + strlen(path);

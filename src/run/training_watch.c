@@ -57,19 +57,19 @@ static void on_evaluated(void *context, const char *split, int epoch, const eval
         on_phase(v, "training", (int)v->total, "img");
 }
 
-static void on_plan(void *context, const train_estimate *plan)
+static void on_estimate(void *context, const train_estimate *estimate)
 {
     char parts[BUDGET_TEXT];
-    json_t *record =
-        json_pack("{s:I, s:I, s:i, s:i, s:I, s:f}", "activation_bytes", (json_int_t)plan->activations,
-                  "feature_cache_bytes", (json_int_t)plan->cache, "feature_cache_reused_images", plan->cache_reused,
-                  "images", plan->images, "steps", (json_int_t)plan->steps, "operations_for_each_image", plan->flops);
+    json_t *record = json_pack("{s:I, s:I, s:i, s:i, s:I, s:f}", "activation_bytes", (json_int_t)estimate->activations,
+                               "feature_cache_bytes", (json_int_t)estimate->cache, "feature_cache_reused_images",
+                               estimate->cache_reused, "images", estimate->images, "steps", (json_int_t)estimate->steps,
+                               "operations_for_each_image", estimate->flops);
 
-    if (plan->cache_folder)
-        json_set_path(record, "feature_cache_folder", plan->cache_folder);
-    if (plan->room && plan->room->total) {
-        json_object_set_new(record, "memory", json_string(budget_text(plan->room, parts)));
-        json_object_set_new(record, "memory_bytes", json_integer((json_int_t)plan->room->total));
+    if (estimate->cache_folder)
+        json_set_path(record, "feature_cache_folder", estimate->cache_folder);
+    if (estimate->room && estimate->room->total) {
+        json_object_set_new(record, "memory", json_string(budget_text(estimate->room, parts)));
+        json_object_set_new(record, "memory_bytes", json_integer((json_int_t)estimate->room->total));
     }
     watch_event(watcher(context), "plan", record, NULL);
 }
@@ -93,8 +93,8 @@ static inlay_status on_saved(void *context, const train_result *result, inlay_er
 
 train_observer training_observer(training_watch *v)
 {
-    return (train_observer){v,       on_phase, on_progress, on_step, on_epoch, on_evaluated,
-                            on_plan, on_note,  on_stop,     on_saved};
+    return (train_observer){v,           on_phase, on_progress, on_step, on_epoch, on_evaluated,
+                            on_estimate, on_note,  on_stop,     on_saved};
 }
 
 inlay_status training_introduce(const inlay_observer *w, const train_request *q, inlay_error *err)

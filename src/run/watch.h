@@ -5,15 +5,15 @@
 #include "base/json.h"
 #include "base/notes.h"
 
-/* A stretch of work begins; watch_end ends it. */
+/* Tells that a stretch of work begins; watch_end ends it. */
 void watch_phase(const inlay_observer *w, const char *what, int64_t total, const char *unit);
 void watch_end(const inlay_observer *w);
-/* `format` NULL: no text. */
+/* Tells how far the work is; `format` NULL: without a text. */
 void watch_progress(const inlay_observer *w, double done, double resumed, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void watch_note(const inlay_observer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void watch_left_out(const inlay_observer *w, const char *text);
-/* Tells and releases `record`; NULL is an error. */
+/* Tells a part of the answer and releases `record`; NULL is an error. */
 inlay_status watch_event(const inlay_observer *w, const char *kind, json_t *record, inlay_error *err);
 bool watch_stop(const inlay_observer *w);
 /* watch_progress and watch_stop for work that calls functions with a context: const inlay_observer *const *. */

@@ -37,8 +37,8 @@ typedef struct key_writer {
     bool failed;
 } key_writer;
 
-/* A weight of the backbone is known by the checkpoint; any other frozen value, such as a part of a fusion, by what it
- * is. */
+/* Describes a frozen parameter that a row depends on: a weight of the backbone is known by the checkpoint; any other
+ * value, such as a part of a fusion, by what it is. */
 static void describe_param(void *context, const param *p)
 {
     key_writer *w = context;
@@ -73,8 +73,8 @@ static inlay_status describe_values(const feature_cache *c, const cache_request 
     return good ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory for the feature cache");
 }
 
-/* head: what the file says of itself. name: of the file, by all of that but the code, so that another build's file is
- * replaced and not piled up on. */
+/* Describes rows. head: what the file says of itself. name: of the file, by all of that but the code, so that another
+ * build's file is replaced and not piled up on. */
 static inlay_status describe_rows(const feature_cache *c, const cache_request *q, arena *memory, const char **head,
                                   const char **name, inlay_error *err)
 {
@@ -116,7 +116,8 @@ typedef struct identify_job {
     inlay_error *errors; /* [threads]: the first trouble of the moment that each has met */
 } identify_job;
 
-/* A file that is not there, or not to be read, has no name; anything else is no fault of the image. */
+/* Identifies an image by its bytes. A file that is not there, or not to be read, has no name; anything else is no fault
+ * of the image. */
 static inlay_status identify(const identify_job *job, int64_t i, inlay_error *err)
 {
     const char *path = job->data->samples[i].path;
@@ -135,8 +136,8 @@ static inlay_status identify(const identify_job *job, int64_t i, inlay_error *er
     return INLAY_OK;
 }
 
-/* The bytes tell which image it is: a file's time and size may stay the same when it changes, and change when it does
- * not. */
+/* Identifies a thread's share of the images by their bytes: a file's time and size may stay the same when it changes,
+ * and change when it does not. */
 static void identify_images(void *argument, int thread, int threads)
 {
     const identify_job *job = argument;
@@ -164,7 +165,7 @@ static inlay_status identify_all(feature_cache *c, const cache_request *q, inlay
     return status;
 }
 
-/* Images whose rows are there are not read by the loader: what they are is recorded here. */
+/* Records what images are whose rows are there already: the loader does not read them. */
 static inlay_status record_reused(feature_cache *c, const cache_request *q, inlay_error *err)
 {
     for (int i = 0; i < c->samples; i++) {
@@ -176,7 +177,7 @@ static inlay_status record_reused(feature_cache *c, const cache_request *q, inla
     return INLAY_OK;
 }
 
-/* A row may be kept under its image's name only when the file was the same from the time at which it was named. */
+/* Checks that a file is still the one that was identified: only then may a row be kept under its image's name. */
 static inlay_status check_unchanged(const feature_cache *c, const dataset *data, int index, inlay_error *err)
 {
     file_stamp now;
@@ -216,7 +217,7 @@ static inlay_status open_folder(feature_cache *c, const cache_request *q, inlay_
     return status;
 }
 
-/* Room for all rows. */
+/* Takes room for all rows, in memory or in a file. */
 static inlay_status open_place(feature_cache *c, const cache_request *q, inlay_error *err)
 {
     for (int i = 0; i < c->samples; i++)

@@ -32,8 +32,8 @@ typedef struct feature_cache {
     void *block;         /* CACHE_IN_MEMORY */
     cache_file file;
     image_id *images;   /* CACHE_IN_FOLDER: [samples] */
-    file_stamp *stamps; /* ... when images[] was read */
-    int64_t *sums;      /* ... of their bytes, as image_records has them */
+    file_stamp *stamps; /* of the files when images[] was read */
+    int64_t *sums;      /* of the files' bytes, as image_records has them */
     int bad_count, bad_capacity;
     char **bad;    /* messages of unreadable images */
     int cut_count; /* images decoded here whose grey of more than 8 bits was cut at 255 */

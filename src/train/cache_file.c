@@ -61,7 +61,7 @@ static inlay_status lock(const cache_file *f, const cache_file_request *q, inlay
     return INLAY_OK;
 }
 
-/* Whether the file begins with `head`; an empty one is made to. */
+/* Checks whether the file begins with `head`; an empty one is made to. */
 static inlay_status check_head(const cache_file *f, const char *head, bool *good, inlay_error *err)
 {
     struct stat info;
@@ -130,7 +130,8 @@ inlay_status cache_file_open(cache_file *f, const cache_file_request *q, inlay_e
     return status;
 }
 
-/* A file without a name ends with the process; where the file system has none, one that loses its name at once. */
+/* Opens a file without a name, which ends with the process; where the file system has none, one that loses its name at
+ * once. */
 static inlay_status open_nameless(cache_file *f, inlay_error *err)
 {
     char *folder = strndup(f->path, (size_t)(path_base(f->path) - f->path));
@@ -175,7 +176,7 @@ static const unsigned char *record_at(const cache_file *f, int64_t record)
     return f->map.data + f->head + (size_t)record * f->stride;
 }
 
-/* A record, or an image of the request, by the image's name. */
+/* A record of the file, or an image of the request, to be sorted by the image's name. */
 typedef struct entry {
     const char *image;
     int64_t index;
@@ -189,8 +190,8 @@ static int by_image(const void *a, const void *b)
     return order ? order : (x->index > y->index) - (x->index < y->index);
 }
 
-/* The record of each image: the one that has its name, else the next free one, else a new one behind the last. Images
- * with the same bytes share one. */
+/* Assigns a record to each image: the one that has its name, else the next free one, else a new one behind the last.
+ * Images with the same bytes share one. */
 static void assign(cache_file *f, entry *records, entry *wanted, int count, int64_t *record)
 {
     int64_t whole = f->records, unused = 0, at;

@@ -15,7 +15,7 @@ static const char *kind_name(int kind)
     return kind ? optimizer_states[kind - 1] : "param";
 }
 
-/* NULL: the optimiser keeps no such thing. */
+/* The values of one kind that are kept of a parameter; NULL: the optimiser keeps no such thing. */
 static void *array_of(const optimizer_slot *s, int kind)
 {
     return kind ? s->state[kind - 1] : s->p->data;
@@ -98,7 +98,7 @@ inlay_status checkpoint_save(const char *path, const optimizer *o, const train_s
     return status;
 }
 
-/* Two settings as text, from a little before the place where they differ when they are long. */
+/* The error for two settings that differ, as text, from a little before the place where they do when they are long. */
 static inlay_status differ(const char *path, const char *key, const json_t *was, const json_t *is, inlay_error *err)
 {
     const size_t style = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
@@ -152,7 +152,7 @@ inlay_status checkpoint_compare(const char *path, const void *saved, const char 
     return status;
 }
 
-/* The two runs' settings must be the same. */
+/* Checks that two runs have the same settings. */
 static inlay_status compare_runs(const char *path, const char *saved, const char *now, inlay_error *err)
 {
     json_t *was = saved ? json_loads(saved, 0, NULL) : NULL;
@@ -226,16 +226,16 @@ static inlay_status read_values(const char *path, const tensor_set *file, optimi
     return INLAY_OK;
 }
 
-/* Those of a build that kept none have no such tensors: *compared says so. */
-static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, bool *compared,
-                                   inlay_error *err)
+/* Compares the records of images with those of the checkpoint. One of a build that kept none has no such tensors:
+ * images->compared says so. */
+static inlay_status compare_images(const char *path, const tensor_set *file, image_records *images, inlay_error *err)
 {
     int64_t count = images->data->count;
     int64_t *saved = memory_array((int64_t)count + 1, COLUMNS * sizeof *saved);
     inlay_status status = saved ? INLAY_OK : error_set(err, INLAY_ERR_NOMEM, "out of memory reading '%s'", path);
 
-    *compared = tensor_set_find(file, columns[0]) != NULL;
-    for (int i = 0; *compared && i < COLUMNS && status == INLAY_OK; i++) {
+    images->compared = tensor_set_find(file, columns[0]) != NULL;
+    for (int i = 0; images->compared && i < COLUMNS && status == INLAY_OK; i++) {
         const tensor_view *t = tensor_set_find(file, columns[i]);
         if (t && t->type == DTYPE_I64 && t->count == count)
             memcpy(saved + i * count, t->data, (size_t)count * sizeof *saved);
@@ -243,14 +243,14 @@ static inlay_status compare_images(const char *path, const tensor_set *file, ima
             status = error_set(err, INLAY_ERR_FORMAT, "%s: tensor '%s' with %lld I64 values is expected", path,
                                columns[i], (long long)count);
     }
-    if (*compared && status == INLAY_OK)
+    if (images->compared && status == INLAY_OK)
         status = image_records_resume(images, saved, saved + count, saved + 2 * count, err);
     free(saved);
     return status;
 }
 
 inlay_status checkpoint_load(const char *path, optimizer *o, train_state *state, const train_extent *extent,
-                             const char *run, image_records *images, bool *compared, inlay_error *err)
+                             const char *run, image_records *images, inlay_error *err)
 {
     tensor_set *file;
     inlay_status status;
@@ -264,7 +264,7 @@ inlay_status checkpoint_load(const char *path, optimizer *o, train_state *state,
     if (status == INLAY_OK)
         status = read_values(path, file, o, err);
     if (status == INLAY_OK)
-        status = compare_images(path, file, images, compared, err);
+        status = compare_images(path, file, images, err);
     tensor_set_close(file);
     return status;
 }

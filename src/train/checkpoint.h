@@ -1,4 +1,5 @@
-/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. */
+/* Checkpoints of a training run: parameters, optimiser state, and where the run stands. (Comments and messages
+ * elsewhere call the files of a backbone so as well; functions and types of that name are a run's.) */
 #ifndef INLAY_TRAIN_CHECKPOINT_H
 #define INLAY_TRAIN_CHECKPOINT_H
 
@@ -20,14 +21,14 @@ typedef struct train_extent {
     int epochs, images, batch;
 } train_extent;
 
-/* One file, written atomically, with the values and states of what `o` trains. `run` is a text that identifies the
+/* Writes one file, atomically, with the values and states of what `o` trains. `run` is a text that identifies the
  * run's settings (JSON); loading refuses a checkpoint of other settings and names the first key that differs, a state
  * in which no run of that extent can be, and images that are others now. */
 inlay_status checkpoint_save(const char *path, const optimizer *o, const train_state *state, const char *run,
                              const image_records *images, inlay_error *err);
-/* *compared: whether it says what the run's images were. */
+/* Whether it says what the run's images were is in images->compared. */
 inlay_status checkpoint_load(const char *path, optimizer *o, train_state *state, const train_extent *extent,
-                             const char *run, image_records *images, bool *compared, inlay_error *err);
+                             const char *run, image_records *images, inlay_error *err);
 /* Where a run stands and what its settings are (*run: a json_t * object, owned by the caller), without its values. */
 inlay_status checkpoint_describe(const char *path, train_state *state, void **run, inlay_error *err);
 /* Whether a finished run's record (a json_t *, from the file `path`) has the settings of `run`; the error names the

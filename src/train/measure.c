@@ -33,7 +33,7 @@ static void fill(program *p, const model *m, int64_t batch, int64_t classes, boo
         labels[i] = (int32_t)(i % classes);
 }
 
-/* `update` NULL: inference. */
+/* Runs a training step, or with `update` NULL a pass of inference. */
 static void run_once(const measure_request *q, program *p, int64_t batch, optimizer *update, int run)
 {
     step_info step = {.seed = 1, .step = (uint32_t)run, .epochs = 1};
@@ -48,7 +48,7 @@ static void run_once(const measure_request *q, program *p, int64_t batch, optimi
     }
 }
 
-/* Seconds of the best run. */
+/* Times the runs: *best gets the seconds of the best one. */
 static inlay_status time_runs(const measure_request *q, program *p, int64_t batch, optimizer *update, double *best,
                               inlay_error *err)
 {
@@ -64,7 +64,7 @@ static inlay_status time_runs(const measure_request *q, program *p, int64_t batc
     return INLAY_OK;
 }
 
-/* Times of operations, those alike in name and shape added up. */
+/* Takes the times of operations, those alike in name and shape added up. */
 static inlay_status take_times(measured_pass *out, const program *p, int64_t images, inlay_error *err)
 {
     int count = program_times(p, NULL, 0), distinct = 0;
@@ -94,7 +94,7 @@ static inlay_status take_times(measured_pass *out, const program *p, int64_t ima
     return INLAY_OK;
 }
 
-/* What is not a number costs other time than what is, and is no use to anyone. */
+/* Checks that the result is a number: what is not costs other time than what is, and is no use to anyone. */
 static inlay_status check_result(const measure_request *q, program *p, value wanted, int64_t batch, const model *m,
                                  inlay_error *err)
 {

@@ -31,7 +31,7 @@ typedef struct measured {
     measured_pass single;              /* inference, one image alone */
 } measured;
 
-/* out: given back with measured_free, also after an error. */
+/* Measures training and inference. out: given back with measured_free, also after an error. */
 inlay_status measure(measured *out, const measure_request *request, inlay_error *err);
 void measured_free(measured *m);
 

@@ -24,7 +24,8 @@ static double rate_of(const optimizer *o, const optimizer_slot *s, double lr)
     return s->peak_lr > 0 ? schedule_factor(&o->lr, lr) * s->peak_lr : lr;
 }
 
-/* The eps of the kernel is added behind the bias correction; added in front of it, it is corrected as well. */
+/* The kernel's eps, which is added behind the bias correction: one that the rule adds in front of it is corrected as
+ * well. */
 static double adam_eps(const optimizer *o, const optimizer_slot *s)
 {
     return o->set.rule == ADAM_TRANSFORMERS ? o->set.eps / sqrt(1 - pow(o->set.beta2, (double)s->updates)) : o->set.eps;
@@ -126,7 +127,7 @@ void optimizer_close(optimizer *o)
 
 /* ---- clipping ---- */
 
-/* The next gradients from slot *from on, at most SWEEP; 0: there are no more. */
+/* Gathers the next gradients from slot *from on, at most SWEEP; 0: there are no more. */
 static int gather(const optimizer *o, int *from, gradient_args *args, double factor)
 {
     int n = 0;

@@ -19,7 +19,7 @@ typedef enum decay_reach { DECAY_MATRICES, DECAY_WEIGHTS, DECAY_ALL } decay_reac
 #define OPTIMIZER_KINDS "adamw|sgd"
 #define ADAM_RULES "torch|transformers|bert"
 #define DECAY_REACHES "matrices|weights|all"
-/* Their names, in the order of the kinds. */
+/* Names of the optimisers, rules and reaches, in the order of their enumerations. */
 extern const char *const optimizer_names[], *const adam_rule_names[], *const decay_reach_names[];
 
 typedef struct optimizer_settings {
@@ -55,11 +55,11 @@ typedef struct optimizer {
     int count;
 } optimizer;
 
-/* For the parameters of an adapter that is initialised on `dev`; moments begin with zeros. */
+/* Opens an optimiser for the parameters of an adapter that is initialised on `dev`; moments begin with zeros. */
 inlay_status optimizer_open(optimizer *o, const optimizer_settings *set, const schedule *lr, const adapter *a,
                             device *dev, inlay_error *err);
 void optimizer_close(optimizer *o); /* of zeros: nothing happens */
-/* One step: moves the parameters by the gradients of the last backward pass. `lr`: the run's, now. */
+/* Makes one step: moves the parameters by the gradients of the last backward pass. `lr`: the run's, now. */
 void optimizer_step(optimizer *o, double lr);
 
 #endif

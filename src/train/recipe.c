@@ -42,40 +42,28 @@ inlay_status recipe_named(const recipe **out, const char *name, inlay_error *err
 
 /* ---- values ---- */
 
-#define WORD 64
+#define PAIR 96 /* room for "option=value" */
 
-/* The next "option=value" of a list; false at its end. */
-static bool next(const char **list, char option[WORD], char text[WORD])
+/* The value of an option in a list, as a part of `pair`; NULL: the list does not name it. */
+static const char *look_up(const char *list, const char *wanted, char pair[PAIR])
 {
-    size_t length = strcspn(*list, " "), equals = strcspn(*list, "=");
+    const char *text;
 
-    if (!length)
-        return false;
-    snprintf(option, WORD, "%.*s", (int)equals, *list);
-    snprintf(text, WORD, "%.*s", (int)(length - equals - 1), *list + equals + 1);
-    *list += length + ((*list)[length] == ' ');
-    return true;
-}
-
-static bool look_up(const char *list, const char *wanted, char text[WORD])
-{
-    char option[WORD];
-
-    while (next(&list, option, text))
-        if (strcmp(option, wanted) == 0)
-            return true;
-    return false;
+    while (options_next_pair(&list, pair, PAIR, &text))
+        if (strcmp(pair, wanted) == 0)
+            return text;
+    return NULL;
 }
 
 void recipe_each(const recipe *r, recipe_visitor visit, void *context)
 {
-    const char *all = recipe_table->theirs;
-    char option[WORD], common[WORD], text[WORD];
+    const char *all = recipe_table->theirs, *common;
+    char option[PAIR], found[PAIR];
 
-    while (next(&all, option, common)) {
-        bool theirs = look_up(r->theirs, option, text), ours = !theirs && look_up(r->ours, option, text);
+    while (options_next_pair(&all, option, PAIR, &common)) {
+        const char *theirs = look_up(r->theirs, option, found), *ours = theirs ? NULL : look_up(r->ours, option, found);
         const char *who = theirs && r != recipe_table ? "authors" : ours ? "this project" : recipe_table->name;
-        visit(context, option, theirs || ours ? text : common, who);
+        visit(context, option, theirs ? theirs : ours ? ours : common, who);
     }
 }
 

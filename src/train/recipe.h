@@ -18,7 +18,7 @@ extern const recipe recipe_table[]; /* ended by name == NULL; the first is Adapt
 const recipe *recipe_find(const char *name); /* NULL: unknown */
 /* What a method or preset is trained with by default. */
 const recipe *recipe_of(const char *method_name);
-/* By name, with an error that lists the known ones. */
+/* Finds a recipe by its name, with an error that lists the known ones. */
 inlay_status recipe_named(const recipe **out, const char *name, inlay_error *err);
 
 /* Visits every option of a recipe with its value and who chose it ("authors", "this project", "adapter_plus"). */

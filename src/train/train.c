@@ -18,8 +18,8 @@ static bool asked_to_stop(const trainer *t)
 
 /* ---- evaluating ---- */
 
-/* Of what would be saved now. A merge is made, evaluated and given up; a model that is its own result is kept for the
- * next time. */
+/* Opens a model of what would be saved now. A merge is made, evaluated and given up; a model that is its own result is
+ * kept for the next time. */
 static inlay_status open_evaluator(trainer *t, adapter **merged, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -77,8 +77,8 @@ static inlay_status evaluate_trained(trainer *t, const dataset *data, evaluation
 
 /* ---- steps ---- */
 
-/* The model that this step trains. */
-static const variant *draw_plan(const trainer *t)
+/* Draws which model this step trains, where layers are dropped at random. */
+static const variant *draw_variant(const trainer *t)
 {
     rng_stream stream = {.seed = t->q->seed, .purpose = RNG_SKIP, .step = (uint32_t)t->state.step};
 
@@ -145,7 +145,8 @@ static inlay_status interrupted(trainer *t, inlay_error *err)
          t->state.step, t->checkpoint);
 }
 
-/* A checkpoint with such weights could only be resumed into the same end: the one before it stays. */
+/* Checks that the weights are finite: a checkpoint with others could only be resumed into the same end, so the one
+ * before it stays. */
 static inlay_status check_weights(const trainer *t, inlay_error *err)
 {
     const char *name = adapter_not_finite(t->q->a, t->q->dev);
@@ -184,7 +185,7 @@ static void collect_bad(trainer *t, int count, const char *(*message)(const void
     }
 }
 
-/* Every epoch counts the same images again, in the cache or not. */
+/* Counts cut images once, although every epoch reads the same ones again, in the cache or not. */
 static void count_cut(train_result *r, int count)
 {
     if (count > r->cut_count)
@@ -212,11 +213,11 @@ static double lr_now(const trainer *t)
     return schedule_lr(&t->rates, t->rates.by_step ? t->state.step : t->state.epoch);
 }
 
-/* *lr: of the last step. */
+/* Runs the steps of what the loader reads; *lr becomes that of the last step. */
 static inlay_status run_steps(trainer *t, loader *l, double *lr, int *images, inlay_error *err)
 {
     for (;;) {
-        const variant *now = draw_plan(t);
+        const variant *now = draw_variant(t);
         int got;
         TRY(next_batch(t, now, l, &got, err));
         if (got == 0)
@@ -255,7 +256,8 @@ static inlay_status report_epoch(trainer *t, double lr, int images, double secon
     return INLAY_OK;
 }
 
-/* An evaluation failed; logits that are not finite (INLAY_ERR_FORMAT) are what a run that diverged answers. */
+/* The error of an evaluation that failed: logits that are not finite (INLAY_ERR_FORMAT) are what a run that diverged
+ * answers. */
 static inlay_status diverged(inlay_status status, inlay_error *err, const char *when)
 {
     char text[sizeof err->message];
@@ -304,8 +306,8 @@ static inlay_status evaluate_now(trainer *t, int epoch, inlay_error *err)
 
 #define LOOKED_AT 32 /* images */
 
-/* Where nothing is evaluated, some training images from all over the set say whether what was trained can answer at
- * all. */
+/* Looks, where nothing is evaluated, at some training images from all over the set: whether what was trained can answer
+ * at all. */
 static inlay_status look(trainer *t, inlay_error *err)
 {
     dataset some = *t->q->data;
@@ -426,8 +428,8 @@ static bool evaluation_is_due(const trainer *t)
            done % q->eval_every == 0;
 }
 
-/* The checkpoint between two epochs is from before the evaluation that belongs there: a run that goes on from it begins
- * with that. */
+/* Runs the epochs. The checkpoint between two of them is from before the evaluation that belongs there: a run that goes
+ * on from it begins with that. */
 static inlay_status run(trainer *t, inlay_error *err)
 {
     TRY(trainer_begin(t, err));

@@ -35,7 +35,7 @@ typedef struct train_observer {
     void (*step)(void *context, int epoch, int64_t step, int64_t steps, int images, double loss);
     void (*epoch)(void *context, const train_epoch *report);
     void (*evaluated)(void *context, const char *split, int epoch, const evaluation *result);
-    void (*plan)(void *context, const train_estimate *plan);
+    void (*estimate)(void *context, const train_estimate *estimate);
     void (*note)(void *context, const char *text);
     bool (*stop)(void *context); /* true: write a checkpoint and leave */
     /* The adapter is written, the checkpoint still there: what else belongs to a complete run is written now. */
@@ -92,7 +92,7 @@ typedef struct train_result {
     int bad_count;
     const char **bad;   /* unreadable images */
     int cut_count;      /* training images whose grey of more than 8 bits was cut at 255 */
-    int eval_cut_count; /* the same, of the images that were evaluated */
+    int eval_cut_count; /* images that were evaluated whose grey of more than 8 bits was cut at 255 */
 } train_result;
 
 /* Runs to the end and saves the adapter in `output`. INLAY_ERR_INTERRUPTED: observer.stop asked to leave and a

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The length of the log's lines from its beginning that are whole, of those that the checkpoint tells of. A file that
- * lost its end, or whose end is zeros since the power failed, has fewer. */
+/* The length of the log's whole lines from its beginning, of those that the checkpoint tells of. A file that lost its
+ * end, or whose end is zeros since the power failed, has fewer. */
 static int64_t whole_lines(FILE *log, int64_t most)
 {
     char *line = NULL;

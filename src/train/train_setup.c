@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-/* Of the programs that are going to be made, the largest in each phase: those of a step share their memory, and
+/* The memory of the programs that are going to be made, the largest in each phase: those of a step share theirs, and
  * that which fills the cache is gone before. */
 static size_t training_activations(const trainer *t, program_needs *needs, bool cached)
 {
@@ -31,7 +31,7 @@ static size_t training_activations(const trainer *t, program_needs *needs, bool 
     return most;
 }
 
-/* What is evaluated is a merge, where there is one. */
+/* The memory of evaluating: of a merge, where there is one. */
 static inlay_status evaluation_activations(const trainer *t, program_needs *needs, size_t *out, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -107,7 +107,8 @@ static inlay_status fill_cache_at(trainer *t, cache_place place, inlay_error *er
     return INLAY_OK;
 }
 
-/* In the folder that is given; else in memory while it fits; else in a file of the run's own. */
+/* Fills the feature cache in the folder that is given; else in memory while it fits; else in a file of the
+ * run's own. */
 static inlay_status fill_cache(trainer *t, inlay_error *err)
 {
     const train_request *q = t->q;
@@ -173,7 +174,7 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
         TRY(program_new(&t->variants[i].p, t->variants[i].m.g, &request, err));
     }
     t->result->activation_bytes = program_memory(t->variants[0].p);
-    NOTIFY(t, plan,
+    NOTIFY(t, estimate,
            &(train_estimate){.activations = t->result->activation_bytes,
                              .cache = t->result->cache_bytes,
                              .cache_folder = cache_folder(t),
@@ -187,12 +188,9 @@ static inlay_status make_programs(trainer *t, inlay_error *err)
 
 static inlay_status resume(trainer *t, inlay_error *err)
 {
-    bool compared;
-
     TRY(checkpoint_load(t->checkpoint, &t->update, &t->state,
-                        &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, &compared,
-                        err));
-    if (!compared)
+                        &(train_extent){t->q->epochs, t->q->data->count, t->q->batch}, t->q->run, &t->images, err));
+    if (!t->images.compared)
         NOTIFY(t, note, "the checkpoint does not say what the images were: one that has changed since is not noticed");
     return INLAY_OK;
 }

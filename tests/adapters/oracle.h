@@ -157,6 +157,67 @@ static inline void expect_gradients(const oracle_case *c, tolerance limit)
         expect_close(&c->d, i->p->grad, c->oracle, "grad.", i->p->name, limit.gradient, limit.euclidean, c->name);
 }
 
+/* Logits of every pass, loss and gradients of a row of such a file. Its `when` says at which step; without one nothing
+ * is drawn. */
+static inline void check_case(const json_t *item, const kernels *k, precision prec, tolerance limit)
+{
+    const json_t *when = json_object_get(item, "when");
+    step_info step = {.seed = (uint64_t)json_integer_value(json_object_get(when, "seed")),
+                      .step = (uint32_t)json_integer_value(json_object_get(when, "step")),
+                      .epoch = (int)json_integer_value(json_object_get(when, "epoch")),
+                      .epochs = (int)json_integer_value(json_object_get(when, "epochs"))};
+    value wanted[3];
+    inlay_error err;
+    oracle_case c;
+    model m;
+    program *p;
+    tensor_set *base;
+
+    open_case(&c, item, json_string_value(json_object_get(item, "file")), k, when ? step.seed : 1);
+    ASSERT_OK(tensor_set_open(&base, ORACLE "base.safetensors", &err));
+    assert_int_equal(adapter_param_total(c.a, false), json_integer_value(json_object_get(item, "param_count")));
+    model_request request = {.dev = &c.d,
+                             .b = c.b,
+                             .a = c.a,
+                             .prec = prec,
+                             .pixel_type = DTYPE_U8,
+                             .training = json_is_true(json_object_get(item, "training")),
+                             .label_smoothing = json_number_value(json_object_get(item, "label_smoothing"))};
+    ASSERT_OK(model_build(&m, &request, &err));
+    assert_true(m.passes >= 1 && m.passes <= 2 && m.pass_logits[0] == m.logits);
+    wanted[0] = m.loss;
+    memcpy(wanted + 1, m.pass_logits, (size_t)m.passes * sizeof *wanted);
+    program_request plan = {
+        .dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = wanted, .wanted_count = 1 + m.passes};
+    ASSERT_OK(program_new(&p, m.g, &plan, &err));
+    set_inputs(p, &m, base);
+    program_step(p, BATCH, &step);
+    for (int i = 0; i < m.passes; i++)
+        expect_close(&c.d, program_value(p, m.pass_logits[i], BATCH).data, c.oracle, "",
+                     !when ? "logits"
+                     : i   ? "logits.1"
+                           : "logits.0",
+                     limit.logits, limit.euclidean, c.name);
+    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean,
+                 c.name);
+    expect_gradients(&c, limit);
+    program_free(p);
+    model_free(&m);
+    close_case(&c);
+    tensor_set_close(base);
+}
+
+/* check_case for every row of a file that has `least` of them at least. */
+static inline void check_file(const char *path, size_t least, const kernels *k, precision prec, tolerance limit)
+{
+    json_t *cases = json_load_file(path, 0, NULL);
+
+    assert_true(json_array_size(cases) >= least);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        check_case(json_array_get(cases, i), k, prec, limit);
+    json_decref(cases);
+}
+
 /* Calls `check` for every device of this machine. */
 static inline void each_device(void (*check)(const kernels *k, precision prec, tolerance limit), precision prec,
                                tolerance limit)

@@ -4,7 +4,7 @@
 #ifndef TESTS_ADAPTERS_SPECS_H
 #define TESTS_ADAPTERS_SPECS_H
 
-#include "settings.h"
+#include "make_adapter.h"
 
 #include <math.h>
 

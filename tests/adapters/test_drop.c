@@ -1,6 +1,5 @@
-/* AdapterDrop (arXiv 2010.11918): layers left out at run time, in training, and shared by several tasks on the same
- * images. */
-#include "support.h"
+/* AdapterDrop (arXiv 2010.11918): layers left out at run time, and shared by several tasks on the same images. */
+#include "make_adapter.h"
 
 #include <math.h>
 
@@ -12,7 +11,6 @@
 #define CLASSES 3
 #define BATCH 2
 #define DEPTH 3
-#define EPOCHS 3
 
 static char folder[64];
 static device dev;
@@ -44,38 +42,19 @@ static int tear_down(void **state)
     return 0;
 }
 
-static adapter *make_at(const char *which, const char *targets, const char *drop, uint32_t seed)
+/* An adapter of rank 4; text: "method option=value option=value". */
+static adapter *make(const char *text, const char *drop, uint32_t seed)
 {
+    options *o = support_options(text);
     inlay_error err;
-    options *o;
     adapter *a;
-    uint32_t stream = 0;
 
-    ASSERT_OK(adapter_settings(&o, which, &err));
     ASSERT_OK(options_set(o, "rank", "4", "test", &err));
     ASSERT_OK(options_set(o, "drop_layers", drop, "test", &err));
-    if (targets)
-        ASSERT_OK(options_set(o, "targets", targets, "test", &err));
-    ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, NULL, &err));
+    ASSERT_OK(adapter_new(&a, support_method(text), o, b, CLASSES, NULL, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
-    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
-        param *p = i->p;
-        float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
-        param_get(p, &dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
-        for (int64_t j = 0; j < p->count; j++)
-            values[j] += noise[j];
-        param_set(p, &dev, values);
-        free(values);
-        free(noise);
-    }
+    support_shake(a, &dev, seed);
     return a;
-}
-
-static adapter *make(const char *which, const char *drop, uint32_t seed)
-{
-    return make_at(which, NULL, drop, seed);
 }
 
 static void answer(const adapter *a, int skip, precision prec, float logits[BATCH * CLASSES])
@@ -303,7 +282,7 @@ static void tasks_answer(const adapter *const *tasks, int count, int skip, preci
 static void test_tasks_answers(void **state)
 {
     const adapter *tasks[] = {make("bottleneck", "1", 30), make("houlsby", "0", 31), make("lora", "2", 32),
-                              make_at("lora", "fc2", "0", 33)};
+                              make("lora targets=fc2", "0", 33)};
 
     (void)state;
     for (int prec = PRECISION_F32; prec <= PRECISION_INT8; prec++)
@@ -353,122 +332,12 @@ static void test_session_refuses(void **state)
     assert_non_null(strstr(err.message, "there is no adapter"));
 }
 
-/* ---- robust training: every step drops a number of layers that it draws ---- */
-
-static int steps_left;
-
-static void count_step(void *context, int epoch, int64_t step, int64_t steps, int images, double loss)
-{
-    (void)context;
-    (void)epoch;
-    (void)step;
-    (void)steps;
-    (void)images;
-    (void)loss;
-    if (steps_left > 0)
-        steps_left--;
-}
-
-static bool ask_stop(void *context)
-{
-    return *(const int *)context > 0 && steps_left == 0;
-}
-
-static void robust_run(const char *name, int threads, int stop_after, bool resume)
-{
-    char path[300], output[300];
-    dataset_request request = {.path = path, .split = "train"};
-    device d;
-    backbone *own;
-    adapter *a;
-    dataset *data;
-    options *o;
-    preprocess prep;
-    train_result result;
-    inlay_error err;
-    inlay_status status;
-
-    snprintf(path, sizeof path, "%s/data", folder);
-    snprintf(output, sizeof output, "%s/%s", folder, name);
-    ASSERT_OK(device_open(&d, NULL, threads, &err));
-    ASSERT_OK(backbone_open(&own, VIT, 0, &err));
-    ASSERT_OK(backbone_identify(own, &err));
-    ASSERT_OK(dataset_open(&data, &request, &err));
-    ASSERT_OK(adapter_settings(&o, "adapter_plus", &err));
-    ASSERT_OK(options_set(o, "drop_layers", "random", "test", &err));
-    ASSERT_OK(adapter_new(&a, "adapter_plus", o, own, data->class_count, data->classes, &err));
-    assert_true(a->drop_random);
-    ASSERT_OK(preprocess_for(&prep, own, NULL, &err));
-    steps_left = stop_after;
-    train_request q = {.dev = &d,
-                       .b = own,
-                       .a = a,
-                       .data = data,
-                       .prep = &prep,
-                       .epochs = EPOCHS,
-                       .batch = 4,
-                       .workers = threads,
-                       .drop_last = true,
-                       .lr = {.lr = 1e-2, .start = 1e-3, .end = 1e-4, .warmup = 1, .epochs = EPOCHS},
-                       .update = {.weight_decay = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-                       .drop_path = 0.2,
-                       .seed = 5,
-                       .cache_limit = (size_t)1 << 30,
-                       .output = output,
-                       .run = "{\"seed\": 5}",
-                       .resume = resume,
-                       .observer = {.context = &stop_after, .step = count_step, .stop = ask_stop}};
-    status = train(&result, &q, &err);
-    if (status != (stop_after ? INLAY_ERR_INTERRUPTED : INLAY_OK))
-        fail_msg("%s: %s", name, err.message);
-    train_result_free(&result);
-    adapter_free(a, &d);
-    dataset_free(data);
-    backbone_close(own);
-    device_close(&d);
-}
-
-static void same_weights(const char *a, const char *c)
-{
-    char pa[300], pb[300], *da, *db;
-    size_t na, nb;
-    inlay_error err;
-
-    snprintf(pa, sizeof pa, "%s/%s/adapter.safetensors", folder, a);
-    snprintf(pb, sizeof pb, "%s/%s/adapter.safetensors", folder, c);
-    ASSERT_OK(file_read(pa, 1 << 24, &da, &na, &err));
-    ASSERT_OK(file_read(pb, 1 << 24, &db, &nb, &err));
-    if (na != nb || memcmp(da, db, na) != 0)
-        fail_msg("'%s' and '%s' differ", a, c);
-    free(da);
-    free(db);
-}
-
-static void test_robust(void **state)
-{
-    (void)state;
-    robust_run("one", 1, 0, false);
-    robust_run("two", 2, 0, false);
-    same_weights("one", "two");
-    for (int stop = 1; stop < 12; stop += 5) {
-        char name[32];
-        snprintf(name, sizeof name, "stopped%d", stop);
-        robust_run(name, 2, stop, false);
-        robust_run(name, 1, 0, true);
-        same_weights("one", name);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_skipped),
-        cmocka_unit_test(test_nothing_but_head),
-        cmocka_unit_test(test_no_gradient_below),
-        cmocka_unit_test(test_tasks_cost),
-        cmocka_unit_test(test_tasks_answers),
-        cmocka_unit_test(test_session_refuses),
-        cmocka_unit_test(test_robust),
+        cmocka_unit_test(test_skipped),           cmocka_unit_test(test_nothing_but_head),
+        cmocka_unit_test(test_no_gradient_below), cmocka_unit_test(test_tasks_cost),
+        cmocka_unit_test(test_tasks_answers),     cmocka_unit_test(test_session_refuses),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

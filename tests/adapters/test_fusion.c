@@ -1,5 +1,5 @@
 /* AdapterFusion: what it computes, what it saves, which adapters it takes. */
-#include "support.h"
+#include "make_adapter.h"
 
 #include <math.h>
 
@@ -18,12 +18,7 @@ static backbone *b;
 
 static const char *at(const char *name)
 {
-    static char paths[4][200];
-    static int next;
-
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
+    return support_path(folder, name);
 }
 
 static int set_up(void **state)
@@ -49,24 +44,9 @@ static int tear_down(void **state)
 /* "name option=value option=value" */
 static inlay_status try_new(adapter **out, const char *text, inlay_error *err)
 {
-    char copy[2000], *word = copy;
-    options *o;
+    options *o = support_options(text);
 
-    snprintf(copy, sizeof copy, "%s", text);
-    copy[strcspn(copy, " ")] = '\0';
-    word += strlen(copy) + (strlen(copy) < strlen(text));
-    if (adapter_settings(&o, copy, err) != INLAY_OK)
-        fail_msg("%s", err->message);
-    while (*word) {
-        size_t length = strcspn(word, " "), equals = strcspn(word, "=");
-        char name[64], setting[1900];
-        snprintf(name, sizeof name, "%.*s", (int)equals, word);
-        snprintf(setting, sizeof setting, "%.*s", (int)(length - equals - 1), word + equals + 1);
-        if (options_set(o, name, setting, "test", err) != INLAY_OK)
-            fail_msg("%s", err->message);
-        word += length + (word[length] == ' ');
-    }
-    return adapter_new(out, copy, o, b, CLASSES, (const char *const[]){"a", "b", "c"}, err);
+    return adapter_new(out, support_method(text), o, b, CLASSES, (const char *const[]){"a", "b", "c"}, err);
 }
 
 /* Its values are moved away from where they begin. */
@@ -74,22 +54,10 @@ static adapter *make(const char *text, uint32_t seed)
 {
     inlay_error err;
     adapter *a;
-    uint32_t stream = 0;
 
     ASSERT_OK(try_new(&a, text, &err));
     ASSERT_OK(adapter_initialise(a, &dev, seed, &err));
-    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
-        param *p = i->p;
-        float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
-        param_get(p, &dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
-        for (int64_t j = 0; j < p->count && !i->fixed; j++)
-            values[j] += noise[j];
-        param_set(p, &dev, values);
-        free(values);
-        free(noise);
-    }
+    support_shake(a, &dev, seed);
     return a;
 }
 

@@ -26,7 +26,7 @@ static void check(const char *folder)
 
     ASSERT_OK(session_open(&s, &request, &err));
     ASSERT_OK(session_predictor(&s, 1, &p, &err));
-    ASSERT_OK(preprocess_file(&s.prep, GOLDEN "/image.pgm", false, (rng_stream){0}, predictor_pixels(&p), NULL, &err));
+    ASSERT_OK(preprocess_file(&s.prep, GOLDEN "/image.pgm", NULL, predictor_pixels(&p), NULL, &err));
     assert_in_range(session_classes(&s), 2, 16);
     predictor_run(&p, 1, logits);
     snprintf(path, sizeof path, "%s/logits.txt", folder);

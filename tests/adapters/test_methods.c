@@ -1,10 +1,9 @@
 /* What every method must satisfy, for every row of the table of methods and presets: a new method is tested by its row.
  * Options that change what is computed have rows of their own below. */
-#include "settings.h"
+#include "make_adapter.h"
 
 #include <math.h>
 
-#include "adapters/adapter.h"
 #include "infer/model.h"
 
 #define CLASSES 3
@@ -43,33 +42,22 @@ static const char *const variants[] = {
     "adamix share=both dropout=0.2",
 };
 
-/* The method or preset of a row. */
-static const char *name_of(const char *row)
-{
-    static char name[64];
-
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(row, " "), row);
-    return name;
-}
-
 /* Settings that make a row small enough for a backbone of width 32, where it has such options. `smooth`: such that its
  * loss has the gradient that is passed back; of the divergence between two passes each target counts as constant, which
  * no difference of losses shows. */
 static options *small_settings(const char *row, bool smooth)
 {
-    const char *name = name_of(row);
+    const char *name = support_method(row);
     const char *const pairs[][2] = {
         {"adapters", given},          {"rank", "4"},       {"prompts", "3"}, {"second_loss", "0.5"},
         {"deep_regulariser", "true"}, {"consistency", "0"}};
     inlay_error err;
-    options *o;
+    options *o = support_options(row);
 
-    ASSERT_OK(adapter_settings(&o, name, &err));
     for (size_t i = *given ? 0 : 1; i + !smooth < sizeof pairs / sizeof *pairs; i++)
         for (const option_spec *spec = method_find(name, NULL)->options; spec->name; spec++)
             if (strcmp(spec->name, pairs[i][0]) == 0)
                 ASSERT_OK(options_default(o, pairs[i][0], pairs[i][1], "test", &err));
-    support_settings(o, row[strlen(name)] ? row + strlen(name) + 1 : NULL);
     return o;
 }
 
@@ -82,25 +70,6 @@ typedef struct bench {
     model m;
     program *p;
 } bench;
-
-/* Fresh values are near zero in places; others make every gradient matter. */
-static void shake(bench *s)
-{
-    uint32_t stream = 0;
-
-    for (const adapter_param *i = NULL; (i = adapter_each_param(s->a, i));) {
-        param *p = i->p;
-        float *values = malloc((size_t)p->count * sizeof *values), *noise = malloc((size_t)p->count * sizeof *noise);
-        param_get(p, &s->dev, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = 3, .purpose = RNG_TEST, .stream = stream++});
-        for (int64_t j = 0; j < p->count; j++)
-            values[j] += noise[j];
-        param_set(p, &s->dev, values);
-        free(values);
-        free(noise);
-    }
-}
 
 static void fill_inputs(bench *s, int64_t batch)
 {
@@ -125,10 +94,10 @@ static void open_bench(bench *s, const char *name, const kernels *k, int threads
     memset(s, 0, sizeof *s);
     ASSERT_OK(device_open(&s->dev, k, threads, &err));
     ASSERT_OK(backbone_open(&s->b, backbone_path, 0, &err));
-    ASSERT_OK(adapter_new(&s->a, name_of(name), small_settings(name, k == &kernels_reference), s->b, CLASSES,
+    ASSERT_OK(adapter_new(&s->a, support_method(name), small_settings(name, k == &kernels_reference), s->b, CLASSES,
                           (const char *const[]){"a", "b", "c"}, &err));
     ASSERT_OK(adapter_initialise(s->a, &s->dev, 11, &err));
-    shake(s);
+    support_shake(s->a, &s->dev, 3);
     if (!training) {
         ASSERT_OK(adapter_conclude(&merged, s->a, &s->dev, &err));
         if (merged != s->a)

@@ -1,5 +1,5 @@
 /* Options of methods that are read beside certain values of another one only: given elsewhere, each is an error. */
-#include "../settings.h"
+#include "make_adapter.h"
 
 #include "adapters/method.h"
 

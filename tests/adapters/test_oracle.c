@@ -3,50 +3,10 @@
 #include "adapters/adapter_impl.h"
 #include "adapters/oracle.h"
 
-static void check_case(const json_t *item, const kernels *k, precision prec, tolerance limit)
-{
-    inlay_error err;
-    oracle_case c;
-    model m;
-    program *p;
-    tensor_set *base;
-    step_info step = {.seed = 0, .step = 0};
-
-    open_case(&c, item, json_string_value(json_object_get(item, "file")), k, 1);
-    ASSERT_OK(tensor_set_open(&base, ORACLE "base.safetensors", &err));
-    assert_int_equal(adapter_param_total(c.a, false), json_integer_value(json_object_get(item, "param_count")));
-    model_request request = {.dev = &c.d, .b = c.b, .a = c.a, .prec = prec, .pixel_type = DTYPE_U8};
-    ASSERT_OK(model_build(&m, &request, &err));
-    program_request plan = {
-        .dev = &c.d, .max_batch = BATCH, .backward = true, .wanted = (value[]){m.loss, m.logits}, .wanted_count = 2};
-    ASSERT_OK(program_new(&p, m.g, &plan, &err));
-    set_inputs(p, &m, base);
-    program_step(p, BATCH, &step);
-    expect_close(&c.d, program_value(p, m.logits, BATCH).data, c.oracle, "", "logits", limit.logits, limit.euclidean,
-                 c.name);
-    expect_close(&c.d, program_value(p, m.loss, BATCH).data, c.oracle, "", "loss", limit.logits, limit.euclidean,
-                 c.name);
-    expect_gradients(&c, limit);
-    program_free(p);
-    model_free(&m);
-    close_case(&c);
-    tensor_set_close(base);
-}
-
-static void each_case_of(const char *path, size_t least, const kernels *k, precision prec, tolerance limit)
-{
-    json_t *cases = json_load_file(path, 0, NULL);
-
-    assert_true(json_array_size(cases) >= least);
-    for (size_t i = 0; i < json_array_size(cases); i++)
-        check_case(json_array_get(cases, i), k, prec, limit);
-    json_decref(cases);
-}
-
 static void each_case(const kernels *k, precision prec, tolerance limit)
 {
-    each_case_of(ORACLE "cases.json", 20, k, prec, limit);
-    each_case_of(ORACLE "options.json", 9, k, prec, limit);
+    check_file(ORACLE "cases.json", 20, k, prec, limit);
+    check_file(ORACLE "options.json", 9, k, prec, limit);
 }
 
 static void test_methods_f64(void **state)

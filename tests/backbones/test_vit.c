@@ -235,7 +235,7 @@ static void test_real(void **state)
         char path[512];
         snprintf(path, sizeof path, TEST_ASSETS "/data/imagenet_sample/%s",
                  json_string_value(json_object_get(json_array_get(images, i), "path")));
-        ASSERT_OK(preprocess_file(&prep, path, false, (rng_stream){0},
+        ASSERT_OK(preprocess_file(&prep, path, NULL,
                                   (uint8_t *)predictor_pixels(&p) + i * preprocess_pixel_bytes(&prep), NULL, &err));
     }
     predictor_run(&p, 8, found);

@@ -11,36 +11,42 @@
 
 static char folder[64];
 
+/* A shell line in the folder, between `front` and `end`. Returns its exit status. */
+static inline int run_line(const char *front, const char *format, va_list list, const char *end)
+{
+    char line[2048], command[3072];
+    int status;
+
+    vsnprintf(line, sizeof line, format, list);
+    snprintf(command, sizeof command, "cd '%s' && INLAY='%s' && %s%s%s", folder, INLAY_BINARY, front, line, end);
+    status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 /* Runs `inlay <arguments>` in the test's folder; output in out.txt and err.txt there. Returns the exit status. */
 static inline int inlay(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static inline int inlay(const char *format, ...)
 {
-    char arguments[2048], command[3072];
     va_list list;
     int status;
 
     va_start(list, format);
-    vsnprintf(arguments, sizeof arguments, format, list);
+    status = run_line("\"$INLAY\" ", format, list, " >out.txt 2>err.txt");
     va_end(list);
-    snprintf(command, sizeof command, "cd '%s' && '%s' %s >out.txt 2>err.txt", folder, INLAY_BINARY, arguments);
-    status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return status;
 }
 
 /* A shell line in the folder, with $INLAY as the program. Returns its exit status. */
 static inline int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static inline int shell(const char *format, ...)
 {
-    char line[2048], command[3072];
     va_list list;
     int status;
 
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    status = run_line("", format, list, "");
     va_end(list);
-    snprintf(command, sizeof command, "cd '%s' && INLAY='%s' && %s", folder, INLAY_BINARY, line);
-    status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return status;
 }
 
 static inline char *text_of(const char *name)
@@ -81,6 +87,19 @@ static inline json_t *json_of(const char *name)
     if (!root)
         fail_msg("no JSON: line %d: %s", where.line, where.text);
     return root;
+}
+
+/* The member `key` of a run's adapter.json. */
+static inline json_t *member_of_run(const char *run, const char *key)
+{
+    char name[64];
+    json_t *root, *member;
+
+    snprintf(name, sizeof name, "%s/adapter.json", run);
+    root = json_of(name);
+    member = json_incref(json_object_get(root, key));
+    json_decref(root);
+    return member;
 }
 
 static inline void path_in(char out[300], const char *name)

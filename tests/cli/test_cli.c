@@ -14,8 +14,11 @@
 
 static void test_help(void **state)
 {
-    static const char *const commands[] = {"train", "eval",  "predict",  "inspect", "methods",
-                                           "fold",  "prune", "pretrain", "unpack",  "bench"};
+    static const char *const commands[] = {
+#define JOB(name) #name,
+#include "run/jobs.def"
+#undef JOB
+    };
 
     (void)state;
     expect(inlay("--help"), 0);

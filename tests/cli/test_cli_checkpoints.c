@@ -19,13 +19,6 @@ static int make_data(void **state)
     return 0;
 }
 
-static int remove_data(void **state)
-{
-    (void)state;
-    support_remove(folder);
-    return 0;
-}
-
 static void must_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void must_run(const char *format, ...)
 {
@@ -347,5 +340,5 @@ int main(void)
         cmocka_unit_test(test_names_on_the_command_line),
     };
 
-    return cmocka_run_group_tests(tests, make_data, remove_data);
+    return cmocka_run_group_tests(tests, make_data, tear_down);
 }

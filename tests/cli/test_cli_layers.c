@@ -3,21 +3,9 @@
 
 #define TRAIN "train --backbone " VIT " --data data --quiet --threads 1 --epochs 2 --batch-size 9 "
 
-static json_t *options_of(const char *run)
-{
-    char name[64];
-    json_t *root, *found;
-
-    snprintf(name, sizeof name, "%s/adapter.json", run);
-    root = json_of(name);
-    found = json_incref(json_object_get(root, "options"));
-    json_decref(root);
-    return found;
-}
-
 static void expect_option(const char *run, const char *key, const char *wanted)
 {
-    json_t *saved = options_of(run);
+    json_t *saved = member_of_run(run, "options");
     const char *found = json_string_value(json_object_get(saved, key));
 
     if (!found || strcmp(found, wanted) != 0)

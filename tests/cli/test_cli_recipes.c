@@ -9,19 +9,6 @@
 
 #define TRAIN "train --backbone " VIT " --data data --quiet --threads 1 "
 
-/* adapter.json's `training` of a run. */
-static json_t *record_of(const char *run)
-{
-    char name[64];
-    json_t *root, *training;
-
-    snprintf(name, sizeof name, "%s/adapter.json", run);
-    root = json_of(name);
-    training = json_incref(json_object_get(root, "training"));
-    json_decref(root);
-    return training;
-}
-
 static void expect_text(const json_t *record, const char *key, const char *wanted)
 {
     const char *found = json_string_value(json_object_get(record, key));
@@ -44,7 +31,7 @@ static void test_record(void **state)
 
     (void)state;
     expect(inlay(TRAIN "--method mosa --rank 4 --epochs 20 --batch-size 9 --output mosa"), 0);
-    r = record_of("mosa");
+    r = member_of_run("mosa", "training");
     expect_text(r, "recipe", "mosa");
     expect_text(r, "adam_rule", "transformers");
     expect_text(r, "decay_on", "weights");
@@ -56,7 +43,7 @@ static void test_record(void **state)
     expect_number(r, "backbone_drop_path", 0);
     json_decref(r);
     expect(inlay(TRAIN "--method mosa --rank 4 --epochs 2 --recipe adapter_plus --adam-eps 1e-7 --output other"), 0);
-    r = record_of("other");
+    r = member_of_run("other", "training");
     expect_text(r, "recipe", "adapter_plus");
     expect_text(r, "adam_rule", "torch");
     expect_number(r, "adam_eps", 1e-7);
@@ -72,19 +59,19 @@ static void test_side_rates(void **state)
 
     (void)state;
     expect(inlay(TRAIN "--epochs 2 --output plain"), 0);
-    r = record_of("plain");
+    r = member_of_run("plain", "training");
     expect_text(r, "recipe", "adapter_plus");
     expect_number(r, "lr", 1e-3);
     expect_number(r, "warmup_lr", 1e-5);
     expect_number(r, "min_lr", 1e-6);
     json_decref(r);
     expect(inlay(TRAIN "--epochs 2 --lr 0.02 --min-lr 1e-9 --output fast"), 0);
-    r = record_of("fast");
+    r = member_of_run("fast", "training");
     expect_number(r, "warmup_lr", 2e-4);
     expect_number(r, "min_lr", 1e-9);
     json_decref(r);
     expect(inlay(TRAIN "--epochs 2 --method full --output full"), 0);
-    r = record_of("full");
+    r = member_of_run("full", "training");
     expect_number(r, "lr", 1e-4);
     expect_number(r, "warmup_lr", 1e-6);
     json_decref(r);
@@ -102,7 +89,7 @@ static void test_all_recipes(void **state)
             expect(inlay(TRAIN "--method %s --recipe %s --epochs 3 --batch-size 6 --output run --overwrite", methods[i],
                          x->name),
                    0);
-            r = record_of("run");
+            r = member_of_run("run", "training");
             expect_text(r, "recipe", x->name);
             expect_number(r, "lr", recipe_real(x, "lr"));
             json_decref(r);

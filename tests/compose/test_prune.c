@@ -1,5 +1,5 @@
 /* Pruning a fusion: what is measured, what is kept, what is written. */
-#include "support.h"
+#include "make_adapter.h"
 
 #include <math.h>
 
@@ -15,42 +15,24 @@ static char folder[64];
 
 static const char *at(const char *name)
 {
-    static char paths[4][200];
-    static int next;
-
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
+    return support_path(folder, name);
 }
 
 /* Saves an adapter with values away from where they begin. */
-static void make_saved(const char *name, const char *which, const char *option, const char *setting, uint32_t seed)
+static void make_saved(const char *name, const char *text, uint32_t seed)
 {
     inlay_error err;
     device d;
     backbone *b;
     adapter *a;
-    options *o;
-    uint32_t stream = 0;
+    options *o = support_options(text);
 
     ASSERT_OK(device_open(&d, NULL, 1, &err));
     ASSERT_OK(backbone_open(&b, VIT, 0, &err));
-    ASSERT_OK(adapter_settings(&o, which, &err));
-    ASSERT_OK(options_set(o, option, setting, "test", &err));
-    ASSERT_OK(adapter_new(&a, which, o, b, CLASSES, (const char *const[]){"class0", "class1", "class2"}, &err));
+    ASSERT_OK(adapter_new(&a, support_method(text), o, b, CLASSES, (const char *const[]){"class0", "class1", "class2"},
+                          &err));
     ASSERT_OK(adapter_initialise(a, &d, seed, &err));
-    for (const adapter_param *i = NULL; (i = adapter_each_param(a, i));) {
-        param *p = i->p;
-        float *values = calloc((size_t)p->count, sizeof *values), *noise = calloc((size_t)p->count, sizeof *noise);
-        param_get(p, &d, values);
-        rng_fill_normal(noise, (uint64_t)p->count, 0, 0.1,
-                        (rng_stream){.seed = seed, .purpose = RNG_TEST, .stream = stream++});
-        for (int64_t j = 0; j < p->count && !i->fixed; j++)
-            values[j] += noise[j];
-        param_set(p, &d, values);
-        free(values);
-        free(noise);
-    }
+    support_shake(a, &d, seed);
     ASSERT_OK(adapter_save(a, &d, at(name), NULL, NULL, &err));
     adapter_free(a, &d);
     backbone_close(b);
@@ -64,13 +46,13 @@ static int set_up(void **state)
     (void)state;
     snprintf(folder, sizeof folder, "%s", support_folder());
     support_images(at("data"), "train", CLASSES, 3, 40);
-    make_saved("a", "bottleneck", "rank", "2", 1);
-    make_saved("b", "bottleneck", "rank", "3", 2);
-    make_saved("c", "bottleneck", "rank", "4", 3);
-    snprintf(list, sizeof list, "%s,%s,%s", at("a"), at("b"), at("c"));
-    make_saved("fusion", "fusion", "adapters", list, 4);
-    snprintf(list, sizeof list, "%s,%s,%s", at("a"), at("a"), at("a"));
-    make_saved("equal", "fusion", "adapters", list, 5);
+    make_saved("a", "bottleneck rank=2", 1);
+    make_saved("b", "bottleneck rank=3", 2);
+    make_saved("c", "bottleneck rank=4", 3);
+    snprintf(list, sizeof list, "fusion adapters=%s,%s,%s", at("a"), at("b"), at("c"));
+    make_saved("fusion", list, 4);
+    snprintf(list, sizeof list, "fusion adapters=%s,%s,%s", at("a"), at("a"), at("a"));
+    make_saved("equal", list, 5);
     return 0;
 }
 

@@ -137,8 +137,7 @@ static void test_pixels_are_those_of_preprocess_file(void **state)
     assert_int_equal(got, 2);
     for (int i = 0; i < 2; i++) {
         rng_stream stream = {.seed = 11, .purpose = RNG_AUGMENT, .stream = (uint32_t)order[i], .step = 5};
-        assert_int_equal(preprocess_file(&prep, set->samples[order[i]].path, true, stream, expected, NULL, &err),
-                         INLAY_OK);
+        assert_int_equal(preprocess_file(&prep, set->samples[order[i]].path, &stream, expected, NULL, &err), INLAY_OK);
         assert_memory_equal(pixels + i * BYTES, expected, BYTES);
     }
     loader_free(l);

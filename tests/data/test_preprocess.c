@@ -28,12 +28,10 @@ static void test_same_pixels_as_timm(void **state)
         size_t bytes = preprocess_pixel_bytes(&p);
         uint8_t *pixels = malloc(bytes);
         inlay_error err;
-        p.mode = strcmp(mode, "crop") == 0     ? PREPROCESS_CROP
-                 : strcmp(mode, "squash") == 0 ? PREPROCESS_SQUASH
-                                               : PREPROCESS_BORDER;
+        assert_true(preprocess_mode_from_name(strcmp(mode, "crop") == 0 ? "center" : mode, &p.mode));
         assert_true(resample_from_name(filter, &p.interpolation));
         assert_int_equal(bytes, (size_t)p.height * (size_t)p.width * 3);
-        assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, pixels, &err), INLAY_OK);
+        assert_int_equal(preprocess_image(&p, &in, NULL, pixels, &err), INLAY_OK);
         snprintf(found, sizeof found, "%016llx", (unsigned long long)fnv(pixels, bytes));
         if (strcmp(found, hash) != 0)
             fail_msg("%d x %d to %d x %d, crop_pct %g, %s, %s differs from timm", w, h, p.height, p.width, p.crop_pct,
@@ -61,7 +59,7 @@ static void test_too_small_images_are_padded_with_zeros(void **state)
     (void)state;
     for (size_t i = 0; i < 16 * 16 * 3; i++)
         in.rgb[i] = 200;
-    assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, pixels, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, NULL, pixels, &err), INLAY_OK);
     for (int y = 0; y < 8; y++)
         for (int x = 0; x < 8; x++)
             assert_int_equal(pixels[(y * 8 + x) * 3], x >= 2 && x < 6 && y >= 2 && y < 6 ? 200 : 0);
@@ -79,11 +77,11 @@ static void test_tf_bilinear_makes_floats(void **state)
     (void)state;
     assert_int_equal(preprocess_pixel_type(&p), DTYPE_F32);
     assert_int_equal(preprocess_pixel_bytes(&p), sizeof squashed);
-    assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, squashed, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, NULL, squashed, &err), INLAY_OK);
     image_resize_tf_bilinear(whole, &in, 24, 24);
     assert_memory_equal(squashed, whole, sizeof squashed);
     p.mode = PREPROCESS_CROP; /* 24 x int(24 * 50 / 37) = 24 x 32, offset 4 */
-    assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, cropped, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, NULL, cropped, &err), INLAY_OK);
     image_resize_tf_bilinear(whole, &in, 24, 32);
     assert_memory_equal(cropped, whole + 4 * 24 * 3, sizeof cropped);
     image_free(&in);
@@ -125,7 +123,7 @@ static void test_random_crops(void **state)
         rng_stream stream = {.seed = 7, .purpose = RNG_AUGMENT, .stream = (uint32_t)i, .step = 3};
         const uint8_t *last = pixels + (15 * 16 + 15) * 3;
         double width, height, share, ratio;
-        assert_int_equal(preprocess_image(&p, &in, true, stream, pixels, &err), INLAY_OK);
+        assert_int_equal(preprocess_image(&p, &in, &stream, pixels, &err), INLAY_OK);
         width = (last[0] - pixels[0]) * 16.0 / 15;
         height = (last[1] - pixels[1]) * 16.0 / 15;
         flips += width < 0;
@@ -136,7 +134,7 @@ static void test_random_crops(void **state)
         total_share += share;
         smallest = share < smallest ? share : smallest;
         largest = share > largest ? share : largest;
-        assert_int_equal(preprocess_image(&p, &in, true, stream, again, &err), INLAY_OK);
+        assert_int_equal(preprocess_image(&p, &in, &stream, again, &err), INLAY_OK);
         assert_memory_equal(pixels, again, sizeof pixels);
     }
     assert_true(flips > draws * 45 / 100 && flips < draws * 55 / 100);
@@ -160,7 +158,7 @@ static void test_random_crop_falls_back_to_the_centre(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 1, .purpose = RNG_AUGMENT}, pixels, &err),
+    assert_int_equal(preprocess_image(&p, &in, &(rng_stream){.seed = 1, .purpose = RNG_AUGMENT}, pixels, &err),
                      INLAY_OK);
     assert_int_equal(pixels[0], 105); /* 40 columns from 100 on, 10 for each pixel */
     assert_int_equal(pixels[3], 115);
@@ -168,7 +166,29 @@ static void test_random_crop_falls_back_to_the_centre(void **state)
     image_free(&in);
 }
 
-static void test_without_augmentation_the_stream_is_not_used(void **state)
+static void test_flip(void **state)
+{
+    preprocess p = {.height = 2,
+                    .width = 3,
+                    .interpolation = RESAMPLE_NEAREST,
+                    .scale_low = 1,
+                    .scale_high = 1,
+                    .ratio_low = 1.5,
+                    .ratio_high = 1.5,
+                    .flip = 1};
+    uint8_t given[3 * 2 * 3], pixels[3 * 2 * 3];
+    image in = {.width = 3, .height = 2, .rgb = given};
+    inlay_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof given; i++)
+        given[i] = (uint8_t)i;
+    assert_int_equal(preprocess_image(&p, &in, &(rng_stream){.purpose = RNG_AUGMENT}, pixels, &err), INLAY_OK);
+    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}),
+                        sizeof pixels);
+}
+
+static void test_without_augmentation_nothing_is_drawn(void **state)
 {
     preprocess p = {.height = 16, .width = 16, .crop_pct = 0.9, .interpolation = RESAMPLE_BICUBIC, .flip = 1.0};
     image in = pattern(60, 40);
@@ -176,13 +196,12 @@ static void test_without_augmentation_the_stream_is_not_used(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){0}, plain, &err), INLAY_OK);
-    assert_int_equal(preprocess_image(&p, &in, true, (rng_stream){.seed = 9}, other, &err),
-                     INLAY_OK); /* scale_low is 0 */
+    assert_int_equal(preprocess_image(&p, &in, NULL, plain, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, &(rng_stream){.seed = 9}, other, &err), INLAY_OK); /* scale_low is 0 */
     assert_memory_equal(plain, other, sizeof plain);
     p.scale_low = p.scale_high = 1.0;
     p.ratio_low = p.ratio_high = 1.0;
-    assert_int_equal(preprocess_image(&p, &in, false, (rng_stream){.seed = 9}, other, &err), INLAY_OK);
+    assert_int_equal(preprocess_image(&p, &in, NULL, other, &err), INLAY_OK);
     assert_memory_equal(plain, other, sizeof plain);
     image_free(&in);
 }
@@ -194,14 +213,12 @@ static void test_messages_name_the_file(void **state)
     inlay_error err;
 
     (void)state;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err),
-                     INLAY_OK);
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", false, (rng_stream){0}, pixels, NULL, &err),
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", NULL, pixels, NULL, &err), INLAY_OK);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/resize.txt", NULL, pixels, NULL, &err),
                      INLAY_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "resize.txt"));
     p.width = 0;
-    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", false, (rng_stream){0}, pixels, NULL, &err),
-                     INLAY_ERR_USAGE);
+    assert_int_equal(preprocess_file(&p, TEST_DATA "/images/rgb8.png", NULL, pixels, NULL, &err), INLAY_ERR_USAGE);
     assert_non_null(strstr(err.message, "rgb8.png"));
 }
 
@@ -213,7 +230,8 @@ int main(void)
         cmocka_unit_test(test_tf_bilinear_makes_floats),
         cmocka_unit_test(test_random_crops),
         cmocka_unit_test(test_random_crop_falls_back_to_the_centre),
-        cmocka_unit_test(test_without_augmentation_the_stream_is_not_used),
+        cmocka_unit_test(test_flip),
+        cmocka_unit_test(test_without_augmentation_nothing_is_drawn),
         cmocka_unit_test(test_messages_name_the_file),
     };
 

@@ -1,5 +1,5 @@
 /* Decoding against the pixels that Pillow gives (tests/data/images, made by tools/make_image_fixtures.py), damaged
- * files, cropping and flipping. */
+ * files, cropping. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -335,19 +335,6 @@ static void test_crop_fills_the_outside_with_zeros(void **state)
     assert_int_equal(image_crop(&out, &in, 0, 0, 1 << 20, 1 << 20, &err), INLAY_ERR_USAGE);
 }
 
-static void test_flip(void **state)
-{
-    uint8_t pixels[3 * 2 * 3];
-    image img = {.width = 3, .height = 2, .rgb = pixels};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof pixels; i++)
-        pixels[i] = (uint8_t)i;
-    image_flip_horizontal(&img);
-    assert_memory_equal(pixels, ((uint8_t[]){6, 7, 8, 3, 4, 5, 0, 1, 2, 15, 16, 17, 12, 13, 14, 9, 10, 11}),
-                        sizeof pixels);
-}
-
 /* What was written is read back; what cannot be written leaves nothing behind. */
 static void test_png_round_trip(void **state)
 {
@@ -399,7 +386,6 @@ int main(void)
         cmocka_unit_test(test_deep_grey),
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_crop_fills_the_outside_with_zeros),
-        cmocka_unit_test(test_flip),
         cmocka_unit_test(test_png_round_trip),
     };
 

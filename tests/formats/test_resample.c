@@ -10,30 +10,7 @@
 
 #include <cmocka.h>
 
-#include "formats/image.h"
-
-/* As tools/make_image_fixtures.py has it. */
-static image pattern(int width, int height)
-{
-    image img = {.width = width, .height = height, .rgb = malloc((size_t)width * (size_t)height * 3)};
-
-    for (uint32_t y = 0; y < (uint32_t)height; y++)
-        for (uint32_t x = 0; x < (uint32_t)width; x++)
-            for (uint32_t c = 0; c < 3; c++) {
-                uint32_t noise = ((x * 73856093u) ^ (y * 19349663u) ^ (c * 83492791u)) >> 5;
-                img.rgb[(y * (uint32_t)width + x) * 3 + c] = (uint8_t)((noise & 63) + (x * 2 + y + c * 40) % 192);
-            }
-    return img;
-}
-
-static uint64_t fnv(const uint8_t *bytes, size_t size)
-{
-    uint64_t value = 0xCBF29CE484222325u;
-
-    for (size_t i = 0; i < size; i++)
-        value = (value ^ bytes[i]) * 0x100000001B3u;
-    return value;
-}
+#include "patterns.h"
 
 static void test_resizes_as_pillow(void **state)
 {

@@ -369,8 +369,8 @@ static value build_cross_entropy(setup *s, int variant)
 
 static value build_row_cross_entropy(setup *s, int variant)
 {
-    s->row_labels = graph_input(s->g, "row labels", DTYPE_I32, s->s.rows, 1);
-    s->row_weights = graph_input(s->g, "row weights", DTYPE_F32, s->s.rows, 1);
+    s->row_labels = graph_target(s->g, "row labels", DTYPE_I32, s->s.rows, 1);
+    s->row_weights = graph_target(s->g, "row weights", DTYPE_F32, s->s.rows, 1);
     return graph_row_cross_entropy(s->g, given(s, s->s.rows, s->s.cols + 2), s->row_labels, s->row_weights,
                                    variant / 100.0);
 }

@@ -229,7 +229,7 @@ static void check_rows(bench *s)
     static const int32_t words[BATCH * ROWS] = {2, 0, -100, 3, 1, -100, -100, 0, 0, 3, -100, 2, 1, 1, -100, 3, -100, 2};
     const double smoothing = 0.2;
     value input, logits = over_input(s, ROWS, WORDS, &input), labels = graph_input(s->g, "rows", DTYPE_I32, ROWS, 1),
-                 weights = graph_input(s->g, "weights", DTYPE_F32, ROWS, 1),
+                 weights = graph_target(s->g, "weights", DTYPE_F32, ROWS, 1),
                  sum = graph_row_cross_entropy(s->g, logits, labels, weights, smoothing),
                  loss = graph_add_scaled(s->g, sum, sum, 2); /* 3 times the loss, and so its gradient */
     double expected = 0;

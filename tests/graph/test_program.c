@@ -174,8 +174,8 @@ static vit build_vit(bench *s)
     graph *g = s->g;
     vit m = {.pixels = graph_input(g, "pixels", DTYPE_U8, 1, SIDE * SIDE * 3),
              .ids = graph_input(g, "ids", DTYPE_I32, 10, 1),
-             .labels = graph_input(g, "row labels", DTYPE_I32, 10, 1),
-             .weights = graph_input(g, "row weights", DTYPE_F32, 10, 1)};
+             .labels = graph_target(g, "row labels", DTYPE_I32, 10, 1),
+             .weights = graph_target(g, "row weights", DTYPE_F32, 10, 1)};
     value x, y, k;
 
     x = product(s, graph_patchify(g, m.pixels, SIDE, SIDE, 3, 4, mean, std), 24, true);

@@ -1,6 +1,6 @@
 /* Several sessions on one backbone, in several threads: each answers with the bits that it has alone, what the backbone
  * is packed into is made once, and nothing of the backbone is written. */
-#include "support.h"
+#include "make_adapter.h"
 
 #include <pthread.h>
 
@@ -18,11 +18,6 @@ static const char *const methods[ADAPTERS] = {"bitfit", "lora", "adapter_plus"};
 
 static char paths[ADAPTERS][200];
 
-static const char *path_of(int i)
-{
-    return paths[i];
-}
-
 /* An adapter of each method whose values are all other than at the begin. */
 static int make_adapters(void **state)
 {
@@ -36,28 +31,15 @@ static int make_adapters(void **state)
         options *o;
         adapter *a;
         backbone *b;
-        uint32_t stream;
         ASSERT_OK(backbone_open(&b, VIT, 0, &err));
         ASSERT_OK(backbone_identify(b, &err));
         ASSERT_OK(adapter_settings(&o, methods[i], &err));
         ASSERT_OK(adapter_new(&a, methods[i], o, b, CLASSES, NULL, &err));
         ASSERT_OK(adapter_initialise(a, &d, (uint64_t)i, &err));
-        stream = (uint32_t)(100 * i);
-        for (const adapter_param *p = NULL; (p = adapter_each_param(a, p));) {
-            param *q = p->p;
-            float *values = calloc((size_t)q->count, sizeof *values), *noise = calloc((size_t)q->count, sizeof *noise);
-            param_get(q, &d, values);
-            rng_fill_normal(noise, (uint64_t)q->count, 0, 0.1,
-                            (rng_stream){.seed = 7, .purpose = RNG_TEST, .stream = stream++});
-            for (int64_t j = 0; j < q->count; j++)
-                values[j] += noise[j];
-            param_set(q, &d, values);
-            free(values);
-            free(noise);
-        }
+        support_shake(a, &d, 7 + (uint32_t)i);
         snprintf(paths[i], sizeof paths[i], "%s/%s", folder, methods[i]);
-        ASSERT_OK(file_make_folder(path_of(i), &err));
-        ASSERT_OK(adapter_save(a, &d, path_of(i), NULL, NULL, &err));
+        ASSERT_OK(file_make_folder(paths[i], &err));
+        ASSERT_OK(adapter_save(a, &d, paths[i], NULL, NULL, &err));
         adapter_free(a, &d);
         backbone_close(b);
     }
@@ -102,11 +84,8 @@ static void *work(void *context)
 
     w->same = true;
     for (int i = 0; i < w->rounds; i++) {
-        session_request request = {.backbone = VIT,
-                                   .shared = w->shared,
-                                   .adapter = path_of(w->which),
-                                   .threads = 1,
-                                   .precision = w->precision};
+        session_request request = {
+            .backbone = VIT, .shared = w->shared, .adapter = paths[w->which], .threads = 1, .precision = w->precision};
         session s;
         inlay_error err;
         float logits[IMAGES][CLASSES];

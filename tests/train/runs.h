@@ -3,8 +3,9 @@
 #define TESTS_TRAIN_RUNS_H
 
 #include <signal.h>
+#include <sys/wait.h>
 
-#include "settings.h"
+#include "make_adapter.h"
 
 #include "train/train.h"
 
@@ -203,6 +204,26 @@ static inline void run_and_stop(const char *name, setup s)
     assert_int_equal(train_once(data, output, s, &result, &err), INLAY_ERR_INTERRUPTED);
     assert_non_null(strstr(err.message, "--resume"));
     train_result_free(&result);
+}
+
+/* The run is killed behind its step number `steps`, without a chance to write anything. */
+static inline void run_and_kill(const char *name, setup s, int steps)
+{
+    char data[300], output[300];
+    pid_t child;
+    int outcome;
+
+    path_of(data, "data");
+    path_of(output, name);
+    child = fork();
+    if (child == 0) {
+        train_result result;
+        inlay_error err;
+        steps_to_kill = steps;
+        _exit(train_once(data, output, s, &result, &err) == INLAY_OK ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    assert_true(WIFSIGNALED(outcome) && WTERMSIG(outcome) == SIGKILL);
 }
 
 static inline int set_up(void **state)

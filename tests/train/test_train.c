@@ -60,8 +60,7 @@ static void test_resume(void **state)
     }
 }
 
-/* Killed behind a step, without a chance to write anything: in the first epoch and in later ones, in the middle and at
- * the end. */
+/* Killed in the first epoch and in later ones, in the middle and at the end. */
 static void test_killed(void **state)
 {
     static const int steps[] = {1, 2, 4, 5, 7, 9};
@@ -69,25 +68,38 @@ static void test_killed(void **state)
     (void)state;
     run_to_end("unharmed", plain);
     for (size_t trial = 0; trial < sizeof steps / sizeof *steps; trial++) {
-        char name[64], data[300], output[300];
+        char name[64];
         setup s = plain;
-        pid_t child;
-        int outcome;
         snprintf(name, sizeof name, "killed%zu", trial);
-        path_of(data, "data");
-        path_of(output, name);
-        child = fork();
-        if (child == 0) {
-            train_result result;
-            inlay_error err;
-            steps_to_kill = steps[trial];
-            _exit(train_once(data, output, s, &result, &err) == INLAY_OK ? 0 : 1);
-        }
-        assert_int_equal(waitpid(child, &outcome, 0), child);
-        assert_true(WIFSIGNALED(outcome) && WTERMSIG(outcome) == SIGKILL);
+        run_and_kill(name, s, steps[trial]);
         s.resume = true;
         run_to_end(name, s);
         same_bytes("unharmed", name, "adapter.safetensors");
+    }
+}
+
+/* Robust training (AdapterDrop): every step drops a number of layers that it draws. */
+static void test_dropped_layers(void **state)
+{
+    setup s = plain;
+
+    (void)state;
+    s.settings = "drop_layers=random";
+    s.threads = s.workers = 1;
+    run_to_end("robust", s);
+    s.threads = s.workers = 2;
+    run_to_end("robust2", s);
+    same_bytes("robust", "robust2", "adapter.safetensors");
+    for (int stop = 1; stop < 12; stop += 5) {
+        char name[64];
+        snprintf(name, sizeof name, "robust-stopped%d", stop);
+        s.stop_after = stop;
+        s.resume = false;
+        run_and_stop(name, s);
+        s.stop_after = 0;
+        s.resume = true;
+        run_to_end(name, s);
+        same_bytes("robust", name, "adapter.safetensors");
     }
 }
 
@@ -197,7 +209,7 @@ static void test_other_settings(void **state)
     ASSERT_OK(adapter_initialise(a, &d, 5, &err));
     ASSERT_OK(optimizer_open(&update, &(optimizer_settings){0}, &(schedule){.lr = 1}, a, &d, &err));
     assert_int_equal(checkpoint_load(checkpoint, &update, &where, &(train_extent){EPOCHS, CLASSES * PER_CLASS, 4},
-                                     "{\"seed\": 6}", NULL, NULL, &err),
+                                     "{\"seed\": 6}", NULL, &err),
                      INLAY_ERR_MISMATCH);
     assert_non_null(strstr(err.message, "'seed' was 5, now 6"));
     optimizer_close(&update);
@@ -222,9 +234,11 @@ static void test_schedule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedule), cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_killed),   cmocka_unit_test(test_methods_resume), cmocka_unit_test(test_int8),
-        cmocka_unit_test(test_learns),   cmocka_unit_test(test_bad_images),     cmocka_unit_test(test_other_settings),
+        cmocka_unit_test(test_schedule),       cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_dropped_layers), cmocka_unit_test(test_methods_resume),
+        cmocka_unit_test(test_int8),           cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_bad_images),     cmocka_unit_test(test_other_settings),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -60,24 +60,14 @@ static void test_resume(void **state)
 
 static void test_killed(void **state)
 {
+    static const int steps[] = {1, 6, 10, 17};
+
     (void)state;
     for (int trial = 0; trial < 4; trial++) {
-        char name[64], data[300], output[300];
+        char name[64];
         setup s = runs[trial % 2];
-        pid_t child;
-        int outcome;
         snprintf(name, sizeof name, "killed%d", trial);
-        path_of(data, "data");
-        path_of(output, name);
-        child = fork();
-        if (child == 0) {
-            train_result result;
-            inlay_error err;
-            _exit(train_once(data, output, s, &result, &err) == INLAY_OK ? 0 : 1);
-        }
-        nanosleep(&(struct timespec){0, 20000000L * (trial + 1)}, NULL);
-        kill(child, SIGKILL);
-        waitpid(child, &outcome, 0);
+        run_and_kill(name, s, steps[trial]);
         s.resume = true;
         run_to_end(name, s);
         same_bytes(trial % 2 ? "whole1" : "whole0", name, "adapter.safetensors");
@@ -224,15 +214,14 @@ static void look(void *context, const char *option, const char *text, const char
 /* What a row names must be known to the first one: it would be left out otherwise. */
 static void expect_known(const char *list)
 {
-    while (*list) {
-        char option[64];
+    char option[96];
+    const char *text;
+
+    while (options_next_pair(&list, option, sizeof option, &text)) {
         looked l = {option, false};
-        snprintf(option, sizeof option, "%.*s", (int)strcspn(list, "="), list);
         recipe_each(recipe_table, look, &l);
         if (!l.found)
             fail_msg("'%s' is not an option of the first recipe", option);
-        list += strcspn(list, " ");
-        list += *list == ' ';
     }
 }
 
