@@ -162,14 +162,16 @@ inlay_status inlay_session_open(inlay_session **out, inlay_backbone *b, const in
 {
     inlay_session_options how = {0};
     inlay_session *s;
-    precision unused;
+    const char *name = "auto"; /* the caller's text need not outlive the call */
 
     *out = NULL;
     TAKE(how, given);
-    if (!how.precision)
-        how.precision = "auto";
-    if (strcmp(how.precision, "auto") != 0 && !precision_from_name(how.precision, &unused))
-        FAIL(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", how.precision);
+    if (how.precision && strcmp(how.precision, "auto") != 0) {
+        precision chosen;
+        if (!precision_from_name(how.precision, &chosen))
+            FAIL(err, INLAY_ERR_USAGE, "precision '%s' is not one of auto, f32, bf16, int8", how.precision);
+        name = precision_name(chosen);
+    }
     if (how.batch < 0 || how.threads < 0)
         FAIL(err, INLAY_ERR_USAGE, "neither batch (%d) nor threads (%d) may be negative", how.batch, how.threads);
     s = calloc(1, sizeof *s);
@@ -181,7 +183,7 @@ inlay_status inlay_session_open(inlay_session **out, inlay_backbone *b, const in
                                    .shared = b->b,
                                    .threads = how.threads,
                                    .force_backbone = how.force_backbone,
-                                   .precision = strcmp(how.precision, "auto") == 0 ? "auto" : precision_name(unused)};
+                                   .precision = name};
     *out = s;
     return INLAY_OK;
 }
@@ -323,7 +325,7 @@ static inlay_status run_some(const inlay_session *s, loaded *l, const inlay_inpu
 {
     int which = input_at(inputs, first)->kind == INLAY_INPUT_PIXELS_F32;
     int64_t classes = session_classes(&l->s), width = inlay_session_features(s);
-    predictor *p = &l->answers[which];
+    predictor *p;
     size_t bytes;
     char *pixels;
 

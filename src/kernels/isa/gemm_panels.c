@@ -79,9 +79,11 @@ static inline REAL packed_at(const packed *w, int64_t n, int64_t k)
 {
     const unsigned char *panel = (const unsigned char *)w->data + (size_t)(n / NR) * panel_bytes(w->k, w->type);
 
-    if (w->type == DTYPE_I8)
-        return (REAL)((const float *)(const void *)(panel + int8_bytes(w->k)))[n % NR] *
-               (REAL)((const int8_t *)panel)[(k / 4 * NR + n % NR) * 4 + k % 4];
+    if (w->type == DTYPE_I8) {
+        const float *scales = (const float *)(const void *)(panel + int8_bytes(w->k));
+        int64_t place = (k / 4 * NR + n % NR) * 4 + k % 4;
+        return (REAL)scales[n % NR] * (REAL)((const int8_t *)panel)[place];
+    }
     if (w->type == DTYPE_BF16)
         return (REAL)bf16_to_f32(((const uint16_t *)(const void *)panel)[(k / 2 * NR + n % NR) * 2 + (k & 1)]);
     return ((const REAL *)(const void *)panel)[k * NR + n % NR];
