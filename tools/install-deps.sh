@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz] [clang]; no group: all of them.
+# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz] [clang] [tidy]; no group: all of them.
 # Silent when nothing is missing. Systems without dpkg are left alone: there the configuration names what it does not find.
 set -eu
 
@@ -10,9 +10,10 @@ demo='dataset-fashion-mnist'
 torture='strace mount=mount'
 fuzz='clang libclang-rt-dev'
 clang='clang=clang'
+tidy='clang=clang clang-tidy=clang-tidy'
 
 if [ $# -eq 0 ]; then
-    set -- build test demo torture fuzz
+    set -- build test demo torture fuzz clang tidy
 fi
 wanted=
 for group in "$@"; do
@@ -23,8 +24,9 @@ for group in "$@"; do
     torture) wanted="$wanted $torture" ;;
     fuzz) wanted="$wanted $fuzz" ;;
     clang) wanted="$wanted $clang" ;;
+    tidy) wanted="$wanted $tidy" ;;
     *)
-        echo "usage: $0 [build] [test] [demo] [torture] [fuzz] [clang]" >&2
+        echo "usage: $0 [build] [test] [demo] [torture] [fuzz] [clang] [tidy]" >&2
         exit 2
         ;;
     esac
