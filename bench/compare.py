@@ -1,7 +1,9 @@
-"""Measures Inlay beside its peers in one run: matrix products, training steps, inference, cold start. Writes build/bench/results.json and the page that is made of it,
-docs/performance.md (a run that was ended leaves results.json: report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the
-standard library is needed; what a peer needs is looked for in the Python that runs this, and a peer that is not there is named and left out. A second PyTorch is looked
-for in DEBIAN_PYTHON (/usr/bin/python3 where it is not set; empty: none). usage: compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench
+"""Measures Inlay beside its peers in one run: matrix products, training steps, inference, cold start. Writes
+build/bench/results.json and the page that is made of it, docs/performance.md (a run that was ended leaves results.json:
+report.py makes the page of that). Contestants take turns, five each; the best counts. Nothing but the standard library
+is needed; what a peer needs is looked for in the Python that runs this, and a peer that is not there is named and left
+out. A second PyTorch is looked for in DEBIAN_PYTHON (/usr/bin/python3 where it is not set; empty: none). usage:
+compare.py BUILD; QUICK=1: ViT-Ti/16 with two threads only, page in build/bench
 """
 
 import datetime
@@ -21,7 +23,9 @@ import report
 TURNS = 5
 FEWEST = 3  # turns of a contest that takes longer than
 LONG = 30.0  # seconds
-OTHERS = 0.15  # of a processor: more work than that of others disturbs; a turn beside it is taken again, once, unless it takes longer than
+# of a processor: more work than that of others disturbs; a turn beside it is taken again, once, unless it takes
+# longer than
+OTHERS = 0.15
 AGAIN = 5.0  # seconds
 PATIENCE = 5.0  # seconds for which the turns of a contest may wait, in all, for others to be done
 ANSWER = 180.0  # seconds after which a peer is given up; torch.compile needs a minute
@@ -289,7 +293,8 @@ class Bench:
             else:
                 self.skip(
                     "PyTorch of Debian",
-                    f"{DEBIAN_PYTHON} has no module torch (package python3-torch; DEBIAN_PYTHON=... selects another Python)",
+                    f"{DEBIAN_PYTHON} has no module torch (package python3-torch; DEBIAN_PYTHON=... selects another "
+                    "Python)",
                 )
         return found
 

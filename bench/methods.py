@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""The methods beside each other: accuracy on several sets and seeds, and AdapterDrop's accuracy against the number of dropped layers.
+"""The methods beside each other: accuracy on several sets and seeds, and AdapterDrop's accuracy against the number of
+dropped layers.
 
-    bench/methods.py run --backbone DIR --data DIR [--output build/methods]     trains and evaluates what is not there yet (stopped, it goes on)
-    bench/methods.py time --backbone DIR [--output build/methods]               time of a training step and of inference, on a machine that does nothing else
-    bench/methods.py report [--output build/methods]                            docs/results/methods.md and its plots, from what is there
+    bench/methods.py run --backbone DIR --data DIR [--output build/methods]
+        trains and evaluates what is not there yet (stopped, it goes on)
+    bench/methods.py time --backbone DIR [--output build/methods]
+        time of a training step and of inference, on a machine that does nothing else
+    bench/methods.py report [--output build/methods]
+        docs/results/methods.md and its plots, from what is there
 
 DIR of --data holds a folder for each of SETS. `report` needs matplotlib (python3-matplotlib).
 """
@@ -45,7 +49,8 @@ METHODS = {
     "adapter_bias": ("adapter_bias", []),
     "adapter_plus, robust": ("adapter_plus", ["--drop-layers", "random"]),
 }
-# Second phases: what a run with the same set and seed left is given to an option. FUSED: the other adapters of a fusion, trained once on each set.
+# Second phases: what a run with the same set and seed left is given to an option. FUSED: the other adapters of a
+# fusion, trained once on each set.
 FUSED_SETS = ("caltech101", "dtd10")
 FOCUS, FUSION, LORA = "adaptable, focus", "fusion", "adamix, lora"
 
@@ -399,7 +404,10 @@ def machine(timing):
         return "not timed"
     speed = timing["speeds"]["linear"]
     result = speed["results"][0]
-    return f"{speed['processor']}, {speed['processors']} processors, kernels `{speed['kernels']}`, {result['precision']}, {result['threads']} threads"
+    return (
+        f"{speed['processor']}, {speed['processors']} processors, kernels `{speed['kernels']}`, {result['precision']}, "
+        f"{result['threads']} threads"
+    )
 
 
 def main():

@@ -1,5 +1,7 @@
-"""Renders the results of compare.py as a page. What stands on the page below LOG is kept: it is written by hand. usage: report.py RESULTS.json PAGE.md"""
+"""Renders the results of compare.py as a page. What stands on the page below LOG is kept: it is written by hand. usage:
+report.py RESULTS.json PAGE.md"""
 
+import itertools
 import json
 import math
 import os
@@ -7,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+import textwrap
 from collections import namedtuple
 
 LOG = "## Each optimisation, before and after"
@@ -54,7 +57,8 @@ def machine(build, modules, torches):
     memory = int(re.search(r"MemTotal: *(\d+)", read("/proc/meminfo")).group(1))
     compiler = re.search(r"^CMAKE_C_COMPILER:\w+=(.*)$", read(os.path.join(build, "CMakeCache.txt")), re.M)
     return {
-        "processor": f"{cpu.get('model name', platform.machine())} (family {cpu.get('cpu family', '?')}, model {cpu.get('model', '?')})",
+        "processor": f"{cpu.get('model name', platform.machine())} "
+        f"(family {cpu.get('cpu family', '?')}, model {cpu.get('model', '?')})",
         "processors": f"{os.cpu_count()}; caches of the first: {', '.join(caches)}" if caches else str(os.cpu_count()),
         "instruction sets": " ".join(
             sorted(f for f in cpu.get("flags", cpu.get("Features", "")).split() if FLAGS.search(f))
@@ -350,18 +354,23 @@ class Page:
         ]
         many = sum(x > limits["others"] for x in loads)
         return [
-            f"Contestants take turns (A B C A B C ...), {limits['turns']} each, or {limits['fewest']} where those take longer than {limits['long']:.0f} s; the best turn counts. A turn is one step, or as many as fit in",
-            "half a second; the first step of a process is not counted. Inlay is a new process each turn, the peers' processes stay and are asked again. A PyTorch or variant of it that was",
-            f"{100 * (limits['trailing'] - 1):.0f} % slower than the best one after two rounds is not measured again. A turn waits a little for other work to end; where that takes more than",
-            f"{100 * limits['others']:.0f} % of a processor during a turn of a model that takes less than {limits['again']:.0f} s, the turn is taken again, and both count. In this run {many} of {len(loads)} turns had so much beside them.",
+            f"Contestants take turns (A B C A B C ...), {limits['turns']} each, or {limits['fewest']} where those take",
+            f"longer than {limits['long']:.0f} s; the best turn counts. A turn is one step, or as many as fit in half",
+            "a second; the first step of a process is not counted. Inlay is a new process each turn, the peers'",
+            "processes stay and are asked again. A PyTorch or variant of it that was",
+            f"{100 * (limits['trailing'] - 1):.0f} % slower than the best one after two rounds is not measured again.",
+            f"A turn waits a little for other work to end; where that takes more than {100 * limits['others']:.0f} %",
+            f"of a processor during a turn of a model that takes less than {limits['again']:.0f} s, the turn is taken",
+            f"again, and both count. In this run {many} of {len(loads)} turns had so much beside them.",
         ]
 
     def lines(self):
         yield from [
             "# Performance",
             "",
-            f"Measured by `make bench` on {self.r['date']}, everything in one run on one machine. `QUICK=1` measures ViT-Ti/16 with two threads only;",
-            "`PYTHON=...` selects the Python in which the peers are looked for, `DEBIAN_PYTHON=...` that of a second PyTorch. All numbers of a run: `build/bench/results.json`.",
+            f"Measured by `make bench` on {self.r['date']}, everything in one run on one machine. `QUICK=1` measures",
+            "ViT-Ti/16 with two threads only; `PYTHON=...` selects the Python in which the peers are looked for,",
+            "`DEBIAN_PYTHON=...` that of a second PyTorch. All numbers of a run: `build/bench/results.json`.",
             "",
         ]
         yield from table(["", ""], [[name, text] for name, text in self.r["machine"].items()])
@@ -372,9 +381,10 @@ class Page:
             "",
             "## Matrix products",
             "",
-            "y [m, n] = x [m, k] W^T with the shapes of a block's qkv, proj, fc1 and fc2 in ViT-Ti/16 and ViT-B/16, for 8 images and for one. GFLOP/s, and the",
-            "share of what the same number of threads reach on registers alone. Inlay and oneDNN have their weights packed beforehand; OpenBLAS is given them as they are.",
-            "bf16: operands and result bf16, sums f32. int8 of oneDNN: unsigned by signed, f32 result.",
+            "y [m, n] = x [m, k] W^T with the shapes of a block's qkv, proj, fc1 and fc2 in ViT-Ti/16 and ViT-B/16,",
+            "for 8 images and for one. GFLOP/s, and the share of what the same number of threads reach on registers",
+            "alone. Inlay and oneDNN have their weights packed beforehand; OpenBLAS is given them as they are. bf16:",
+            "operands and result bf16, sums f32. int8 of oneDNN: unsigned by signed, f32 result.",
         ]
         for precision in ("f32", "bf16", "int8"):
             yield from self.products(precision)
@@ -383,8 +393,10 @@ class Page:
             "",
             "## Training",
             "",
-            "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of all PyTorches the fastest variant, its bf16 beside int8. The share is that of the images a second at which the",
-            "registers' peak would be reached if an image cost two plain forward passes (forward, and the gradient of the activations).",
+            "Adapter+ r = 8 after every block, frozen backbone, AdamW, drop path 0.1, 224 x 224 pixels. Of all",
+            "PyTorches the fastest variant, its bf16 beside int8. The share is that of the images a second at which",
+            "the registers' peak would be reached if an image cost two plain forward passes (forward, and the",
+            "gradient of the activations).",
             "",
         ]
         yield from self.training()
@@ -392,8 +404,9 @@ class Page:
             "",
             "## Inference",
             "",
-            "Inlay and PyTorch run the model with its adapters; ONNX Runtime and OpenVINO the plain ViT. int8: dynamic quantisation of ONNX Runtime, NNCF's of OpenVINO (the rest bf16).",
-            "The share is that of the images a second at the registers' peak if an image cost one plain forward pass.",
+            "Inlay and PyTorch run the model with its adapters; ONNX Runtime and OpenVINO the plain ViT. int8:",
+            "dynamic quantisation of ONNX Runtime, NNCF's of OpenVINO (the rest bf16). The share is that of the",
+            "images a second at the registers' peak if an image cost one plain forward pass.",
             "",
         ]
         yield from self.inference()
@@ -411,7 +424,8 @@ class Page:
             "",
             "### Cold start",
             "",
-            "From the start of `inlay predict` with an adapter to its end, one image, files in the page cache, as many threads as processors.",
+            "From the start of `inlay predict` with an adapter to its end, one image, files in the page cache, as",
+            "many threads as processors.",
             "",
         ]
         yield from self.cold()
@@ -419,25 +433,36 @@ class Page:
             "",
             "## Where a training step goes",
             "",
-            "What each operation takes for one image (`inlay bench --profile`), those above 1 %. Adapters are the bottleneck; a product's epilogue counts to it.",
+            "What each operation takes for one image (`inlay bench --profile`), those above 1 %. Adapters are the",
+            "bottleneck; a product's epilogue counts to it.",
         ]
         yield from self.operations()
         yield from [
             "",
             "## Variants of PyTorch",
             "",
-            "fused: scaled_dot_product_attention; plain: softmax written out; compiled: torch.compile. A PyTorch before 2 has plain alone. Debian's PyTorch",
-            "has no timm and runs the same layers from `bench/peers/vit.py`, in f32 with OMP_WAIT_POLICY=PASSIVE: spinning OpenMP threads take the processors from its BLAS.",
+            "fused: scaled_dot_product_attention; plain: softmax written out; compiled: torch.compile. A PyTorch",
+            "before 2 has plain alone. Debian's PyTorch has no timm and runs the same layers from",
+            "`bench/peers/vit.py`, in f32 with OMP_WAIT_POLICY=PASSIVE: spinning OpenMP threads take the processors",
+            "from its BLAS.",
             "",
         ]
         yield from self.variants()
+
+
+def wrapped(lines):
+    """Prose in lines of at most 120 columns; headings and tables stay as they are."""
+    wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+    for prose, group in itertools.groupby(lines, lambda text: text != "" and text[0] not in "#|-"):
+        for text in [" ".join(group)] if prose else group:
+            yield from wrapper.wrap(text) if prose or text.startswith("- ") else [text]
 
 
 def write(results, path):
     old = read(path)
     log = old[old.index(LOG) :] if LOG in old else LOG + "\n"
     with open(path, "w") as f:
-        f.write("\n".join(Page(results).lines()) + "\n\n" + log.strip() + "\n")
+        f.write("\n".join(wrapped(Page(results).lines())) + "\n\n" + log.strip() + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Measures Inlay beside its peers: bench/compare.py. Where there is no Python at all, the C programs alone, each of which prints a line of JSON.
-# PYTHON: the Python that has the peers. DEBIAN_PYTHON: the one that has a second PyTorch, /usr/bin/python3; empty: none. QUICK=1: ViT-Ti/16 with two threads only.
+# Measures Inlay beside its peers: bench/compare.py. Where there is no Python at all, the C programs alone, each of
+# which prints a line of JSON.
+# PYTHON: the Python that has the peers. DEBIAN_PYTHON: the one that has a second PyTorch, /usr/bin/python3; empty:
+# none. QUICK=1: ViT-Ti/16 with two threads only.
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
@@ -28,7 +30,8 @@ for size in $sizes; do
     for threads in $counts; do
         for precision in f32 bf16 int8; do
             echo "$size, batch $batch, $threads threads, $precision"
-            "$build/inlay" bench --backbone "$folder" --threads "$threads" --precision $precision --batch-size "$batch" --json --quiet
+            "$build/inlay" bench --backbone "$folder" --threads "$threads" --precision $precision \
+                --batch-size "$batch" --json --quiet
         done
     done
 done

@@ -20,7 +20,10 @@ sanitizer=$(sed -n 's/^CMAKE_C_FLAGS_DEBUG:.*\(-fsanitize=[a-z,]*\).*/\1/p' "$bu
 [ "$(sed -n 's/^CMAKE_BUILD_TYPE:[A-Z]*=//p' "$build/CMakeCache.txt")" = Debug ] || sanitizer=
 
 picture() { # file, a number that decides it
-    awk -v n="$2" 'BEGIN { printf "P2\n12 12\n255\n"; for (i = 0; i < 144; i++) printf "%d ", (i * (n + 1) + n * 67) % 256 }' >"$1"
+    awk -v n="$2" 'BEGIN {
+        printf "P2\n12 12\n255\n"
+        for (i = 0; i < 144; i++) printf "%d ", (i * (n + 1) + n * 67) % 256
+    }' >"$1"
 }
 for split in train val; do
     for class in 0 1 2; do
@@ -33,7 +36,8 @@ image=$folder/data/val/class1/1.pgm
 # shellcheck disable=SC2046,SC2086 # lists of words
 for name in train_and_classify many_adapters; do
     [ "$(wc -l <"examples/$name.c")" -lt 100 ]
-    ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror $sanitizer "examples/$name.c" -o "$folder/$name" \
+    ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror $sanitizer \
+        "examples/$name.c" -o "$folder/$name" \
         $(pkg-config --define-prefix --cflags --libs inlay) -pthread
 done
 "$folder/train_and_classify" "$backbone" "$folder/data" "$folder/run" "$image" 4 >"$folder/answer.txt"
@@ -43,7 +47,8 @@ cp -r "$folder/run" "$folder/other"
 [ "$(grep -c ': class' "$folder/many.txt")" -eq 2 ]
 
 # a run that is stopped goes on and ends with the same bits
-timeout -s INT 0.3 "$folder/train_and_classify" "$backbone" "$folder/data" "$folder/stopped" "$image" 4 >/dev/null 2>&1 || true
+timeout -s INT 0.3 \
+    "$folder/train_and_classify" "$backbone" "$folder/data" "$folder/stopped" "$image" 4 >/dev/null 2>&1 || true
 "$folder/train_and_classify" "$backbone" "$folder/data" "$folder/stopped" "$image" 4 >"$folder/again.txt"
 cmp "$folder/run/adapter.safetensors" "$folder/stopped/adapter.safetensors"
 cmp "$folder/answer.txt" "$folder/again.txt"

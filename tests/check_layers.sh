@@ -24,7 +24,8 @@ allowed=
 for layer in $layers; do
     allowed="$allowed $layer"
     [ -d "src/$layer" ] || continue
-    lines=$(find "src/$layer" -name '*.[ch]' -exec grep -Hn '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' {} + || true)
+    lines=$(find "src/$layer" -name '*.[ch]' \
+        -exec grep -Hn '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' {} + || true)
     while IFS= read -r line; do
         [ -n "$line" ] || continue
         header=${line#*\"}

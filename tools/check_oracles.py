@@ -1,9 +1,10 @@
 """Verifies tests/data/oracle by other routes than those that made it: make_oracles.py --check.
 
   layouts     the same model read by transformers, by timm from .npz, and from shards gives the same weights and logits
-  methods     a ViT written out in plain torch, with adapters as edges between named places, gives the same logits, losses and
-              gradients; PEFT does for LoRA; scales and shifts folded into the weights do for SSF
-  training    the same ViT with the adapters that each pass draws, and the loss's gradient by formula where a target counts as constant
+  methods     a ViT written out in plain torch, with adapters as edges between named places, gives the same logits,
+              losses and gradients; PEFT does for LoRA; scales and shifts folded into the weights do for SSF
+  training    the same ViT with the adapters that each pass draws, and the loss's gradient by formula where a target
+              counts as constant
   steps       AdamW written out gives the same losses and parameters
   draws       without rates the blocks under dropout and stochastic depth are the plain ones
   files       a second run of the generator gives the same tensors
@@ -32,8 +33,8 @@ def verify(what, error, limit):
 
 
 def apart(a, b):
-    """Largest difference, relative to the largest value. Gradients that are zero in exact arithmetic (a bias on all keys) are noise
-    around 1e-17: hence the floor."""
+    """Largest difference, relative to the largest value. Gradients that are zero in exact arithmetic (a bias on all
+    keys) are noise around 1e-17: hence the floor."""
     a, b = (v.double() if isinstance(v, torch.Tensor) else torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
     return ((a - b).abs().max() / b.abs().max().clamp_min(1e-6)).item() if a.shape == b.shape else math.inf
 
@@ -349,7 +350,8 @@ def check_variants(m):
 
 
 def training_loss(m, frozen, row, p, pixels, labels, when):
-    """As oracle_training makes it, but for the adapters' and the divergence's formulas. Also returns the passes' logits."""
+    """As oracle_training makes it, but for the adapters' and the divergence's formulas. Also returns the passes'
+    logits."""
     t, o, method, results = m.oracle_training, row["options"], row["method"], []
     kind = "lora" if o.get("kind") == "lora" else "linear" if method == "adapter_bias" else "bottleneck"
     for which in range(2 if method in ("adamix", "mosa") else 1):
@@ -501,7 +503,8 @@ def check_draws(m):
 
 
 def cubic(size, out):
-    """Weights [out, size] of bicubic resampling with a = -0.5 whose support grows when shrinking, as Pillow and torch with antialias do."""
+    """Weights [out, size] of bicubic resampling with a = -0.5 whose support grows when shrinking, as Pillow and torch
+    with antialias do."""
 
     def kernel(x):
         x = abs(x)
@@ -620,7 +623,8 @@ def check_real(m, assets):
 
 
 def check_files(m, assets):
-    """Makes everything again elsewhere. Another processor may round the last bit otherwise: tensors may differ by that much."""
+    """Makes everything again elsewhere. Another processor may round the last bit otherwise: tensors may differ by that
+    much."""
     here, same, count = m.OUT, 0, 0
     with tempfile.TemporaryDirectory() as again:
         m.OUT = again

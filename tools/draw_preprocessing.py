@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Draws preprocessing configurations and writes, for each, what transformers or timm makes of an image: a JSON object a line.
+"""Draws preprocessing configurations and writes, for each, what transformers or timm makes of an image: a JSON object
+a line.
 
     python3 tools/draw_preprocessing.py 2000 7 > draws.jsonl
     INLAY_DRAWS=draws.jsonl build/release/test_input      # compares; prints what Inlay refused
     python3 tools/draw_preprocessing.py --keep > tests/data/preprocessing.jsonl
 
---keep writes the members that are kept as test data: a few draws, and those that are hard or must be refused. Keys of a line:
+--keep writes the members that are kept as test data: a few draws, and those that are hard or must be refused. Keys of a
+line:
   library     "hf" or "timm"
   config      preprocessor_config.json, or the pretrained_cfg of config.json
   size        side of the model's input

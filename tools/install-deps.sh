@@ -1,18 +1,22 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, or says how to. Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz] [clang]; no group: all of them.
-# Silent when nothing is missing. Systems without dpkg are left alone: there the configuration names what it does not find.
+# Installs the Debian packages that are missing, or says how to. Silent when nothing is missing. Systems without dpkg
+# are left alone: there the configuration names what it does not find.
+# Usage: install-deps.sh [build] [test] [demo] [torture] [fuzz] [clang] [tidy]; no group: all of them.
 set -eu
 
 # package, or package=command where any provider of the command will do
-build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config libjansson-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev libavif-dev libjxl-dev zlib1g-dev libssl-dev'
+build='gcc=cc cmake=cmake ninja-build=ninja pkg-config=pkg-config
+    libjansson-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev libavif-dev libjxl-dev
+    zlib1g-dev libssl-dev'
 test='libcmocka-dev libsimde-dev g++=c++'
 demo='dataset-fashion-mnist'
 torture='strace mount=mount'
 fuzz='clang libclang-rt-dev'
 clang='clang=clang'
+tidy='clang=clang clang-tidy=clang-tidy'
 
 if [ $# -eq 0 ]; then
-    set -- build test demo torture fuzz
+    set -- build test demo torture fuzz clang tidy
 fi
 wanted=
 for group in "$@"; do
@@ -23,8 +27,9 @@ for group in "$@"; do
     torture) wanted="$wanted $torture" ;;
     fuzz) wanted="$wanted $fuzz" ;;
     clang) wanted="$wanted $clang" ;;
+    tidy) wanted="$wanted $tidy" ;;
     *)
-        echo "usage: $0 [build] [test] [demo] [torture] [fuzz] [clang]" >&2
+        echo "usage: $0 [build] [test] [demo] [torture] [fuzz] [clang] [tidy]" >&2
         exit 2
         ;;
     esac
@@ -32,7 +37,8 @@ done
 command -v dpkg-query >/dev/null 2>&1 || exit 0
 
 # one dpkg-query for all; a virtual package (libjpeg-dev on some releases) counts when an installed package provides it
-installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' | sed -n 's/^installed //p' | sed 's/([^)]*)//g; s/,/ /g' | tr '\n' ' ') "
+installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' | sed -n 's/^installed //p' |
+    sed 's/([^)]*)//g; s/,/ /g' | tr '\n' ' ') "
 missing=
 for item in $wanted; do
     package=${item%%=*}

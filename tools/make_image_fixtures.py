@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Makes tests/data/images: small images of every kind, what Pillow decodes them to, and hashes of what Pillow and timm resize.
+"""Makes tests/data/images: small images of every kind, what Pillow decodes them to, and hashes of what Pillow and timm
+resize.
 
-  decode.txt      <file> <width> <height> <width upright> <height upright>; pixels in <file>.rgb, of turned images also in
-                  <file>.upright.rgb
+  decode.txt      <file> <width> <height> <width upright> <height upright>; pixels in <file>.rgb, of turned images
+                  also in <file>.upright.rgb
   resize.txt      <source width> <height> <width> <height> <filter> <box or -> <hash>
   preprocess.txt  <source width> <height> <height> <width> <crop_pct> <mode> <filter> <hash>
 
-The sources of the last two are synthetic (pattern below, repeated in the tests); hashes are 64-bit FNV-1a of the pixels.
-Needs Pillow 13, pillow-jxl-plugin, numpy, torch and timm."""
+The sources of the last two are synthetic (pattern below, repeated in the tests); hashes are 64-bit FNV-1a of the
+pixels. Needs Pillow 13, pillow-jxl-plugin, numpy, torch and timm."""
 
 import io
 import os

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes src/backbones/imagenet_names.def: one short English name for each class of ImageNet-1k, in the order of the classes.
+"""Writes src/backbones/imagenet_names.def: one short English name for each class of ImageNet-1k, in the order of the
+classes.
 
-The classes are WordNet synsets, their order is that of the ILSVRC 2012 challenge; both come with timm (timm/data/_info), which is read here.
-Of a synset's names the first is taken; where two classes have the same first name, all of its names; where these are the same too, the
-synset's number stands behind.
+The classes are WordNet synsets, their order is that of the ILSVRC 2012 challenge; both come with timm
+(timm/data/_info), which is read here. Of a synset's names the first is taken; where two classes have the same first
+name, all of its names; where these are the same too, the synset's number stands behind.
 
     python3 tools/make_imagenet_names.py > src/backbones/imagenet_names.def
 """

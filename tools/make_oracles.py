@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes tests/data/oracle: tiny ViT checkpoints in every layout that is read, and what PyTorch computes from them.
 
-  make_oracles.py [--out DIR] [--assets DIR]   writes the files; without --assets, those of the real checkpoint stay as they are
-  make_oracles.py --check [--assets DIR]       reloads the files and verifies them by other routes than those that made them
+  make_oracles.py [--out DIR] [--assets DIR]   writes the files; without --assets, those of the real checkpoint stay as
+                                               they are
+  make_oracles.py --check [--assets DIR]       reloads the files and verifies them by other routes than those that made
+                                               them
 
-Models are timm's, computing is in float64 on float32 weights, results are stored as float32 (README.md beside the files says more).
-Needs torch, timm, transformers, safetensors, Pillow and numpy; --check also peft."""
+Models are timm's, computing is in float64 on float32 weights, results are stored as float32 (README.md beside the
+files says more). Needs torch, timm, transformers, safetensors, Pillow and numpy; --check also peft."""
 
 import argparse
 import csv
@@ -58,9 +60,9 @@ VARIANTS = [
     (
         "dist",
         {},
-        "VisionTransformerDistilled: class token, distillation token, patches; logits are the mean of head(token 0) and "
-        "head_dist(token 1), in evaluation and (unless distilled_training is set, which it is not here) in training; the loss is "
-        "taken of that mean",
+        "VisionTransformerDistilled: class token, distillation token, patches; logits are the mean of head(token 0) "
+        "and head_dist(token 1), in evaluation and (unless distilled_training is set, which it is not here) in "
+        "training; the loss is taken of that mean",
     ),
     (
         "norm_pre",

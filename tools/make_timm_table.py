@@ -1,10 +1,9 @@
 """make_timm_table.py > src/backbones/vit_timm.def: what timm's names of vision transformers stand for.
 
 config.json of a timm checkpoint names the architecture; heads, activation, epsilon and pooling are in the code of timm
-alone. Every registered name whose model is a VisionTransformer gets a row, deprecated names included. What Inlay has
-no computation for is a reason to refuse. 'KEPT': a checkpoint that Inlay writes may keep the name, because timm makes a plain
-ViT by it whose parts all follow from model_args; else 'READ'.
-Needs timm; no weights are made.
+alone. Every registered name whose model is a VisionTransformer gets a row, deprecated names included. What Inlay has no
+computation for is a reason to refuse. 'KEPT': a checkpoint that Inlay writes may keep the name, because timm makes a
+plain ViT by it whose parts all follow from model_args; else 'READ'. Needs timm; no weights are made.
 """
 
 import importlib
@@ -118,7 +117,8 @@ def main():
     warnings.filterwarnings("ignore")
     print("/* Vision transformers by the names of timm %s, written by tools/make_timm_table.py." % timm.__version__)
     print(
-        " * TIMM(name, width, heads, patch, image size, activation, epsilon, pooling, whether written checkpoints keep it,"
+        " * TIMM(name, width, heads, patch, image size, activation, epsilon, pooling, "
+        "whether written checkpoints keep it,"
     )
     print(" *      tensors that a file has),")
     print(" * REFUSED(name, what it has that is not supported) */")

@@ -1,5 +1,5 @@
-"""The oracles of what options change: layers and ranks, weights of the backbone that are trained beside an adapter, forms
-of LoRA and VPT, MoSA's low-rank form (MoSL), its divided biases, its learned factor and its one sparse adapter.
+"""The oracles of what options change: layers and ranks, weights of the backbone that are trained beside an adapter,
+forms of LoRA and VPT, MoSA's low-rank form (MoSL), its divided biases, its learned factor and its one sparse adapter.
 
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files. Formulas are written out once more here,
 on timm's modules; draws and masks are Inlay's own (philox.py)."""

@@ -1,7 +1,8 @@
 """The training steps among the oracles: methods that draw something in each pass (AdaMix, MoSA, Adaptable Adapters),
 AdapterBias, and any under dropout and stochastic depth (oracle_draws.py).
 
-A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's own (philox.py).
+A step of AdaMix or MoSA is two passes of a plain adapter, each with the experts that it draws; the draws are Inlay's
+own (philox.py).
 make_oracles.py calls make(); tests/data/oracle/README.md describes the files."""
 
 import math
@@ -335,7 +336,8 @@ def case_table():
         1,
         smoothing=0.1,
     )
-    # steps at whose noise no gradient of a few coefficients is what is left of a sum that cancels: bf16 could not be judged by it
+    # steps at whose noise no gradient of a few coefficients is what is left of a sum that cancels: bf16 could not be
+    # judged by it
     yield case("adaptable_a", "adaptable", {**switched, "version": "A"}, 18, 5)
     cooling = {**switched, "position": "pre_post", "temperature": 2.0, "min_temperature": 0.1}
     yield case("adaptable_b_cooling", "adaptable", cooling, wide, 5, epoch=3, epochs=10)

@@ -1,19 +1,25 @@
 """The random numbers that Inlay draws while it trains (src/base/rng.c), written once more in whole numbers.
 
-The generator is Philox4x32-10: ten rounds over a counter of four 32-bit words with a key of two. A number is a function of
+The generator is Philox4x32-10: ten rounds over a counter of four 32-bit words with a key of two. A number
+is a function of
 
     key      (seed, seed >> 32)
     counter  (block, step, site, purpose)
     index    of a 32-bit word: word index % 4 of block index / 4
-             of a number below n: the 64 bits of words 2 (index % 2), high, and the next, low, of block index / 2, times n, >> 64
+             of a number below n: the 64 bits of words 2 (index % 2), high, and the next, low, of block index / 2,
+             times n, >> 64
 
-`purpose` says what is drawn, `site` for which of several places, `step` in which step of the training (of a mask: in which row or column):
+`purpose` says what is drawn, `site` for which of several places, `step` in which step of the training (of a mask: in
+which row or column):
 
     DROP_PATH  the samples of a branch (site: its number in the order of the graph); index: the sample
     DROPOUT  the elements of a matrix (site: as above); index: the element, counted over all samples
-    CHOICE   expert of a side (site: its number among the sides, in the order in which the method declares them); index: the pass
-    GUMBEL   noise of a switch (site: its number in the order of the graph); words 2 i and 2 i + 1 are sample i's, for skip and for adapter
-    MASK     partition of a side's entries; index i draws the exchange of entry i in Fisher and Yates' shuffle, from the last entry down
+    CHOICE   expert of a side (site: its number among the sides, in the order in which the method declares them); index:
+             the pass
+    GUMBEL   noise of a switch (site: its number in the order of the graph); words 2 i and 2 i + 1 are sample i's, for
+             skip and for adapter
+    MASK     partition of a side's entries; index i draws the exchange of entry i in Fisher and Yates' shuffle, from the
+             last entry down
 """
 
 import math

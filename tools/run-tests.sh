@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the tests of a build folder and counts test cases. Usage: run-tests.sh <build folder> [ctest options].
 # The last line is "N passed, N failed", with ", N skipped" when there are any; the status is 0 when none failed.
-# A cmocka or TAP test case counts as one, a program that reports no cases (a shell check) as one, and one that dies or times out as one failed more.
+# A cmocka or TAP test case counts as one, a program that reports no cases (a shell check) as one, and one that dies or
+# times out as one failed more.
 set -eu
 
 if [ $# -lt 1 ] || [ ! -f "$1/CTestTestfile.cmake" ]; then
@@ -22,7 +23,8 @@ export ASAN_OPTIONS TSAN_OPTIONS
 unset CMOCKA_MESSAGE_OUTPUT CMOCKA_TEST_FILTER CMOCKA_XML_FILE || true
 
 status=0
-ctest --test-dir "$build" --output-on-failure --no-tests=error --parallel "$jobs" --output-log "$summary" "$@" || status=$?
+ctest --test-dir "$build" --output-on-failure --no-tests=error --parallel "$jobs" --output-log "$summary" "$@" ||
+    status=$?
 if [ ! -f "$outputs" ] || [ ! -f "$summary" ]; then
     echo "0 passed, 1 failed"
     exit 1
@@ -48,7 +50,8 @@ function close_block() {
         failed++ # no case failed, but the program died, leaked or ran out of time
     name = ""
 }
-# the outputs: one block a program, with "3/20 Testing: test_file" before it; cmocka repeats the names of failed and skipped cases after "n test(s)"
+# the outputs: one block a program, with "3/20 Testing: test_file" before it; cmocka repeats the names of failed and
+# skipped cases after "n test(s)"
 /^[0-9]+\/[0-9]+ Testing: / {
     close_block()
     name = $3

@@ -1,5 +1,6 @@
-"""Writes the plain ViT as the inference engines read it: MODEL.onnx, with weights of ONNX Runtime's dynamic int8 MODEL.int8.onnx, and quantised by NNCF for OpenVINO
-MODEL.int8.xml; what is there already, or has no tool, is left out. usage: export_onnx.py ti|b BATCH MODEL"""
+"""Writes the plain ViT as the inference engines read it: MODEL.onnx, with weights of ONNX Runtime's dynamic int8
+MODEL.int8.onnx, and quantised by NNCF for OpenVINO MODEL.int8.xml; what is there already, or has no tool, is left out.
+usage: export_onnx.py ti|b BATCH MODEL"""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""Inference of the plain ViT by ONNX Runtime; export_onnx.py writes its model. usage: onnxruntime_peer.py MODEL THREADS f32|int8 BATCH; then tasks on standard input"""
+"""Inference of the plain ViT by ONNX Runtime; export_onnx.py writes its model. usage: onnxruntime_peer.py MODEL THREADS
+f32|int8 BATCH; then tasks on standard input"""
 
 import sys
 

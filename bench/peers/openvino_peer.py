@@ -1,5 +1,5 @@
-"""Inference of the plain ViT by OpenVINO; export_onnx.py writes its model. What int8 leaves unquantised is bf16. usage: openvino_peer.py MODEL THREADS f32|bf16|int8 BATCH;
-then tasks on standard input"""
+"""Inference of the plain ViT by OpenVINO; export_onnx.py writes its model. What int8 leaves unquantised is bf16. usage:
+openvino_peer.py MODEL THREADS f32|bf16|int8 BATCH; then tasks on standard input"""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""The same work in PyTorch: timm's ViT (vit.py's where there is no timm) with Adapter+ r = 8 after every block, frozen backbone, AdamW. bf16 is autocast.
-usage: torch_peer.py ti|b THREADS f32|bf16 BATCH VARIANT, VARIANT fused or plain (attention), perhaps with ",compiled"; then tasks on standard input
+"""The same work in PyTorch: timm's ViT (vit.py's where there is no timm) with Adapter+ r = 8 after every block, frozen
+backbone, AdamW. bf16 is autocast. usage: torch_peer.py ti|b THREADS f32|bf16 BATCH VARIANT, VARIANT fused or plain
+(attention), perhaps with ",compiled"; then tasks on standard input
 """
 
 import importlib.util

@@ -1,5 +1,6 @@
-"""A contestant's side of its talk with bench/compare.py: one line of JSON says who it is, then each line that comes in names a task ("infer", "train") and is
-answered with one line: the seconds of the best step of a turn, and the peak of the process's memory so far."""
+"""A contestant's side of its talk with bench/compare.py: one line of JSON says who it is, then each line that comes in
+names a task ("infer", "train") and is answered with one line: the seconds of the best step of a turn, and the peak of
+the process's memory so far."""
 
 import json
 import resource

@@ -1,4 +1,5 @@
-"""The ViT of timm 1.0 that torch_peer.py measures, layer for layer and with timm's names, for a PyTorch that has no timm."""
+"""The ViT of timm 1.0 that torch_peer.py measures, layer for layer and with timm's names, for a PyTorch that has no
+timm."""
 
 import torch
 import torch.nn as nn

@@ -40,7 +40,7 @@ extern "C" {
     XX(ERR_INTERRUPTED, 50, "interrupted")
 
 typedef enum inlay_status {
-#define XX(name, value, text) INLAY_##name = value,
+#define XX(name, value, text) INLAY_##name = (value),
     INLAY_STATUS_MAP(XX)
 #undef XX
 } inlay_status;

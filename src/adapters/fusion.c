@@ -248,7 +248,6 @@ static inlay_status read_kept(const adapter *a, bool *used, inlay_error *err)
 static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *err)
 {
     fusion *f = ARENA_NEW(a->memory, fusion);
-    const edge *e = NULL;
     init_rule random = {INIT_NORMAL, 0, 0.02}, zero = {INIT_ZERO, 0, 0};
     int64_t from, to;
 #define NAME(part) arena_printf(a->memory, "blocks.%d.fusion." part, layer)
@@ -258,19 +257,18 @@ static inlay_status make(adapter *a, int layer, const bool *used, inlay_error *e
     f->edges = ARENA_ARRAY(a->memory, const edge *, a->part_count);
     for (int n = 0; n < a->part_count; n++)
         if (used[n]) {
-            TRY(find_edge(a, n, layer, &e, err));
-            f->parts[f->count] = n;
-            f->edges[f->count++] = e;
+            TRY(find_edge(a, n, layer, &f->edges[f->count], err));
+            f->parts[f->count++] = n;
         }
-    from = site_width(a->shape, e->from.kind);
-    to = site_width(a->shape, e->to.kind);
+    from = site_width(a->shape, f->edges[0]->from.kind);
+    to = site_width(a->shape, f->edges[0]->to.kind);
     f->q = adapter_add_param(a, NAME("query.weight"), 2, (int64_t[]){to, from}, random);
     f->q_bias = adapter_add_param(a, NAME("query.bias"), 1, &to, zero);
     f->k = adapter_add_param(a, NAME("key.weight"), 2, (int64_t[]){to, to}, random);
     f->k_bias = adapter_add_param(a, NAME("key.bias"), 1, &to, zero);
     if (options_flag(a->settings, "value"))
         f->v = adapter_add_param(a, NAME("value.weight"), 2, (int64_t[]){to, to}, (init_rule){INIT_DIAGONAL, 1, 1e-6});
-    adapter_add_edge(a, e->from, e->to, apply, f);
+    adapter_add_edge(a, f->edges[0]->from, f->edges[0]->to, apply, f);
 #undef NAME
     return INLAY_OK;
 }

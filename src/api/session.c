@@ -320,7 +320,7 @@ static inlay_status run_some(const inlay_session *s, loaded *l, const inlay_inpu
 {
     int which = input_at(inputs, first)->kind == INLAY_INPUT_PIXELS_F32;
     int64_t classes = session_classes(&l->s), width = inlay_session_features(s);
-    predictor *p = &l->answers[which];
+    predictor *p;
     size_t bytes;
     char *pixels;
 

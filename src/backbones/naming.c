@@ -1,5 +1,6 @@
 #include "backbones/naming.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,7 @@ static inlay_status locate(arena *memory, const tensor_set *file, const naming *
                  found->name, t->name);
         found = t;
     }
+    assert(found && "the naming was chosen by its mark");
     out->length = (size_t)mark_at(found->name, names->mark);
     out->prefix = arena_printf(memory, "%.*s", (int)out->length, found->name);
     for (out->place = names->places; out->place->prefix; out->place++) {

@@ -1,5 +1,6 @@
 #include "base/monitor.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,13 +80,13 @@ void monitor_reset_peak(void)
 static bool whole_number(const char *path, uint64_t *out)
 {
     FILE *in = fopen(path, "re");
-    unsigned long long number;
-    bool found = in && fscanf(in, "%llu", &number) == 1;
+    char text[32];
+    bool found = in && fgets(text, sizeof text, in) && isdigit((unsigned char)text[0]);
 
     if (in)
         fclose(in);
     if (found)
-        *out = number;
+        *out = strtoull(text, NULL, 10);
     return found;
 }
 
@@ -93,13 +94,16 @@ static bool whole_number(const char *path, uint64_t *out)
 static uint64_t cached_files(const char *path, const char *const names[2])
 {
     FILE *in = fopen(path, "re");
-    unsigned long long number;
-    char name[64];
+    char line[128];
     uint64_t sum = 0;
 
-    while (in && fscanf(in, "%63s %llu", name, &number) == 2)
-        if (strcmp(name, names[0]) == 0 || strcmp(name, names[1]) == 0)
-            sum += number;
+    while (in && fgets(line, sizeof line, in)) {
+        size_t length = strcspn(line, " ");
+        bool counts = line[length] == ' ';
+        line[length] = '\0';
+        if (counts && (strcmp(line, names[0]) == 0 || strcmp(line, names[1]) == 0))
+            sum += strtoull(line + length + 1, NULL, 10);
+    }
     if (in)
         fclose(in);
     return sum;

@@ -164,11 +164,13 @@ static bool looks_decimal(const char *text)
 static inlay_status read_size(slot *s, const char *text, const char *where, inlay_error *err)
 {
     static const char units[] = "KMGT";
-    char *end;
-    double value = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1, unit = 1e6;
-    const char *letter;
+    bool good = text[0] >= '0' && text[0] <= '9';
+    double value = 0, unit = 1e6;
 
-    if (value >= 0) {
+    if (good) {
+        char *end;
+        const char *letter;
+        value = strtod(text, &end);
         end += strspn(end, " ");
         letter = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
         if (letter) {
@@ -176,8 +178,9 @@ static inlay_status read_size(slot *s, const char *text, const char *where, inla
             end += end[1] == 'i' ? 2 : 1;
             end += *end == 'B' || *end == 'b';
         }
+        good = *end == '\0' && !strpbrk(text, "xXeE");
     }
-    if (value < 0 || *end || strspn(text, "0123456789.") == 0 || strpbrk(text, "xXeE"))
+    if (!good)
         FAIL(err, INLAY_ERR_USAGE, "%s: expected a size such as 512 (megabytes), 800M, 2G or 1.5GiB, found '%s'", where,
              text);
     if (!(value * unit < 9e18))
@@ -510,14 +513,18 @@ bool options_next_pair(const char **list, char *pair, size_t room, const char **
  * such a variable, or an empty one. */
 static const char *name_in_variable(char out[NAME_SIZE], const char *entry)
 {
-    size_t length = strcspn(entry, "=");
+    const char *begin;
+    size_t length;
 
-    if (strncmp(entry, "INLAY_", 6) != 0 || length - 6 >= NAME_SIZE || entry[length] == '\0' ||
-        entry[length + 1] == '\0')
+    if (strncmp(entry, "INLAY_", strlen("INLAY_")) != 0)
         return NULL;
-    for (size_t i = 6; i < length; i++)
-        out[i - 6] = (char)tolower((unsigned char)entry[i]);
-    out[length - 6] = '\0';
+    begin = entry + strlen("INLAY_");
+    length = strcspn(begin, "=");
+    if (length >= NAME_SIZE || begin[length] == '\0' || begin[length + 1] == '\0')
+        return NULL;
+    for (size_t i = 0; i < length; i++)
+        out[i] = (char)tolower((unsigned char)begin[i]);
+    out[length] = '\0';
     return out;
 }
 
@@ -533,7 +540,7 @@ inlay_status options_check_environment(const options *all, char *const *environm
                                        options_variable tell, inlay_error *err)
 {
     for (; *environment; environment++) {
-        char name[NAME_SIZE], near_variable[NAME_SIZE + 8];
+        char name[NAME_SIZE] = "", near_variable[NAME_SIZE + 8];
         const char *known = name_in_variable(name, *environment), *near;
         int length = (int)strcspn(*environment, "=");
         if (!known || find(all, name) || has_prefix_of(name, others))

@@ -13,7 +13,7 @@
 /* Viridis (Smith and van der Walt, CC0) at equal steps: lightness rises evenly, also for the colour-blind. */
 static const double viridis[][3] = {{68, 1, 84},    {71, 45, 123}, {59, 82, 139},  {44, 114, 142}, {33, 145, 140},
                                     {40, 174, 128}, {94, 201, 98}, {173, 220, 48}, {253, 231, 37}};
-#define LAST_COLOUR ((double)(sizeof viridis / sizeof *viridis) - 1)
+#define LAST_COLOUR ((int)(sizeof viridis / sizeof *viridis) - 1)
 
 typedef struct drawing {
     session *s;
@@ -149,7 +149,7 @@ static inlay_status weight_picture(const drawing *d, heatmap *h, int width, int 
 static void paint(uint8_t *pixel, const uint8_t *plain, int weight)
 {
     double grey = 0.299 * plain[0] + 0.587 * plain[1] + 0.114 * plain[2], place = weight / 255.0 * LAST_COLOUR;
-    int before = place >= LAST_COLOUR ? (int)LAST_COLOUR - 1 : (int)place;
+    int before = place >= LAST_COLOUR ? LAST_COLOUR - 1 : (int)place;
 
     for (int c = 0; c < 3; c++) {
         double colour = viridis[before][c] + (place - before) * (viridis[before + 1][c] - viridis[before][c]);

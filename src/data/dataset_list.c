@@ -311,7 +311,7 @@ static void settle_list_classes(builder *b, const image_list *l)
 {
     const dataset_request *r = b->request;
     names found = {0};
-    bool numbers = true;
+    bool numbers = l->count > 0;
 
     for (int i = 0; i < l->count; i++)
         numbers = numbers && is_number(l->rows[i].target);

@@ -2,7 +2,7 @@
  * name of the function that tells of the library, and LIBRARY_FILE its file: makes `lib`, with a member of the type of
  * each of those functions, and LIBRARY(). It has no guard: every codec has its own. */
 static struct {
-#define F(name) __typeof__(&name) name;
+#define F(name) __typeof__(&name) name; /* NOLINT(bugprone-macro-parentheses): it declares the name */
     FUNCTIONS(F)
 #undef F
 } lib;

@@ -298,7 +298,7 @@ static uint8_t times(unsigned a, unsigned b) /* a * b / 255, rounded, as Pillow'
 /* Puts one pixel together from its samples; of 16 bits the high byte counts. */
 static void put_pixel(const tiff_reader *r, image *out, uint8_t *rgb, const uint32_t *value)
 {
-    uint8_t high[MAX_SAMPLES];
+    uint8_t high[MAX_SAMPLES] = {0};
 
     for (int c = 0; c < r->samples && r->colours > 1; c++)
         high[c] = (uint8_t)(value[c] >> (r->bits - 8));

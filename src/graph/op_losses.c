@@ -181,11 +181,10 @@ const op_desc op_binary_cross_entropy = {
 static distance_args distance_arguments(const op_run *r)
 {
     mat a = op_in(r, 0);
+    int64_t rows = a.rows / r->batch * r->total; /* of the whole batch, of which this may be a slice */
 
-    return (distance_args){.a = a,
-                           .b = op_in(r, 1),
-                           .scale = 1 / ((double)(a.rows / r->batch * r->total) * (double)a.cols),
-                           .losses = op_aux(r, 0).data};
+    return (distance_args){
+        .a = a, .b = op_in(r, 1), .scale = 1 / ((double)rows * (double)a.cols), .losses = op_aux(r, 0).data};
 }
 
 static void distance_forward(const op_run *r)

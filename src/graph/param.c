@@ -196,23 +196,25 @@ static inlay_status pack_form(const param *p, device *d, param_form *form, inlay
     return INLAY_OK;
 }
 
-/* Room for a form that is described but for its data. */
+/* Room for a form that is described but for its data; NULL when there is none. */
 static inlay_status new_form(param_form **out, const param *p, const device *d, const param_form *wanted,
                              inlay_error *err)
 {
-    param_form *form = *out = malloc(sizeof *form);
+    param_form *form = malloc(sizeof *form);
     size_t size = wanted->kind == FORM_PLAIN
                       ? size_product(p->count, dtype_size(d->k->real))
                       : d->k->pack_size(d->k, wanted->panels.n, wanted->panels.k, wanted->panels.type);
 
-    if (form)
+    *out = NULL;
+    if (form) {
         *form = *wanted;
-    if (form)
         form->panels.data = d->k->alloc(size);
+    }
     if (!form || !form->panels.data) {
         free(form);
         FAIL(err, INLAY_ERR_NOMEM, "out of memory: packed weights of '%s'", p->name);
     }
+    *out = form;
     return INLAY_OK;
 }
 

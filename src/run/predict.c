@@ -1,4 +1,5 @@
 /* predict: classes of images. */
+#include <assert.h>
 #include <math.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -283,6 +284,7 @@ static inlay_status prepare(work *w, const dataset *d, inlay_error *err)
 
     for (int t = 0; t < session_tasks(w->s); t++)
         classes += session_task_classes(w->s, t);
+    assert(classes > 0 && "a session has a task, and a task classes");
     w->order = calloc((size_t)d->count, sizeof *w->order);
     w->logits = calloc((size_t)batch, size_product(classes, sizeof *w->logits));
     w->probabilities = calloc((size_t)classes, sizeof *w->probabilities);

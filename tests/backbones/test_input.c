@@ -395,8 +395,7 @@ static void test_names_from_a_file(void **state)
     static const char *const good[] = {
         "A\nB\nC\nD\nE\n",
         "A\r\nB\r\nC\r\nD\r\nE",
-        "\xEF\xBB\xBF"
-        "A\n B\nC \nD\nE",
+        "\357\273\277A\n B\nC \nD\nE",
         " [\"A\", \"B\", \"C\", \"D\", \"E\"]",
         "{\"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\", \"4\": \"E\"}",
         "{\"id2label\": {\"4\": \"E\", \"0\": \"A\", \"1\": \"B\", \"2\": \"C\", \"3\": \"D\"}}",

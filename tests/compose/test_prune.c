@@ -168,8 +168,9 @@ static void test_pruned(void **state)
     (void)state;
     prune_to("fusion", "two", 2);
     prune_to("two", "one", 1);
-    assert_true(file_size(at("fusion/adapter.safetensors"), &whole) && file_size(at("two/adapter.safetensors"), &two) &&
-                file_size(at("one/adapter.safetensors"), &one));
+    assert_true(file_size(at("fusion/adapter.safetensors"), &whole));
+    assert_true(file_size(at("two/adapter.safetensors"), &two));
+    assert_true(file_size(at("one/adapter.safetensors"), &one));
     assert_true(whole > two && two > one);
     measure("two", 1, 4, &u);
     for (int layer = 0; layer < DEPTH; layer++) {

@@ -688,13 +688,61 @@ static void test_share(void **state)
     close_bench(&s);
 }
 
+/* ---- no memory ---- */
+
+static void *no_memory(size_t size)
+{
+    (void)size;
+    return NULL;
+}
+
+/* A form for which there is no memory leaves nothing behind: it is made when there is some. */
+static void test_no_memory_for_a_form(void **state)
+{
+    static const float weights[2][2] = {{1, 2}, {3, 4}};
+    kernels poor = kernels_reference;
+    device d;
+    inlay_error err;
+
+    (void)state;
+    poor.alloc = no_memory;
+    ASSERT_OK(device_open(&d, &kernels_reference, 1, &err));
+    for (int plain = 0; plain < 2; plain++) {
+        arena *memory = arena_new();
+        param *p = param_new(memory, "weights", 2, (int64_t[]){2, 2});
+        device without = d;
+        const packed *panels;
+        without.k = &poor;
+        p->source = weights;
+        p->source_type = DTYPE_F32;
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(plain ? param_prepare(p, &without, &err)
+                                   : param_panels(p, &without, 0, 2, DTYPE_F64, false, &panels, &err),
+                             INLAY_ERR_NOMEM);
+            assert_string_equal(err.message, "out of memory: packed weights of 'weights'");
+        }
+        ASSERT_OK(param_prepare(p, &d, &err));
+        assert_true(((const double *)param_values(p, &d))[3] == 4);
+        param_release(p, &d);
+        arena_free(memory);
+    }
+    device_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frozen),   cmocka_unit_test(test_memory), cmocka_unit_test(test_no_allocation),
-        cmocka_unit_test(test_bf16),     cmocka_unit_test(test_slices), cmocka_unit_test(test_slices_outside),
-        cmocka_unit_test(test_branches), cmocka_unit_test(test_layout), cmocka_unit_test(test_layout_reuse),
+        cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_slices_outside),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_layout_reuse),
         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_no_memory_for_a_form),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

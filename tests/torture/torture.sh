@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Training runs under torture: killed at any system call and at any moment, refused disk, memory, descriptors and allocations at the n-th call, stopped,
-# started twice, their files cut while they are read. Every run is resumed afterwards and has to end with the bits of a run that nobody disturbed.
+# Training runs under torture: killed at any system call and at any moment, refused disk, memory, descriptors and
+# allocations at the n-th call, stopped, started twice, their files cut while they are read. Every run is resumed
+# afterwards and has to end with the bits of a run that nobody disturbed.
 #
 # usage: torture.sh BUILD [SECONDS [SEED]]     default: 3600 seconds, a seed that is printed
 #
-# Ends with a table of what was tried and how often, and a line "N passed, N failed"; status 1 when anything was lost, different, damaged or crashed.
+# Ends with a table of what was tried and how often, and a line "N passed, N failed"; status 1 when anything was lost,
+# different, damaged or crashed.
 # Needs strace (Debian: strace); full and read-only disks need root and are counted as skipped without it.
 set -uo pipefail
 
@@ -26,7 +28,8 @@ cleanup() { mountpoint -q "$disk" && umount -l "$disk"; rm -rf "$work"; }
 trap cleanup EXIT
 export ASAN_OPTIONS=allocator_may_return_null=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 
-calls='write pwrite64 fsync fdatasync rename renameat2 openat mmap munmap pread64 read fallocate ftruncate unlink mkdir flock getdents64 newfstatat lseek close'
+calls='write pwrite64 fsync fdatasync rename renameat2 openat mmap munmap pread64 read fallocate ftruncate unlink mkdir'
+calls+=' flock getdents64 newfstatat lseek close'
 errors='EIO ENOSPC ENOMEM EMFILE ENFILE EDQUOT'
 declare -A tried ended failed skipped wrong
 kinds=()
@@ -34,7 +37,10 @@ kinds=()
 # ---- data: pictures that are computed, and runs that nobody disturbs ----
 
 picture() { # file, a number that decides it
-    awk -v n="$2" 'BEGIN { printf "P2\n12 12\n255\n"; for (i = 0; i < 144; i++) printf "%d ", (i * (n % 7 + 1) + n * 37 + int(i / 12) * (n % 3) * 11) % 256 }' >"$1"
+    awk -v n="$2" 'BEGIN {
+        printf "P2\n12 12\n255\n"
+        for (i = 0; i < 144; i++) printf "%d ", (i * (n % 7 + 1) + n * 37 + int(i / 12) * (n % 3) * 11) % 256
+    }' >"$1"
 }
 make_data() {
     local n=0
@@ -63,12 +69,14 @@ arguments() { # method precision cache
     folder) more+=(--cache-dir "$work/cache") ;;
     augment) more+=(--augment) ;;
     esac
-    printf '%s\n' train --backbone "$backbone" --data "$data" --method "$1" --precision "$2" --epochs 6 --batch-size 4 --warmup-epochs 1 --lr 1e-2 --threads 1 \
-        --workers 1 --eval-every 1 --quiet "${more[@]}"
+    printf '%s\n' train --backbone "$backbone" --data "$data" --method "$1" --precision "$2" --epochs 6 \
+        --batch-size 4 --warmup-epochs 1 --lr 1e-2 --threads 1 --workers 1 --eval-every 1 --quiet "${more[@]}"
 }
 
 bytes_of() { # what has to be the same: the adapter, its description, and where there is one what was trained
-    (cd "$1" && sha256sum adapter.safetensors adapter.json $([ -d trained ] && echo trained/adapter.safetensors trained/adapter.json) 2>&1) | sha256sum | cut -c1-64
+    local files=(adapter.safetensors adapter.json)
+    [ ! -d "$1/trained" ] || files+=(trained/adapter.safetensors trained/adapter.json)
+    (cd "$1" && sha256sum "${files[@]}" 2>&1) | sha256sum | cut -c1-64
 }
 
 reference() { # method precision cache: its bytes in $expected, the counts of its calls in $work/ref/NAME.calls
@@ -76,19 +84,25 @@ reference() { # method precision cache: its bytes in $expected, the counts of it
     if [ ! -f "$folder.sum" ]; then
         mapfile -t args < <(arguments "$@")
         rm -rf "$work/cache"
-        strace -f -qq -e trace="${calls// /,}" -o "$work/trace" "$inlay" "${args[@]}" --output "$folder" >"$work/log" 2>&1 || {
+        strace -f -qq -e trace="${calls// /,}" -o "$work/trace" \
+            "$inlay" "${args[@]}" --output "$folder" >"$work/log" 2>&1 || {
             echo "torture: '$name' fails without torture:" >&2
             tail -n 3 "$work/log" >&2
             exit 1
         }
-        awk '{ sub(/\(.*/, "", $2); count[$1 " " $2]++ } END { for (k in count) { split(k, p, " "); if (count[k] > most[p[2]]) most[p[2]] = count[k] } for (c in most) print c, most[c] }' \
-            "$work/trace" >"$folder.calls"
+        awk '
+            { sub(/\(.*/, "", $2); count[$1 " " $2]++ }
+            END {
+                for (k in count) { split(k, p, " "); if (count[k] > most[p[2]]) most[p[2]] = count[k] }
+                for (c in most) print c, most[c]
+            }' "$work/trace" >"$folder.calls"
         rm -rf "$work/cache" "$folder"
         local begun=${EPOCHREALTIME/./}
         "$inlay" "${args[@]}" --output "$folder" >"$work/log" 2>&1
         echo $((${EPOCHREALTIME/./} - begun)) >"$folder.time"
         rm -rf "$work/cache"
-        COUNT_MALLOC=$folder.mallocs LD_PRELOAD=$preload "$inlay" "${args[@]}" --output "$work/counted" --overwrite >"$work/log" 2>&1
+        COUNT_MALLOC=$folder.mallocs LD_PRELOAD=$preload \
+            "$inlay" "${args[@]}" --output "$work/counted" --overwrite >"$work/log" 2>&1
         rm -rf "$work/counted" "$work/cache"
         bytes_of "$folder" >"$folder.sum"
         rm -rf "$folder"
@@ -112,7 +126,8 @@ whole() {
     size=$(stat -c %s "$1")
     length=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
     [ -n "$length" ] && [ "$length" -lt "$size" ] || return 1
-    end=$(tail -c +9 "$1" | head -c "$length" | grep -ao '"data_offsets":\[[0-9]*,[0-9]*\]' | sed 's/.*,\([0-9]*\)\]/\1/' | sort -n | tail -n 1)
+    end=$(tail -c +9 "$1" | head -c "$length" | grep -ao '"data_offsets":\[[0-9]*,[0-9]*\]' |
+        sed 's/.*,\([0-9]*\)\]/\1/' | sort -n | tail -n 1)
     [ "$((8 + length + ${end:-0}))" -eq "$size" ]
 }
 
@@ -177,7 +192,11 @@ resume() { # kind folder
 most() { awk -v c="$1" '$1 == c { print $2; found = 1 } END { if (!found) print 0 }' "$work/ref/$name_of_run.calls"; }
 
 # Sets `wait` to a moment of the run, in seconds.
-choose_moment() { wait=$(awk -v whole="$(cat "$work/ref/$name_of_run.time")" -v x=$RANDOM 'BEGIN { printf "%.4f", whole * 1.1e-6 * x / 32768 }'); }
+choose_moment() {
+    local whole
+    whole=$(cat "$work/ref/$name_of_run.time")
+    wait=$(awk -v whole="$whole" -v x="$RANDOM" 'BEGIN { printf "%.4f", whole * 1.1e-6 * x / 32768 }')
+}
 
 # A call of the run and its number; few at the begin are the loader's, which are tried as well.
 choose_call() {
@@ -191,10 +210,17 @@ choose_call() {
     at=$((RANDOM % count + 1))
 }
 
+# Runs a command, with something done to the call.
+injected() { # what, command
+    local what=$1
+    shift
+    timeout 30 strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:$what" "$@"
+}
+
 torture_kill() { # at a call
     choose_call
     fault="killed at $call number $at"
-    timeout 30 strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:signal=KILL:when=$at" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
+    injected "signal=KILL:when=$at" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=9
 }
 torture_moment() { # at a moment
@@ -211,7 +237,11 @@ torture_term() { # asked to stop
     fault="SIG$signal after $wait s"
     timeout -s "$signal" --preserve-status "$wait" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=0
-    case $signal in TERM) [ $status -eq 143 ] && mine=15 ;; INT) [ $status -eq 130 ] && mine=2 ;; HUP) [ $status -eq 129 ] && mine=1 ;; esac
+    case $signal in
+    TERM) [ $status -eq 143 ] && mine=15 ;;
+    INT) [ $status -eq 130 ] && mine=2 ;;
+    HUP) [ $status -eq 129 ] && mine=1 ;;
+    esac
 }
 torture_error() { # a call fails once
     choose_call
@@ -219,7 +249,7 @@ torture_error() { # a call fails once
     pick $errors
     local error=$picked
     fault="$call number $at fails with $error"
-    timeout 30 strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:error=$error:when=$at" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
+    injected "error=$error:when=$at" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=0
     [ "$call" != write ] || echo "(the message cannot be written)" >>"$work/said"
 }
@@ -229,7 +259,7 @@ torture_errors() { # from one call on all fail
     pick $errors
     local error=$picked
     fault="$call fails with $error from number $at on"
-    timeout 30 strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:error=$error:when=$at+" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
+    injected "error=$error:when=$at+" "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=0
     [ "$call" != write ] || echo "(the message cannot be written)" >>"$work/said"
 }
@@ -239,7 +269,8 @@ torture_malloc() {
     at=$((RANDOM * 32768 % count + RANDOM % 1000 + 1))
     local all=$((RANDOM % 2))
     fault="allocation $at of $count fails$([ $all = 1 ] && echo ' and all later ones')"
-    FAIL_MALLOC_AT=$at FAIL_MALLOC_ALL=$all LD_PRELOAD=$preload timeout 30 "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
+    FAIL_MALLOC_AT=$at FAIL_MALLOC_ALL=$all LD_PRELOAD=$preload \
+        timeout 30 "$inlay" "${args[@]}" --output "$out" --resume >"$work/said" 2>&1
     status=$? mine=0
     [ -s "$work/said" ] || echo "(no memory for the message)" >"$work/said"
     [ $status -eq 0 ] || grep -qi 'memory\|bad_alloc' "$work/said" || complain malloc "the message tells another cause"
@@ -296,7 +327,8 @@ torture_disk() { # full or read-only
 }
 torture_cut() { # a file is cut, or gets other bytes, while it is read
     local file
-    pick "$own/backbone/model.safetensors" "$own/data/train/a/$((RANDOM % 5)).pgm" "$own/out/features.tmp" "$work"/cache/*
+    pick "$own/backbone/model.safetensors" "$own/data/train/a/$((RANDOM % 5)).pgm" "$own/out/features.tmp" \
+        "$work"/cache/*
     file=$picked
     fault="${file##*/} cut while it is read"
     local cut=("${args[@]}")
@@ -327,18 +359,23 @@ torture_cut() { # a file is cut, or gets other bytes, while it is read
 
 # Sets `tool` to a command over what was trained at the begin; what it writes lies below $own.
 choose_tool() {
+    local plain=(--backbone "$backbone" --threads 1)
     pick fold predict eval
     tool_name=$picked
     case $tool_name in
-    fold) tool=(fold --backbone "$backbone" --adapter "$work/parts/fold" --output "$own/folded" --threads 1 --overwrite) ;;
-    predict) tool=(predict --backbone "$backbone" --adapter "$work/parts/a" --threads 1 --workers 1 --json --logits --quiet "$data/val") ;;
-    eval) tool=(eval --backbone "$backbone" --adapter "$work/parts/a" --data "$data" --split val --threads 1 --workers 1 --json --quiet) ;;
+    fold) tool=(fold "${plain[@]}" --adapter "$work/parts/fold" --output "$own/folded" --overwrite) ;;
+    predict) tool=(predict "${plain[@]}" --adapter "$work/parts/a" --workers 1 --json --logits --quiet "$data/val") ;;
+    eval) tool=(eval "${plain[@]}" --adapter "$work/parts/a" --data "$data" --split val --workers 1 --json --quiet) ;;
     esac
 }
 # What the tool made, without the figures of time; a file that is absent counts as "absent".
 made_by_tool() {
     case $tool_name in
-    fold) for file in model.safetensors config.json; do sha256sum <"$own/folded/$file" 2>/dev/null || echo absent; done ;;
+    fold)
+        for file in model.safetensors config.json; do
+            sha256sum <"$own/folded/$file" 2>/dev/null || echo absent
+        done
+        ;;
     *) grep -v '"[a-z_]*\(seconds\|per_second\|memory\|latency\)[a-z_]*"' "$work/answer" ;;
     esac
 }
@@ -357,9 +394,13 @@ torture_tool() {
     # shellcheck disable=SC2086
     pick $errors
     error=$picked
-    case $choice in 0) how=signal=KILL:when=$at ;; 1) how=error=$error:when=$at ;; 2) how=error=$error:when=$at+ ;; esac
+    case $choice in
+    0) how=signal=KILL:when=$at ;;
+    1) how=error=$error:when=$at ;;
+    2) how=error=$error:when=$at+ ;;
+    esac
     fault="$tool_name, $call: $how"
-    timeout 30 strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:$how" "$inlay" "${tool[@]}" >"$work/answer" 2>"$work/said"
+    injected "$how" "$inlay" "${tool[@]}" >"$work/answer" 2>"$work/said"
     local code=$?
     if [ $code -eq 0 ]; then
         ended[tool]=$((${ended[tool]:-0} + 1))
@@ -368,12 +409,14 @@ torture_tool() {
         failed[tool]=$((${failed[tool]:-0} + 1))
         [ $code -ne 124 ] || complain tool "does not end"
         [ $code -lt 128 ] || [ $code -eq 137 ] || complain tool "ended by signal $((code - 128))"
-        [ $code -ge 128 ] || [ -s "$work/said" ] || [ "$call" = write ] || complain tool "status $code without a message"
+        [ $code -ge 128 ] || [ -s "$work/said" ] || [ "$call" = write ] ||
+            complain tool "status $code without a message"
         if [ "$tool_name" = fold ]; then
             local line=0 file
             while read -r file; do
                 line=$((line + 1))
-                [ "$file" = absent ] || [ "$file" = "$(sed -n "${line}p" "$sum.fold")" ] || complain tool "a file of the folded model is damaged"
+                [ "$file" = absent ] || [ "$file" = "$(sed -n "${line}p" "$sum.fold")" ] ||
+                    complain tool "a file of the folded model is damaged"
             done < <(made_by_tool)
         fi
     fi
@@ -423,7 +466,11 @@ torture_image() { # an image is replaced or written over while the run goes on
     local child=$!
     choose_moment
     sleep "$wait"
-    if [ $((RANDOM % 2)) = 0 ]; then picture "$own/data/train/a/$n.pgm" 777; else picture "$own/new" 777 && mv "$own/new" "$own/data/train/a/$n.pgm"; fi
+    if [ $((RANDOM % 2)) = 0 ]; then
+        picture "$own/data/train/a/$n.pgm" 777
+    else
+        picture "$own/new" 777 && mv "$own/new" "$own/data/train/a/$n.pgm"
+    fi
     [ $((RANDOM % 2)) = 0 ] && kill -KILL $child
     wait $child
     before=$?
@@ -433,7 +480,8 @@ torture_image() { # an image is replaced or written over while the run goes on
     if [ -e "$own/out/checkpoint.safetensors" ]; then
         "$inlay" "${mine_[@]}" --output "$own/out" --resume >"$work/said" 2>&1
         before=$?
-        [ $before -eq 0 ] || grep -q "data/train/a/$n.pgm" "$work/said" || complain image "refused without the image's name"
+        [ $before -eq 0 ] || grep -q "data/train/a/$n.pgm" "$work/said" ||
+            complain image "refused without the image's name"
         check_files image "$own/out"
     fi
     ended[image]=$((${ended[image]:-0} + 1))
@@ -445,11 +493,14 @@ backbone=$(realpath "$here/../data/oracle/vit")
 data=$work/data own=$work/own out=$work/out
 make_data "$data"
 mkdir -p "$work/ref"
-for part in a b; do
-    "$inlay" train --backbone "$backbone" --data "$data" --method pfeiffer --epochs 1 --batch-size 4 --precision f32 --seed $(($(printf '%d' "'$part"))) --quiet \
-        --output "$work/parts/$part" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-done
-"$inlay" train --backbone "$backbone" --data "$data" --method bitfit --epochs 1 --batch-size 4 --precision f32 --quiet --output "$work/parts/fold" >"$work/log" 2>&1 || exit 1
+make_part() { # name, options
+    local name=$1
+    shift
+    "$inlay" train --backbone "$backbone" --data "$data" --epochs 1 --batch-size 4 --precision f32 --quiet \
+        --output "$work/parts/$name" "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+}
+for part in a b; do make_part $part --method pfeiffer --seed $(($(printf '%d' "'$part"))); done
+make_part fold --method bitfit
 mapfile -t methods < <("$inlay" methods | awk 'NR > 2 { print $1 }')
 kinds=(kill moment term error errors malloc stop twice disk cut tool shared image)
 read -ra kinds <<<"${TORTURE_KINDS:-${kinds[*]}}" # some of them only, to look into one
@@ -484,12 +535,14 @@ echo
 printf '%-10s %8s %8s %8s %8s %8s\n' torture tried ended failed skipped WRONG
 passed=0 bad=0 left=0
 for kind in "${kinds[@]}"; do
-    printf '%-10s %8d %8d %8d %8d %8d\n' "$kind" "${tried[$kind]:-0}" "${ended[$kind]:-0}" "${failed[$kind]:-0}" "${skipped[$kind]:-0}" "${wrong[$kind]:-0}"
+    printf '%-10s %8d %8d %8d %8d %8d\n' "$kind" "${tried[$kind]:-0}" "${ended[$kind]:-0}" \
+        "${failed[$kind]:-0}" "${skipped[$kind]:-0}" "${wrong[$kind]:-0}"
     good=$((${tried[$kind]:-0} - ${wrong[$kind]:-0} - ${skipped[$kind]:-0})) # a try may be wrong in several ways
     passed=$((passed + (good > 0 ? good : 0)))
     bad=$((bad + ${wrong[$kind]:-0}))
     left=$((left + ${skipped[$kind]:-0}))
 done
-echo "$chains chains of three, $round of $((${#methods[@]} * 15)) combinations of method, precision and cache, seed $seed"
+all=$((${#methods[@]} * 15))
+echo "$chains chains of three, $round of $all combinations of method, precision and cache, seed $seed"
 echo "$passed passed, $bad failed$([ $left -eq 0 ] || echo ", $left skipped")"
 [ $bad -eq 0 ]
