@@ -72,7 +72,8 @@ if [ -n "${BACKBONE:-}" ]; then
     tune adapter_plus --method adapter_plus --rank 8 --epochs 5 --batch-size 32 --warmup-epochs 1
 else
     tune linear --method linear --epochs 200 --eval-every 50 --batch-size 20 --warmup-epochs 5 --lr 1e-2 --quiet
-    tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --eval-every 5 --batch-size 20 --warmup-epochs 5 --lr 5e-3 --quiet
+    tune adapter_plus --method adapter_plus --rank 8 --epochs 60 --eval-every 5 --batch-size 20 --warmup-epochs 5 \
+        --lr 5e-3 --quiet
     tune full --method full --epochs 25 --eval-every 5 --batch-size 20 --warmup-epochs 5 --lr 5e-4 --quiet
 fi
 echo "--- new images"

@@ -31,8 +31,8 @@ library=$(find src include -name '*.[ch]' ! -path 'src/cli/*' ! -path src/base/a
     refuse 'the library neither prints nor exits' \
         "$not_word(printf|vprintf|puts|putchar|perror|exit|_exit|_Exit|abort)[[:space:]]*\\(" $library
     refuse 'the library writes only to streams that it is given' "$not_word(stdout|stderr)([^A-Za-z0-9_]|\$)" $library
-    # shellcheck disable=SC2046
     refuse 'kernels run through compute_run' "$not_word(pool_run)[[:space:]]*\\(" src/kernels/isa/*.[ch]
+    # shellcheck disable=SC2046
     refuse 'jansson is reached through base/json.h' '<jansson' $(find src -name '*.[ch]' ! -name json.h)
     refuse 'a name is printed through text_line' "$not_word(f?printf)[[:space:]]*\\(.*'%s'" $command
     refuse 'unfinished work' "$not_word(TO""DO|FIX""ME|XX""X)([^A-Za-z0-9_]|\$)" $sources

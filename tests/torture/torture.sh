@@ -181,7 +181,9 @@ resume() { # kind folder
         complain "$1" "cannot be resumed: status $status"
     else
         [ "$(bytes_of "$2")" = "$expected" ] || complain "$1" "resumed, other bytes"
-        [ -e "$2/results.json" ] && [ -e "$2/curves.svg" ] || complain "$1" "resumed, no results.json or no curves.svg"
+        if [ ! -e "$2/results.json" ] || [ ! -e "$2/curves.svg" ]; then
+            complain "$1" "resumed, no results.json or no curves.svg"
+        fi
         [ "$(grep -cv '^{.*}$' "$2/metrics.jsonl")" -eq 0 ] || complain "$1" "metrics.jsonl has a broken line"
         ls "$2"/*.tmp >/dev/null 2>&1 && complain "$1" "temporary files stay: $(cd "$2" && echo *.tmp)"
     fi
