@@ -15,8 +15,9 @@ complain() { # what is wrong, where: nothing when it is nowhere
 
 # Everything but data; no file of the project has a space in its name.
 texts=$(
-    find .ci bench demo docs examples fuzz include src tests tools -type f ! -path 'tests/data/*' \
-        ! -path 'fuzz/seeds/*' ! -path 'demo/backbone/*' ! -path '*/__pycache__/*' ! -name '*.svg'
+    find .ci bench demo docs examples fuzz include src tests tools -type f ! -path 'fuzz/seeds/*' \
+        ! -path 'demo/backbone/*' ! -path '*/__pycache__/*' ! -name '*.svg' \
+        \( ! -path 'tests/data/*' -o -name '*.[ch]' -o -name '*.md' \)
     ls .clang-format .clang-tidy .editorconfig .git-blame-ignore-revs .gitignore ./*.md ./*.txt ./*.json ./*.in \
         LICENSE Makefile
 )

@@ -134,12 +134,10 @@ const op_desc op_consistency = {
 static binary_cross_entropy_args binary_arguments(const op_run *r)
 {
     mat logits = op_in(r, 0);
+    int64_t rows = logits.rows / r->batch * r->total; /* of the batch */
 
     return (binary_cross_entropy_args){
-        .logits = logits,
-        .targets = op_in(r, 1),
-        .scale = 1 / ((double)(logits.rows / r->batch * r->total) * (double)logits.cols),
-    };
+        .logits = logits, .targets = op_in(r, 1), .scale = 1 / ((double)rows * (double)logits.cols)};
 }
 
 static void binary_cross_entropy_forward(const op_run *r)

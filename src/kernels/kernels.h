@@ -485,6 +485,7 @@ typedef struct kernels {
     double (*peak)(compute *c, dtype type, int64_t rounds);
 /* What a set has not is NULL: an operation that needs it cannot be part of a program there (program_new says so), and
  * a bottleneck is not fused. */
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declarator */
 #define X(name, parameters, arguments) void(*name) parameters;
 #include "kernels/kernels.def"
 #undef X

@@ -75,8 +75,10 @@ static void pack(const packed *out, int64_t panel, const void *w, dtype type, fl
 
 static double weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
 {
-    return (double)((const float *)(const void *)(panel + weight_bytes(k)))[j] *
-           (double)((const int8_t *)panel)[(p / 4 * NR + j) * 4 + p % 4];
+    const float *scales = (const float *)(const void *)(panel + weight_bytes(k));
+    int64_t place = (p / 4 * NR + j) * 4 + p % 4;
+
+    return (double)scales[j] * (double)((const int8_t *)panel)[place];
 }
 
 /* ---- rows of the left operand ---- */

@@ -231,10 +231,8 @@ static size_t bf16_row_bytes(int64_t k)
 
 static bool bf16_in_place(const gemm_args *args)
 {
-    const mat *x = &args->x;
-
-    return HAVE_PAIRS && rows_lie(args) && x->type == DTYPE_BF16 && x->cols % 2 == 0 && x->stride % 2 == 0 &&
-           (uintptr_t)x->data % sizeof(step) == 0;
+    return HAVE_PAIRS && rows_lie(args) && args->x.type == DTYPE_BF16 && args->x.cols % 2 == 0 &&
+           args->x.stride % 2 == 0 && (uintptr_t)args->x.data % sizeof(step) == 0;
 }
 
 /* Row r behind its prologue, as reals: where it lies, or in room. */

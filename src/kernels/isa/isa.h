@@ -17,6 +17,7 @@ int64_t KERNEL(quantised_stride)(int64_t cols);
 size_t KERNEL(pack_size)(const kernels *set, int64_t n, int64_t k, dtype type);
 void KERNEL(unpack)(const compute *c, float *w, const packed *in);
 double KERNEL(peak)(compute *c, dtype type, int64_t rounds);
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declarator */
 #define X(name, parameters, arguments) void KERNEL(name) parameters;
 #include "kernels/kernels.def"
 #undef X
