@@ -1,4 +1,6 @@
-"""make_task_sets.py IMAGES OUT: two data sets with other targets than one class, from class folders IMAGES/{train,test}.
+"""make_task_sets.py IMAGES OUT: two data sets with other targets than one class.
+
+IMAGES/{train,test} hold class folders.
 
 OUT/share/{train,test}.csv: the share of a picture's pixels that are more blue than red and green, a number (regress).
 OUT/pairs/{train,test}.csv with OUT/pairs/*.png: pictures composed two by two on a 2 x 2 grid of 112 pixels each, the
