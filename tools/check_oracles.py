@@ -594,6 +594,76 @@ def check_steps(m):
         )
 
 
+def triangles(out, count):
+    """What each of `out` points of a line takes of `count`: a triangle around its place, which is held inside the line."""
+    at = ((np.arange(out) + 0.5) * count / out - 0.5).clip(0, count - 1)
+    return torch.from_numpy((1 - np.abs(at[:, None] - np.arange(count))).clip(0))
+
+
+def plain_operation(name, read):
+    """Result and gradients of an operation whose loss is MSELoss, by matrices."""
+    t = double(read)
+    if name == "embedding":
+        rows = F.one_hot(t["ids"].long(), len(t["table"])).double()
+        result = torch.einsum("brn,nc->brc", rows, t["table"])
+        slope = 2 * (result - t["target"]) / result.numel()
+        return {"result": result, "grad.table": torch.einsum("brn,brc->nc", rows, slope)}
+    if name.startswith("upsample"):
+        size, out = {
+            "upsample": ((3, 4), (7, 9)),
+            "upsample_whole": ((2, 3), (8, 12)),
+            "upsample_less": ((5, 6), (2, 4)),
+        }[name]
+        matrix = torch.kron(triangles(out[0], size[0]), triangles(out[1], size[1]))
+        result = matrix @ t["x"]
+        return {"result": result, "grad.x": matrix.T @ (2 * (result - t["target"]) / result.numel())}
+    stride, padding = {"conv1d": (1, 1), "conv1d_strided": (2, 1), "conv1d_apart": (4, 0)}[name]
+    count, rows = t["target"].shape[1], t["x"].shape[1]
+    place = torch.zeros(count, 3, rows, dtype=torch.float64)
+    for i in range(count):
+        for k in range(3):
+            if 0 <= i * stride - padding + k < rows:
+                place[i, k, i * stride - padding + k] = 1
+    result = torch.einsum("tkr,brc,ock->bto", place, t["x"], t["weight"]) + t["bias"]
+    slope = 2 * (result - t["target"]) / result.numel()
+    return {
+        "result": result,
+        "grad.x": torch.einsum("tkr,bto,ock->brc", place, slope, t["weight"]),
+        "grad.weight": torch.einsum("tkr,brc,bto->ock", place, t["x"], slope),
+        "grad.bias": slope.sum((0, 1)),
+    }
+
+
+def plain_loss(name, read):
+    t = double(read)
+    x = t["x"]
+    if name == "distance":
+        return {"loss": ((x - t["target"]) ** 2).mean(), "grad.x": 2 * (x - t["target"]) / x.numel()}
+    if name == "binary":
+        p = 1 / (1 + torch.exp(-x))
+        loss = -(t["target"] * p.log() + (1 - t["target"]) * (1 - p).log()).mean()
+        return {"loss": loss, "grad.x": (p - t["target"]) / x.numel()}
+    counts = (t["labels"] >= 0).double()[..., None]
+    smoothing = 0.1 if name == "rows_smoothed" else 0
+    target = (1 - smoothing) * F.one_hot(t["labels"].long().clip(0), 4) + smoothing / 4
+    log_p = x - torch.logsumexp(x, -1, keepdim=True)
+    return {
+        "loss": -(counts * target * log_p).sum() / counts.sum(),
+        "grad.x": counts * (log_p.exp() - target) / counts.sum(),
+    }
+
+
+def check_operations(m):
+    tensors = load_file(m.path("operations.safetensors"))
+    for name in sorted({k.split(".")[0] for k in tensors}):
+        t = under(tensors, name + ".")
+        plain = plain_operation(name, t) if "result" in t else plain_loss(name, t)
+        if "result" in t:
+            plain["loss"] = ((plain["result"] - t["target"]) ** 2).mean()
+        plain["loss"] = plain["loss"].reshape(1)
+        verify("operation " + name, apart_in_all({k: t[k] for k in plain}, plain), 1e-6)
+
+
 def check_schedule(m):
     s = m.load_json("schedule.json")
     up = np.linspace(s["start"], s["lr"], s["warmup"])
@@ -660,6 +730,7 @@ def run(m, assets):
     check_training_steps(m)
     check_draws(m)
     check_schedule(m)
+    check_operations(m)
     if assets:
         check_real(m, assets)
     check_files(m, assets)

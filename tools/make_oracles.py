@@ -19,6 +19,7 @@ import sys
 import warnings
 import zlib
 
+import oracle_operations
 import oracle_optimizers
 import oracle_options
 import oracle_training
@@ -780,6 +781,7 @@ def main():
     oracle_training.make(sys.modules[__name__])
     oracle_options.make(sys.modules[__name__])
     oracle_optimizers.make(sys.modules[__name__])
+    oracle_operations.make(sys.modules[__name__])
     if a.assets:
         make_real(a.assets)
     return 0
