@@ -595,7 +595,7 @@ def check_steps(m):
 
 
 def triangles(out, count):
-    """What each of `out` points of a line takes of `count`: a triangle around its place, which is held inside the line."""
+    """What each of `out` points of a line takes of `count`: a triangle around its place, held inside the line."""
     at = ((np.arange(out) + 0.5) * count / out - 0.5).clip(0, count - 1)
     return torch.from_numpy((1 - np.abs(at[:, None] - np.arange(count))).clip(0))
 
