@@ -465,11 +465,13 @@ static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
     r = row_place(m, r);
     if (m->type == REAL_TYPE)
         return (const REAL *)m->data + r * m->stride;
-    if (REAL_TYPE != DTYPE_F32 && m->type == DTYPE_F32) { /* targets on the reference device */
+#if defined(KERNEL_REFERENCE)
+    if (m->type == DTYPE_F32) { /* targets, which are inputs */
         for (; c < m->cols; c++)
             room[c] = (REAL)((const float *)m->data)[r * m->stride + c];
         return room;
     }
+#endif
     from = (const uint16_t *)m->data + r * m->stride;
     for (; c + VW <= m->cols; c += VW)
         v_store(room + c, v_load_bf16(from + c));
