@@ -82,7 +82,8 @@ value graph_drop_path(graph *g, value x, double rate); /* whole samples; rate 0:
 value graph_broadcast(graph *g, param *rows);          /* a parameter [rows, cols] for every sample */
 value graph_insert_tokens(graph *g, value x, value rows,
                           int64_t at); /* rows of each sample are inserted in front of x's row `at` */
-value graph_replace_tokens(graph *g, value x, value rows, int64_t at); /* ... take the place of x's rows from `at` */
+value graph_replace_tokens(graph *g, value x, value rows,
+                           int64_t at); /* rows of each sample take the place of x's from `at` on */
 value graph_select_tokens(graph *g, value x, int64_t first, int64_t count);
 value graph_mean_tokens(graph *g, value x, int64_t first, int64_t count);
 /* Values of as many rows side by side: the columns of the first, then those of the next; at least one. */

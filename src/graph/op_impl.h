@@ -34,14 +34,14 @@ typedef struct op_desc {
     bool (*random)(const op_node *op);                  /* draws random numbers; NULL: never */
     int inplace; /* input whose buffer the result may take over when nobody reads it later; -1: none */
     int passes;  /* input whose gradient is the result's gradient itself (same shape); -1: none */
-    bool joint;  /* where input 0 is that input, too, the operation takes both parts of its gradient together, in place
-                    on the result's gradient if it can */
-    unsigned packed_inputs;  /* parameters (bits) that it reads as panels */
-    bool reads_packed;       /* its backward pass reads the reals of these as well, also where they are frozen */
+    bool joint;  /* where input 0 is the input named by `passes`, too, the operation takes both parts of its gradient
+                    together, in place on the result's gradient if it can */
+    unsigned packed_inputs; /* parameters (bits) that it reads as panels */
+    bool reads_packed;      /* its backward pass reads the reals of packed_inputs as well, also where they are frozen */
     bool keeps_for_backward; /* what it keeps beside its result is for the backward pass only */
-    /* Whether the backward pass writes only some columns of this input's gradient: it is then cleared first. NULL:
-     * never; but that of a value which stands at several inputs is cleared, too, and each adds to it. An operation that
-     * has this function writes other columns at each of its inputs. */
+    /* Whether the backward pass writes only some columns of this input's gradient, which is then cleared first. NULL:
+     * never; the gradient of a value that stands at several inputs is cleared all the same, and each adds to it. An
+     * operation that has this function writes other columns at each of its inputs. */
     bool (*partial)(const graph *g, const op_node *op, int input);
     /* For the choice of types in bf16 and int8: inputs (bits) that may be stored as bf16 because the operation rounds
      * them to bf16 anyway or reads them through its own f32 arithmetic; and whether the result may be bf16. */
@@ -74,9 +74,8 @@ bool op_wants(const op_run *r, int input);
 void *op_data(const op_run *r, int input);
 void *op_param_grad(const op_run *r, int input);
 const packed *op_panels(const op_run *r, int input);
-const packed *op_gradient_panels(
-    const op_run *r,
-    int input); /* ... for the gradient of what is multiplied by them: of the transpose where they are int8 */
+/* The panels for the gradient of what is multiplied by them: those of the transpose where they are int8. */
+const packed *op_gradient_panels(const op_run *r, int input);
 const param *op_param(const op_run *r, int input);
 /* Input 0, of pixels, as the matrix of its patches. */
 patch_rows op_patches(const op_run *r);

@@ -26,7 +26,7 @@ static op_node *private_op(graph *g, const int *readers, value v)
     return info->producer < 0 || info->kept || readers[v] != 1 ? NULL : &g->ops[info->producer];
 }
 
-/* ... if it is a product that may be changed in place. */
+/* The product that makes v, if nobody else reads it and it may be changed in place; else NULL. */
 static op_node *private_linear(graph *g, const int *readers, value v, int stage)
 {
     op_node *op = private_op(g, readers, v);

@@ -65,7 +65,7 @@ mat program_grad(program *p, value v, int64_t batch)
     return matrix(p, p->grad_home[v], v, p->grad_type[v], 0, batch);
 }
 
-/* The same for samples of the running slice. */
+/* The matrix of a value for `batch` samples of the running slice. */
 static mat slice_value(const op_run *r, value v, int64_t batch)
 {
     return matrix(r->p, r->p->home[v], v, r->p->g->values[v].type, r->p->full[v] ? r->first : 0, batch);
@@ -120,7 +120,7 @@ static void draw_active(program *p, const slice *at, const step_info *info)
         p->dev->k->copy_in(p->active_there, p->active, (size_t)(p->g->branch_count * p->slice) * sizeof *p->active);
 }
 
-/* Of one sample; backward, one product for each operand that wants a gradient. */
+/* Multiply-adds times two of step s for one sample; backward, one product for each operand that wants a gradient. */
 static double step_flops(const program *p, int s, bool backward)
 {
     const op_node *op = &p->g->ops[p->steps[s].op];

@@ -11,7 +11,7 @@ typedef struct step_plan {
     bool once;                  /* neither reads nor gives anything of the samples: runs once, not in every slice */
     bool backward;              /* has a gradient to pass on */
     bool accumulate[OP_INPUTS]; /* the input's gradient already holds something */
-    bool clear[OP_INPUTS];      /* ... because it is cleared first */
+    bool clear[OP_INPUTS];      /* the input's gradient is cleared first, and then added to */
 } step_plan;
 
 /* Memory that several programs may share. */

@@ -411,7 +411,7 @@ typedef struct adamw_args {
     int64_t count, step;
     double lr, beta1, beta2, eps, weight_decay;
     const unsigned char *mask; /* [count]; where it is 0 the gradient counts as 0; NULL: nowhere */
-    bool decay_masked;         /* ... but decay reaches those values as well */
+    bool decay_masked;         /* where the mask is 0, decay reaches the values all the same */
     bool decay_last;           /* decay is of the value behind the step, not in front of it */
     bool uncorrected;          /* no bias correction */
 } adamw_args;

@@ -29,12 +29,12 @@ typedef struct rooms {
     step *k, *v, *q, *dout; /* room for rows of one head, filled with zeros to whole panels and tiles, where they cannot
                                be read in place */
     step *k_columns, *v_columns; /* right operands of products with k^T, v^T: [keys / NR][head][NR] */
-    step *k_depth, *v_depth;     /* ... with k, v: [depth][dims] */
+    step *k_depth, *v_depth;     /* right operands of products with k, v: [depth][dims] */
     step *q_depth, *dout_depth;
     step *scores, *dscores; /* reals; of a block, or of a span where they are operands themselves */
     step *weights;          /* a block's probabilities, or gradients of scores, as left operand: `stride` apart */
-    step *p_transposed, *ds_transposed; /* ... of a span, as left operands of products with their transposes: [steps
-                                           along the rows][stride] */
+    step *p_transposed, *ds_transposed; /* a span's probabilities and gradients of scores, as left operands of products
+                                           with their transposes: [steps along the rows][stride] */
     step *out, *dk, *dv;                /* reals, [rows][dims]: a block's result; of a head */
 } rooms;
 
@@ -255,7 +255,7 @@ static void add_transposed(step *total, const step *transposed, const step *rows
         add_transposed_as(false, total, transposed, rows, m, n, count);
 }
 
-/* Values of one vector, as reals or as bf16, at column c of a left operand's row. */
+/* Stores one vector's values, as reals or as bf16, at column c of a left operand's row. */
 static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
 {
     if (m->pairs)
@@ -264,7 +264,7 @@ static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
         v_store((REAL *)(row + c), v);
 }
 
-/* ... of two vectors, the second behind the first. */
+/* Stores two vectors' values, the second behind the first, at column c of a left operand's row. */
 static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v, vec w)
 {
     if (m->pairs) {
@@ -423,8 +423,8 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 
 /* ---- backward ---- */
 
-/* Of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)). P goes to
- * p_transposed, dS to ds_transposed and weights. */
+/* Makes P and dS of `count` rows from row `first` of the span: P from the kept log-sum-exp, dS = P (dP - rowsum(P dP)).
+ * P goes to p_transposed, dS to ds_transposed and weights. */
 static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t first, int64_t count)
 {
     int64_t n = a->k_rows, width = round_up(n, VW), at = m->pairs ? 0 : first; /* where the scores of `first` lie */

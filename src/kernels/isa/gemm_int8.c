@@ -83,7 +83,7 @@ static double weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p
 
 /* ---- rows of the left operand ---- */
 
-/* Of the bytes of a row, filled up with zeros to a whole number of quads. */
+/* Bytes of a row of the left operand, filled up with zeros to a whole number of quads. */
 static size_t row_bytes(int64_t k)
 {
     return (size_t)ceil_div(k, 4) * 4;

@@ -84,7 +84,7 @@ static inline __attribute__((always_inline)) void clear_sums(vec sum[MR][NV])
         sum[i][j] = v_zero();
 }
 
-/* out[height][vectors * VW] (+)= a b; `add` is a constant, too. */
+/* out[height][vectors * VW] (+)= a b, summed as micro_sums does; `add` is a constant where it is called. */
 static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_stride, const step *a, int64_t a_row,
                                                         int64_t a_step, const step *b, int64_t b_step, int64_t steps,
                                                         int height, int vectors, bool pairs, bool add)
@@ -104,7 +104,7 @@ static inline __attribute__((always_inline)) void micro(REAL *out, int64_t out_s
         v_store(out + i * out_stride + j * VW, sum[i][j]);
 }
 
-/* The same for `rows` rows that are left, in half a tile where they fit in one. */
+/* out[rows][vectors * VW] (+)= a b for `rows` rows that are left, in half a tile where they fit in one. */
 static inline __attribute__((always_inline)) void micro_rows(REAL *out, int64_t out_stride, const step *a,
                                                              int64_t a_row, int64_t a_step, const step *b,
                                                              int64_t b_step, int64_t steps, int64_t rows, int vectors,

@@ -2,7 +2,7 @@
  * behind the other; the stride of quantised rows. */
 #include "kernels/isa/gemm_kernel.h"
 
-/* Not a multiple of 4 KB: those fall into the same sets of the first cache. */
+/* The stride is no multiple of 4 KB: rows so far apart fall into the same sets of the first cache. */
 int64_t KERNEL(quantised_stride)(int64_t cols)
 {
     int64_t stride = ceil_div(cols + (int64_t)sizeof(row_quant), 64) * 64;

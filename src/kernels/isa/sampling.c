@@ -147,7 +147,8 @@ typedef struct taps {
     double second;
 } taps;
 
-/* In whole numbers, so that a point that lies on another one takes all of that. */
+/* What point o of `out` takes of `in` points. Places are whole numbers, so that a point which lies on another one takes
+ * all of that. */
 static taps taps_of(int64_t o, int64_t in, int64_t out)
 {
     int64_t place = (2 * o + 1) * in - out; /* in units of 1 / (2 out) */

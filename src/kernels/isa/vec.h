@@ -42,7 +42,7 @@
 #include "kernels/isa/vec_scalar.h"
 #endif
 
-/* Two vectors, the second behind the first. */
+/* Stores two vectors as bf16, the second behind the first. */
 static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
 {
 #if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
@@ -53,8 +53,8 @@ static inline void v_store_bf16_twice(uint16_t *p, vec a, vec b)
 #endif
 }
 
-/* The same past the caches, where a whole line of them can go so: for what nobody reads soon. v_stream_end comes before
- * another thread may read it. */
+/* Stores two vectors as bf16 past the caches, where a whole line can go so: for what nobody reads soon. v_stream_end
+ * comes before another thread may read it. */
 static inline void v_stream_bf16_twice(uint16_t *p, vec a, vec b)
 {
 #if defined(KERNEL_BF16) && !defined(KERNEL_SIMDE)
@@ -234,8 +234,8 @@ static const float gelu_table[7][16] = {
      1.04895399e-07f, 3.24033209e-08f, 7.98313238e-09f, 1.60688174e-09f},
 };
 
-/* The same with degree 4 on [0, 5], for results that are rounded to bf16. Measured: |gelu - exact| < 1e-6 |x|, |gelu' -
- * exact| < 9e-6. */
+/* Coefficients for H of degree 4 on 16 parts of [0, 5], for results that are rounded to bf16. Measured: |gelu - exact|
+ * < 1e-6 |x|, |gelu' - exact| < 9e-6. */
 static const float gelu_table_bf16[5][16] = {
     {0.0f, 0.117915921f, 0.166241407f, 0.163359776f, 0.132062197f, 0.0923200846f, 0.056992583f, 0.0313967541f,
      0.0155239319f, 0.00691282656f, 0.00277812639f, 0.00100900605f, 0.000331499061f, 9.8580349e-05f, 2.65464987e-05f,
@@ -480,7 +480,7 @@ static inline const REAL *row_real(const mat *m, int64_t r, REAL *room)
     return room;
 }
 
-/* Where to write a row: the matrix itself when it is real, else `room`; row_done brings it home. */
+/* Where to write a row: the matrix itself when it is real, else `room`; row_store brings it home. */
 static inline REAL *row_begin(const mat *m, int64_t r, REAL *room)
 {
     return m->type == REAL_TYPE ? (REAL *)m->data + row_place(m, r) * m->stride : room;
