@@ -15,13 +15,14 @@
 
 static const float one = 1;
 
-/* A parameter with these values, which live as long as it. */
-static param *constant(arena *memory, const char *name, int64_t rows, int64_t cols, const float *values)
+/* A weight of the toy with these values, made when it is first asked for; rows 0: a vector. */
+static param *weight(backbone *b, const char *name, int64_t rows, int64_t cols, const float *values)
 {
-    param *p = param_new(memory, name, 2, (int64_t[]){rows, cols});
+    param *p = backbone_param(b, name);
 
-    param_set_source(p, values, DTYPE_F32, false);
-    return p;
+    return p ? p
+             : backbone_add_param(b, name, rows ? 2 : 1, rows ? (const int64_t[]){rows, cols} : &cols, values,
+                                  DTYPE_F32);
 }
 
 static value reach(graph *g, const build_request *q, site_kind kind, int layer, value v)
@@ -94,27 +95,22 @@ static site node_site(int node)
 }
 
 /* 0.25 x^2, as a rational function without a denominator. */
-static value quarter_square(graph *g, value x)
+static value quarter_square(backbone *b, graph *g, value x)
 {
     static const float numerator[6] = {0, 0, 0.25f, 0, 0, 0}, denominator[4] = {0};
-    arena *memory = graph_arena(g);
-    param *p = param_new(memory, "numerator", 1, (int64_t[]){6}),
-          *q = param_new(memory, "denominator", 1, (int64_t[]){4});
 
-    param_set_source(p, numerator, DTYPE_F32, false);
-    param_set_source(q, denominator, DTYPE_F32, false);
-    return graph_rational(g, x, p, q, true);
+    return graph_rational(g, x, weight(b, "numerator", 0, 6, numerator), weight(b, "denominator", 0, 4, denominator),
+                          true);
 }
 
 static build_result build_net(backbone *b, graph *g, const build_request *q)
 {
-    value h = graph_broadcast(g, constant(graph_arena(g), "h0", 1, 1, &one));
+    value h = graph_broadcast(g, weight(b, "h0", 1, 1, &one));
     build_result result = {.logits = NO_VALUE};
 
-    (void)b;
     h = reach(g, q, SITE_BLOCK_INPUT, 0, h);
     h = reach(g, q, SITE_ATTN_RESIDUAL, 0, graph_add(g, h, graph_affine(g, h, NULL, NULL, 0.5)));
-    h = reach(g, q, SITE_BLOCK_OUTPUT, 0, graph_add(g, h, quarter_square(g, h)));
+    h = reach(g, q, SITE_BLOCK_OUTPUT, 0, graph_add(g, h, quarter_square(b, g, h)));
     result.features = h;
     return result;
 }
@@ -161,7 +157,7 @@ static void test_edge_kinds(void **state)
 static build_result build_identity(backbone *b, graph *g, const build_request *q)
 {
     static const float begin[2] = {1, 2};
-    value x = graph_broadcast(g, constant(graph_arena(g), "x", 1, 2, begin));
+    value x = graph_broadcast(g, weight(b, "x", 1, 2, begin));
     build_result result = {.logits = NO_VALUE};
 
     for (int layer = 0; layer < b->shape.depth; layer++) {
@@ -177,20 +173,17 @@ static const backbone_desc identity = {.name = "identity", .build = build_identi
 static value control(const build_context *b, value x, const void *context)
 {
     static const float w[4] = {1, 0, 0, -1}, u[2] = {0.5f, 2}, bias[2] = {0, 0.5f}, out[4] = {0.1f, 0, 0, 0.2f};
-    arena *memory = graph_arena(b->g);
-    param *bias_of = param_new(memory, "b", 1, (int64_t[]){2}), *scale = param_new(memory, "u", 1, (int64_t[]){2});
+    backbone *toy = b->a->backbone;
     value before = build_kept(b, context), h;
 
-    param_set_source(bias_of, bias, DTYPE_F32, false);
-    param_set_source(scale, u, DTYPE_F32, false);
-    h = graph_linear(b->g, x, constant(memory, "W", 2, 2, w), bias_of, 0, 0);
+    h = graph_linear(b->g, x, weight(toy, "W", 2, 2, w), weight(toy, "b", 0, 2, bias), 0, 0);
     if (before != NO_VALUE)
-        h = graph_add(b->g, h, graph_affine(b->g, before, scale, NULL, 1));
+        h = graph_add(b->g, h, graph_affine(b->g, before, weight(toy, "u", 0, 2, u), NULL, 1));
     else
         assert_int_equal(b->at.layer, 0);
     h = graph_activation(b->g, h, ACT_RELU);
     build_keep(b, context, h);
-    return graph_linear(b->g, h, constant(memory, "M", 2, 2, out), NULL, 0, 0);
+    return graph_linear(b->g, h, weight(toy, "M", 2, 2, out), NULL, 0, 0);
 }
 
 static void test_state_over_layers(void **state)
