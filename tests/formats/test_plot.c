@@ -233,7 +233,8 @@ static void test_two_panels(void **state)
     plot_series right = {.kind = PLOT_POINTS, .style = 2, .count = 5, .x = one_to_five, .y = values};
     plot p = {.title = "a title",
               .caption = "a caption",
-              .panels = {{{"epoch", .whole = true}, {"loss"}, left, 2}, {{"epoch"}, {"top-1"}, &right, 1}},
+              .panels = {{{"epoch", .whole = true}, {.label = "loss"}, left, 2},
+                         {{.label = "epoch"}, {.label = "top-1"}, &right, 1}},
               .panel_count = 2};
     document beside, stacked, again;
 
@@ -285,7 +286,7 @@ static void test_little_to_draw(void **state)
                                      .y = all[y],
                                      .low = all[y],
                                      .high = all[(y + 1) % 7]};
-                    plot p = {.panels = {{{"x"}, {"y", .logarithmic = count % 2}, &s, 1}}, .panel_count = 1};
+                    plot p = {.panels = {{{.label = "x"}, {"y", .logarithmic = count % 2}, &s, 1}}, .panel_count = 1};
                     document d = draw(&p);
                     free(d.text);
                 }
@@ -316,7 +317,7 @@ static void test_texts(void **state)
         plot p = {.title = rows[i].text,
                   .caption = rows[i].text,
                   .description = rows[i].text,
-                  .panels = {{{rows[i].text}, {rows[i].text}, &s, 1}},
+                  .panels = {{{.label = rows[i].text}, {.label = rows[i].text}, &s, 1}},
                   .panel_count = 1};
         document d = draw(&p);
         char wanted[128];
@@ -347,7 +348,8 @@ static void test_long_texts(void **state)
                            {.name = "short", .style = 1, .count = 1, .x = one_to_five, .y = values}};
         plot p = {.title = texts[i],
                   .caption = texts[i],
-                  .panels = {{{texts[i]}, {texts[i]}, s, 2}, {{texts[i]}, {texts[i]}, s, 2}},
+                  .panels = {{{.label = texts[i]}, {.label = texts[i]}, s, 2},
+                             {{.label = texts[i]}, {.label = texts[i]}, s, 2}},
                   .panel_count = 2};
         document d = draw(&p);
         assert_int_equal(count_of(&d, "\xe2\x80\xa6</text>"), 2 + 6);
@@ -363,7 +365,7 @@ static void test_many_points(void **state)
     enum { COUNT = 300000 };
     double *x = malloc(COUNT * sizeof *x), *y = malloc(COUNT * sizeof *y);
     plot_series s = {.markers = true, .count = COUNT, .x = x, .y = y, .low = y, .high = y};
-    plot p = {.panels = {{{"x"}, {"y"}, &s, 1}}, .panel_count = 1};
+    plot p = {.panels = {{{.label = "x"}, {.label = "y"}, &s, 1}}, .panel_count = 1};
     document d;
 
     (void)state;
@@ -382,7 +384,7 @@ static void test_many_points(void **state)
 static void test_locale(void **state)
 {
     plot_series s = {.name = "s", .markers = true, .count = 5, .x = one_to_five, .y = values};
-    plot p = {.panels = {{{"x"}, {"y"}, &s, 1}}, .panel_count = 1};
+    plot p = {.panels = {{{.label = "x"}, {.label = "y"}, &s, 1}}, .panel_count = 1};
     document before = draw(&p), after;
 
     (void)state;
@@ -398,7 +400,7 @@ static void test_locale(void **state)
 static void test_files(void **state)
 {
     plot_series s = {.count = 5, .x = one_to_five, .y = values};
-    plot p = {.title = "a file", .panels = {{{"x"}, {"y"}, &s, 1}}, .panel_count = 1};
+    plot p = {.title = "a file", .panels = {{{.label = "x"}, {.label = "y"}, &s, 1}}, .panel_count = 1};
     document d = draw(&p);
     char *folder = support_folder(), path[128], *text;
     size_t size;
