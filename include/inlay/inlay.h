@@ -145,7 +145,8 @@ typedef struct inlay_prediction {
     float probability, logit; /* its softmax and what it is made of */
 } inlay_prediction;
 
-/* The `room` most probable classes of one input, most probable first; *found: how many were written. */
+/* The `room` most probable classes of one input, most probable first; *found: how many were written. INLAY_ERR_USAGE:
+ * the adapter was trained for numbers or for several labels at once. */
 INLAY_API inlay_status inlay_session_classify(inlay_session *s, const char *adapter, const inlay_input *input,
                                               inlay_prediction *top, int room, int *found, inlay_error *err);
 

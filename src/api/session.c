@@ -392,6 +392,9 @@ inlay_status inlay_session_classify(inlay_session *s, const char *name, const in
     if (room < 1)
         FAIL(err, INLAY_ERR_USAGE, "room for at least one prediction is needed");
     TRY(demand(s, name, &l, err));
+    if (!session_task_of(&l->s, 0)->one_class)
+        FAIL(err, INLAY_ERR_USAGE, "adapter '%s' answers with %s, not with one class: inlay_session_run gives it", name,
+             session_task_of(&l->s, 0)->summary);
     classes = (int)session_classes(&l->s);
     logits = memory_array(2 * (int64_t)classes, sizeof *logits);
     order = memory_array(classes, sizeof *order);

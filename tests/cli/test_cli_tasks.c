@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "inlay/inlay.h"
+
 #include "tasks/task.h"
 
 #define TRAIN "train --backbone " VIT " --quiet --threads 1 --epochs 6 --batch-size 8 --warmup-epochs 1 "
@@ -76,6 +78,39 @@ static void test_labels(void **state)
                  "cannot be evaluated on the same data: multilabel and regress");
 }
 
+/* A program gets the numbers themselves; they are no classes. */
+static void test_library(void **state)
+{
+    inlay_session_options how = {.size = sizeof how, .threads = 1, .precision = "f32"};
+    inlay_input input = {.size = sizeof input, .kind = INLAY_INPUT_FILE};
+    inlay_backbone *b;
+    inlay_session *s;
+    inlay_prediction top[2];
+    inlay_error err;
+    char adapter[300], picture[400], *end;
+    float answer;
+    int found;
+
+    (void)state;
+    snprintf(adapter, sizeof adapter, "%s/reg", folder);
+    expect(shell("ls $PWD/data/train/class2/* | head -n 1 > out.txt"), 0);
+    snprintf(picture, sizeof picture, "%s", text_of("out.txt"));
+    end = strchr(picture, '\n');
+    assert_non_null(end);
+    *end = '\0';
+    input.name = picture;
+    ASSERT_OK(inlay_backbone_open(&b, VIT, NULL, &err));
+    ASSERT_OK(inlay_session_open(&s, b, &how, &err));
+    ASSERT_OK(inlay_session_load(s, "share", adapter, &err));
+    assert_int_equal(inlay_session_classes(s, "share"), 1);
+    ASSERT_OK(inlay_session_run(s, "share", &input, 1, &answer, NULL, &err));
+    assert_true(fabs((double)answer - 2.25) < 1.2);
+    assert_int_equal(inlay_session_classify(s, "share", &input, top, 2, &found, &err), INLAY_ERR_USAGE);
+    assert_non_null(strstr(err.message, "'share' answers with one or several numbers"));
+    inlay_session_close(s);
+    inlay_backbone_release(b);
+}
+
 /* With and without the cache, with one thread and two, interrupted or not: the same bytes. */
 static void test_same_bits(void **state)
 {
@@ -112,8 +147,9 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_labels),
-                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_library),
+                                       cmocka_unit_test(test_labels), cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_refused)};
 
     return cmocka_run_group_tests(tests, make_lists, tear_down);
 }
