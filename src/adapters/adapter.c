@@ -125,9 +125,9 @@ param *adapter_stand_in(const void *context, param *p)
 const adapter_param *adapter_each_param(const adapter *a, const adapter_param *last)
 {
     const struct adapter_declared *d = a->declared;
-    const adapter_param *next = last ? last + 1 : d->params;
+    int next = last ? (int)(last - d->params) + 1 : 0;
 
-    return next < d->params + d->param_count ? next : NULL;
+    return next < d->param_count ? &d->params[next] : NULL;
 }
 
 bool adapter_acts(const adapter *a)

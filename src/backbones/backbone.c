@@ -73,9 +73,9 @@ param *backbone_param(const backbone *b, const char *name)
 param *const *backbone_each_param(const backbone *b, param *const *last)
 {
     const struct backbone_contents *c = b->contents;
-    param *const *next = last ? last + 1 : c->params;
+    int next = last ? (int)(last - c->params) + 1 : 0;
 
-    return next < c->params + c->count ? next : NULL;
+    return next < c->count ? &c->params[next] : NULL;
 }
 
 static void list_param(backbone *b, param *p)
