@@ -24,22 +24,20 @@ static size_t bf16_panel_bytes(int64_t k)
     return (size_t)ceil_div(k, 2) * 2 * NR * sizeof(uint16_t);
 }
 
-/* Element `index` of w, through a copy: files may be unaligned. */
-static inline REAL source_at(const void *w, dtype type, int64_t index)
+/* Row `row` of w [n, k] as f32, at room. */
+static void load_row(float *room, const void *w, dtype type, int64_t row, int64_t k)
 {
-    const unsigned char *at = (const unsigned char *)w + (size_t)index * dtype_size(type);
-    float f;
-    double d;
+    dtype_to_f32(room, (const unsigned char *)w + (size_t)(row * k) * dtype_size(type), type, (size_t)k);
+}
 
-    if (type == DTYPE_F64) {
-        memcpy(&d, at, sizeof d);
-        return (REAL)d;
+/* Column j of a panel, from row `row` of w in double precision, through copies: files may be unaligned. */
+static void pack_double(REAL *to, const void *w, int64_t row, int64_t k)
+{
+    for (int64_t p = 0; p < k; p++) {
+        double x;
+        memcpy(&x, (const unsigned char *)w + (size_t)(row * k + p) * sizeof x, sizeof x);
+        to[p * NR] = (REAL)x;
     }
-    if (type == DTYPE_F32)
-        memcpy(&f, at, sizeof f);
-    else
-        dtype_to_f32(&f, at, type, 1);
-    return (REAL)f;
 }
 
 static void pack_real(const packed *out, int64_t panel, const void *w, dtype type, float *room)
@@ -47,11 +45,16 @@ static void pack_real(const packed *out, int64_t panel, const void *w, dtype typ
     REAL *to = (REAL *)out->data + panel * out->k * NR;
     int64_t columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
 
-    (void)room;
     memset(to, 0, real_panel_bytes(out->k));
-    for (int64_t j = 0; j < columns; j++)
+    for (int64_t j = 0; j < columns; j++) {
+        if (type == DTYPE_F64) {
+            pack_double(to + j, w, panel * NR + j, out->k);
+            continue;
+        }
+        load_row(room, w, type, panel * NR + j, out->k);
         for (int64_t p = 0; p < out->k; p++)
-            to[p * NR + j] = source_at(w, type, (panel * NR + j) * out->k + p);
+            to[p * NR + j] = (REAL)room[p];
+    }
 }
 
 static void pack_bf16(const packed *out, int64_t panel, const void *w, dtype type, float *room)
@@ -59,11 +62,12 @@ static void pack_bf16(const packed *out, int64_t panel, const void *w, dtype typ
     uint16_t *to = (uint16_t *)out->data + (size_t)panel * bf16_panel_bytes(out->k) / sizeof *to;
     int64_t columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
 
-    (void)room;
     memset(to, 0, bf16_panel_bytes(out->k));
-    for (int64_t j = 0; j < columns; j++)
+    for (int64_t j = 0; j < columns; j++) {
+        load_row(room, w, type, panel * NR + j, out->k);
         for (int64_t p = 0; p < out->k; p++)
-            to[(p / 2 * NR + j) * 2 + (p & 1)] = f32_to_bf16((float)source_at(w, type, (panel * NR + j) * out->k + p));
+            to[(p / 2 * NR + j) * 2 + (p & 1)] = f32_to_bf16(room[p]);
+    }
 }
 
 static double real_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
