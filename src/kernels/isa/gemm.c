@@ -40,46 +40,38 @@ static left find_left(const worker *w)
     return l;
 }
 
-/* A block of rows [at, at + rows) times panels of columns [first, first + count), which lie at `panels`. Of a block in
- * place, a last tile that is not full is converted all the same: behind it there may be no memory. */
+/* A block of rows [at, at + rows) times these panels; rows up to row_end will follow. Of a block in place, a last tile
+ * that is not full is converted all the same: behind it there may be no memory. */
 static void run_block(const worker *w, const left *l, int64_t at, int64_t rows, int64_t row_end,
-                      const unsigned char *panels, int64_t first, int64_t count)
+                      const panel_range *panels)
 {
     const micro_kernel *m = w->m;
-    REAL *room = (REAL *)(void *)(w->scratch + LEFT_BYTES);
-    int64_t whole = l->in_place ? rows / m->mr * m->mr : 0, block = block_rows(&w->args->y, l->stride, m->mr);
-    direct how = direct_of(w->args);
+    const mat *x = &w->args->x;
+    int64_t whole = l->in_place ? rows / m->mr * m->mr : 0, behind = row_end - at - rows;
     row_quant quants[MOST_TILES * MOST_MR];
 
-    for (int64_t i = 0; i < whole && w->args->x.type == DTYPE_U8; i++)
-        quants[i] = *quant_behind(quantised_row(&w->args->x, at + i), w->args->x.stride);
+    for (int64_t i = 0; i < whole && x->type == DTYPE_U8; i++)
+        quants[i] = *quant_behind(quantised_row(x, at + i), x->stride);
     for (int64_t i = whole; i < ceil_div(rows, m->mr) * m->mr; i++)
-        quants[i] = m->convert(w->scratch + (size_t)(i - whole) * l->stride, w->args,
-                               i < rows ? at + i : w->args->x.rows, room);
-    for (int64_t q = 0; q < count; q++) {
-        const unsigned char *panel = panels + (size_t)q * w->panel_bytes;
-        line_range lines = lines_meanwhile(l->in_place ? l->row_bytes : 0, q, count);
-        if (m->ready)
-            panel = m->ready(panel, w->args->x.cols, w->scratch + LEFT_BYTES + ROOM_BYTES);
-        for (int64_t i = 0; i < rows; i += m->mr) {
-            int64_t next = at + block + i, left_over = rows - i; /* next: in the next block, what this tile is here */
-            left_rows from = {i < whole ? l->rows + (size_t)(at + i) * l->stride
-                                        : w->scratch + (size_t)(i - whole) * l->stride,
-                              l->stride, quants + i};
-            if (l->in_place)
-                prefetch_rows(l->rows + (size_t)next * l->stride, l->stride,
-                              row_end - next < m->mr ? row_end - next : m->mr, lines);
-            m->tile(
-                w->args, &from, panel,
-                (tile_place){at + i, (int32_t)((first + q) * m->nr), left_over < m->mr ? (int32_t)left_over : m->mr},
-                how);
-        }
-    }
+        quants[i] = m->convert(w->scratch + (size_t)(i - whole) * l->stride, w->args, i < rows ? at + i : x->rows,
+                               w->scratch + LEFT_BYTES);
+    m->block(w->args,
+             &(left_block){.first = at,
+                           .count = rows,
+                           .whole = whole,
+                           .in_place = l->in_place ? l->rows + (size_t)at * l->stride : NULL,
+                           .room = w->scratch,
+                           .stride = l->stride,
+                           .quants = quants,
+                           .row_bytes = l->row_bytes,
+                           .following = !l->in_place    ? 0
+                                        : behind < rows ? behind
+                                                        : rows},
+             panels, w->scratch + LEFT_BYTES + ROOM_BYTES);
 }
 
-/* Rows [row_begin, row_end) times panels of columns [first, first + count), which lie at `panels`. */
-static void run_rows(const worker *w, const unsigned char *panels, int64_t first, int64_t count, int64_t row_begin,
-                     int64_t row_end)
+/* Rows [row_begin, row_end) times these panels. */
+static void run_rows(const worker *w, const panel_range *panels, int64_t row_begin, int64_t row_end)
 {
     left l = find_left(w);
     int64_t block = block_rows(&w->args->y, l.stride, w->m->mr);
@@ -87,7 +79,7 @@ static void run_rows(const worker *w, const unsigned char *panels, int64_t first
     if (w->args->pixels)
         BASE(patch_room)((REAL *)(void *)(w->scratch + LEFT_BYTES), w->args->pixels);
     for (int64_t at = row_begin; at < row_end; at += block)
-        run_block(w, &l, at, row_end - at < block ? row_end - at : block, row_end, panels, first, count);
+        run_block(w, &l, at, row_end - at < block ? row_end - at : block, row_end, panels);
 }
 
 /* Rows [row_begin, row_end) of panels [first, last). */
@@ -129,7 +121,7 @@ static void gemm_task(void *argument, int thread, int threads)
     const gemm_args *args = job->args;
     const micro_kernel *m = micro_kernel_for(job->c->micro_kernels, args->w->type);
     worker w = {args, m, KERNEL_SCRATCH(job->c, thread), m->panel_bytes(args->x.cols)};
-    unsigned char *group = w.scratch + LEFT_BYTES + ROOM_BYTES + READY_BYTES;
+    unsigned char *group = w.scratch + LEFT_BYTES + ROOM_BYTES + BLOCK_ROOM;
     int64_t panels = ceil_div(args->y.cols, m->nr), first = panels, last = 0, room;
     part parts[PARTS];
     int count = find_parts(parts, m, args, thread, threads);
@@ -149,8 +141,8 @@ static void gemm_task(void *argument, int thread, int threads)
         for (int i = 0; i < count; i++) {
             int64_t from = parts[i].first > q ? parts[i].first : q, to = parts[i].last < end ? parts[i].last : end;
             if (from < to)
-                run_rows(&w, at + (size_t)(from - q) * w.panel_bytes, from, to - from, parts[i].row_begin,
-                         parts[i].row_end);
+                run_rows(&w, &(panel_range){at + (size_t)(from - q) * w.panel_bytes, w.panel_bytes, from, to - from},
+                         parts[i].row_begin, parts[i].row_end);
         }
     }
     v_stream_end(); /* of kept act_grads */

@@ -11,7 +11,7 @@
  * padded with zeros; [NR] scales; [NR] sums). */
 #include <assert.h>
 
-#include "kernels/isa/gemm_direct.h"
+#include "kernels/isa/gemm_block.h"
 #include "kernels/isa/gemm_left.h"
 #include "kernels/isa/quads.h"
 #include "kernels/isa/row_quant.h"
@@ -208,14 +208,19 @@ static inline __attribute__((always_inline)) void run_tile(const gemm_args *args
     BASE(finish_tile)(args, tile, NR, at);
 }
 
-static void int8_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
-                      direct how)
+static inline void int8_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                             direct how)
 {
     BASE(prefetch_tile)(args, NR, at);
     if (args->y.cols - at.col <= VW)
         run_tile(args, rows, (const int8_t *)panel, at, how, 1);
     else
         run_tile(args, rows, (const int8_t *)panel, at, how, NV);
+}
+
+static void int8_block(const gemm_args *args, const left_block *left, const panel_range *panels, void *room)
+{
+    each_tile(args, left, panels, room, NULL, int8_tile);
 }
 
 /* ---- registers alone ---- */
@@ -252,6 +257,6 @@ const micro_kernel KERNEL(micro_int8) = {
     .row_bytes = row_bytes,
     .in_place = in_place,
     .convert = convert,
-    .tile = int8_tile,
+    .block = int8_block,
     .peak = peak,
 };

@@ -16,6 +16,32 @@ typedef struct left_rows {
     const row_quant *quants; /* one for each row, where they are bytes */
 } left_rows;
 
+/* A block of rows of the left operand: rows [first, first + count) of the result. */
+typedef struct left_block {
+    int64_t first, count;
+    int64_t whole; /* so many of them, whole tiles, lie in the matrix, from `in_place` on; the others at `room`, with
+                      zeros up to a whole tile */
+    const unsigned char *in_place, *room;
+    size_t stride;
+    const row_quant *quants; /* of each row */
+    size_t row_bytes;
+    int64_t following; /* rows of the next block, which lie in place behind these */
+} left_block;
+
+static inline left_rows rows_of(const left_block *l, int64_t i)
+{
+    return (left_rows){i < l->whole ? l->in_place + (size_t)i * l->stride
+                                    : l->room + (size_t)(i - l->whole) * l->stride,
+                       l->stride, l->quants + i};
+}
+
+/* Panels [first, first + count), one behind the other. */
+typedef struct panel_range {
+    const unsigned char *at;
+    size_t bytes; /* of a panel */
+    int64_t first, count;
+} panel_range;
+
 typedef struct micro_kernel {
     int mr, nr;    /* rows and columns of a tile; a panel of weights has nr columns */
     int half_rows; /* of a tile: with so many rows or fewer it takes less time, so that work is shared in such pieces */
@@ -29,17 +55,14 @@ typedef struct micro_kernel {
     /* Panels [first, first + count) of the transposed weights: their columns are the columns of W, their depth its
      * rows. NULL: products with them are never asked for. */
     void (*transpose)(void *out, const packed *w, int64_t first, int64_t count);
-    /* A panel of depth k as `tile` takes it, at `room` where it is not read as it lies. NULL: it always is. */
-    const unsigned char *(*ready)(const unsigned char *panel, int64_t k, void *room);
-
     /* ---- the left operand ---- */
     size_t (*row_bytes)(int64_t k);          /* of a row of depth k */
     bool (*in_place)(const gemm_args *args); /* whether rows are read where they lie */
     /* Row r behind its prologue, or made of pixels, at `out`; rows beyond the last are zero. `room`: see left_row. */
     row_quant (*convert)(void *out, const gemm_args *args, int64_t r, void *room);
 
-    /* A tile of sums through its epilogue; `panel` is ready. */
-    void (*tile)(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at, direct how);
+    /* Every row of the block times every panel, through the epilogue. `room`: BLOCK_ROOM bytes. */
+    void (*block)(const gemm_args *args, const left_block *left, const panel_range *panels, void *room);
     /* Multiplies registers `rounds` times; returns the operations done. */
     double (*peak)(int64_t rounds);
 } micro_kernel;

@@ -4,12 +4,12 @@
 
 #include "kernels/isa/gemm_kernel.h"
 
-/* Scratch memory: a block of the left operand; rows on their way in; a panel made ready; a group of transposed panels.
- */
+/* Scratch memory: a block of the left operand; rows on their way in; room of the micro-kernel; a group of transposed
+ * panels. */
 #define LEFT_BYTES ((size_t)1 << 20)
 #define ROOM_BYTES ((size_t)1 << 20)
-#define READY_BYTES ((size_t)2 << 20)
-#define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - READY_BYTES - 4096)
+#define BLOCK_ROOM ((size_t)2 << 20)
+#define GROUP_BYTES (SCRATCH_SIZE - LEFT_BYTES - ROOM_BYTES - BLOCK_ROOM - 4096)
 #define BLOCK_WANTED ((size_t)128 << 10) /* bytes of the left operand and of the result that a block aims at */
 /* Tiles of rows in a block. A panel comes from far, and may have to be made ready, for few of them at its own cost. */
 #define LEAST_TILES 8
@@ -32,30 +32,6 @@ static inline int64_t block_rows(const mat *y, size_t left_row, int mr)
 static inline size_t block_stride(size_t row_bytes)
 {
     return ((row_bytes + 63) / 64 | 1) * 64;
-}
-
-/* ---- rows of the next block come nearer while this one is multiplied, each panel some of their lines ---- */
-
-typedef struct line_range {
-    int64_t begin, end;
-} line_range;
-
-/* What is fetched of rows of so many bytes while panel q of `count` is multiplied. */
-static inline line_range lines_meanwhile(size_t bytes, int64_t q, int64_t count)
-{
-    int64_t lines = ceil_div((int64_t)bytes, 64);
-
-    return (line_range){lines * q / count, lines * (q + 1) / count};
-}
-
-/* Fetches these lines of `count` rows. */
-static inline void prefetch_rows(const unsigned char *row, size_t stride, int64_t count, line_range lines)
-{
-    if (lines.begin == lines.end)
-        return;
-    for (int64_t i = 0; i < count; i++, row += stride)
-        for (int64_t line = lines.begin; line < lines.end; line++)
-            __builtin_prefetch(row + line * 64, 0, 2);
 }
 
 /* ---- what is done to a row ---- */

@@ -3,7 +3,7 @@
  * Panels are [k][NR] reals, or [ceil(k / 2)][NR][2] bf16 pairs, padded with zeros. Where the processor multiplies pairs
  * of bf16, a step of the inner loop takes one; else a panel of pairs is widened to reals and rows are rounded to bf16.
  */
-#include "kernels/isa/gemm_direct.h"
+#include "kernels/isa/gemm_block.h"
 #include "kernels/isa/gemm_left.h"
 
 /* Steps of the inner loop over a depth of k. */
@@ -159,8 +159,6 @@ static void transpose_bf16(void *out, const packed *w, int64_t first, int64_t co
     transpose(out, w, first, count, true);
 }
 
-#if !defined(KERNEL_BF16)
-
 /* out[2 * pairs][NR] = a panel of bf16 pairs as reals: where the processor has no product of bf16 pairs, the real one
  * runs on these. */
 static void widen_panel(REAL *out, const uint16_t *b, int64_t pairs)
@@ -191,8 +189,6 @@ static const unsigned char *widened(const unsigned char *panel, int64_t k, void 
     widen_panel(room, (const uint16_t *)(const void *)panel, ceil_div(k, 2));
     return room;
 }
-
-#endif
 
 /* ---- the left operand ---- */
 
@@ -328,16 +324,26 @@ static inline __attribute__((always_inline)) void run_tile(const gemm_args *args
     BASE(finish_tile)(args, tile, NR, at);
 }
 
-static void real_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
-                      direct how)
+static inline void real_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                             direct how)
 {
     run_tile(args, rows, panel, at, how, steps_of(args->x.cols, false), false);
 }
 
-static void bf16_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
-                      direct how)
+static void real_block(const gemm_args *args, const left_block *left, const panel_range *panels, void *room)
+{
+    each_tile(args, left, panels, room, NULL, real_tile);
+}
+
+static inline void bf16_tile(const gemm_args *args, const left_rows *rows, const unsigned char *panel, tile_place at,
+                             direct how)
 {
     run_tile(args, rows, panel, at, how, steps_of(args->x.cols, true), HAVE_PAIRS);
+}
+
+static void bf16_block(const gemm_args *args, const left_block *left, const panel_range *panels, void *room)
+{
+    each_tile(args, left, panels, room, HAVE_PAIRS ? NULL : widened, bf16_tile);
 }
 
 /* ---- registers alone ---- */
@@ -383,7 +389,7 @@ const micro_kernel KERNEL(micro_real) = {
     .row_bytes = real_row_bytes,
     .in_place = real_in_place,
     .convert = convert_real,
-    .tile = real_tile,
+    .block = real_block,
     .peak = real_peak,
 };
 
@@ -395,12 +401,9 @@ const micro_kernel KERNEL(micro_bf16) = {
     .pack = pack_bf16,
     .weight = bf16_weight,
     .transpose = transpose_bf16,
-#if !defined(KERNEL_BF16)
-    .ready = widened,
-#endif
     .row_bytes = bf16_row_bytes,
     .in_place = bf16_in_place,
     .convert = convert_bf16,
-    .tile = bf16_tile,
+    .block = bf16_block,
     .peak = bf16_peak,
 };
