@@ -1,6 +1,7 @@
 #include "infer/session.h"
 
 #include "base/json.h"
+#include "kernels/choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ precision precision_choose(const char *name, const device *d)
 
     if (precision_from_name(name, &prec))
         return prec;
-    return device_prefers_bf16(d, &why) ? PRECISION_BF16 : PRECISION_F32;
+    return kernels_prefer_bf16(d->k, &why) ? PRECISION_BF16 : PRECISION_F32;
 }
 
 /* Whether two adapters read images in the same way; the message says what differs. */

@@ -1,14 +1,9 @@
 #include "kernels/device.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-#endif
 
 #include "base/arena.h"
-#include "base/monitor.h"
+#include "kernels/choice.h"
 
 inlay_status device_open(device *d, const kernels *k, int threads, inlay_error *err)
 {
@@ -50,77 +45,6 @@ void device_close(device *d)
     free(d->c.scratch);
     pool_free(d->c.threads);
     *d = (device){0};
-}
-
-/* ---- which precision is faster ---- */
-
-/* What products of bf16 pairs (vdpbf16ps) are known to do: on AMD's processors since Zen 4 twice the rate of f32; on
- * Intel's, where they are not done by tiles, half of it. */
-static const struct {
-    const char *vendor, *why;
-    bool faster;
-} known_paces[] = {
-    {"AuthenticAMD", "this processor multiplies pairs of bf16 at twice the rate of f32", true},
-    {"GenuineIntel", "this processor multiplies pairs of bf16, without tiles, at half the rate of f32", false},
-};
-
-static void read_vendor(char out[13])
-{
-    out[0] = '\0';
-#if defined(__x86_64__) || defined(__i386__)
-    unsigned a, b, c, d;
-    if (__get_cpuid(0, &a, &b, &c, &d)) {
-        memcpy(out, &b, 4);
-        memcpy(out + 4, &d, 4);
-        memcpy(out + 8, &c, 4);
-        out[12] = '\0';
-    }
-#endif
-}
-
-/* Operations a second on registers, the best of a few short runs. */
-static double rate_of(device *d, dtype type)
-{
-    double best = 0;
-
-    for (int run = 0; run < 5; run++) {
-        double begun = monitor_seconds(), done = d->k->peak(&d->c, type, 200000), rate;
-        rate = done / (monitor_seconds() - begun);
-        best = rate > best ? rate : best;
-    }
-    return best;
-}
-
-static bool measured_faster;
-
-static void measure_pace(void)
-{
-    device d;
-
-    if (device_open(&d, NULL, 1, NULL) != INLAY_OK)
-        return;
-    measured_faster = rate_of(&d, DTYPE_BF16) > 1.25 * rate_of(&d, d.k->real);
-    device_close(&d);
-}
-
-bool device_prefers_bf16(const device *d, const char **why)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    char vendor[13];
-
-    *why = d->k->bf16 == PACE_FASTER ? "these kernels multiply bf16 faster than f32"
-                                     : "these kernels multiply bf16 no faster than f32";
-    if (d->k->bf16 != PACE_UNKNOWN)
-        return d->k->bf16 == PACE_FASTER;
-    read_vendor(vendor);
-    for (size_t i = 0; i < sizeof known_paces / sizeof *known_paces; i++)
-        if (strcmp(vendor, known_paces[i].vendor) == 0) {
-            *why = known_paces[i].why;
-            return known_paces[i].faster;
-        }
-    pthread_once(&once, measure_pace);
-    *why = measured_faster ? "bf16 was measured to be faster than f32" : "bf16 was not measured to be faster than f32";
-    return measured_faster;
 }
 
 /* ---- copies ---- */

@@ -16,11 +16,6 @@ void device_close(device *d);
 /* Sets the part of its threads in a budget. */
 void device_plan(const device *d, budget *room);
 
-/* Whether products with bf16 weights are faster than those with f32 weights there, and why it is thought so: `why`, a
- * sentence without a full stop. A set's own fact where it has one; else what is known of the processor; else a short
- * measurement of both, of which bf16 has to win clearly. The same in every call of a process. */
-bool device_prefers_bf16(const device *d, const char **why);
-
 /* Copies between host f32 [count] and a device array of reals. */
 void device_get_f32(const device *d, float *out, const void *array, int64_t count);
 void device_set_f32(const device *d, void *array, const float *values, int64_t count);

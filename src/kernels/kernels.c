@@ -1,11 +1,8 @@
 #include "kernels/kernels.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/status.h"
 #include "kernels/overlays/overlays.h"
 
 extern const kernels kernels_portable;
@@ -20,6 +17,9 @@ typedef struct set_row {
 } set_row;
 
 static const set_row set_table[] = {
+#if defined(KERNELS_amx)
+    {.under = &kernels_avx512bf16, .overlay = overlay_amx},
+#endif
 #if defined(KERNELS_avx512bf16)
     {.complete = &kernels_avx512bf16},
 #endif
@@ -103,24 +103,6 @@ const char *kernels_lack(const kernels *k, kernel_set wanted)
 #include "kernels/kernels.def"
 #undef X
     return NULL;
-}
-
-inlay_status kernels_choose(const kernels **out, inlay_error *err)
-{
-    const char *wanted = getenv("INLAY_ISA");
-    char names[128] = "";
-
-    for (int i = 0; kernels_set(i); i++) {
-        const kernels *k = kernels_set(i);
-        if (!k->available())
-            continue;
-        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", k->name);
-        if (!wanted || !*wanted || strcmp(wanted, k->name) == 0) {
-            *out = k;
-            return INLAY_OK;
-        }
-    }
-    FAIL(err, INLAY_ERR_USAGE, "INLAY_ISA is '%s'; this processor has: %s", wanted, names);
 }
 
 typedef struct surrounded {

@@ -459,8 +459,9 @@ typedef struct kernels {
     bf16_pace bf16;
     bool host_memory; /* what alloc gives can be read and written by the host */
     dtype real;
-    bool (*available)(void);
-    void *(*alloc)(size_t size); /* 64-byte aligned, zeroed; NULL when out of memory */
+    const char *(*refused)(void); /* NULL where this process can run the set; else why not, a clause */
+    bool on_request;              /* chosen only where it is asked for by its name */
+    void *(*alloc)(size_t size);  /* 64-byte aligned, zeroed; NULL when out of memory */
     void (*release)(void *block);
     void (*copy_in)(void *device, const void *host, size_t size);
     void (*copy_out)(void *host, const void *device, size_t size);
@@ -510,9 +511,5 @@ const kernels *kernels_set(int i);
 extern const kernels kernels_reference;
 /* What every set of this build takes. */
 const kernel_limits *kernels_limits(void);
-
-/* The fastest available device, or the one that INLAY_ISA names; an unknown or unavailable name is an error that lists
- * the choices. */
-inlay_status kernels_choose(const kernels **out, inlay_error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/monitor.h"
+#include "kernels/choice.h"
 #include "run/common.h"
 #include "train/measure.h"
 
@@ -213,7 +214,12 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, const i
         status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
     }
     if (status == INLAY_OK) {
-        bool bf16 = device_prefers_bf16(&(device){.k = k}, &why);
+        json_t *passed_over = json_array();
+        for (int i = 0; kernels_set(i) && kernels_set(i) != k; i++)
+            json_array_append_new(passed_over, json_pack("{s:s, s:s*}", "kernels", kernels_set(i)->name, "reason",
+                                                         kernels_passed_over(i)));
+        json_object_set_new(*record, "passed_over", passed_over);
+        bool bf16 = kernels_prefer_bf16(k, &why);
         json_object_set_new(
             *record, "auto",
             json_pack("{s:s, s:s}", "precision", precision_name(bf16 ? PRECISION_BF16 : PRECISION_F32), "reason", why));

@@ -223,7 +223,7 @@ static inline void each_device(void (*check)(const kernels *k, precision prec, t
                                tolerance limit)
 {
     for (int k = 0; kernels_set(k); k++)
-        if (kernels_set(k)->available())
+        if (!kernels_set(k)->refused())
             check(kernels_set(k), prec, limit);
 }
 

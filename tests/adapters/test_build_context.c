@@ -135,7 +135,7 @@ static void test_edge_kinds(void **state)
         {0, 2, 2.1625},                                /* over a block */
         {2, 0, 1.809375 + 0.25 * 1.809375 * 1.809375}, /* back: 1 + 0.1 * 2.0625 in place of 1 */
     };
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -189,7 +189,7 @@ static value control(const build_context *b, value x, const void *context)
 static void test_state_over_layers(void **state)
 {
     static const double right[3] = {1.1, 1.26, 1.466};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets), key;
 
     (void)state;

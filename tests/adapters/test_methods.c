@@ -258,7 +258,7 @@ static void row_threads(const char *name)
     for (int k = 0; kernels_set(k); k++) {
         float *first = NULL;
         size_t size = 0;
-        if (!kernels_set(k)->available())
+        if (kernels_set(k)->refused())
             continue;
         for (int threads = 1; threads <= 3; threads++) {
             bench s;

@@ -201,7 +201,7 @@ static void test_operations(void **state)
     static const char *const names[] = {"conv1d",         "conv1d_strided", "conv1d_apart", "upsample",
                                         "upsample_whole", "upsample_less",  "embedding",    "rows",
                                         "rows_smoothed",  "binary",         "distance"};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     tensor_set *oracle;
     inlay_error err;

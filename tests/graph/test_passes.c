@@ -319,7 +319,7 @@ static patched run_patches(const kernels *k, dtype weight_type, uint64_t trained
  * else reads them, the patches are stored. */
 static void test_patches(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -390,7 +390,7 @@ static normalised run_normalised(const kernels *k, int variant)
 /* It writes their bytes where nobody reads anything else of it, with the same bits. */
 static void test_codes(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;

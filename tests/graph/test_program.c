@@ -309,7 +309,7 @@ static void check_allocations(const kernels *k, dtype weight_type, uint64_t trai
 
 static void test_no_allocation(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -433,7 +433,7 @@ static double *gradients_of(const kernels *k, dtype weight_type, uint64_t traine
 static void test_bf16(void **state)
 {
     static const unsigned masks[] = {1u << 1, 0x25a5au, 0x1000u, 0x5a5a5u};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int set_count = kernel_sets(sets);
 
     (void)state;
@@ -529,7 +529,7 @@ static double *bits_of(const kernels *k, dtype weight_type, bool masked, uint32_
 
 static void test_branches(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int set_count = kernel_sets(sets);
 
     (void)state;

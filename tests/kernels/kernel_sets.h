@@ -14,7 +14,9 @@ extern const kernels kernels_reference;
 extern const kernels kernels_emulated, kernels_emulatedbf16;
 #endif
 
-static inline int kernel_sets(const kernels *sets[8])
+#define MOST_SETS 12
+
+static inline int kernel_sets(const kernels *sets[MOST_SETS])
 {
     int count = 0;
 
@@ -24,10 +26,10 @@ static inline int kernel_sets(const kernels *sets[8])
     sets[count++] = &kernels_emulatedbf16;
 #endif
     for (int i = 0; kernels_set(i); i++) {
-        if (kernels_set(i)->available())
+        if (!kernels_set(i)->refused())
             sets[count++] = kernels_set(i);
         else
-            print_message("not on this processor: %s\n", kernels_set(i)->name);
+            print_message("%s is not tested: %s\n", kernels_set(i)->name, kernels_set(i)->refused());
     }
     return count;
 }

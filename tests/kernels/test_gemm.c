@@ -146,7 +146,7 @@ static void check(problem *p, const gemm_args *args)
 
 static void test_products(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -171,7 +171,7 @@ static void test_products(void **state)
  * transposed. */
 static void test_bits(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     float *agreed[2] = {NULL, NULL};
 
@@ -281,7 +281,7 @@ static void test_pixels(void **state)
 {
     static const image images[] = {{32, 60, 3, 2}, {3, 5, 3, 1},    {9, 6, 1, 3},   {10, 15, 4, 5},
                                    {14, 21, 3, 7}, {28, 42, 3, 14}, {48, 32, 3, 16}};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -300,7 +300,7 @@ static void test_outer(void **state)
     static const struct {
         int64_t rows, n, k;
     } outer[] = {{1, 1, 1}, {300, 8, 19}, {513, 19, 8}, {7, 40, 33}, {256, 12, 64}};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -344,7 +344,7 @@ static void test_outer(void **state)
 
 static void test_unpack(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;

@@ -163,7 +163,7 @@ static void test_products(void **state)
     static const struct {
         int64_t n, k;
     } shapes[] = {{1, 1}, {7, 3}, {33, 5}, {32, 64}, {19, 70}, {100, 131}, {48, 257}, {5, 1030}};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -182,7 +182,7 @@ static void test_products(void **state)
 /* The deepest sums: all of the largest bytes. */
 static void test_deep(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -204,7 +204,7 @@ static void test_deep(void **state)
 /* What is not a number stays so, in its own row only. */
 static void test_not_a_number(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -275,7 +275,7 @@ static void check_epilogue(const kernels *k, int features, dtype y_type)
 
 static void test_epilogue(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -288,7 +288,7 @@ static void test_epilogue(void **state)
 /* The bits depend neither on the threads nor on the other rows, nor on the kernel set where it computes in f32. */
 static void test_bits(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     const int64_t rows = 61, cols = 70, depth = 131;
     float *agreed = NULL;
@@ -373,7 +373,7 @@ static void check_prologue(const kernels *k, int features, dtype x_type)
 
 static void test_prologue(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -424,7 +424,7 @@ static void check_coded(const kernels *k, int threads, int64_t rows, int64_t dep
 
 static void test_coded(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -442,7 +442,7 @@ static void test_coded(void **state)
 
 static void test_unpack(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets), q[19];
 
     (void)state;

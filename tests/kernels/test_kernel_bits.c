@@ -520,7 +520,7 @@ static void test_bits(void **state)
         {"norms of gradients", run_clip},
     };
     static run batch, other;
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;

@@ -18,7 +18,7 @@ static mat make(const kernels *k, int64_t rows, int64_t cols, dtype type, int64_
 /* Every set, with activations as reals and as bf16. */
 static void for_each_set(void (*check)(const kernels *k, compute *c, dtype type))
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     for (int s = 0; s < count; s++)

@@ -166,7 +166,7 @@ static void check_attention(const kernels *k, int64_t samples, int64_t q_rows, i
 
 static void test_attention(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -252,7 +252,7 @@ static void check_layernorm(const kernels *k, int64_t rows, int64_t groups, int6
 
 static void test_layernorm(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -268,7 +268,7 @@ static void test_layernorm(void **state)
 
 static void test_activations(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -313,7 +313,7 @@ static void test_activations(void **state)
 
 static void test_dropout(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -352,7 +352,7 @@ static void *at(const mat *m, int64_t column)
 static void test_adamw(void **state)
 {
     static const int64_t begins[] = {0, 5, 76, 77};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -407,7 +407,7 @@ static void test_adamw_fields(void **state)
                  {true, false, true, true},
                  {false, false, true, false}};
     enum { COUNT = 21 };
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     unsigned char mask[COUNT];
 
@@ -458,7 +458,7 @@ static void test_adamw_fields(void **state)
 static void test_sgd(void **state)
 {
     enum { COUNT = 77 };
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     unsigned char mask[COUNT];
 
@@ -505,7 +505,7 @@ static void test_clip(void **state)
 {
     enum { COUNT = 77 };
     static const int64_t counts[] = {5, 71, 1};
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
     unsigned char mask[COUNT];
 
@@ -541,7 +541,7 @@ static void test_clip(void **state)
 
 static void test_rows(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     int count = kernel_sets(sets);
 
     (void)state;
@@ -588,7 +588,7 @@ static void test_rows(void **state)
 
 static void test_no_room(void **state)
 {
-    const kernels *sets[8];
+    const kernels *sets[MOST_SETS];
     inlay_error err;
     kernels greedy;
     device d;

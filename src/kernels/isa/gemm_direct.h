@@ -5,55 +5,87 @@
 #include "kernels/isa/gemm_epilogue.h"
 #include "kernels/isa/gemm_micro.h"
 
+/* What an epilogue works with: copies, which no store through a pointer can change. */
+typedef struct finisher {
+    mat y, residual, act_grad;
+    const float *row_scale;
+    const REAL *bias, *col_scale;
+} finisher;
+
+static inline finisher finisher_of(const gemm_args *args)
+{
+    return (finisher){args->y,
+                      args->out.residual,
+                      args->out.act_grad,
+                      args->out.row_scale,
+                      (const REAL *)args->out.bias,
+                      (const REAL *)args->out.col_scale};
+}
+
+/* The walk over the rows of the result and of the residual from row r on. */
+static inline row_walk finisher_walk(const gemm_args *args, direct how, int64_t r)
+{
+    return walk_begin(args->y.samples, how == DIRECT_MASKED ? args->out.row_group : 0, r);
+}
+
+/* What is the same for all rows: the bias and the factor of each column. `how` is a constant where it is called. */
+static inline __attribute__((always_inline)) vec finish_column(const finisher *f, vec sum, int64_t col, direct how)
+{
+    if (f->bias)
+        sum = v_add(sum, v_load(f->bias + col));
+    if (f->col_scale && how != DIRECT_GELU && how != DIRECT_GELU_GRAD)
+        sum = v_mul(sum, v_load(f->col_scale + col));
+    return sum;
+}
+
+/* The sums of row r, of NV vectors from column `col` on, through the rest of `how` into the result. */
+static inline __attribute__((always_inline)) void finish_row(const finisher *f, vec sum[NV], const row_walk *walk,
+                                                             int64_t r, int64_t col, direct how)
+{
+    int64_t place = how == DIRECT_MASKED ? walk_place(walk) : r, to = place * f->y.stride + col,
+            from = place * f->residual.stride + col;
+    vec factor = how == DIRECT_MASKED ? v_set1((REAL)f->row_scale[walk->sample]) : v_zero(), kept[NV];
+
+    UNROLL(4)
+    for (int j = 0; j < NV; j++) {
+        if (how == DIRECT_MASKED)
+            sum[j] = v_mul(sum[j], factor);
+        if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
+            sum[j] = v_add(sum[j], v_load((const REAL *)f->residual.data + from + j * VW));
+        if (how == DIRECT_GELU)
+            sum[j] = v_gelu_bf16(sum[j]);
+        if (how == DIRECT_GELU_GRAD)
+            sum[j] = v_gelu_and_grad_bf16(sum[j], &kept[j]);
+        if (how == DIRECT_REAL || how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
+            v_store((REAL *)f->y.data + to + j * VW, sum[j]);
+    }
+    UNROLL(2)
+    for (int j = 0; j < NV; j += 2) {
+        if (how == DIRECT_GELU_GRAD)
+            v_stream_bf16_twice((uint16_t *)f->act_grad.data + r * f->act_grad.stride + col + j * VW, kept[j],
+                                kept[j + 1]);
+        if (how == DIRECT_BF16 || how == DIRECT_GELU || how == DIRECT_GELU_GRAD)
+            v_store_bf16_twice((uint16_t *)f->y.data + to + j * VW, sum[j], sum[j + 1]);
+    }
+}
+
 /* The sums of a tile's rows through one way of the epilogue, `how`, a constant where it is called. */
 static inline __attribute__((always_inline)) void finish_sums(const gemm_args *args, vec sum[MR][NV], tile_place at,
                                                               direct how)
 {
-    const mat y = args->y, residual = args->out.residual, act_grad = args->out.act_grad;
-    const float *scale = args->out.row_scale;
-    const REAL *bias = args->out.bias, *col_scale = args->out.col_scale;
-    row_walk walk = walk_begin(y.samples, how == DIRECT_MASKED ? args->out.row_group : 0, at.row);
+    const finisher f = finisher_of(args);
+    row_walk walk = finisher_walk(args, how, at.row);
 
-    if (bias)
-        UNROLL(12)
+    UNROLL(12)
     for (int i = 0; i < MR; i++)
         UNROLL(4)
     for (int j = 0; j < NV; j++)
-        sum[i][j] = v_add(sum[i][j], v_load(bias + at.col + j * VW));
-    if (col_scale && how != DIRECT_GELU && how != DIRECT_GELU_GRAD)
-        UNROLL(12)
-    for (int i = 0; i < MR; i++)
-        UNROLL(4)
-    for (int j = 0; j < NV; j++)
-        sum[i][j] = v_mul(sum[i][j], v_load(col_scale + at.col + j * VW));
+        sum[i][j] = finish_column(&f, sum[i][j], at.col + j * VW, how);
     UNROLL(12)
     for (int i = 0; i < MR; i++) {
         if (i == at.rows)
             return;
-        int64_t r = at.row + i, place = how == DIRECT_MASKED ? walk_place(&walk) : r, to = place * y.stride + at.col,
-                from = place * residual.stride + at.col;
-        vec factor = how == DIRECT_MASKED ? v_set1((REAL)scale[walk.sample]) : v_zero(), kept[NV];
-        UNROLL(4)
-        for (int j = 0; j < NV; j++) {
-            if (how == DIRECT_MASKED)
-                sum[i][j] = v_mul(sum[i][j], factor);
-            if (how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
-                sum[i][j] = v_add(sum[i][j], v_load((const REAL *)residual.data + from + j * VW));
-            if (how == DIRECT_GELU)
-                sum[i][j] = v_gelu_bf16(sum[i][j]);
-            if (how == DIRECT_GELU_GRAD)
-                sum[i][j] = v_gelu_and_grad_bf16(sum[i][j], &kept[j]);
-            if (how == DIRECT_REAL || how == DIRECT_RESIDUAL || how == DIRECT_MASKED)
-                v_store((REAL *)y.data + to + j * VW, sum[i][j]);
-        }
-        UNROLL(2)
-        for (int j = 0; j < NV; j += 2) {
-            if (how == DIRECT_GELU_GRAD)
-                v_stream_bf16_twice((uint16_t *)act_grad.data + r * act_grad.stride + at.col + j * VW, kept[j],
-                                    kept[j + 1]);
-            if (how == DIRECT_BF16 || how == DIRECT_GELU || how == DIRECT_GELU_GRAD)
-                v_store_bf16_twice((uint16_t *)y.data + to + j * VW, sum[i][j], sum[i][j + 1]);
-        }
+        finish_row(&f, sum[i], &walk, at.row + i, at.col, how);
         walk_next(&walk);
     }
 }

@@ -29,27 +29,6 @@ static size_t panel_bytes(int64_t k)
     return weight_bytes(k) + NR * (sizeof(float) + sizeof(int32_t));
 }
 
-/* The largest magnitude; a NaN where there is one. */
-static float largest(const float *x, int64_t n)
-{
-    uint32_t top = 0;
-    float value;
-
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7fffffffu;
-        top = bits > top ? bits : top; /* magnitudes are ordered as their bits are, NaN last */
-    }
-    memcpy(&value, &top, sizeof value);
-    return value;
-}
-
-static void load_row(float *out, const void *w, dtype type, int64_t row, int64_t k)
-{
-    dtype_to_f32(out, (const unsigned char *)w + (size_t)(row * k) * dtype_size(type), type, (size_t)k);
-}
-
 static void pack(const packed *out, int64_t panel, const void *w, dtype type, float *room)
 {
     int64_t k = out->k, columns = out->n - panel * NR < NR ? out->n - panel * NR : NR;
@@ -60,16 +39,11 @@ static void pack(const packed *out, int64_t panel, const void *w, dtype type, fl
     assert(k < INT8_DEPTH);
     memset(to, 0, panel_bytes(k));
     for (int64_t j = 0; j < columns; j++) {
-        float inverse;
-        load_row(room, w, type, panel * NR + j, k);
-        scales[j] = largest(room, k) / 127.0f;
-        inverse = reciprocal(scales[j]);
-        for (int64_t p = 0; p < k; p++) {
-            int q = inverse == 0.0f ? 0 : (int)(fmaf(room[p], inverse, MAGIC) - MAGIC);
-            q = q > 127 ? 127 : q < -127 ? -127 : q;
-            to[(p / 4 * NR + j) * 4 + p % 4] = (int8_t)q;
-            sums[j] += q;
-        }
+        int8_t *row = (int8_t *)(void *)(room + k);
+        load_weights(room, w, type, panel * NR + j, k);
+        scales[j] = quantise_weights(row, &sums[j], room, k);
+        for (int64_t p = 0; p < k; p++)
+            to[(p / 4 * NR + j) * 4 + p % 4] = row[p];
     }
 }
 
@@ -89,40 +63,9 @@ static size_t row_bytes(int64_t k)
     return (size_t)ceil_div(k, 4) * 4;
 }
 
-static bool in_place(const gemm_args *args)
+static row_quant convert(void *out, const gemm_args *args, int64_t r, void *room)
 {
-    return args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
-}
-
-static row_quant convert(void *out, const gemm_args *args, int64_t r, void *reals)
-{
-    uint16_t *room = (uint16_t *)(void *)((unsigned char *)reals + ROOM_BYTES);
-    const mat *x = &args->x,
-              rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
-    const uint16_t *from = room;
-    size_t size = row_bytes(x->cols);
-
-    if (r >= x->rows) {
-        memset(out, 0, size);
-        return (row_quant){0};
-    }
-    if (x->type == DTYPE_U8 && !args->pixels) {
-        const uint8_t *quantised = quantised_row(x, r);
-        memcpy(out, quantised, size);
-        return *quant_behind(quantised, x->stride);
-    }
-    if (act_grads_bf16(x, &args->in)) {
-        act_grad_row(room, x, r, &args->in.act_grad);
-    } else if (has_prologue(&args->in)) {
-        prologue_row(reals, x, r, &args->in);
-        row_store(&rounded, 0, reals);
-    } else if (!args->pixels && x->type == DTYPE_BF16) {
-        from = (const uint16_t *)x->data + row_place(x, r) * x->stride;
-    } else {
-        row_store(&rounded, 0, left_row(args, r, reals));
-    }
-    memset((uint8_t *)out + x->cols, 0, size - (size_t)x->cols);
-    return quantise_row(out, from, x->cols);
+    return convert_row_int8(out, row_bytes(args->x.cols), args, r, room);
 }
 
 /* ---- the inner loop ---- */
@@ -255,7 +198,7 @@ const micro_kernel KERNEL(micro_int8) = {
     .pack = pack,
     .weight = weight,
     .row_bytes = row_bytes,
-    .in_place = in_place,
+    .in_place = quantised_rows_lie,
     .convert = convert,
     .block = int8_block,
     .peak = peak,

@@ -69,6 +69,12 @@ typedef struct micro_kernel {
 
 extern const micro_kernel KERNEL(micro_real), KERNEL(micro_bf16), KERNEL(micro_int8);
 
+/* Row `row` of w [n, k], of any floating type, as f32: for packing. */
+static inline void load_weights(float *out, const void *w, dtype type, int64_t row, int64_t k)
+{
+    dtype_to_f32(out, (const unsigned char *)w + (size_t)(row * k) * dtype_size(type), type, (size_t)k);
+}
+
 /* The set's micro-kernel for weights of that type. */
 static inline const micro_kernel *micro_kernel_for(const micro_kernel *const *of_set, dtype weights)
 {

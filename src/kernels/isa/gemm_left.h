@@ -89,4 +89,82 @@ static inline void act_grad_row(uint16_t *out, const mat *x, int64_t r, const ma
         out[c] = f32_to_bf16(bf16_to_f32(from[c]) * bf16_to_f32(factor[c]));
 }
 
+/* Whether rows lie in memory as they are multiplied, but for their type. */
+static inline bool rows_lie(const gemm_args *args)
+{
+    const mat *x = &args->x;
+
+    /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
+    return !args->pixels && !has_prologue(&args->in) && !x->samples && (size_t)x->stride * dtype_size(x->type) % 4096;
+}
+
+/* Row r behind its prologue, as reals: where it lies, or in room. */
+static inline const REAL *entered_row(const gemm_args *args, int64_t r, REAL *room)
+{
+    if (!has_prologue(&args->in))
+        return left_row(args, r, room);
+    prologue_row(room, &args->x, r, &args->in);
+    return room;
+}
+
+/* out[width] = row r behind its prologue, rounded to bf16, zeros behind its columns; zeros for a row beyond the last.
+ */
+static inline void convert_row_bf16(uint16_t *out, int64_t width, const gemm_args *args, int64_t r, void *room)
+{
+    const mat *x = &args->x;
+    int64_t depth = r < x->rows ? x->cols : 0, c = 0;
+
+    memset(out + depth, 0, (size_t)(width - depth) * sizeof *out);
+    if (depth == 0)
+        return;
+    if (!args->pixels && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
+        memcpy(out, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof *out);
+    } else if (act_grads_bf16(x, &args->in) && depth % 2 == 0) {
+        act_grad_row(out, x, r, &args->in.act_grad);
+    } else {
+        const REAL *from = entered_row(args, r, room);
+        for (; c + VW <= depth; c += VW)
+            v_store_bf16(out + c, v_load(from + c));
+        for (; c < depth; c++)
+            out[c] = f32_to_bf16((float)from[c]);
+    }
+}
+
+/* Whether rows are quantised and lie one behind the other. */
+static inline bool quantised_rows_lie(const gemm_args *args)
+{
+    return args->x.type == DTYPE_U8 && !args->pixels && !args->x.samples;
+}
+
+/* out[size] = the bytes of row r behind its prologue, zeros behind its columns; zeros for a row beyond the last. */
+static inline row_quant convert_row_int8(void *out, size_t size, const gemm_args *args, int64_t r, void *reals)
+{
+    uint16_t *room = (uint16_t *)(void *)((unsigned char *)reals + ROOM_BYTES);
+    const mat *x = &args->x,
+              rounded = {.data = room, .type = DTYPE_BF16, .rows = 1, .cols = x->cols, .stride = x->cols};
+    const uint16_t *from = room;
+
+    if (r >= x->rows) {
+        memset(out, 0, size);
+        return (row_quant){0};
+    }
+    memset((uint8_t *)out + x->cols, 0, size - (size_t)x->cols);
+    if (x->type == DTYPE_U8 && !args->pixels) {
+        const uint8_t *quantised = quantised_row(x, r);
+        memcpy(out, quantised, (size_t)x->cols);
+        return *quant_behind(quantised, x->stride);
+    }
+    if (act_grads_bf16(x, &args->in)) {
+        act_grad_row(room, x, r, &args->in.act_grad);
+    } else if (has_prologue(&args->in)) {
+        prologue_row(reals, x, r, &args->in);
+        row_store(&rounded, 0, reals);
+    } else if (!args->pixels && x->type == DTYPE_BF16) {
+        from = (const uint16_t *)x->data + row_place(x, r) * x->stride;
+    } else {
+        row_store(&rounded, 0, left_row(args, r, reals));
+    }
+    return quantise_row(out, from, x->cols);
+}
+
 #endif

@@ -24,12 +24,6 @@ static size_t bf16_panel_bytes(int64_t k)
     return (size_t)ceil_div(k, 2) * 2 * NR * sizeof(uint16_t);
 }
 
-/* Row `row` of w [n, k] as f32, at room. */
-static void load_row(float *room, const void *w, dtype type, int64_t row, int64_t k)
-{
-    dtype_to_f32(room, (const unsigned char *)w + (size_t)(row * k) * dtype_size(type), type, (size_t)k);
-}
-
 /* Column j of a panel, from row `row` of w in double precision, through copies: files may be unaligned. */
 static void pack_double(REAL *to, const void *w, int64_t row, int64_t k)
 {
@@ -51,7 +45,7 @@ static void pack_real(const packed *out, int64_t panel, const void *w, dtype typ
             pack_double(to + j, w, panel * NR + j, out->k);
             continue;
         }
-        load_row(room, w, type, panel * NR + j, out->k);
+        load_weights(room, w, type, panel * NR + j, out->k);
         for (int64_t p = 0; p < out->k; p++)
             to[p * NR + j] = (REAL)room[p];
     }
@@ -64,7 +58,7 @@ static void pack_bf16(const packed *out, int64_t panel, const void *w, dtype typ
 
     memset(to, 0, bf16_panel_bytes(out->k));
     for (int64_t j = 0; j < columns; j++) {
-        load_row(room, w, type, panel * NR + j, out->k);
+        load_weights(room, w, type, panel * NR + j, out->k);
         for (int64_t p = 0; p < out->k; p++)
             to[(p / 2 * NR + j) * 2 + (p & 1)] = f32_to_bf16(room[p]);
     }
@@ -192,15 +186,6 @@ static const unsigned char *widened(const unsigned char *panel, int64_t k, void 
 
 /* ---- the left operand ---- */
 
-/* Whether rows lie in memory as they are multiplied, but for their type. */
-static bool rows_lie(const gemm_args *args)
-{
-    const mat *x = &args->x;
-
-    /* rows a multiple of 4 KB apart fall into the same sets of the first cache */
-    return !args->pixels && !has_prologue(&args->in) && !x->samples && (size_t)x->stride * dtype_size(x->type) % 4096;
-}
-
 static size_t real_row_bytes(int64_t k)
 {
     return (size_t)k * sizeof(REAL);
@@ -235,40 +220,11 @@ static bool bf16_in_place(const gemm_args *args)
            args->x.stride % 2 == 0 && (uintptr_t)args->x.data % sizeof(step) == 0;
 }
 
-/* Row r behind its prologue, as reals: where it lies, or in room. */
-static const REAL *entered_row(const gemm_args *args, int64_t r, REAL *room)
-{
-    if (!has_prologue(&args->in))
-        return left_row(args, r, room);
-    prologue_row(room, &args->x, r, &args->in);
-    return room;
-}
-
 #if defined(KERNEL_BF16)
 
 static row_quant convert_bf16(void *out, const gemm_args *args, int64_t r, void *room)
 {
-    const mat *x = &args->x;
-    uint16_t *to = out;
-    int64_t depth = x->cols, c = 0;
-
-    if (r >= x->rows) {
-        memset(to, 0, bf16_row_bytes(depth));
-        return (row_quant){0};
-    }
-    if (depth & 1)
-        to[depth] = 0;
-    if (!args->pixels && x->type == DTYPE_BF16 && !has_prologue(&args->in)) {
-        memcpy(to, (const uint16_t *)x->data + row_place(x, r) * x->stride, (size_t)depth * sizeof *to);
-    } else if (act_grads_bf16(x, &args->in) && depth % 2 == 0) {
-        act_grad_row(to, x, r, &args->in.act_grad);
-    } else {
-        const REAL *from = entered_row(args, r, room);
-        for (; c + VW <= depth; c += VW)
-            v_store_bf16(to + c, v_load(from + c));
-        for (; c < depth; c++)
-            to[c] = f32_to_bf16((float)from[c]);
-    }
+    convert_row_bf16(out, (int64_t)(bf16_row_bytes(args->x.cols) / sizeof(uint16_t)), args, r, room);
     return (row_quant){0};
 }
 

@@ -19,6 +19,10 @@ static inline ivec i_mul(ivec a, ivec b)
 {
     return _mm512_mullo_epi32(a, b);
 }
+static inline ivec i_add(ivec a, ivec b)
+{
+    return _mm512_add_epi32(a, b);
+}
 static inline vec i_real(ivec a)
 {
     return _mm512_cvtepi32_ps(a);

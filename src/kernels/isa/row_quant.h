@@ -91,6 +91,37 @@ static inline void quantise(uint8_t *out, const uint16_t *x, int64_t n, float in
     }
 }
 
+/* The largest magnitude; a NaN where there is one. */
+static inline float largest(const float *x, int64_t n)
+{
+    uint32_t top = 0;
+    float value;
+
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffffu;
+        top = bits > top ? bits : top; /* magnitudes are ordered as their bits are, NaN last */
+    }
+    memcpy(&value, &top, sizeof value);
+    return value;
+}
+
+/* out[k] = a row of weights, w = scale * out, symmetric: -127..127. Returns the scale. */
+static inline float quantise_weights(int8_t *out, int32_t *sum, const float *w, int64_t k)
+{
+    float scale = largest(w, k) / 127.0f, inverse = reciprocal(scale);
+
+    *sum = 0;
+    for (int64_t p = 0; p < k; p++) {
+        int q = inverse == 0.0f ? 0 : (int)(fmaf(w[p], inverse, MAGIC) - MAGIC);
+        q = q > 127 ? 127 : q < -127 ? -127 : q;
+        out[p] = (int8_t)q;
+        *sum += q;
+    }
+    return scale;
+}
+
 /* out[n] = the row's bytes */
 static inline row_quant quantise_row(uint8_t *out, const uint16_t *x, int64_t n)
 {

@@ -7,27 +7,27 @@
 
 #include "kernels/isa/gemm_kernel.h"
 
-static bool available(void)
+static const char *refused(void)
 {
-#if defined(KERNEL_SIMDE) || !(defined(KERNEL_AVX2) || defined(KERNEL_AVX512))
-    return true;
-#else
+#if !defined(KERNEL_SIMDE) && (defined(KERNEL_AVX2) || defined(KERNEL_AVX512))
     __builtin_cpu_init();
 #if defined(KERNEL_BF16)
     if (!__builtin_cpu_supports("avx512bf16"))
-        return false;
+        return "the processor has no products of bf16 pairs (AVX512-BF16)";
 #endif
 #if defined(KERNEL_VNNI)
     if (!__builtin_cpu_supports("avx512vnni"))
-        return false;
+        return "the processor has no products of bytes (AVX512-VNNI)";
 #endif
 #if defined(KERNEL_AVX512)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return false;
+        return "the processor has no AVX-512 (F, BW, DQ, VL)";
 #endif
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return "the processor has no AVX2 with FMA";
 #endif
+    return NULL;
 }
 
 #define LARGE_PAGE ((size_t)2 << 20)
@@ -83,7 +83,7 @@ const kernels KERNEL(kernels) = {
 #endif
     .host_memory = true,
     .real = REAL_TYPE,
-    .available = available,
+    .refused = refused,
     .alloc = host_alloc,
     .release = host_release,
     .copy_in = host_copy,

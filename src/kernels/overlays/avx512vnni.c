@@ -4,18 +4,18 @@
 #include "kernels/isa/gemm_kernel.h"
 #include "kernels/overlays/overlays.h"
 
-static bool (*beneath)(void);
+static const char *(*beneath)(void);
 
-static bool available(void)
+static const char *refused(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512vnni") && beneath();
+    return __builtin_cpu_supports("avx512vnni") ? beneath() : "the processor has no products of bytes (AVX512-VNNI)";
 }
 
 void overlay_avx512vnni(kernels *k)
 {
-    beneath = k->available;
+    beneath = k->refused;
     k->name = "avx512vnni";
-    k->available = available;
+    k->refused = refused;
     k->micro_kernels[MICRO_KERNEL_INT8] = &KERNEL(micro_int8);
 }

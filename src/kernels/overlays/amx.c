@@ -1,0 +1,37 @@
+/* AMX: tiles for products with bf16 and int8 weights and for attention, over avx512bf16, whose rounding to bf16 and
+ * other kernels it keeps. Its products of bf16 sum in an order of their own (tiles/tile.h); those of bytes are exact.
+ */
+#include "kernels/isa/gemm_kernel.h"
+#include "kernels/overlays/overlays.h"
+#include "kernels/tiles/tile.h"
+
+static const char *(*beneath)(void);
+
+static const char *refused(void)
+{
+    const char *why = beneath();
+
+    return why ? why : tiles_refused();
+}
+
+static void begin(void)
+{
+    tiles_begin();
+}
+
+static void end(void)
+{
+    tiles_end();
+}
+
+void overlay_amx(kernels *k)
+{
+    beneath = k->refused;
+    k->name = "amx";
+    k->refused = refused;
+    k->bf16 = PACE_FASTER;
+    k->begin = begin;
+    k->end = end;
+    k->micro_kernels[MICRO_KERNEL_BF16] = &KERNEL(micro_bf16);
+    k->micro_kernels[MICRO_KERNEL_INT8] = &KERNEL(micro_int8);
+}

@@ -1,0 +1,142 @@
+/* Tiles in memory, and their products with the bits of the hardware's. Included by tile.h alone. */
+#ifndef INLAY_KERNELS_TILES_TILE_EMULATED_H
+#define INLAY_KERNELS_TILES_TILE_EMULATED_H
+
+#include <math.h>
+#include <string.h>
+
+typedef struct tile {
+    _Alignas(64) uint32_t word[TILE_ROWS][TILE_WORDS];
+} tile;
+
+static _Thread_local tile tiles[8];
+
+static inline void tile_load_(tile *t, const void *at, int64_t stride)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        memcpy(t->word[i], (const unsigned char *)at + i * stride, TILE_BYTES);
+}
+
+static inline void tile_store_(const tile *t, void *at, int64_t stride)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        memcpy((unsigned char *)at + i * stride, t->word[i], TILE_BYTES);
+}
+
+static inline void tile_product_bytes_(tile *sum, const tile *left, const tile *right)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int p = 0; p < TILE_WORDS; p++) {
+            uint8_t a[4];
+            memcpy(a, &left->word[i][p], sizeof a);
+            for (int j = 0; j < TILE_WORDS; j++) {
+                int8_t b[4];
+                memcpy(b, &right->word[p][j], sizeof b);
+                sum->word[i][j] += (uint32_t)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
+            }
+        }
+}
+
+static inline float tile_float_(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline uint32_t tile_bits_(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+#if defined(__FMA__)
+#include <immintrin.h>
+
+#define MODE_FLUSH 0x8040u /* of MXCSR: subnormal operands and results are 0 */
+#define MODE_BITS 0x9fc0u  /* flush, rounding and masks of exceptions */
+#define MODE_WANTED 0x9fc0u
+
+/* Where results that round up to the least normal number are kept by MXCSR, tiles flush what is tiny in front of
+ * rounding with an exponent without end, which is what MXCSR's flushing does, too. */
+static inline void tile_product_bf16_(tile *sum, const tile *left, const tile *right)
+{
+    unsigned before = _mm_getcsr(), mode = (before & ~0x6000u) | MODE_FLUSH | 0x1f80u; /* nearest, no exceptions */
+    const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000u));
+
+    __asm__ volatile("ldmxcsr %0" ::"m"(mode) : "memory");
+    for (int i = 0; i < TILE_ROWS; i += 2)
+        for (int j = 0; j < TILE_WORDS; j += 8) {
+            __m256 odd[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, even[2] = {odd[0], odd[0]};
+            for (int p = 0; p < TILE_WORDS; p++) {
+                __m256i pair = _mm256_load_si256((const __m256i *)(const void *)&right->word[p][j]);
+                __m256 first = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16)),
+                       second = _mm256_and_ps(_mm256_castsi256_ps(pair), upper);
+                for (int r = 0; r < 2; r++) {
+                    __m256i a = _mm256_set1_epi32((int)left->word[i + r][p]);
+                    even[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), first, even[r]);
+                    odd[r] = _mm256_fmadd_ps(_mm256_and_ps(_mm256_castsi256_ps(a), upper), second, odd[r]);
+                }
+            }
+            for (int r = 0; r < 2; r++) {
+                float *to = (float *)(void *)&sum->word[i + r][j];
+                _mm256_store_ps(to, _mm256_add_ps(_mm256_load_ps(to), _mm256_add_ps(odd[r], even[r])));
+            }
+        }
+    __asm__ volatile("ldmxcsr %0" ::"m"(before) : "memory");
+}
+
+#else
+
+static inline float tile_flush_(float x)
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
+}
+
+/* a b + c of numbers that are flushed. A result of the least normal magnitude that is there only because subnormal
+ * numbers are coarse is tiny, too. */
+static inline float tile_multiply_add_(float a, float b, float c)
+{
+    float sum = fmaf(a, b, c);
+
+    if (fabsf(sum) == 0x1p-126f && fabsf(fmaf(a * 0x1p32f, b * 0x1p32f, c * 0x1p64f)) < 0x1p-62f)
+        return copysignf(0.0f, sum);
+    return tile_flush_(sum);
+}
+
+static inline void tile_product_bf16_(tile *sum, const tile *left, const tile *right)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int j = 0; j < TILE_WORDS; j++) {
+            float even = 0, odd = 0;
+            for (int p = 0; p < TILE_WORDS; p++) {
+                uint32_t a = left->word[i][p], b = right->word[p][j];
+                even = tile_multiply_add_(tile_flush_(tile_float_(a << 16)), tile_flush_(tile_float_(b << 16)), even);
+                odd = tile_multiply_add_(tile_flush_(tile_float_(a & 0xffff0000u)),
+                                         tile_flush_(tile_float_(b & 0xffff0000u)), odd);
+            }
+            sum->word[i][j] =
+                tile_bits_(tile_flush_(tile_flush_(tile_float_(sum->word[i][j])) + tile_flush_(odd + even)));
+        }
+}
+
+#endif
+
+#define TILE_ZERO(t) memset(&tiles[t], 0, sizeof tiles[t])
+#define TILE_LOAD(t, at, stride) tile_load_(&tiles[t], at, stride)
+#define TILE_STORE(t, at, stride) tile_store_(&tiles[t], at, stride)
+#define TILE_PRODUCT_BF16(sum, left, right) tile_product_bf16_(&tiles[sum], &tiles[left], &tiles[right])
+#define TILE_PRODUCT_BYTES(sum, left, right) tile_product_bytes_(&tiles[sum], &tiles[left], &tiles[right])
+
+static inline void tiles_begin(void)
+{
+}
+
+static inline void tiles_end(void)
+{
+}
+
+#endif
