@@ -4,6 +4,7 @@
  * probabilities and gradients are then rounded to bf16 in front of their products, and every sum is f32 as ever. */
 #include <assert.h>
 
+#include "kernels/isa/attention_rows.h"
 #include "kernels/isa/gemm_micro.h"
 
 #define BLOCK_ROWS (24 / MR * MR) /* query rows whose scores are computed at a time */
@@ -255,104 +256,11 @@ static void add_transposed(step *total, const step *transposed, const step *rows
         add_transposed_as(false, total, transposed, rows, m, n, count);
 }
 
-/* Stores one vector's values, as reals or as bf16, at column c of a left operand's row. */
-static inline void put_weights(const rooms *m, step *row, int64_t c, vec v)
-{
-    if (m->pairs)
-        v_store_bf16((uint16_t *)(void *)row + c, v);
-    else
-        v_store((REAL *)(row + c), v);
-}
-
-/* Stores two vectors' values, the second behind the first, at column c of a left operand's row. */
-static inline void put_weights_twice(const rooms *m, step *row, int64_t c, vec v, vec w)
-{
-    if (m->pairs) {
-        v_store_bf16_twice((uint16_t *)(void *)row + c, v, w);
-    } else {
-        v_store((REAL *)(row + c), v);
-        v_store((REAL *)(row + c + VW), w);
-    }
-}
-
-/* Rows [first, first + count) of one head's part of `target` (+)= rows, each times its factor. */
-static void put(const mat *target, const step *rows, int64_t stride, int64_t first, int64_t count, int64_t head,
-                int64_t dim, const REAL *factors, int64_t next_factor, bool add)
-{
-    const mat to = *target;
-
-    for (int64_t i = 0; to.data && i < count; i++) {
-        const REAL *row = (const REAL *)(rows + i * stride); /* whole vectors long */
-        vec factor = v_set1(factors[i * next_factor]);
-        for (int64_t c = 0; c < dim; c += VW) {
-            int n = dim - c < VW ? (int)(dim - c) : VW;
-            vec v = v_mul(factor, v_load(row + c));
-            if (add)
-                v = v_add(v, v_load_mat(&to, first + i, head * dim + c, n));
-            v_store_mat(&to, first + i, head * dim + c, v, n);
-        }
-    }
-}
-
-/* Rows [first, first + count) of one head's part of a matrix come nearer. */
-static void prefetch_head(const mat *m, int64_t first, int64_t count, int64_t head, int64_t dim)
-{
-    prefetch_part(m, first, count, head * dim, dim, false);
-}
-
 /* ---- forward ---- */
 
-static REAL log2_of(REAL x)
+static weight_rows weights_of(const rooms *m)
 {
-    return sizeof x == sizeof(float) ? (REAL)log2f((float)x) : (REAL)log2((double)x);
-}
-
-/* scale * log2(e): exponentials are powers of two */
-static REAL factor_of(const attention_args *a)
-{
-    return (REAL)(a->scale * 1.44269504088896340736);
-}
-
-/* Scores of `count` rows become weights 2^(factor * (score - largest)), columns from n up to a whole vector nearly 0.
- * inverse: of what each row adds up to, lse: the binary logarithm of the sum of 2^(factor * score). */
-static void exponentials(const rooms *m, int64_t count, int64_t n, REAL scale, REAL *inverse, REAL *lse)
-{
-    int64_t width = round_up(n, VW);
-    vec factor = v_set1(scale);
-
-    for (int64_t i = 0; i < count;
-         i++) { /* a pass of its own: rows wait for one another no longer than for their own largest */
-        REAL *s = (REAL *)(m->scores + i * m->stride);
-        vec largest, other;
-        for (int64_t c = n; c < width; c++)
-            s[c] = (REAL)-1e30;
-        largest = other = v_load(s);
-        for (int64_t c = VW; c < width; c += 2 * VW) {
-            largest = v_max(largest, v_load(s + c));
-            other = c + VW < width ? v_max(other, v_load(s + c + VW)) : other;
-        }
-        lse[i] = v_hmax(v_max(largest, other)) * scale; /* scale > 0 */
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const REAL *s = (const REAL *)(m->scores + i * m->stride);
-        vec total = v_zero(), shift = v_set1(-lse[i]);
-        int64_t c = 0;
-        for (; c + 2 * VW <= width; c += 2 * VW) {
-            vec e = v_exp2(v_fma(v_load(s + c), factor, shift)), e2 = v_exp2(v_fma(v_load(s + c + VW), factor, shift));
-            put_weights_twice(m, m->weights + i * m->stride, c, e, e2);
-            total = v_add(v_add(total, e), e2);
-        }
-        if (c < width) {
-            vec e = v_exp2(v_fma(v_load(s + c), factor, shift));
-            put_weights(m, m->weights + i * m->stride, c, e);
-            total = v_add(total, e);
-        }
-        inverse[i] = v_sum(total);
-    }
-    for (int64_t i = 0; i < count; i++) {
-        lse[i] += log2_of(inverse[i]);
-        inverse[i] = 1 / inverse[i];
-    }
+    return (weight_rows){(unsigned char *)m->weights, (size_t)m->stride * sizeof(step), m->pairs};
 }
 
 static void forward_block(const attention_args *a, const rooms *m, int64_t s, int64_t h, int64_t first, int64_t count)
@@ -363,11 +271,11 @@ static void forward_block(const attention_args *a, const rooms *m, int64_t s, in
 
     multiply(m, m->scores, m->stride, q.at, q.stride, (right){m->k_columns, NR * m->head, NR}, count, n, m->head);
     prefetch_head(&a->out, row, count, h, d);
-    exponentials(m, count, n, factor_of(a), inverse, lse);
+    exponentials((REAL *)m->scores, m->stride, weights_of(m), count, n, factor_of(a), inverse, lse);
     if (a->lse)
         memcpy((REAL *)a->lse + (s * a->heads + h) * a->q_rows + first, lse, (size_t)count * sizeof *lse);
     multiply(m, m->out, m->dims, m->weights, m->stride, (right){m->v_depth, NR, m->dims}, count, d, m->depth);
-    put(&a->out, m->out, m->dims, row, count, h, d, inverse, 1, false);
+    put(&a->out, (const REAL *)m->out, m->dims, row, count, h, d, inverse, 1, false);
 }
 
 static head_rows find_keys(const attention_args *a, const rooms *m, int64_t s, int64_t h)
@@ -378,17 +286,6 @@ static head_rows find_keys(const attention_args *a, const rooms *m, int64_t s, i
 static head_rows find_values(const attention_args *a, const rooms *m, int64_t s, int64_t h)
 {
     return find_rows(m->v, m, &a->v, s * a->k_rows, a->k_rows, a->k_rows, h, a->head_dim);
-}
-
-/* Rows of the next head of all that will be read, a part of them while a part of this one is at work. */
-static void prefetch_next(const attention_args *a, int64_t next, int64_t first, int64_t count)
-{
-    int64_t s = next / a->heads, h = next % a->heads;
-
-    prefetch_head(&a->q, s * a->q_rows + first, count, h, a->head_dim);
-    prefetch_head(&a->k, s * a->k_rows + first, count, h, a->head_dim);
-    prefetch_head(&a->v, s * a->k_rows + first, count, h, a->head_dim);
-    prefetch_head(&a->dout, s * a->q_rows + first, count, h, a->head_dim);
 }
 
 /* Work is shared by blocks of query rows; the keys and values of a head are packed by each thread that has blocks of
@@ -428,26 +325,15 @@ void KERNEL(attention)(compute *c, const attention_args *args)
 static void backward_rows(const attention_args *a, const rooms *m, const REAL *lse, int64_t first, int64_t count)
 {
     int64_t n = a->k_rows, width = round_up(n, VW), at = m->pairs ? 0 : first; /* where the scores of `first` lie */
-    vec factor = v_set1(factor_of(a));
     REAL sums[BLOCK_ROWS];
 
-    for (int64_t i = 0; i < count; i++) {
-        REAL *p = (REAL *)(m->scores + (at + i) * m->stride);
-        const REAL *dp = (const REAL *)(m->dscores + (at + i) * m->stride);
-        vec sum = v_zero(), shift = v_set1(-lse[i]);
-        for (int64_t c = n; c < width; c++)
-            p[c] = (REAL)-1e30;
-        for (int64_t c = 0; c < width; c += VW) {
-            vec e = v_exp2(v_fma(v_load(p + c), factor, shift));
-            v_store(p + c, e);
-            sum = v_fma(e, v_load(dp + c), sum);
-        }
-        sums[i] = v_sum(sum);
-    }
+    for (int64_t i = 0; i < count; i++)
+        sums[i] = recall((REAL *)(m->scores + (at + i) * m->stride), (const REAL *)(m->dscores + (at + i) * m->stride),
+                         n, factor_of(a), lse[i]);
 #if defined(KERNEL_BF16)
     for (int64_t i = 0; m->pairs && i < count; i += 2) {
         const REAL *p = (const REAL *)(m->scores + i * m->stride), *dp = (const REAL *)(m->dscores + i * m->stride);
-        step *weights = m->weights + i * m->stride, *p_to = m->p_transposed + (first + i) / 2 * m->stride,
+        step *p_to = m->p_transposed + (first + i) / 2 * m->stride,
              *ds_to = m->ds_transposed + (first + i) / 2 * m->stride;
         bool two = i + 1 < count;
         vec sum = v_set1(sums[i]), sum2 = v_set1(two ? sums[i + 1] : 0);
@@ -455,9 +341,9 @@ static void backward_rows(const attention_args *a, const rooms *m, const REAL *l
             vec w = v_load(p + c), w2 = two ? v_load(p + m->stride + c) : v_zero();
             vec ds = v_mul(w, v_sub(v_load(dp + c), sum)),
                 ds2 = two ? v_mul(w2, v_sub(v_load(dp + m->stride + c), sum2)) : v_zero();
-            put_weights(m, weights, c, ds);
+            put_weights(weights_of(m), i, c, ds);
             if (two)
-                put_weights(m, weights + m->stride, c, ds2);
+                put_weights(weights_of(m), i + 1, c, ds2);
             v_store((REAL *)(p_to + c), v_pair_bf16(w, w2));
             v_store((REAL *)(ds_to + c), v_pair_bf16(ds, ds2));
         }
@@ -495,7 +381,7 @@ static void backward_span(const attention_args *a, const rooms *m, int64_t s, in
         if (a->dq.data) {
             multiply(m, m->out, m->dims, m->weights + at, m->stride, (right){m->k_depth, NR, m->dims}, rows, d,
                      m->depth);
-            put(&a->dq, m->out, m->dims, row + i, rows, h, d, &scale, 0, a->accumulate_q);
+            put(&a->dq, (const REAL *)m->out, m->dims, row + i, rows, h, d, &scale, 0, a->accumulate_q);
         }
     }
     if (a->dv.data) {

@@ -21,6 +21,12 @@ double KERNEL(peak)(compute *c, dtype type, int64_t rounds);
 #define X(name, parameters, arguments) void KERNEL(name) parameters;
 #include "kernels/kernels.def"
 #undef X
+#if defined(KERNEL_UNDER)
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declarator */
+#define X(name, parameters, arguments) void BASE(name) parameters;
+#include "kernels/kernels.def"
+#undef X
+#endif
 
 /* Row r of the patches, made in a room for it that patch_room prepared: there until the next one is made. */
 void BASE(patch_room)(REAL *room, const patch_rows *x);

@@ -32,6 +32,8 @@ void overlay_amx(kernels *k)
     k->bf16 = PACE_FASTER;
     k->begin = begin;
     k->end = end;
+    k->attention = KERNEL(attention);
+    k->attention_backward = KERNEL(attention_backward);
     k->micro_kernels[MICRO_KERNEL_BF16] = &KERNEL(micro_bf16);
     k->micro_kernels[MICRO_KERNEL_INT8] = &KERNEL(micro_int8);
 }
