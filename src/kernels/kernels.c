@@ -8,8 +8,8 @@
 extern const kernels kernels_portable;
 extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16; /* those that the build has */
 
-/* The table of kernel sets, fastest first. A set is complete, or lies over another one: it begins as a copy of that,
- * and `overlay` replaces what it does better. */
+/* The table of kernel sets, fastest first, and behind them those that are chosen by name only. A set is complete, or
+ * lies over another one: it begins as a copy of that, and `overlay` replaces what it does better. */
 typedef struct set_row {
     const kernels *complete;
     const kernels *under;
@@ -33,6 +33,9 @@ static const set_row set_table[] = {
     {.complete = &kernels_avx2},
 #endif
     {.complete = &kernels_portable},
+#if defined(KERNELS_amxemulated)
+    {.under = &kernels_avx512bf16, .overlay = overlay_amxemulated},
+#endif
 };
 
 #define SET_COUNT ((int)(sizeof set_table / sizeof *set_table))

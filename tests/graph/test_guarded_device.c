@@ -160,7 +160,8 @@ static kernels guarded(void)
     kernels k;
 
     for (int i = 0; kernels_set(i); i++)
-        plain = kernels_set(i); /* the last one runs everywhere */
+        if (!kernels_set(i)->on_request)
+            plain = kernels_set(i); /* the last one runs everywhere */
     k = *plain;
     k.name = "guarded";
     k.host_memory = false;

@@ -1,8 +1,19 @@
 /* AMX: tiles for products with bf16 and int8 weights and for attention, over avx512bf16, whose rounding to bf16 and
  * other kernels it keeps. Its products of bf16 sum in an order of their own (tiles/tile.h); those of bytes are exact.
- */
+ *
+ * Compiled once for the processor's tiles and once for their emulation, which has the same bits on every processor that
+ * runs avx512bf16: for tests, and to reproduce what was trained on tiles. */
 #include "kernels/isa/gemm_kernel.h"
 #include "kernels/overlays/overlays.h"
+
+#if defined(TILES_EMULATED)
+
+void overlay_amxemulated(kernels *k)
+{
+    k->name = "amx-emulated";
+    k->on_request = true;
+    k->bf16 = PACE_FASTER; /* as on tiles: it reproduces what was chosen there */
+#else
 #include "kernels/tiles/tile.h"
 
 static const char *(*beneath)(void);
@@ -32,6 +43,7 @@ void overlay_amx(kernels *k)
     k->bf16 = PACE_FASTER;
     k->begin = begin;
     k->end = end;
+#endif
     k->attention = KERNEL(attention);
     k->attention_backward = KERNEL(attention_backward);
     k->micro_kernels[MICRO_KERNEL_BF16] = &KERNEL(micro_bf16);

@@ -5,7 +5,7 @@
 
 #include "kernels/kernels.h"
 
-void overlay_amx(kernels *k);        /* over avx512bf16 */
-void overlay_avx512vnni(kernels *k); /* over avx512 */
+void overlay_amx(kernels *k), overlay_amxemulated(kernels *k); /* over avx512bf16 */
+void overlay_avx512vnni(kernels *k);                           /* over avx512 */
 
 #endif

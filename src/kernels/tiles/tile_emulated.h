@@ -5,25 +5,25 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct tile {
+typedef struct emulated_tile {
     _Alignas(64) uint32_t word[TILE_ROWS][TILE_WORDS];
-} tile;
+} emulated_tile;
 
-static _Thread_local tile tiles[8];
+static _Thread_local emulated_tile emulated_tiles[8];
 
-static inline void tile_load_(tile *t, const void *at, int64_t stride)
+static inline void tile_load_(emulated_tile *t, const void *at, int64_t stride)
 {
     for (int i = 0; i < TILE_ROWS; i++)
         memcpy(t->word[i], (const unsigned char *)at + i * stride, TILE_BYTES);
 }
 
-static inline void tile_store_(const tile *t, void *at, int64_t stride)
+static inline void tile_store_(const emulated_tile *t, void *at, int64_t stride)
 {
     for (int i = 0; i < TILE_ROWS; i++)
         memcpy((unsigned char *)at + i * stride, t->word[i], TILE_BYTES);
 }
 
-static inline void tile_product_bytes_(tile *sum, const tile *left, const tile *right)
+static inline void tile_product_bytes_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
 {
     for (int i = 0; i < TILE_ROWS; i++)
         for (int p = 0; p < TILE_WORDS; p++) {
@@ -56,15 +56,13 @@ static inline uint32_t tile_bits_(float x)
 #if defined(__FMA__)
 #include <immintrin.h>
 
-#define MODE_FLUSH 0x8040u /* of MXCSR: subnormal operands and results are 0 */
-#define MODE_BITS 0x9fc0u  /* flush, rounding and masks of exceptions */
-#define MODE_WANTED 0x9fc0u
+/* Of MXCSR: subnormal operands and results are 0, and no exception is raised; rounding is to nearest with the other
+ * bits 0. It flushes what is tiny behind rounding as if exponents had no end, as tiles do. */
+#define MODE 0x9fc0u
 
-/* Where results that round up to the least normal number are kept by MXCSR, tiles flush what is tiny in front of
- * rounding with an exponent without end, which is what MXCSR's flushing does, too. */
-static inline void tile_product_bf16_(tile *sum, const tile *left, const tile *right)
+static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
 {
-    unsigned before = _mm_getcsr(), mode = (before & ~0x6000u) | MODE_FLUSH | 0x1f80u; /* nearest, no exceptions */
+    unsigned before = _mm_getcsr(), mode = MODE;
     const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000u));
 
     __asm__ volatile("ldmxcsr %0" ::"m"(mode) : "memory");
@@ -107,7 +105,7 @@ static inline float tile_multiply_add_(float a, float b, float c)
     return tile_flush_(sum);
 }
 
-static inline void tile_product_bf16_(tile *sum, const tile *left, const tile *right)
+static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
 {
     for (int i = 0; i < TILE_ROWS; i++)
         for (int j = 0; j < TILE_WORDS; j++) {
@@ -125,11 +123,13 @@ static inline void tile_product_bf16_(tile *sum, const tile *left, const tile *r
 
 #endif
 
-#define TILE_ZERO(t) memset(&tiles[t], 0, sizeof tiles[t])
-#define TILE_LOAD(t, at, stride) tile_load_(&tiles[t], at, stride)
-#define TILE_STORE(t, at, stride) tile_store_(&tiles[t], at, stride)
-#define TILE_PRODUCT_BF16(sum, left, right) tile_product_bf16_(&tiles[sum], &tiles[left], &tiles[right])
-#define TILE_PRODUCT_BYTES(sum, left, right) tile_product_bytes_(&tiles[sum], &tiles[left], &tiles[right])
+#define TILE_ZERO(t) memset(&emulated_tiles[t], 0, sizeof emulated_tiles[t])
+#define TILE_LOAD(t, at, stride) tile_load_(&emulated_tiles[t], at, stride)
+#define TILE_STORE(t, at, stride) tile_store_(&emulated_tiles[t], at, stride)
+#define TILE_PRODUCT_BF16(sum, left, right) \
+    tile_product_bf16_(&emulated_tiles[sum], &emulated_tiles[left], &emulated_tiles[right])
+#define TILE_PRODUCT_BYTES(sum, left, right) \
+    tile_product_bytes_(&emulated_tiles[sum], &emulated_tiles[left], &emulated_tiles[right])
 
 static inline void tiles_begin(void)
 {
