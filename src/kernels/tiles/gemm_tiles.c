@@ -359,7 +359,7 @@ static double bf16_peak(int64_t rounds)
         TILE_PRODUCT_BF16(2, 5, 6);
         TILE_PRODUCT_BF16(3, 5, 7);
     }
-    return (double)rounds * 4 * TILE_ROWS * TILE_WORDS * TILE_WORDS * 2 * 2;
+    return (double)(rounds * 4 * TILE_ROWS * TILE_WORDS * TILE_WORDS * 2 * 2);
 }
 
 static double int8_peak(int64_t rounds)
@@ -370,7 +370,7 @@ static double int8_peak(int64_t rounds)
         TILE_PRODUCT_BYTES(2, 5, 6);
         TILE_PRODUCT_BYTES(3, 5, 7);
     }
-    return (double)rounds * 4 * TILE_ROWS * TILE_WORDS * TILE_WORDS * 4 * 2;
+    return (double)(rounds * 4 * TILE_ROWS * TILE_WORDS * TILE_WORDS * 4 * 2);
 }
 
 const micro_kernel KERNEL(micro_bf16) = {
