@@ -23,20 +23,6 @@ static inline void tile_store_(const emulated_tile *t, void *at, int64_t stride)
         memcpy((unsigned char *)at + i * stride, t->word[i], TILE_BYTES);
 }
 
-static inline void tile_product_bytes_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
-{
-    for (int i = 0; i < TILE_ROWS; i++)
-        for (int p = 0; p < TILE_WORDS; p++) {
-            uint8_t a[4];
-            memcpy(a, &left->word[i][p], sizeof a);
-            for (int j = 0; j < TILE_WORDS; j++) {
-                int8_t b[4];
-                memcpy(b, &right->word[p][j], sizeof b);
-                sum->word[i][j] += (uint32_t)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
-            }
-        }
-}
-
 static inline float tile_float_(uint32_t bits)
 {
     float x;
@@ -59,6 +45,7 @@ static inline uint32_t tile_bits_(float x)
 /* Of MXCSR: subnormal operands and results are 0, and no exception is raised; rounding is to nearest with the other
  * bits 0. It flushes what is tiny behind rounding as if exponents had no end, as tiles do. */
 #define MODE 0x9fc0u
+#define EMULATED_ROWS 4 /* at a time, whose sums stay in registers */
 
 static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
 {
@@ -66,25 +53,50 @@ static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *l
     const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000u));
 
     __asm__ volatile("ldmxcsr %0" ::"m"(mode) : "memory");
-    for (int i = 0; i < TILE_ROWS; i += 2)
+    for (int i = 0; i < TILE_ROWS; i += EMULATED_ROWS)
         for (int j = 0; j < TILE_WORDS; j += 8) {
-            __m256 odd[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, even[2] = {odd[0], odd[0]};
+            __m256 odd[EMULATED_ROWS], even[EMULATED_ROWS];
+            for (int r = 0; r < EMULATED_ROWS; r++)
+                odd[r] = even[r] = _mm256_setzero_ps();
             for (int p = 0; p < TILE_WORDS; p++) {
                 __m256i pair = _mm256_load_si256((const __m256i *)(const void *)&right->word[p][j]);
                 __m256 first = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16)),
                        second = _mm256_and_ps(_mm256_castsi256_ps(pair), upper);
-                for (int r = 0; r < 2; r++) {
+                for (int r = 0; r < EMULATED_ROWS; r++) {
                     __m256i a = _mm256_set1_epi32((int)left->word[i + r][p]);
                     even[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), first, even[r]);
                     odd[r] = _mm256_fmadd_ps(_mm256_and_ps(_mm256_castsi256_ps(a), upper), second, odd[r]);
                 }
             }
-            for (int r = 0; r < 2; r++) {
+            for (int r = 0; r < EMULATED_ROWS; r++) {
                 float *to = (float *)(void *)&sum->word[i + r][j];
                 _mm256_store_ps(to, _mm256_add_ps(_mm256_load_ps(to), _mm256_add_ps(odd[r], even[r])));
             }
         }
     __asm__ volatile("ldmxcsr %0" ::"m"(before) : "memory");
+}
+
+/* Four bytes at a time as two pairs of 16 bits, whose sums cannot overflow. */
+static inline void tile_product_bytes_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
+{
+    for (int i = 0; i < TILE_ROWS; i += EMULATED_ROWS)
+        for (int j = 0; j < TILE_WORDS; j += 8) {
+            __m256i total[EMULATED_ROWS];
+            for (int r = 0; r < EMULATED_ROWS; r++)
+                total[r] = _mm256_load_si256((const __m256i *)(const void *)&sum->word[i + r][j]);
+            for (int p = 0; p < TILE_WORDS; p++) {
+                __m256i four = _mm256_load_si256((const __m256i *)(const void *)&right->word[p][j]),
+                        even = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8), odd = _mm256_srai_epi16(four, 8);
+                for (int r = 0; r < EMULATED_ROWS; r++) {
+                    __m256i a = _mm256_set1_epi32((int)left->word[i + r][p]);
+                    __m256i low = _mm256_madd_epi16(_mm256_and_si256(a, _mm256_set1_epi16(0xff)), even);
+                    total[r] = _mm256_add_epi32(total[r],
+                                                _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_srli_epi16(a, 8), odd)));
+                }
+            }
+            for (int r = 0; r < EMULATED_ROWS; r++)
+                _mm256_store_si256((__m256i *)(void *)&sum->word[i + r][j], total[r]);
+        }
 }
 
 #else
@@ -118,6 +130,20 @@ static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *l
             }
             sum->word[i][j] =
                 tile_bits_(tile_flush_(tile_flush_(tile_float_(sum->word[i][j])) + tile_flush_(odd + even)));
+        }
+}
+
+static inline void tile_product_bytes_(emulated_tile *sum, const emulated_tile *left, const emulated_tile *right)
+{
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int p = 0; p < TILE_WORDS; p++) {
+            uint8_t a[4];
+            memcpy(a, &left->word[i][p], sizeof a);
+            for (int j = 0; j < TILE_WORDS; j++) {
+                int8_t b[4];
+                memcpy(b, &right->word[p][j], sizeof b);
+                sum->word[i][j] += (uint32_t)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
+            }
         }
 }
 
