@@ -103,13 +103,16 @@ static void print_times(const json_t *row, const char *pass, const char *what)
 
 static void print(display *d, const json_t *record)
 {
-    const json_t *results = json_object_get(record, "results");
+    const json_t *results = json_object_get(record, "results"), *passed_over = json_object_get(record, "passed_over");
     text_table *t = new_table();
 
     text_line(stdout, "%s, %" PRId64 " processors, kernels %s", record_text(record, "processor"),
               record_int(record, "processors"), record_text(record, "kernels"));
     text_line(stdout, "'%s', %s, batch %" PRId64 ", best of %" PRId64, options_string(d->o, "backbone"),
               record_text(record, "method"), record_int(record, "batch_size"), record_int(record, "runs"));
+    for (size_t i = 0; i < json_array_size(passed_over); i++)
+        text_line(stdout, "kernels %s are not used: %s", record_text(json_array_get(passed_over, i), "kernels"),
+                  record_text(json_array_get(passed_over, i), "reason"));
     text_line(stdout, "--precision auto is %s: %s", record_text(json_object_get(record, "auto"), "precision"),
               record_text(json_object_get(record, "auto"), "reason"));
     for (size_t i = 0; i < json_array_size(results); i++)

@@ -215,9 +215,11 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, const i
     }
     if (status == INLAY_OK) {
         json_t *passed_over = json_array();
-        for (int i = 0; kernels_set(i) && kernels_set(i) != k; i++)
-            json_array_append_new(passed_over, json_pack("{s:s, s:s*}", "kernels", kernels_set(i)->name, "reason",
-                                                         kernels_passed_over(i)));
+        for (int i = 0; kernels_set(i) && kernels_set(i) != k; i++) {
+            const char *reason = kernels_passed_over(i);
+            json_array_append_new(passed_over, json_pack("{s:s, s:s}", "kernels", kernels_set(i)->name, "reason",
+                                                         reason ? reason : "INLAY_ISA names other ones"));
+        }
         json_object_set_new(*record, "passed_over", passed_over);
         bool bf16 = kernels_prefer_bf16(k, &why);
         json_object_set_new(
