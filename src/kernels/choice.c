@@ -49,23 +49,30 @@ static double rate_of(device *d, dtype type)
     return best;
 }
 
-static bool measured_faster;
-static const kernels *measured_set; /* the one of which that is asked */
-
-static void measure_pace(void)
+/* Measured once for a set. */
+static bool measured_faster(const kernels *k)
 {
+    static pthread_mutex_t measuring = PTHREAD_MUTEX_INITIALIZER;
+    static const kernels *measured;
+    static bool faster;
+    bool answer;
     device d;
 
-    if (device_open(&d, measured_set, 1, NULL) != INLAY_OK)
-        return;
-    measured_faster = rate_of(&d, DTYPE_BF16) > 1.25 * rate_of(&d, d.k->real);
-    device_close(&d);
+    pthread_mutex_lock(&measuring);
+    if (measured != k && device_open(&d, k, 1, NULL) == INLAY_OK) {
+        measured = k;
+        faster = rate_of(&d, DTYPE_BF16) > 1.25 * rate_of(&d, k->real);
+        device_close(&d);
+    }
+    answer = measured == k && faster;
+    pthread_mutex_unlock(&measuring);
+    return answer;
 }
 
 bool kernels_prefer_bf16(const kernels *k, const char **why)
 {
-    static pthread_mutex_t measuring = PTHREAD_MUTEX_INITIALIZER;
     char vendor[13];
+    bool faster;
 
     *why = k->bf16 == PACE_FASTER ? "these kernels multiply bf16 faster than f32"
                                   : "these kernels multiply bf16 no faster than f32";
@@ -77,14 +84,9 @@ bool kernels_prefer_bf16(const kernels *k, const char **why)
             *why = known_paces[i].why;
             return known_paces[i].faster;
         }
-    pthread_mutex_lock(&measuring);
-    if (measured_set != k) {
-        measured_set = k;
-        measure_pace();
-    }
-    pthread_mutex_unlock(&measuring);
-    *why = measured_faster ? "bf16 was measured to be faster than f32" : "bf16 was not measured to be faster than f32";
-    return measured_faster;
+    faster = measured_faster(k);
+    *why = faster ? "bf16 was measured to be faster than f32" : "bf16 was not measured to be faster than f32";
+    return faster;
 }
 
 /* A set that has products of bf16 for their speed gives way where they are slow: the next one computes f32 as fast, and
@@ -107,14 +109,15 @@ inlay_status kernels_choose(const kernels **out, inlay_error *err)
     char names[256] = "";
 
     for (int i = 0; kernels_set(i); i++) {
-        const kernels *k = kernels_set(i);
-        if (wanted && *wanted ? k->refused() || strcmp(wanted, k->name) != 0 : kernels_passed_over(i) != NULL) {
-            if (!k->refused())
-                snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", k->name);
-            continue;
+        const kernels *k = *out = kernels_set(i);
+        if (!wanted || !*wanted) {
+            if (!kernels_passed_over(i)) /* of the portable set that is true */
+                return INLAY_OK;
+        } else if (!k->refused()) {
+            if (strcmp(wanted, k->name) == 0)
+                return INLAY_OK;
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", k->name);
         }
-        *out = k;
-        return INLAY_OK;
     }
     FAIL(err, INLAY_ERR_USAGE, "INLAY_ISA is '%s'; this processor has: %s", wanted, names);
 }

@@ -193,6 +193,19 @@ static inlay_status run_plan(const plan *p, backbone *b, const options *o, json_
     return status;
 }
 
+/* The sets in front of the one in use, each with the reason. */
+static json_t *passed_over_for(const kernels *k)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; kernels_set(i) && kernels_set(i) != k; i++) {
+        const char *reason = kernels_passed_over(i);
+        json_array_append_new(list, json_pack("{s:s, s:s}", "kernels", kernels_set(i)->name, "reason",
+                                              reason ? reason : "INLAY_ISA names other ones"));
+    }
+    return list;
+}
+
 static inlay_status run_on(backbone *b, const plan *p, const options *o, const inlay_observer *w, json_t **record,
                            inlay_error *err)
 {
@@ -214,14 +227,8 @@ static inlay_status run_on(backbone *b, const plan *p, const options *o, const i
         status = *record ? INLAY_OK : INLAY_ERR_FORMAT;
     }
     if (status == INLAY_OK) {
-        json_t *passed_over = json_array();
-        for (int i = 0; kernels_set(i) && kernels_set(i) != k; i++) {
-            const char *reason = kernels_passed_over(i);
-            json_array_append_new(passed_over, json_pack("{s:s, s:s}", "kernels", kernels_set(i)->name, "reason",
-                                                         reason ? reason : "INLAY_ISA names other ones"));
-        }
-        json_object_set_new(*record, "passed_over", passed_over);
         bool bf16 = kernels_prefer_bf16(k, &why);
+        json_object_set_new(*record, "passed_over", passed_over_for(k));
         json_object_set_new(
             *record, "auto",
             json_pack("{s:s, s:s}", "precision", precision_name(bf16 ? PRECISION_BF16 : PRECISION_F32), "reason", why));

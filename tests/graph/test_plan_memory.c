@@ -1,9 +1,8 @@
 /* What programs are going to take, and sizes that are larger than a number holds. */
 #include "graph/graph_bench.h"
 
-#include "kernels/choice.h"
-
 #include "graph/layout.h"
+#include "kernels/choice.h"
 
 static value build(bench *s)
 {

@@ -3,18 +3,30 @@
  *
  * Compiled once for the processor's tiles and once for their emulation, which has the same bits on every processor that
  * runs avx512bf16: for tests, and to reproduce what was trained on tiles. */
+#include "kernels/tiles/tile.h"
+
 #include "kernels/isa/gemm_kernel.h"
 #include "kernels/overlays/overlays.h"
+
+static void take_tiles(kernels *k, const char *name)
+{
+    k->name = name;
+    k->bf16 = PACE_FASTER; /* of the emulation, too: it reproduces what was chosen on tiles */
+    k->attention = KERNEL(attention);
+    k->attention_backward = KERNEL(attention_backward);
+    k->micro_kernels[MICRO_KERNEL_BF16] = &KERNEL(micro_bf16);
+    k->micro_kernels[MICRO_KERNEL_INT8] = &KERNEL(micro_int8);
+}
 
 #if defined(TILES_EMULATED)
 
 void overlay_amxemulated(kernels *k)
 {
-    k->name = "amx-emulated";
+    take_tiles(k, "amx-emulated");
     k->on_request = true;
-    k->bf16 = PACE_FASTER; /* as on tiles: it reproduces what was chosen there */
+}
+
 #else
-#include "kernels/tiles/tile.h"
 
 static const char *(*beneath)(void);
 
@@ -25,27 +37,13 @@ static const char *refused(void)
     return why ? why : tiles_refused();
 }
 
-static void begin(void)
-{
-    tiles_begin();
-}
-
-static void end(void)
-{
-    tiles_end();
-}
-
 void overlay_amx(kernels *k)
 {
     beneath = k->refused;
-    k->name = "amx";
+    take_tiles(k, "amx");
     k->refused = refused;
-    k->bf16 = PACE_FASTER;
-    k->begin = begin;
-    k->end = end;
-#endif
-    k->attention = KERNEL(attention);
-    k->attention_backward = KERNEL(attention_backward);
-    k->micro_kernels[MICRO_KERNEL_BF16] = &KERNEL(micro_bf16);
-    k->micro_kernels[MICRO_KERNEL_INT8] = &KERNEL(micro_int8);
+    k->begin = tiles_begin;
+    k->end = tiles_end;
 }
+
+#endif

@@ -12,8 +12,7 @@
 #include "kernels/isa/attention_rows.h"
 #include "kernels/overlays/overlays.h"
 
-#define BLOCK 32 /* rows of queries, and columns of a panel */
-#define STEP ((size_t)2 * TILE_SIZE)
+#define BLOCK 32                       /* rows of queries, and columns of a panel */
 #define STEP_DEPTH (TILE_BYTES / 2)    /* values of a row that a step takes */
 #define SPAN_BYTES ((size_t)512 << 10) /* of panels that are kept for the products over query rows */
 
@@ -44,15 +43,14 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
 {
     REAL *begin = KERNEL_SCRATCH(c, thread), *at = begin;
     int64_t keys, dims, panels, fit, rows = ceil_div(a->q_rows, BLOCK) * BLOCK;
-    const int64_t step_words = (int64_t)(STEP / sizeof(REAL));
 
     *m = (rooms){.key_blocks = ceil_div(a->k_rows, BLOCK), .dim_blocks = ceil_div(a->head_dim, BLOCK)};
     keys = m->key_blocks * BLOCK;
     dims = m->dim_blocks * BLOCK;
-    panels = m->key_blocks * m->dim_blocks * step_words;
+    panels = m->key_blocks * m->dim_blocks * TILE_STEP_WORDS;
     m->row = m->dim_blocks * TILE_WORDS;
     m->scores_row = keys | TILE_WORDS;
-    fit = (int64_t)(SPAN_BYTES / (2 * STEP) / (size_t)m->key_blocks) * BLOCK;
+    fit = (int64_t)(SPAN_BYTES / (2 * TILE_STEP) / (size_t)m->key_blocks) * BLOCK;
     m->span = !backward || fit < BLOCK ? BLOCK : fit < rows ? fit : rows;
     m->turned_row = (m->span / 2) | TILE_WORDS;
 #define TAKE(field, count) (m->field = at, at += ceil_div(count, 16) * 16)
@@ -71,8 +69,8 @@ static void lay_out(rooms *m, const compute *c, int thread, const attention_args
         TAKE(v_columns, panels);
         TAKE(dout, m->span * m->row);
         TAKE(dscores, BLOCK * m->scores_row);
-        TAKE(p, m->key_blocks * (m->span / BLOCK) * step_words);
-        TAKE(ds, m->key_blocks * (m->span / BLOCK) * step_words);
+        TAKE(p, m->key_blocks * (m->span / BLOCK) * TILE_STEP_WORDS);
+        TAKE(ds, m->key_blocks * (m->span / BLOCK) * TILE_STEP_WORDS);
         TAKE(q_turned, dims * m->turned_row);
         TAKE(dout_turned, dims * m->turned_row);
         TAKE(dk, dims * keys);
@@ -129,7 +127,7 @@ static void turn_rows(REAL *out, const rooms *m, head_rows rows, int64_t count)
 {
     for (int64_t t = 0; t < 2 * m->key_blocks; t++)
         for (int64_t s = 0; s < m->dim_blocks; s++) {
-            REAL *to = out + (((t / 2) * m->dim_blocks + s) * 2 + t % 2) * TILE_ROWS * TILE_WORDS;
+            REAL *to = out + (((t / 2) * m->dim_blocks + s) * 2 + t % 2) * TILE_WORDS_ALL;
             vec square[VW];
             load_square(square, rows, t * TILE_ROWS, count, s * TILE_WORDS);
             v_transpose(square);
@@ -160,7 +158,7 @@ static void zip_rows(REAL *out, const rooms *m, head_rows rows, int64_t count)
 
     for (int64_t s = 0; s < steps; s++)
         for (int64_t d = 0; d < m->dim_blocks; d++) {
-            REAL *to = out + (d * m->key_blocks + s) * 2 * TILE_ROWS * TILE_WORDS;
+            REAL *to = out + (d * m->key_blocks + s) * TILE_STEP_WORDS;
             vec left[VW], right[VW];
             zip_step(left, right, rows, s, count, d * TILE_WORDS);
             for (int j = 0; j < VW; j++) {
@@ -197,7 +195,7 @@ typedef struct right {
 
 static right panels_of(const REAL *data, int64_t steps)
 {
-    return (right){data, steps * (int64_t)(STEP / sizeof(REAL))};
+    return (right){data, steps * TILE_STEP_WORDS};
 }
 
 /* out[rows][32 panels] (+)= left[rows][32 steps] * right; whole tiles of rows are read and written */
@@ -208,28 +206,18 @@ static void multiply(REAL *out, int64_t out_stride, const REAL *left, int64_t le
 
     for (int64_t i = 0; i < rows; i += BLOCK)
         for (int64_t q = 0; q < panels; q++) {
-            REAL *to = out + i * out_stride + q * BLOCK, *lower = to + TILE_ROWS * out_stride;
+            REAL *to = out + i * out_stride + q * BLOCK;
             const REAL *from = left + i * left_stride, *panel = r.data + q * r.panel;
             bool half = rows - i <= TILE_ROWS;
-            if (add) {
-                TILE_LOAD(0, to, out_row);
-                TILE_LOAD(1, to + TILE_WORDS, out_row);
-            } else {
-                TILE_ZERO(0);
-                TILE_ZERO(1);
-            }
-            if (add && !half) {
-                TILE_LOAD(2, lower, out_row);
-                TILE_LOAD(3, lower + TILE_WORDS, out_row);
-            } else {
-                TILE_ZERO(2);
-                TILE_ZERO(3);
-            }
-            for (int64_t s = 0; s < steps; s++, from += TILE_WORDS, panel += 2 * TILE_ROWS * TILE_WORDS) {
+            if (add)
+                sums_load(to, out_row, half);
+            else
+                sums_clear();
+            for (int64_t s = 0; s < steps; s++, from += TILE_WORDS, panel += TILE_STEP_WORDS) {
                 TILE_LOAD(6, panel, TILE_BYTES);
                 TILE_LOAD(4, from, row);
                 TILE_PRODUCT_BF16(0, 4, 6);
-                TILE_LOAD(7, panel + TILE_ROWS * TILE_WORDS, TILE_BYTES);
+                TILE_LOAD(7, panel + TILE_WORDS_ALL, TILE_BYTES);
                 TILE_PRODUCT_BF16(1, 4, 7);
                 if (half)
                     continue;
@@ -237,12 +225,7 @@ static void multiply(REAL *out, int64_t out_stride, const REAL *left, int64_t le
                 TILE_PRODUCT_BF16(2, 5, 6);
                 TILE_PRODUCT_BF16(3, 5, 7);
             }
-            TILE_STORE(0, to, out_row);
-            TILE_STORE(1, to + TILE_WORDS, out_row);
-            if (!half) {
-                TILE_STORE(2, lower, out_row);
-                TILE_STORE(3, lower + TILE_WORDS, out_row);
-            }
+            sums_store(to, out_row, half);
         }
 }
 

@@ -18,8 +18,8 @@
 
 #define ROWS 32
 #define COLUMNS 32
-#define STEP ((size_t)2 * TILE_SIZE) /* bytes of a panel for 64 bytes of depth */
-#define CHUNK 8                      /* steps whose rows, 16 KB, stay in the first cache */
+#define CHUNK 8 /* steps whose rows, 16 KB, stay in the first cache */
+#define SUMS_ROW ((int64_t)(COLUMNS * sizeof(REAL)))
 
 _Static_assert(COLUMNS == NR && NV == 2 && VW == TILE_WORDS, "a row of sums is two vectors");
 
@@ -33,12 +33,12 @@ static int64_t steps_of(int64_t k, bool bytes)
 
 static size_t bf16_panel_bytes(int64_t k)
 {
-    return (size_t)steps_of(k, false) * STEP;
+    return (size_t)steps_of(k, false) * TILE_STEP;
 }
 
 static size_t int8_panel_bytes(int64_t k)
 {
-    return (size_t)steps_of(k, true) * STEP + COLUMNS * (sizeof(float) + sizeof(int32_t));
+    return (size_t)steps_of(k, true) * TILE_STEP + COLUMNS * (sizeof(float) + sizeof(int32_t));
 }
 
 /* Where value p of column j lies in a panel, counted in values, of which `each` are a word. */
@@ -94,16 +94,16 @@ static void transpose_bf16(void *out, const packed *w, int64_t first, int64_t co
 
     for (int64_t q = 0; q < count; q++)
         for (int64_t s = 0; s < steps_of(w->n, false); s++)
-            turn_step((REAL *)(void *)((unsigned char *)out + (size_t)q * size + (size_t)s * STEP),
+            turn_step((REAL *)(void *)((unsigned char *)out + (size_t)q * size + (size_t)s * TILE_STEP),
                       (const REAL *)(const void *)((const unsigned char *)w->data + (size_t)s * from_size +
-                                                   (size_t)(first + q) * STEP));
+                                                   (size_t)(first + q) * TILE_STEP));
 }
 
 static void pack_int8(const packed *out, int64_t panel, const void *w, dtype type, float *room)
 {
     int64_t k = out->k, columns = out->n - panel * COLUMNS < COLUMNS ? out->n - panel * COLUMNS : COLUMNS;
     int8_t *to = (int8_t *)out->data + (size_t)panel * int8_panel_bytes(k);
-    float *scales = (float *)(void *)(to + (size_t)steps_of(k, true) * STEP);
+    float *scales = (float *)(void *)(to + (size_t)steps_of(k, true) * TILE_STEP);
     int32_t *sums = (int32_t *)(void *)(scales + COLUMNS);
 
     memset(to, 0, int8_panel_bytes(k));
@@ -118,7 +118,7 @@ static void pack_int8(const packed *out, int64_t panel, const void *w, dtype typ
 
 static double int8_weight(const unsigned char *panel, int64_t k, int64_t j, int64_t p)
 {
-    const float *scales = (const float *)(const void *)(panel + (size_t)steps_of(k, true) * STEP);
+    const float *scales = (const float *)(const void *)(panel + (size_t)steps_of(k, true) * TILE_STEP);
 
     return (double)scales[j] * (double)((const int8_t *)panel)[place_of(j, p, 4)];
 }
@@ -231,7 +231,7 @@ static inline __attribute__((always_inline)) void run_steps(left_rows rows, cons
         if (how != DIRECT_NONE)                                  \
             finish_rows(p, f, (due += share) >> 16, how, bytes); \
     } while (0)
-    for (int64_t s = 0; s < steps; s++, left += TILE_BYTES, lower += TILE_BYTES, panel += STEP) {
+    for (int64_t s = 0; s < steps; s++, left += TILE_BYTES, lower += TILE_BYTES, panel += TILE_STEP) {
         TILE_LOAD(6, panel, TILE_BYTES);
         TILE_LOAD(4, left, stride);
         PRODUCT(0, 4, 6);
@@ -246,29 +246,6 @@ static inline __attribute__((always_inline)) void run_steps(left_rows rows, cons
 #undef PRODUCT
 }
 
-static inline void begin_sums(const REAL *kept)
-{
-    if (!kept) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-        return;
-    }
-    TILE_LOAD(0, kept, COLUMNS * sizeof(REAL));
-    TILE_LOAD(1, kept + TILE_WORDS, COLUMNS * sizeof(REAL));
-    TILE_LOAD(2, kept + TILE_ROWS * COLUMNS, COLUMNS * sizeof(REAL));
-    TILE_LOAD(3, kept + TILE_ROWS * COLUMNS + TILE_WORDS, COLUMNS * sizeof(REAL));
-}
-
-static inline void store_sums(REAL *to)
-{
-    TILE_STORE(0, to, COLUMNS * sizeof(REAL));
-    TILE_STORE(1, to + TILE_WORDS, COLUMNS * sizeof(REAL));
-    TILE_STORE(2, to + TILE_ROWS * COLUMNS, COLUMNS * sizeof(REAL));
-    TILE_STORE(3, to + TILE_ROWS * COLUMNS + TILE_WORDS, COLUMNS * sizeof(REAL));
-}
-
 /* `how` and `bytes` are constants where it is called. */
 static inline __attribute__((always_inline)) void
 run_block(const gemm_args *args, const left_block *left, const panel_range *panels, REAL *kept, direct how, bool bytes)
@@ -280,26 +257,31 @@ run_block(const gemm_args *args, const left_block *left, const panel_range *pane
     int turn = 0;
     pending p = {.sums = sums[1]};
 
+    assert(steps <= CHUNK || (size_t)(panels->count * ROWS * SUMS_ROW) <= BLOCK_ROOM);
     for (int64_t i = 0; i < l.count; i += ROWS) {
         left_rows rows = rows_of(&l, i);
         int32_t count = l.count - i < ROWS ? (int32_t)(l.count - i) : ROWS;
+        bool half = count <= TILE_ROWS;
         for (int64_t s = 0; s < steps; s += CHUNK) {
             int64_t now = steps - s < CHUNK ? steps - s : CHUNK;
             left_rows part = {rows.at + s * TILE_BYTES, rows.stride, rows.quants};
             for (int64_t q = 0; q < panels->count; q++) {
                 const unsigned char *panel = panels->at + (size_t)q * panels->bytes;
                 REAL *waiting = kept + q * ROWS * COLUMNS;
-                begin_sums(s ? waiting : NULL);
-                run_steps(part, panel + (size_t)s * STEP, now, count <= TILE_ROWS, &p, &f, how, bytes);
+                if (s > 0)
+                    sums_load(waiting, SUMS_ROW, half);
+                else
+                    sums_clear();
+                run_steps(part, panel + (size_t)s * TILE_STEP, now, half, &p, &f, how, bytes);
                 if (s + now < steps) {
-                    store_sums(waiting);
+                    sums_store(waiting, SUMS_ROW, half);
                     continue;
                 }
-                store_sums(sums[turn]);
+                sums_store(sums[turn], SUMS_ROW, half);
                 finish_rows(&p, &f, ROWS, how, bytes);
                 p = (pending){.sums = sums[turn],
                               .quants = rows.quants,
-                              .tail = panel + (size_t)steps * STEP,
+                              .tail = panel + (size_t)steps * TILE_STEP,
                               .at = {l.first + i, (int32_t)((panels->first + q) * COLUMNS), count}};
                 if (how == DIRECT_NONE || args->y.cols - p.at.col < COLUMNS)
                     finish_any(args, &p, sums[turn], bytes);

@@ -8,12 +8,19 @@
 #ifndef INLAY_KERNELS_TILES_TILE_H
 #define INLAY_KERNELS_TILES_TILE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define TILE_ROWS 16
 #define TILE_BYTES 64 /* of a row */
 #define TILE_SIZE ((size_t)TILE_ROWS * TILE_BYTES)
 #define TILE_WORDS (TILE_BYTES / 4) /* of a row: pairs of bf16, four bytes, or sums */
+
+#define TILE_WORDS_ALL (TILE_ROWS * TILE_WORDS)
+/* A step of a right operand's panel: two tiles side by side, 64 bytes of depth by 32 columns. */
+#define TILE_STEP (2 * TILE_SIZE)
+#define TILE_STEP_WORDS (2 * TILE_WORDS_ALL)
 
 /* Whether the processor and the system let this process use tiles, which it asks for the first time; NULL, or why not.
  */
@@ -53,4 +60,43 @@ static inline void tiles_end(void)
 }
 
 #endif
+
+/* ---- 32 x 32 sums in tiles 0 to 3, two rows of two; in memory `row` bytes from row to row. half: the upper 16 rows
+ * alone; the others are 0. ---- */
+
+static inline void sums_clear(void)
+{
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+}
+
+static inline void sums_load(const float *from, int64_t row, bool half)
+{
+    const unsigned char *lower = (const unsigned char *)from + TILE_ROWS * row;
+
+    TILE_LOAD(0, from, row);
+    TILE_LOAD(1, from + TILE_WORDS, row);
+    if (half) {
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+        return;
+    }
+    TILE_LOAD(2, lower, row);
+    TILE_LOAD(3, lower + TILE_BYTES, row);
+}
+
+static inline void sums_store(float *to, int64_t row, bool half)
+{
+    unsigned char *lower = (unsigned char *)to + TILE_ROWS * row;
+
+    TILE_STORE(0, to, row);
+    TILE_STORE(1, to + TILE_WORDS, row);
+    if (half)
+        return;
+    TILE_STORE(2, lower, row);
+    TILE_STORE(3, lower + TILE_BYTES, row);
+}
+
 #endif

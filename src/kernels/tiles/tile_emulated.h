@@ -5,11 +5,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/dtype.h"
+
 typedef struct emulated_tile {
     _Alignas(64) uint32_t word[TILE_ROWS][TILE_WORDS];
 } emulated_tile;
 
-static _Thread_local emulated_tile emulated_tiles[8];
+static _Thread_local __attribute__((unused)) emulated_tile emulated_tiles[8]; /* unused where nothing is multiplied */
 
 static inline void tile_load_(emulated_tile *t, const void *at, int64_t stride)
 {
@@ -21,22 +23,6 @@ static inline void tile_store_(const emulated_tile *t, void *at, int64_t stride)
 {
     for (int i = 0; i < TILE_ROWS; i++)
         memcpy((unsigned char *)at + i * stride, t->word[i], TILE_BYTES);
-}
-
-static inline float tile_float_(uint32_t bits)
-{
-    float x;
-
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static inline uint32_t tile_bits_(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
 }
 
 #if defined(__FMA__)
@@ -121,15 +107,17 @@ static inline void tile_product_bf16_(emulated_tile *sum, const emulated_tile *l
 {
     for (int i = 0; i < TILE_ROWS; i++)
         for (int j = 0; j < TILE_WORDS; j++) {
-            float even = 0, odd = 0;
+            float even = 0, odd = 0, total;
             for (int p = 0; p < TILE_WORDS; p++) {
                 uint32_t a = left->word[i][p], b = right->word[p][j];
-                even = tile_multiply_add_(tile_flush_(tile_float_(a << 16)), tile_flush_(tile_float_(b << 16)), even);
-                odd = tile_multiply_add_(tile_flush_(tile_float_(a & 0xffff0000u)),
-                                         tile_flush_(tile_float_(b & 0xffff0000u)), odd);
+                even = tile_multiply_add_(tile_flush_(bf16_to_f32((uint16_t)a)), tile_flush_(bf16_to_f32((uint16_t)b)),
+                                          even);
+                odd = tile_multiply_add_(tile_flush_(bf16_to_f32((uint16_t)(a >> 16))),
+                                         tile_flush_(bf16_to_f32((uint16_t)(b >> 16))), odd);
             }
-            sum->word[i][j] =
-                tile_bits_(tile_flush_(tile_flush_(tile_float_(sum->word[i][j])) + tile_flush_(odd + even)));
+            memcpy(&total, &sum->word[i][j], sizeof total);
+            total = tile_flush_(tile_flush_(total) + tile_flush_(odd + even));
+            memcpy(&sum->word[i][j], &total, sizeof total);
         }
 }
 
@@ -156,13 +144,5 @@ static inline void tile_product_bytes_(emulated_tile *sum, const emulated_tile *
     tile_product_bf16_(&emulated_tiles[sum], &emulated_tiles[left], &emulated_tiles[right])
 #define TILE_PRODUCT_BYTES(sum, left, right) \
     tile_product_bytes_(&emulated_tiles[sum], &emulated_tiles[left], &emulated_tiles[right])
-
-static inline void tiles_begin(void)
-{
-}
-
-static inline void tiles_end(void)
-{
-}
 
 #endif
